@@ -1,0 +1,1 @@
+"""Places to run and places to keep things; knows nothing of LoRA."""

@@ -1,0 +1,1 @@
+"""What trains, speaks and scores: plain torch, PEFT and DeepSpeed, with no Ray in it."""

@@ -1,0 +1,1 @@
+"""Perceptual and signal metrics: each measures one clip, or says why it could not."""

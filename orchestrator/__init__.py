@@ -1,0 +1,1 @@
+"""What decides: the sweep, its Ray Tune trials, Optuna study, verdict, report and records."""

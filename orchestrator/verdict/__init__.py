@@ -1,0 +1,1 @@
+"""From a table of scores to a verdict: pure functions, no audio, no Ray."""
