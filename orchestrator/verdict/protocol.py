@@ -1,17 +1,35 @@
 """The rule for choosing, written and hashed before anything is scored."""
 
 import hashlib
-from typing import Annotated, Literal
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+END_OF_SPEECH_FAILURE = "end_of_speech_failure"
+DURATION = "duration"
+TAIL_SILENCE = "tail_silence"
+CLIPPING = "clipping"
+GATE_METRICS = (END_OF_SPEECH_FAILURE, DURATION, TAIL_SILENCE, CLIPPING)
+"""What the gates read from every clip."""
+
+RATIO_SOURCES: Mapping[str, str] = {"duration_ratio": DURATION, "rate_ratio": "speaking_rate"}
+"""Metrics derived from a clip and the base's of the same prompt: the ratio, and of what."""
+RATIO_WORST = 2.0
+"""Counts for a clip without a value: as far from the base as one that says nothing."""
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Constraint(_Strict):
-    """A variant must not be worse than the base by more than a margin, on average over prompts."""
+    """A variant must not be worse than the base by more than a margin, on average over prompts.
+
+    For a metric whose direction is ``neither``, such as ``rate_ratio``, either way is worse.
+    """
 
     metric: str
     margin: Annotated[float, Field(ge=0)]
@@ -41,6 +59,22 @@ class MetricVersion(_Strict):
     low: float
     high: float
 
+    @property
+    def worst(self) -> float:
+        """The value that stands for a clip that has none; the same rule as a metric's own."""
+        return self.low if self.direction == "higher" else self.high
+
+    @property
+    def span(self) -> float:
+        """The distance between the bounds, in the metric's unit."""
+        return self.high - self.low
+
+
+def _ratio(name: str) -> MetricVersion:
+    return MetricVersion(
+        name=name, version="1", unit="x base", direction="neither", low=0.0, high=RATIO_WORST
+    )
+
 
 class Prompt(_Strict):
     """A text to be spoken."""
@@ -53,13 +87,13 @@ class Protocol(_Strict):
     """Prompts, seeds, metrics, gates and margins of one sweep's judgement."""
 
     prompt_set: str
-    prompts: tuple[Prompt, ...]
+    prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
     seed: int
     lora_scales: tuple[float, ...]
     temperature: float
     top_k: int
     primary: str
-    min_effect: float
+    min_effect: Annotated[float, Field(ge=0)]
     """Smallest mean improvement of the primary metric over the base that counts, in its unit."""
     constraints: tuple[Constraint, ...]
     gates: Gates
@@ -67,11 +101,70 @@ class Protocol(_Strict):
     finalists: int
     """How many of the best variants also get ``finalist_metrics``."""
     finalist_metrics: tuple[str, ...]
-    bootstrap_resamples: int
-    confidence: float
+    bootstrap_resamples: Annotated[int, Field(gt=0)]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
     family_digests: dict[str, str]
     """What else decides the sound: base, codec, recogniser, prepared data."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if problems := [*self._metric_problems(), *self._prompt_problems()]:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _metric_problems(self) -> Iterable[str]:
+        measured = [metric.name for metric in self.metrics]
+        known = self.judged_metrics()
+        for name in _repeated(measured):
+            yield f"a metric is named once, got {name!r} twice in metrics: remove one"
+        for name in RATIO_SOURCES.keys() & measured:
+            yield f"ratios to the base are derived here, got {name!r} in metrics: remove it"
+        for metric in self.metrics:
+            if metric.low >= metric.high:
+                yield (
+                    f"a metric's low is below its high, got [{metric.low}, {metric.high}] "
+                    f"in metrics, {metric.name!r}: correct the bounds"
+                )
+        for where, name in self._metrics_needed():
+            if name not in known:
+                yield (
+                    f"{where} is a measured metric, got {name!r}: "
+                    f"add it to metrics or name one of {', '.join(known)}"
+                )
+        if self.primary in known and known[self.primary].direction == "neither":
+            yield (
+                f"primary has a better direction, got {self.primary!r} with direction 'neither': "
+                "name a metric with 'higher' or 'lower'"
+            )
+
+        for name in self.finalist_metrics:
+            if name in (self.primary, *GATE_METRICS):
+                yield (
+                    f"what every variant needs is not kept for finalists, got {name!r} in "
+                    "finalist_metrics: remove it there"
+                )
+
+    def _metrics_needed(self) -> Iterable[tuple[str, str]]:
+        yield "primary", self.primary
+        yield from ((f"constraints[{i}].metric", c.metric) for i, c in enumerate(self.constraints))
+        yield from ((f"finalist_metrics[{i}]", m) for i, m in enumerate(self.finalist_metrics))
+        yield from (("what the gates read", name) for name in GATE_METRICS)
+
+    def _prompt_problems(self) -> Iterable[str]:
+        for name in _repeated(prompt.id for prompt in self.prompts):
+            yield f"a prompt's id is used once, got {name!r} twice in prompts: rename one"
+
+    def judged_metrics(self) -> dict[str, MetricVersion]:
+        """The measured metrics by name, and the ratios to the base that they allow."""
+        metrics = {metric.name: metric for metric in self.metrics}
+        ratios = {name: _ratio(name) for name, of in RATIO_SOURCES.items() if of in metrics}
+        return {**metrics, **ratios}
+
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON text."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the JSON text with sorted keys."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]

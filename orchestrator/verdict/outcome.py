@@ -1,0 +1,100 @@
+"""What a judgement says: the verdict, and every variant's numbers behind it."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from orchestrator.verdict.gates import ConstraintCheck, FailedClip, FailureGate, total_violation
+from orchestrator.verdict.stats import Interval
+
+Outcome = Literal["PROMOTE-PENDING-LISTENING", "DO-NOT-FINE-TUNE", "NO-VERDICT"]
+"""Automatic metrics alone never promote: listeners have yet to confirm."""
+
+Standing = Literal["base", "winner", "passed", "rejected"]
+
+
+@dataclass(frozen=True)
+class VariantRow:
+    """One variant in numbers. Means and differences are over prompts, in each metric's unit."""
+
+    id: str
+    standing: Standing
+    reasons: tuple[str, ...]
+    """Why it was rejected, or why another variant was preferred to it."""
+    means: dict[str, float]
+    differences: dict[str, Interval]
+    """Variant minus base, by metric."""
+    gain: Interval
+    """The primary metric's difference, signed so that positive is better."""
+    objective: float
+    failures: FailureGate
+    missing: dict[str, int]
+    """Clips without a value, by metric; they count as its worst bound in ``means``."""
+    failed_clips: tuple[FailedClip, ...]
+    constraints: tuple[ConstraintCheck, ...]
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the failure gate and every constraint that was measured hold."""
+        return total_violation(self.failures, self.constraints) == 0
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """How well validation loss would have chosen: one point a checkpoint, as trained.
+
+    ``spearman`` is between loss and the primary metric's mean, None where undefined; a loss that
+    chooses well has it near -1 for a metric whose higher is better. ``lowest_rank`` is the place
+    of the lowest-loss variant by gain among the ``variants`` judged, 1 for the best.
+    """
+
+    spearman: float | None
+    checkpoints: int
+    lowest: str
+    lowest_rank: int
+    variants: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The chosen variant or the reason for none."""
+
+    verdict: Outcome
+    sentence: str
+    variant: str | None
+    runner_up: str | None
+    """The next best, preferably of another trial; without a winner, the best of all."""
+    protocol_hash: str
+    primary: str
+    effect: Interval | None
+    """The gain of the winner, or of the best variant if none won; positive is better."""
+    rows: tuple[VariantRow, ...]
+    loss: LossReport | None
+    """None when no scored variant has a validation loss."""
+
+    def row(self, variant: str) -> VariantRow:
+        """The numbers of ``variant``.
+
+        Raises:
+            KeyError: no such variant was judged.
+        """
+        return {row.id: row for row in self.rows}[variant]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts and tuples, as JSON has them."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """The text of ``verdict.json``."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Verdict":
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            pydantic.ValidationError: naming each field that is missing or of another type.
+        """
+        return TypeAdapter(cls).validate_json(text)

@@ -1,0 +1,109 @@
+"""Failed clips and constraints, on tables small enough to count."""
+
+import math
+
+import numpy as np
+import pytest
+
+from orchestrator.verdict.gates import check_constraints, check_failures, counted, failed_clips
+from orchestrator.verdict.protocol import Constraint, Gates
+from orchestrator.verdict.stats import PairedBootstrap
+from orchestrator.verdict.table import BASE, ScoreTable
+
+
+@pytest.mark.parametrize(
+    ("scores", "reason"),
+    [
+        ({"end_of_speech_failure": [0, 1, 0, 0]}, "no end of speech before the length limit"),
+        ({"duration": [4, 9, 4, 4]}, "9.0 s, 2.25 x the base (allowed 0.5 to 2)"),
+        ({"duration": [4, 1, 4, 4]}, "1.0 s, 0.25 x the base (allowed 0.5 to 2)"),
+        ({"tail_silence": [0, 2.5, 2.0, 0]}, "2.5 s silence at the end (allowed 2 s)"),
+        ({"clipping": [0, 0.02, 0.01, 0]}, "2.0% of samples clipped (allowed 1.0%)"),
+        ({"p808": [3, math.nan, 3, 3]}, "no score (p808: no value)"),
+    ],
+)
+def test_each_gate_fails_the_clip_beyond_its_bound_and_no_other(
+    make_table, make_protocol, scores, reason
+):
+    (failed,) = failed_clips(make_table(v=scores), "v", make_protocol())
+    assert (failed.prompt, failed.reasons) == ("p1", (reason,))
+
+
+def test_a_clip_fails_once_with_all_its_reasons(make_table, make_protocol):
+    table = make_table(v={"duration": [4, 9, 4, 4], "tail_silence": [0, 5, 0, 0]})
+    (failed,) = failed_clips(table, "v", make_protocol())
+    assert len(failed.reasons) == 2
+
+
+def test_one_failed_clip_more_than_the_base_is_allowed_two_are_not(make_table, make_protocol):
+    silence = {"one": [9, 0, 0, 0], "two": [9, 9, 0, 0]}
+    table = make_table(**{name: {"tail_silence": values} for name, values in silence.items()})
+    assert check_failures(table, "one", make_protocol()).violation == 0
+    gate = check_failures(table, "two", make_protocol())
+    assert (gate.failed, gate.allowed, gate.clips, gate.violation) == (2, 1, 4, 0.25)
+
+
+def test_the_share_of_excess_failures_counts_on_long_sets(make_table, make_protocol):
+    protocol = make_protocol(100, gates=Gates(excess_failures=0.29))
+    table = make_table(protocol, v={"clipping": [0.5] * 29 + [0.0] * 71})
+    assert check_failures(table, "v", protocol).allowed == 29
+
+
+def test_the_bases_own_failures_are_allowed_for(base, info, speak, make_protocol):
+    clips = speak(BASE, tail_silence=[9, 9, 0, 0]) + speak("v", tail_silence=[0, 9, 9, 9])
+    table = ScoreTable.build([base, info("v")], clips, make_protocol())
+    assert check_failures(table, "v", make_protocol()).allowed == 3
+
+
+def test_a_clip_that_fails_a_gate_loses_its_score_where_scores_decide(make_table, make_protocol):
+    protocol = make_protocol()
+    table = make_table(protocol, v={"p808": [4, 4, 4, 4], "tail_silence": [0, 9, 0, 0]})
+    assert counted(table, "v", "p808", protocol).tolist() == [4.0, 1.0, 4.0, 4.0]
+    assert counted(table, "v", "speaker_similarity", protocol).tolist() == [0.9, -1.0, 0.9, 0.9]
+    assert counted(table, "v", "tail_silence", protocol).tolist() == [0.0, 9.0, 0.0, 0.0]
+
+
+def check(table, protocol):
+    bootstrap = PairedBootstrap(len(protocol.prompts), 100, 0.95, 0)
+    (found,) = check_constraints(table, "v", protocol, bootstrap)
+    return found
+
+
+def test_a_constraint_compares_the_mean_paired_difference_with_the_margin(
+    make_table, make_protocol
+):
+    protocol = make_protocol()
+    worse = check(make_table(v={"speaker_similarity": [0.8, 0.8, 0.9, 0.9]}), protocol)
+    assert worse.worsening.mean == pytest.approx(0.05)
+    assert (worse.base, worse.variant) == (pytest.approx(0.9), pytest.approx(0.85))
+    assert worse.violation == pytest.approx((0.05 - 0.02) / 2)
+    better = check(make_table(v={"speaker_similarity": [1, 1, 1, 1]}), protocol)
+    assert better.worsening.mean == pytest.approx(-0.1)
+    assert better.violation == 0
+
+
+def test_exactly_at_the_margin_is_allowed(make_table, make_protocol):
+    assert check(make_table(v={"speaker_similarity": [0.88] * 4}), make_protocol()).violation == 0
+
+
+@pytest.mark.parametrize("rate", [[10.0] * 4, [14.0] * 4])
+def test_a_metric_without_a_better_direction_is_held_both_ways(make_table, make_protocol, rate):
+    protocol = make_protocol(constraints=(Constraint(metric="rate_ratio", margin=0.1),))
+    broken = check(make_table(protocol, v={"speaking_rate": rate}), protocol)
+    assert broken.worsening.mean == pytest.approx(2 / 12)
+    assert broken.violation == pytest.approx((2 / 12 - 0.1) / 2)
+
+
+def test_a_lower_is_better_constraint_worsens_upwards(make_table, make_protocol):
+    protocol = make_protocol(constraints=(Constraint(metric="tail_silence", margin=0.5),))
+    worse = check(make_table(protocol, v={"tail_silence": [1.2] * 4}), protocol)
+    assert worse.worsening.mean == pytest.approx(1.0)
+    assert np.isclose(worse.violation, 0.5 / 30)
+
+
+def test_a_missing_metric_that_decides_nothing_fails_no_clip(make_table, make_protocol):
+    protocol = make_protocol()
+    table = make_table(protocol, v={"speaking_rate": [math.nan] * 4})
+    assert failed_clips(table, "v", protocol) == ()
+    held = make_protocol(constraints=(Constraint(metric="rate_ratio", margin=0.1),))
+    assert len(failed_clips(table, "v", held)) == 4

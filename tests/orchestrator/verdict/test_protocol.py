@@ -1,0 +1,53 @@
+"""A protocol that cannot be judged by is refused before anything is scored."""
+
+import pytest
+from pydantic import ValidationError
+
+from orchestrator.verdict.protocol import Constraint, Protocol
+
+
+def test_the_digest_ignores_the_order_of_digests_and_sees_every_other_change(make_protocol):
+    digests = {"base": "sha256:1", "codec": "sha256:2"}
+    one = make_protocol(family_digests=digests)
+    turned = make_protocol(family_digests=dict(reversed(digests.items())))
+    assert one.digest() == turned.digest()
+    assert one.digest() != make_protocol(family_digests=digests, min_effect=0.11).digest()
+
+
+def test_a_stored_protocol_reads_back_with_its_digest(make_protocol):
+    protocol = make_protocol()
+    assert Protocol.model_validate_json(protocol.model_dump_json()).digest() == protocol.digest()
+
+
+def test_all_problems_are_reported_together(make_protocol):
+    healthy = make_protocol()
+    with pytest.raises(ValidationError) as caught:
+        make_protocol(
+            primary="duration",
+            constraints=(Constraint(metric="word_eror", margin=0.1),),
+            metrics=tuple(m for m in healthy.metrics if m.name != "clipping"),
+            prompts=healthy.prompts + healthy.prompts[:1],
+            finalist_metrics=("tail_silence",),
+        )
+    message = str(caught.value)
+    assert "primary has a better direction, got 'duration'" in message
+    assert "constraints[0].metric is a measured metric, got 'word_eror'" in message
+    assert "what the gates read is a measured metric, got 'clipping'" in message
+    assert "a prompt's id is used once, got 'p0' twice" in message
+    assert "not kept for finalists, got 'tail_silence'" in message
+
+
+def test_bounds_are_in_order(make_protocol):
+    healthy = make_protocol()
+    upside_down = healthy.metrics[0].model_copy(update={"low": 5.0, "high": 1.0})
+    with pytest.raises(ValidationError, match=r"low is below its high, got \[5.0, 1.0\]"):
+        make_protocol(metrics=(upside_down, *healthy.metrics[1:]))
+
+
+def test_ratios_are_judged_only_with_what_they_divide(make_protocol):
+    healthy = make_protocol()
+    rate = (Constraint(metric="rate_ratio", margin=0.1),)
+    assert make_protocol(constraints=rate).judged_metrics()["rate_ratio"].direction == "neither"
+    without = tuple(m for m in healthy.metrics if m.name != "speaking_rate")
+    with pytest.raises(ValidationError, match="got 'rate_ratio'"):
+        make_protocol(constraints=rate, metrics=without)
