@@ -1,0 +1,1 @@
+"""Audio codecs: a waveform as one stream of discrete codes, and back."""

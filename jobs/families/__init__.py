@@ -1,0 +1,1 @@
+"""The kinds of text-to-speech models that a sweep can tune."""

@@ -1,0 +1,294 @@
+"""How text and codes become one token stream, described by a base's `layout.json`.
+
+The embedded base and a NeuTTS checkpoint differ only in this file: the same training and synthesis
+code reads both. A stream is
+
+    prompt ... START | code code ... END          plain, as NeuTTS does it
+    prompt ... START | M w code code M w code ... END     with word markers
+
+where a marker is an ordinal token M and the word w itself; the prompt then holds the same pairs.
+The ordinal gives every word a unique key, so that which word comes next is a look-up.
+
+One rule for labels, whatever the layout: everything up to and including START is the prompt and is
+masked; markers, codes and END are targets. (NeuTTS's own script also makes START a target. It is
+the same token in every clip and is always given when speaking, so nothing is lost by masking it.)
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+
+LAYOUT_FILE = "layout.json"
+IGNORED_LABEL = -100  # what torch's cross entropy leaves out
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_NAMED_TOKEN = re.compile(r"<\|[^|]+\|>")
+
+
+class Tokenizer(Protocol):
+    """What a layout needs of a Hugging Face tokenizer."""
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """Fills short rows of a batch."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text in which added tokens are written out."""
+
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int | None]:
+        """The id of each token; None (or the unknown token's) where it is missing."""
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        """The token of each id."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Markers(_Strict):
+    """Word markers in prompt and speech: an ordinal token, then the word."""
+
+    ordinal: str  # names a token, with {ordinal} for 1, 2, ...
+    max_words: PositiveInt  # there are as many ordinal tokens
+
+
+class Length(_Strict):
+    """Upper bound on the codes of a text: `fixed + per_word * words`."""
+
+    fixed: PositiveInt
+    per_word: PositiveInt
+
+
+class Layout(_Strict):
+    """The token stream of one base; see the module's docstring."""
+
+    front_end: Literal["digits", "plain"]  # words zero..nine | text as it is
+    prompt: str  # with {text}, and {voice} if there are voices; START is put after it
+    start: str
+    end: str
+    code: str  # with {code}
+    codebook_size: PositiveInt
+    length: Length
+    markers: Markers | None = None
+    voice: str | None = None  # names a token, with {voice}
+    voices: tuple[str, ...] = ()
+    default_voice: str | None = None
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Read `layout.json` of a base directory.
+
+        Raises:
+            ValueError: the file does not describe a layout; the message names the file and keys.
+            FileNotFoundError: there is none.
+        """
+        path = directory / LAYOUT_FILE
+        try:
+            return cls.model_validate_json(path.read_text())
+        except ValidationError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @model_validator(mode="after")
+    def _check_templates(self) -> Self:
+        needed = [("prompt", self.prompt, "{text}"), ("code", self.code, "{code}")]
+        if self.voices:
+            needed += [("prompt", self.prompt, "{voice}"), ("voice", self.voice or "", "{voice}")]
+        if self.markers:
+            needed.append(("markers.ordinal", self.markers.ordinal, "{ordinal}"))
+        for key, template, field in needed:
+            if field not in template:
+                raise ValueError(f"{key} must contain {field}, got {template!r}")
+        if (self.default_voice in self.voices) != bool(self.voices):
+            raise ValueError(
+                f"default_voice must be one of {self.voices}, got {self.default_voice!r}"
+            )
+        return self
+
+    def added_tokens(self) -> list[str]:
+        """The tokens a tokenizer must know as single ones, in the order they should be added."""
+        tokens = [*_NAMED_TOKEN.findall(self.prompt), self.start, self.end]
+        if self.markers:
+            tokens += [self._ordinal(i) for i in range(self.markers.max_words)]
+        tokens += [self._voice_token(voice) for voice in self.voices]
+        return tokens + [self._code(code) for code in range(self.codebook_size)]
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text, after the front end: `digits` reads "35" and "three five" alike.
+
+        Raises:
+            ValueError: no word, more words than ordinals, a word outside the vocabulary, or the
+                opening of a named token (`<|`) in the text.
+        """
+        if "<|" in text:
+            raise ValueError(f"text must not contain '<|', got {text!r}")
+        words = _digit_words(text) if self.front_end == "digits" else text.split()
+        most = self.markers.max_words if self.markers else len(words)
+        if not 1 <= len(words) <= max(most, 1):
+            raise ValueError(f"text must have 1 to {most} words, got {len(words)}: {text!r}")
+        return words
+
+    def prompt_text(self, text: str, voice: str | None = None) -> str:
+        """The prompt as a string, START included; `voice` defaults to `default_voice`.
+
+        Raises:
+            ValueError: the text (see `words`) or the voice is not one of this base's.
+        """
+        words = self.words(text)
+        spoken = voice or self.default_voice
+        if spoken is not None and spoken not in self.voices:
+            raise ValueError(f"voice must be one of {list(self.voices)}, got {spoken!r}")
+        if self.markers:
+            written = "".join(self._marker(i, word) for i, word in enumerate(words))
+        else:
+            written = " ".join(words) if self.front_end == "digits" else text
+        prompt = self.prompt.replace("{voice}", self._voice_token(spoken) if spoken else "")
+        return prompt.replace("{text}", written) + self.start
+
+    def speech_text(
+        self, codes: Sequence[int], text: str, word_starts: Sequence[int] | None = None
+    ) -> str:
+        """What follows the prompt, as a string: codes, markers where there are any, END.
+
+        Args:
+            codes: the codes of the clip, (frames,).
+            text: what the clip says.
+            word_starts: the frame at which each word starts; needed with markers, else None.
+
+        Raises:
+            ValueError: `word_starts` do not fit the words, the codes or the layout.
+        """
+        written = [self._code(code) for code in codes]
+        if self.markers or word_starts is not None:
+            words = self.words(text)
+            starts = self._checked(word_starts, len(words), len(codes))
+            for i in reversed(range(len(words))):
+                written.insert(starts[i], self._marker(i, words[i]))
+        return "".join(written) + self.end
+
+    def max_codes(self, text: str) -> int:
+        """More codes than a sound reading of the text needs; where generation gives up."""
+        return self.length.fixed + self.length.per_word * len(self.words(text))
+
+    def bind(self, tokenizer: Tokenizer) -> "TokenStream":
+        """This layout in the ids of a tokenizer.
+
+        Raises:
+            ValueError: the tokenizer lacks one of `added_tokens`.
+        """
+        return TokenStream(self, tokenizer)
+
+    def _checked(self, starts: Sequence[int] | None, words: int, frames: int) -> Sequence[int]:
+        if self.markers is None:
+            raise ValueError("word_starts must be None: this layout has no word markers")
+        if starts is None or len(starts) != words:
+            raise ValueError(f"word_starts must hold one frame for each of {words} words: {starts}")
+        ordered = all(a <= b for a, b in zip(starts, [*starts[1:], frames], strict=True))
+        if starts[0] != 0 or not ordered:
+            raise ValueError(f"word_starts must rise from 0 to at most {frames}, got {starts}")
+        return starts
+
+    def _marker(self, index: int, word: str) -> str:
+        # The space makes a word the same token here as in running text.
+        return f"{self._ordinal(index)} {word}"
+
+    def _ordinal(self, index: int) -> str:
+        assert self.markers is not None
+        return self.markers.ordinal.replace("{ordinal}", str(index + 1))
+
+    def _voice_token(self, voice: str) -> str:
+        assert self.voice is not None
+        return self.voice.replace("{voice}", voice)
+
+    def _code(self, code: int) -> str:
+        return self.code.replace("{code}", str(code))
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clip to train on: ids and labels, both (tokens,), labels not yet shifted."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class TokenStream:
+    """A layout in the ids of one tokenizer."""
+
+    def __init__(self, layout: Layout, tokenizer: Tokenizer) -> None:
+        self.layout = layout
+        self._tokenizer = tokenizer
+        ids = self._ids(layout.added_tokens())
+        self.end_id = self._ids([layout.end])[0]
+        pad = tokenizer.pad_token_id
+        self.pad_id = self.end_id if pad is None else pad
+        self.code_ids: NDArray[np.int64] = np.array(ids[-layout.codebook_size :])
+        self._code_of = np.full(max(ids) + 1, -1, dtype=np.int64)
+        self._code_of[self.code_ids] = np.arange(layout.codebook_size)
+
+    def prompt_ids(self, text: str, voice: str | None = None) -> list[int]:
+        """The prompt as ids, START last; see `Layout.prompt_text`."""
+        return self._encode(self.layout.prompt_text(text, voice))
+
+    def example(
+        self,
+        text: str,
+        codes: Sequence[int],
+        word_starts: Sequence[int] | None = None,
+        voice: str | None = None,
+    ) -> Example:
+        """A clip as ids and labels, the prompt masked; see `Layout.speech_text`."""
+        prompt = self.prompt_ids(text, voice)
+        speech = self._encode(self.layout.speech_text(codes, text, word_starts))
+        return Example(prompt + speech, [IGNORED_LABEL] * len(prompt) + speech)
+
+    def codes(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """The codes (frames,) among generated ids, up to END; whatever is no code is dropped."""
+        generated = np.asarray(ids, dtype=np.int64)
+        ends = np.flatnonzero(generated == self.end_id)
+        kept = generated[: ends[0]] if len(ends) else generated
+        codes = self._code_of[kept[kept < len(self._code_of)]]
+        return codes[codes >= 0]
+
+    def max_new_tokens(self, text: str) -> int:
+        """`Layout.max_codes`, the markers and END, in tokens."""
+        markers = self.layout.prompt_text(text) if self.layout.markers else ""
+        return self.layout.max_codes(text) + len(self._encode(markers)) + 1
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _ids(self, tokens: list[str]) -> list[int]:
+        ids = [i for i in self._tokenizer.convert_tokens_to_ids(tokens) if i is not None]
+        if self._tokenizer.convert_ids_to_tokens(ids) != tokens:
+            known = set(self._tokenizer.convert_ids_to_tokens(ids))
+            missing = [token for token in tokens if token not in known]
+            raise ValueError(
+                f"the tokenizer must know every token of the layout, {len(missing)} are missing: "
+                f"{' '.join(missing[:5])} ...; add layout.added_tokens() and resize the embeddings"
+            )
+        return ids
+
+
+def _digit_words(text: str) -> list[str]:
+    words = [
+        word
+        for piece in text.lower().split()
+        for word in (map(_digit_word, piece) if piece.isdecimal() else [piece])
+    ]
+    unknown = sorted(set(words) - set(DIGIT_WORDS))
+    if unknown:
+        raise ValueError(
+            f"text must be digits or the words {' '.join(DIGIT_WORDS)}, "
+            f"got {' '.join(unknown)} in {text!r}"
+        )
+    return words
+
+
+def _digit_word(digit: str) -> str:
+    return DIGIT_WORDS[int(digit)]
