@@ -1,0 +1,147 @@
+"""Where a sweep is kept: files under a root, directories that exist only once committed."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+COMMITTED = "COMMITTED"
+"""The marker that makes a directory exist for readers; always written last."""
+
+
+class Storage(Protocol):
+    """Keys are relative, with ``/``. A key is written whole or not at all."""
+
+    @property
+    def url(self) -> str:
+        """What :func:`open_storage` takes to open the same place again."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The bytes at ``key``. Raises FileNotFoundError when there are none."""
+        ...
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put ``data`` at ``key``, replacing what stood there, atomically."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether a file is at ``key``."""
+        ...
+
+    def children(self, key: str) -> list[str]:
+        """Sorted names directly under ``key``; unfinished ones are left out."""
+        ...
+
+    @contextmanager
+    def commit(self, key: str) -> Iterator[Path]:
+        """A local directory to fill; committed to ``key`` when the block ends without an error.
+
+        A key that is committed already keeps its first content: the block's files are dropped.
+        """
+        ...
+
+    def is_committed(self, key: str) -> bool:
+        """Whether the directory ``key`` was committed."""
+        ...
+
+    def fetch(self, key: str) -> Path:
+        """A local path where the committed directory ``key`` can be read.
+
+        Raises FileNotFoundError when it was never committed.
+        """
+        ...
+
+
+class LocalStorage:
+    """A directory of this machine (or a shared file system)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def read(self, key: str) -> bytes:
+        return self._path(key).read_bytes()
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(_temporary_name(path.name))
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def children(self, key: str) -> list[str]:
+        path = self._path(key)
+        if not path.is_dir():
+            return []
+        return sorted(child.name for child in path.iterdir() if not child.name.startswith("."))
+
+    @contextmanager
+    def commit(self, key: str) -> Iterator[Path]:
+        final = self._path(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        staging = final.with_name(_temporary_name(final.name))
+        staging.mkdir()
+        try:
+            yield staging
+            (staging / COMMITTED).touch()
+            _flush_files(staging)
+            if not self.is_committed(key):
+                staging.rename(final)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def is_committed(self, key: str) -> bool:
+        return (self._path(key) / COMMITTED).is_file()
+
+    def fetch(self, key: str) -> Path:
+        if not self.is_committed(key):
+            raise FileNotFoundError(f"{self._path(key)} was never committed (no {COMMITTED} in it)")
+        return self._path(key)
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if key.startswith("/") or any(part in {"", ".", ".."} for part in parts):
+            raise ValueError(f"a storage key is relative, without empty, . or .. parts: {key!r}")
+        return self.root.joinpath(*parts)
+
+
+def open_storage(url: str) -> Storage:
+    """The storage at ``url``, today a local directory. Creates nothing.
+
+    Raises:
+        ValueError: the URL names a kind of storage that is not known.
+    """
+    scheme, separator, _ = url.partition("://")
+    if separator:
+        raise ValueError(
+            f"storage must be a local directory, but the URL starts with {scheme}://: {url}"
+        )
+    return LocalStorage(Path(url).expanduser())
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.{uuid.uuid4().hex}.tmp"
+
+
+def _flush_files(directory: Path) -> None:
+    """Push file contents to the disk, so that a committed directory survives a power cut."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

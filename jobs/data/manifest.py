@@ -1,0 +1,68 @@
+"""The list of a target's clips: JSON lines, audio paths relative to the file."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from jobs.problems import InputError, Problem
+from jobs.spec import Strict
+
+_HINT = "See docs/data.md for the manifest's keys."
+
+
+class ManifestRow(Strict):
+    """One clip and what it says."""
+
+    audio: Path
+    text: Annotated[str, Field(min_length=1)]
+    split: Literal["train", "validation"]
+    speaker: str | None = None
+    duration: Annotated[float, Field(gt=0)] | None = None
+    """Seconds."""
+
+
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """Read every row; ``audio`` comes back absolute.
+
+    Raises:
+        InputError: with every problem of the file: no JSON, unknown or missing keys, audio that
+            does not exist, a split without clips.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(str(path), f"cannot read it: {error}", _HINT)]) from None
+    rows: list[ManifestRow] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(lines, start=1):
+        row = _read_row(path, number, line)
+        if isinstance(row, ManifestRow):
+            rows.append(row)
+        else:
+            problems.append(row)
+    for split in ("train", "validation"):
+        if not problems and not any(row.split == split for row in rows):
+            what = f"a manifest needs clips with split {split!r}, but it has none"
+            problems.append(Problem(str(path), what, "Mark about a fifth as validation."))
+    if problems:
+        raise InputError(problems)
+    return rows
+
+
+def _read_row(path: Path, number: int, line: str) -> ManifestRow | Problem:
+    where = f"{path}:{number}"
+    try:
+        row = ManifestRow.model_validate_json(line)
+    except ValidationError as error:
+        return Problem(where, "; ".join(map(_describe, error.errors())), _HINT)
+    audio = path.parent / row.audio
+    if not audio.is_file():
+        return Problem(where, f"audio must exist, but there is no {audio}", "Correct the path.")
+    return row.model_copy(update={"audio": audio.absolute()})
+
+
+def _describe(details: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
+    key = ".".join(map(str, details["loc"]))
+    return f"{key}: {details['msg']}" if key else details["msg"]
+

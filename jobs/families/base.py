@@ -1,0 +1,98 @@
+"""What training, speaking and scoring need of a family; each family is one implementation.
+
+Notation: b clips in a batch, s tokens, v vocabulary.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from jobs.data.prepared import PreparedClip
+from jobs.families.layout import Example
+from jobs.metrics.base import SpokenClip
+from jobs.spec import DecodingSpec, PromptSpec
+
+Batch = Mapping[str, Tensor]
+"""What a family's loss reads; the keys are the family's own."""
+
+
+class Base(Protocol):
+    """A frozen pretrained model of one family, with what turns text to tokens and back to sound.
+
+    ``model`` may carry an adapter while one is attached; a method that runs a model is given the
+    one to run, so that an engine's wrapper can stand in for it.
+    """
+
+    @property
+    def model(self) -> nn.Module:
+        """The pretrained network, every parameter frozen."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over weights, tokenizer and layout."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of everything that goes in or comes out."""
+        ...
+
+    @property
+    def encoder_digest(self) -> str:
+        """SHA-256 over what :meth:`encode` depends on besides its arguments."""
+        ...
+
+    def encode(
+        self, audio: NDArray[np.float32], text: str
+    ) -> tuple[NDArray[np.int64], tuple[int, ...] | None]:
+        """A recording, shape (samples,) at ``sample_rate``, as codes (frames,) and word starts.
+
+        Word starts are frames, one a word, or None for a layout without word markers.
+
+        Raises:
+            ValueError: the recording does not say ``text``, as far as can be heard.
+        """
+        ...
+
+    def words(self, text: str) -> list[str]:
+        """The text as it is spoken, word by word."""
+        ...
+
+    def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
+        """Lay the clips out as the model reads them."""
+        ...
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Pad to a batch on the model's device."""
+        ...
+
+    def targets(self, examples: Sequence[Example]) -> int:
+        """How many positions of ``examples`` the loss is taken over."""
+        ...
+
+    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Sum of the negative log-likelihood over all targets of the batch, a float32 scalar."""
+        ...
+
+    def speak(
+        self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
+    ) -> list[SpokenClip]:
+        """Say the prompts; a prompt's clip does not depend on which others are asked for."""
+        ...
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """Freeze every parameter and switch dropout off; returns the same module."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model.eval()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are."""
+    return next(model.parameters()).device

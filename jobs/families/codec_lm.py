@@ -1,0 +1,210 @@
+"""The ``codec_lm`` family: a causal LM that reads a prompt and writes codec tokens (NeuTTS, Llasa).
+
+The embedded base and a Qwen2.5-0.5B checkpoint differ in tokenizer, codec, size and ``layout.json``
+only. Notation: b clips in a batch, s tokens, v vocabulary.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoTokenizer, Qwen2ForCausalLM
+
+from jobs.codecs.base import Codec
+from jobs.codecs.world import WorldCodec
+from jobs.data.prepared import PreparedClip
+from jobs.embedded import RECOGNISER_DIR
+from jobs.embedded.recogniser import WordRecogniser
+from jobs.families.base import Batch, device_of, frozen
+from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
+from jobs.metrics.base import SpokenClip
+from jobs.spec import DecodingSpec, Precision, PromptSpec
+from jobs.speech.sampling import Sampler
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Aligner(Protocol):
+    """Finds the words of a known text in a recording."""
+
+    digest: str
+
+    def align(self, audio: NDArray[np.float32], rate: int, words: Sequence[str]) -> list[float]:
+        """Start of each word, seconds. Raises ValueError when the words cannot be found."""
+
+
+class CodecLM:
+    """A loaded base of the family. See :class:`jobs.families.base.Base`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        stream: TokenStream,
+        codec: Codec,
+        aligner: Aligner | None,
+        voice: str | None,
+        digest: str,
+    ) -> None:
+        self.model = frozen(model)
+        self.stream = stream
+        self.codec = codec
+        self.voice = voice
+        self.digest = digest
+        self.sample_rate = codec.sample_rate
+        self._aligner = aligner
+
+    @property
+    def encoder_digest(self) -> str:
+        """Codes follow from the codec, word starts from the aligner."""
+        parts = [self.codec.digest, self._aligner.digest if self._aligner else ""]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def encode(
+        self, audio: NDArray[np.float32], text: str
+    ) -> tuple[NDArray[np.int64], tuple[int, ...] | None]:
+        """Codes by the codec; word starts, where the layout marks words, by the aligner."""
+        codes = self.codec.encode(audio, self.sample_rate)
+        if self._aligner is None:
+            return codes, None
+        seconds = self._aligner.align(audio, self.sample_rate, self.words(text))
+        starts = np.rint(np.array(seconds) * self.codec.frame_rate).clip(0, len(codes))
+        return codes, tuple(int(start) for start in starts)
+
+    def words(self, text: str) -> list[str]:
+        """As the layout's front end spells them."""
+        return self.stream.layout.words(text)
+
+    def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
+        """Prompt, codes and, where the layout has them, word markers as ids and labels."""
+        return [
+            self.stream.example(clip.text, clip.codes.tolist(), clip.word_starts, self.voice)
+            for clip in clips
+        ]
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """``input_ids``, ``labels``, ``attention_mask``, each (b, s), padded on the right."""
+        longest = max(len(example.input_ids) for example in examples)
+        ids = torch.full((len(examples), longest), self.stream.pad_id)
+        labels = torch.full((len(examples), longest), IGNORED_LABEL)
+        mask = torch.zeros((len(examples), longest), dtype=torch.long)
+        for row, example in enumerate(examples):
+            length = len(example.input_ids)
+            ids[row, :length] = torch.tensor(example.input_ids)
+            labels[row, :length] = torch.tensor(example.labels)
+            mask[row, :length] = 1
+        device = device_of(self.model)
+        batch = {"input_ids": ids, "labels": labels, "attention_mask": mask}
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+
+    def targets(self, examples: Sequence[Example]) -> int:
+        """Labelled positions that have a position before them to be predicted from."""
+        return sum(
+            int(np.count_nonzero(np.asarray(example.labels[1:]) != IGNORED_LABEL))
+            for example in examples
+        )
+
+    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Negative log-likelihood of the labels: position p predicts the label at p + 1, once.
+
+        The model is not given the labels, because Hugging Face models shift them themselves.
+        """
+        logits = model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+        ).logits
+        return nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(),
+            batch["labels"][:, 1:].flatten(),
+            ignore_index=IGNORED_LABEL,
+            reduction="sum",
+        )
+
+    @torch.inference_mode()
+    def speak(
+        self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
+    ) -> list[SpokenClip]:
+        """Generate all prompts in one batch, then decode each one's codes to sound."""
+        sequences = self.generate(model, prompts, decoding)
+        return [self._sound(prompt, ids) for prompt, ids in zip(prompts, sequences, strict=True)]
+
+    @torch.inference_mode()
+    def generate(
+        self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
+    ) -> list[list[int]]:
+        """Token ids of each prompt's speech, END included unless the cap came first."""
+        asked = [self.stream.prompt_ids(prompt.text, self.voice) for prompt in prompts]
+        caps = [self.stream.max_new_tokens(prompt.text) for prompt in prompts]
+        sampler = Sampler(decoding, [prompt.id for prompt in prompts])
+        ids, mask = self._left_padded(asked)
+        written: list[list[int]] = [[] for _ in prompts]
+        cache = None
+        while True:
+            # Padding is on the left, so a row's positions start where its prompt does.
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            output = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = output.past_key_values
+            chosen = sampler.pick(output.logits[:, -1].float())
+            for row, token in enumerate(chosen.tolist()):
+                if not self._ended(written[row], caps[row]):
+                    written[row].append(token)
+            if all(self._ended(row, cap) for row, cap in zip(written, caps, strict=True)):
+                return written
+            ids = chosen[:, None]
+            mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
+
+    def _ended(self, written: list[int], cap: int) -> bool:
+        return len(written) >= cap or (bool(written) and written[-1] == self.stream.end_id)
+
+    def _left_padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        longest = max(map(len, rows))
+        ids = [[self.stream.pad_id] * (longest - len(row)) + row for row in rows]
+        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+        device = device_of(self.model)
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+    def _sound(self, prompt: PromptSpec, ids: list[int]) -> SpokenClip:
+        codes = self.stream.codes(ids)
+        silence = np.zeros(0, dtype=np.float32)
+        return SpokenClip(
+            audio=self.codec.decode(codes) if len(codes) else silence,
+            rate=self.codec.sample_rate,
+            text=prompt.text,
+            reached_end=ids[-1] == self.stream.end_id,
+        )
+
+
+def load(source: Path, codec: Path, voice: str | None, precision: Precision) -> CodecLM:
+    """Load a base directory (model, tokenizer, ``layout.json``) and a codec directory.
+
+    Raises:
+        ValueError: the layout is invalid, or ``voice`` is not one of its voices.
+        FileNotFoundError: a file is missing.
+    """
+    layout = Layout.read(source)
+    if voice is not None and voice not in layout.voices:
+        raise ValueError(f"voice must be one of {list(layout.voices)} of {source}, got {voice!r}")
+    model = Qwen2ForCausalLM.from_pretrained(source, dtype=_DTYPES[precision])
+    stream = layout.bind(AutoTokenizer.from_pretrained(source))
+    aligner = WordRecogniser.load(RECOGNISER_DIR) if layout.markers else None
+    return CodecLM(model, stream, WorldCodec.load(codec), aligner, voice, digest_of(source))
+
+
+def digest_of(source: Path) -> str:
+    """SHA-256 over the files that decide what the base says: weights, tokenizer, layout."""
+    names = ["config.json", "tokenizer.json", LAYOUT_FILE]
+    names += sorted(path.name for path in source.glob("*.safetensors"))
+    total = hashlib.sha256()
+    for name in names:
+        total.update(name.encode() + b"\0" + hashlib.sha256((source / name).read_bytes()).digest())
+    return total.hexdigest()

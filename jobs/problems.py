@@ -1,0 +1,36 @@
+"""What is wrong with an input: every problem at once, each with its place and the next step."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with an input: where it stands, the rule it breaks, what to do next."""
+
+    where: str
+    """``file:line``, or the file alone."""
+    what: str
+    """The rule and the value."""
+    next_step: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}. {self.next_step}"
+
+
+class InputError(Exception):
+    """Bad input, found before anything was spent. Carries every problem, not the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, problems)))
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Advice for a name that is not known: the nearest valid ones, else all of them."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Valid names: {', '.join(names)}."

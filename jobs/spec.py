@@ -1,0 +1,142 @@
+"""What determines an adapter's weights, and what makes it speak. No torch in here."""
+
+import hashlib
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Schedule = Literal["constant", "linear", "cosine"]
+Precision = Literal["fp32", "bf16"]
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingSpec(Strict):
+    """The hyper-parameters of one adapter training; every key can be searched."""
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """LoRA alpha; twice the rank when absent. The adapter's strength is alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """On the adapter's input, as in PEFT."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Names of the linear layers that get an adapter."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Schedule = "constant"
+    """After warm-up. Under all but ``constant`` an epoch's checkpoint depends on ``epochs``."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest gradient norm of the adapter; null for none."""
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    """Clips per micro-batch, over all ranks."""
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    """Micro-batches per optimiser step."""
+    epochs: Annotated[int, Field(ge=1)] = 4
+    """The longest training; every epoch before it is a checkpoint of the same run."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @property
+    def scaling_alpha(self) -> float:
+        """Alpha with its default filled in."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
+
+    @property
+    def depends_on_horizon(self) -> bool:
+        """Whether an epoch's weights depend on how many epochs were asked for."""
+        return self.schedule != "constant"
+
+
+class EngineSpec(Strict):
+    """How DeepSpeed runs one trial. It changes the weights only by rounding, but it does that."""
+
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    ranks: Annotated[int, Field(ge=1)] = 1
+    """Processes that train one adapter together, data parallel."""
+    precision: Precision = "fp32"
+    """Of the frozen base; adapters are always fp32."""
+
+    @model_validator(mode="after")
+    def _check_partitioned_precision(self) -> Self:
+        if self.precision == "bf16" and self.zero_stage > 0:
+            raise ValueError(
+                f"a bf16 base needs zero_stage 0 (its adapters stay fp32, and DeepSpeed partitions "
+                f"one dtype), but zero_stage is {self.zero_stage}: use fp32 or stage 0"
+            )
+        return self
+
+
+class TrialSpec(Strict):
+    """All that determines one trial's weights; the trial's id is its hash."""
+
+    family: str
+    base_digest: str
+    data_digest: str
+    training: TrainingSpec
+    engine: EngineSpec
+
+    @property
+    def id(self) -> str:
+        """``t`` and twelve hex digits of the SHA-256 of what determines the weights."""
+        spec = self.training
+        filled = spec.model_copy(update={"alpha": spec.scaling_alpha})
+        horizon_free = {} if spec.depends_on_horizon else {"training": {"epochs"}}
+        text = self.model_copy(update={"training": filled}).model_dump_json(exclude=horizon_free)
+        return "t" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class DecodingSpec(Strict):
+    """How a variant picks its tokens."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 takes the likeliest token."""
+    top_k: Annotated[int, Field(ge=1)] = 50
+    """Only with a temperature above 0."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Each prompt draws from its own generator, seeded by this and the prompt's id."""
+
+
+BASE_VARIANT = "base"
+
+
+class Variant(Strict):
+    """A checkpoint at a LoRA scale: a thing that can speak. The base is a variant without one."""
+
+    trial: str | None = None
+    epoch: Annotated[int, Field(ge=0)] = 0
+    lora_scale: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def id(self) -> str:
+        """``base``, or trial, epoch and scale: ``t0123456789ab-e03-s0.70``."""
+        if self.trial is None:
+            return BASE_VARIANT
+        return f"{self.trial}-e{self.epoch:02d}-s{self.lora_scale:.2f}"
+
+
+class PromptSpec(Strict):
+    """A text to speak, and its name in a prompt set."""
+
+    id: str
+    text: str
+
+
+def training_fields() -> tuple[str, ...]:
+    """Names that a search space may use."""
+    return tuple(TrainingSpec.model_fields)

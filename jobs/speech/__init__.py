@@ -1,0 +1,1 @@
+"""A variant that speaks: prompts in, clips out."""

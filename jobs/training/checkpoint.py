@@ -1,0 +1,48 @@
+"""A checkpoint: an adapter at an epoch, with all that training needs to go on from there.
+
+Files: the adapter in PEFT's format, ``optimizer.safetensors``, ``state.json`` (how far training
+is) and ``losses.json`` (what the epoch gave). It exists once its directory is committed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from jobs.training.epochs import EpochLosses, write_losses
+
+_MOMENTS = "optimizer.safetensors"
+_STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """Where a slot stands: the data cursor and the position of its random stream.
+
+    Dropout at optimiser step n draws from a generator seeded by (seed, n, rank), so ``seed`` and
+    ``steps`` are the whole state of it; the data order is a function of ``seed`` and ``epoch``.
+    """
+
+    seed: int
+    epoch: int
+    steps: int
+    """Optimiser steps taken."""
+
+
+def write_state(
+    directory: Path, moments: Mapping[str, Tensor], state: SlotState, losses: EpochLosses
+) -> None:
+    """Write everything but the adapter into ``directory``."""
+    save_file(dict(moments), directory / _MOMENTS)
+    (directory / _STATE).write_text(json.dumps(asdict(state)) + "\n")
+    write_losses(directory, losses)
+
+
+def read_state(directory: Path) -> tuple[dict[str, Tensor], SlotState]:
+    """The optimiser's moments and the slot's position."""
+    state = json.loads((directory / _STATE).read_text())
+    return load_file(directory / _MOMENTS), SlotState(**state)
+

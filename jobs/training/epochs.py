@@ -1,0 +1,42 @@
+"""What a committed epoch is called and what it gave; readable without torch."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_LOSSES = "losses.json"
+
+
+@dataclass(frozen=True)
+class EpochLosses:
+    """What one epoch of one trial gave. Losses are nats per target token."""
+
+    epoch: int
+    training_loss: float
+    """Mean over the epoch's targets, each under the weights of its own step."""
+    validation_loss: float
+    """Mean over the validation targets, after the epoch."""
+    step_losses: tuple[float, ...]
+    learning_rates: tuple[float, ...]
+    seconds: float
+    """Wall time of training and validation."""
+    finished_at: float
+    """Unix time, seconds."""
+
+
+def write_losses(directory: Path, losses: EpochLosses) -> None:
+    """Write ``losses`` into a checkpoint's directory."""
+    (directory / _LOSSES).write_text(json.dumps(asdict(losses)) + "\n")
+
+
+def read_losses(directory: Path) -> EpochLosses:
+    """What the checkpoint's epoch gave."""
+    row = json.loads((directory / _LOSSES).read_text())
+    for key in ("step_losses", "learning_rates"):
+        row[key] = tuple(row[key])
+    return EpochLosses(**row)
+
+
+def checkpoint_key(sweep: str, trial: str, epoch: int) -> str:
+    """Where the checkpoint of ``epoch`` is kept."""
+    return f"{sweep}/trials/{trial}/checkpoints/epoch-{epoch:03d}"

@@ -1,0 +1,102 @@
+"""A tiny random base of the codec_lm family, for tests that need no speech."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from jobs.data.prepared import PreparedClip
+from jobs.families.codec_lm import CodecLM
+from jobs.families.layout import Layout, Length, Markers
+
+CODEBOOK = 16
+RATE = 16_000
+HOP = 640
+
+
+class ToneCodec:
+    """Code k is 40 ms of a tone of its own."""
+
+    sample_rate = RATE
+    frame_rate = RATE / HOP
+    codebook_size = CODEBOOK
+    digest = "toy"
+
+    def encode(self, audio: NDArray[np.float32], rate: int) -> NDArray[np.int64]:
+        frames = audio[: len(audio) // HOP * HOP].reshape(-1, HOP)
+        return (np.abs(np.fft.rfft(frames)).argmax(axis=1) // 2).astype(np.int64)
+
+    def decode(self, codes: Sequence[int]) -> NDArray[np.float32]:
+        time = np.arange(HOP) / HOP
+        tones = [0.3 * np.sin(2 * np.pi * 2 * code * time) for code in codes]
+        return np.concatenate(tones).astype(np.float32)
+
+
+def toy_layout() -> Layout:
+    return Layout(
+        front_end="digits",
+        prompt="<|TEXT_PROMPT_START|>{voice}{text}<|TEXT_PROMPT_END|>",
+        start="<|SPEECH_GENERATION_START|>",
+        end="<|SPEECH_GENERATION_END|>",
+        code="<|speech_{code}|>",
+        codebook_size=CODEBOOK,
+        length=Length(fixed=4, per_word=8),
+        markers=Markers(ordinal="<|word_{ordinal}|>", max_words=6),
+        voice="<|voice_{voice}|>",
+        voices=("ann", "bob"),
+        default_voice="ann",
+    )
+
+
+def toy_tokenizer(layout: Layout) -> PreTrainedTokenizerFast:
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    vocabulary = {token: i for i, token in enumerate(["<unk>", *(f"Ġ{word}" for word in words)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_tokens([AddedToken(token, special=False) for token in layout.added_tokens()])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<unk>")
+
+
+def toy_base(seed: int = 0, hidden: int = 32) -> CodecLM:
+    layout = toy_layout()
+    tokenizer = toy_tokenizer(layout)
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    model = Qwen2ForCausalLM(config)
+    return CodecLM(model, layout.bind(tokenizer), ToneCodec(), None, None, f"toy{seed}")
+
+
+def toy_clips(count: int = 10, validation: int = 3, seed: int = 0) -> list[PreparedClip]:
+    generator = np.random.default_rng(seed)
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    clips = []
+    for index in range(count):
+        text = [words[d] for d in generator.integers(0, 10, size=generator.integers(1, 4))]
+        frames = 5 * len(text)
+        clips.append(
+            PreparedClip(
+                id=f"clip-{index:03d}",
+                text=" ".join(text),
+                split="validation" if index >= count - validation else "train",
+                codes=generator.integers(0, CODEBOOK, size=frames),
+                word_starts=tuple(range(0, frames, 5)),
+            )
+        )
+    return clips
+
+
+def directory(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
