@@ -1,0 +1,1 @@
+"""From a manifest of recordings to batches: check, split, encode, cache."""
