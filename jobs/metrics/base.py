@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,7 +17,8 @@ class Metric:
 
     ``low`` and ``high`` bound what the metric can give; a failed clip counts as the worse bound.
     ``direction`` says which way is better; ``neither`` for plain facts such as a duration.
-    ``version`` changes whenever the same clip could score differently.
+    ``version`` changes whenever the same clip could score differently, given the same
+    references and recogniser: those have digests of their own.
     """
 
     name: str
@@ -54,7 +55,10 @@ class MetricError(Exception):
 class Scorer(Protocol):
     """Measures clips; one model run may give several metrics."""
 
-    metrics: Sequence[Metric]
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """What it measures; :meth:`measure` gives a value for each."""
+        ...
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Score every metric in ``metrics`` on ``clip``.
@@ -75,6 +79,14 @@ class ClipScores:
     values: Mapping[str, float]
     failures: Mapping[str, str] = field(default_factory=dict)
     """Metric name to the reason it has no value on this clip."""
+
+    def only(self, names: Sequence[str]) -> "ClipScores":
+        """The same clip with these metrics alone."""
+        return replace(
+            self,
+            values={name: value for name, value in self.values.items() if name in names},
+            failures={name: why for name, why in self.failures.items() if name in names},
+        )
 
     def to_json(self) -> str:
         """One flat JSON object: ids, then a key per metric, then the failures."""

