@@ -15,7 +15,7 @@ def effect(interval: Interval, confidence: float) -> str:
     """A signed mean with its interval and the number of prompts."""
     return (
         f"{interval.mean:+.3g} ({confidence:.0%} interval {interval.low:+.3g} to "
-        f"{interval.high:+.3g}, n = {interval.n} {'prompt' if interval.n == 1 else 'prompts'})"
+        f"{interval.high:+.3g} over {interval.n} {'prompt' if interval.n == 1 else 'prompts'})"
     )
 
 
@@ -26,14 +26,12 @@ def gate_reason(gate: FailureGate) -> str:
 
 def constraint_reason(check: ConstraintCheck) -> str:
     """A constraint that is broken."""
-    return (
-        f"{compared(check)}, worse by {check.worsening.mean:.3g} where {check.margin:g} is allowed"
-    )
+    return f"{compared(check)}: worse by {check.worsening.mean:.2g}, {check.margin:g} allowed"
 
 
 def compared(check: ConstraintCheck) -> str:
     """A constraint's metric on the variant and on the base."""
-    return f"{check.metric} {check.variant:.3g} against the base's {check.base:.3g}"
+    return f"{check.metric} {check.variant:.3g} (base {check.base:.3g})"
 
 
 def no_gain_reason(gain: Interval, protocol: Protocol) -> str | None:
@@ -58,8 +56,8 @@ def absent_reason(metric: str) -> str:
 def preferred_reason(gain: Interval, winners: Interval) -> str:
     """Why a variant that passed is not the winner."""
     if gain.mean > winners.mean:
-        return "passes, but cannot be told from the winner, which changes the model less"
-    return "passes, but the winner gains as much or more"
+        return "not told apart from the winner, which changes the model less"
+    return "gains no more than the winner"
 
 
 def promotion(winner: VariantRow, name: str, protocol: Protocol) -> str:

@@ -41,7 +41,7 @@ def test_variants_identical_to_the_base_mean_do_not_fine_tune(make_table, make_p
     [
         (
             OTHER_VOICE,
-            "speaker_similarity 0.5 against the base's 0.9, worse by 0.4 where 0.02 is allowed",
+            "speaker_similarity 0.5 (base 0.9): worse by 0.4, 0.02 allowed",
         ),
         (RUNAWAY, "4 of 4 clips failed, 1 allowed"),
     ],
@@ -83,7 +83,7 @@ def test_of_variants_that_cannot_be_told_apart_the_smallest_change_wins(
     table = ScoreTable.build([base, *variants], clips, protocol)
     verdict = judge(table, protocol)
     assert verdict.variant == "chosen"
-    assert "cannot be told from the winner" in verdict.row("best").reasons[0]
+    assert "not told apart from the winner" in verdict.row("best").reasons[0]
     assert verdict.row("late").standing == "passed"
 
 
