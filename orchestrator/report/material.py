@@ -1,0 +1,79 @@
+"""What a report is made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.verdict.outcome import VariantRow, Verdict
+from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo, scientific
+
+
+@dataclass(frozen=True)
+class TrialCurve:
+    """How one trial trained: losses by epoch, from epoch 1, None where there is none."""
+
+    trial: str
+    rank: int
+    learning_rate: float
+    training_loss: Sequence[float | None]
+    validation_loss: Sequence[float | None]
+    status: Literal["finished", "stopped", "failed"]
+    reason: str | None
+    """Why it was stopped or failed."""
+    seconds: float
+    """Time spent training."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that did not work: a trial, a clip, a metric, a host."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """All that one page shows of a sweep."""
+
+    sweep: str
+    family: str
+    protocol: Protocol
+    verdict: Verdict
+    table: ScoreTable
+    curves: Sequence[TrialCurve]
+    clips: Mapping[str, Mapping[str, bytes]]
+    """Variant id, then prompt id, to a FLAC file's bytes. Prompts without any are left out."""
+    failures: Sequence[Failure]
+    facts: Sequence[tuple[str, str]]
+    """Label and value of what else a reader may need: versions, digests, wall time, storage."""
+
+    @property
+    def chosen(self) -> VariantInfo | None:
+        """The winner; without one, the best of those judged; None if none was."""
+        verdict = self.verdict
+        name = verdict.variant or verdict.runner_up
+        return None if name is None else self.table.variants[name]
+
+
+def short(variant: VariantInfo) -> str:
+    """A variant's name where room is scarce: rank, learning rate, epoch, lora_scale."""
+    if variant.trial is None:
+        return "base"
+    rank = "?" if variant.rank is None else variant.rank
+    rate = "?" if variant.learning_rate is None else scientific(variant.learning_rate)
+    return f"r{rank} · {rate} · e{variant.epoch} · ×{variant.lora_scale:g}"
+
+
+def labelled(report: ReportInput, metric: str) -> str:
+    """A metric with its unit and an arrow to where better is."""
+    known = report.table.metrics[metric]
+    better = {"higher": "\u00a0↑", "lower": "\u00a0↓", "neither": ""}[known.direction]
+    return f"{metric} ({known.unit}){better}"
+
+
+def ranked(report: ReportInput) -> list[VariantRow]:
+    """Every adapted variant: the winner, then the rest by falling objective."""
+    rows = [row for row in report.verdict.rows if row.id != BASE]
+    return sorted(rows, key=lambda row: (row.standing != "winner", -row.objective, row.id))

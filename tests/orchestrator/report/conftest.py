@@ -1,0 +1,170 @@
+"""A demonstration sweep: sine sweeps for speech, made-up scores with the failures of real ones."""
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import soundfile
+
+from jobs.metrics.base import ClipScores
+from orchestrator.report.page import Failure, ReportInput, TrialCurve
+from orchestrator.verdict.judge import judge
+from orchestrator.verdict.protocol import Constraint, Gates, MetricVersion, Prompt, Protocol
+from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
+
+TEXTS = (
+    "The seventh ferry leaves at a quarter to nine.",
+    "Have you ever heard rain on a tin roof?",
+    "Doctor Okafor ordered 250 grams of saffron.",
+    "No, I said the blue one, not the green one!",
+    "Quietly, the librarian closed the heavy door.",
+    "From Tuesday on, the museum opens at ten.",
+    "She sells fresh figs, dates and almonds.",
+    "Turn left after the bridge, then keep straight on.",
+)
+EPOCHS = (1, 2, 3)
+SCALES = (0.5, 0.75, 1.0)
+TRIALS = {  # name: rank, learning rate, what the primary metric gains at its best
+    "7f3a91": (16, 1e-4, 0.20),
+    "0b52de": (32, 1e-4, 0.32),
+    "c41e07": (64, 1e-4, 0.36),
+    "9d80aa": (16, 4e-4, 0.10),
+    "e6617b": (32, 4e-4, 0.05),
+    "52c9f4": (64, 4e-4, -0.30),
+}
+
+
+def metric(name, direction, low, high, unit):
+    return MetricVersion(name=name, version="1", unit=unit, direction=direction, low=low, high=high)
+
+
+PROTOCOL = Protocol(
+    prompt_set="demo-en",
+    prompts=tuple(Prompt(id=f"p{i}", text=text) for i, text in enumerate(TEXTS)),
+    seed=11,
+    lora_scales=SCALES,
+    temperature=0.8,
+    top_k=50,
+    primary="dnsmos_p808",
+    min_effect=0.1,
+    constraints=(
+        Constraint(metric="similarity", margin=0.03),
+        Constraint(metric="word_error", margin=0.05),
+        Constraint(metric="rate_ratio", margin=0.15),
+    ),
+    gates=Gates(),
+    metrics=(
+        metric("dnsmos_p808", "higher", 1, 5, "MOS"),
+        metric("similarity", "higher", -1, 1, "cosine"),
+        metric("word_error", "lower", 0, 1, "share"),
+        metric("duration", "neither", 0, 30, "s"),
+        metric("speaking_rate", "neither", 0, 40, "characters/s"),
+        metric("end_of_speech_failure", "lower", 0, 1, "0 or 1"),
+        metric("tail_silence", "lower", 0, 30, "s"),
+        metric("clipping", "lower", 0, 1, "share"),
+    ),
+    finalists=3,
+    finalist_metrics=(),
+    bootstrap_resamples=2000,
+    confidence=0.95,
+    family_digests={"base": "sha256:6f1d0c", "codec": "sha256:a90b11"},
+)
+
+
+def flac(start: float, end: float, seconds: float = 1.2, rate: int = 16000) -> bytes:
+    """A sine that sweeps from ``start`` to ``end`` Hz."""
+    time = np.arange(int(seconds * rate)) / rate
+    phase = 2 * math.pi * (start * time + (end - start) * time**2 / (2 * seconds))
+    file = io.BytesIO()
+    soundfile.write(file, 0.3 * np.sin(phase), rate, format="FLAC")
+    return file.getvalue()
+
+
+def healthy(rng, quality, similarity, word_error, rate):
+    return {
+        "dnsmos_p808": quality + rng.normal(0, 0.06),
+        "similarity": similarity + rng.normal(0, 0.01),
+        "word_error": max(0.0, word_error + rng.normal(0, 0.015)),
+        "duration": 3.4 / rate,
+        "speaking_rate": 13.0 * rate,
+        "end_of_speech_failure": 0.0,
+        "tail_silence": 0.2,
+        "clipping": 0.0,
+    }
+
+
+def clips_of(name, rng, gain, overdrive):
+    """Overdrive: how far rank, rate, epoch and scale push the adapter beyond the voice."""
+    rows = []
+    for place in range(len(TEXTS)):
+        scores = healthy(
+            rng,
+            3.2 + 0.1 * math.sin(place) + gain,
+            0.84 + 0.06 * min(gain, 0.2) / 0.2 - 0.10 * overdrive,
+            0.06 + 0.12 * overdrive,
+            1 + 0.2 * overdrive,
+        )
+        if overdrive > 0.9 and place % 3 == 0:
+            scores |= {"tail_silence": 6.5, "end_of_speech_failure": 1.0}
+        rows.append(ClipScores(name, f"p{place}", 11, scores))
+    return rows
+
+
+def make_sweep(trials, gain_of=lambda best, epoch, scale: best * (0.55 + 0.2 * epoch) * scale):
+    rng = np.random.default_rng(5)
+    variants = [VariantInfo(BASE, None, 0, 0.0, None, None, None)]
+    clips, curves = clips_of(BASE, rng, 0.0, 0.0), []
+    for trial, (rank, rate, best) in trials.items():
+        losses = [3.0 - 0.25 * math.log2(rank) / 2 - 900 * rate * (e > 0) - 0.2 * e for e in EPOCHS]
+        curves.append(
+            TrialCurve(trial, rank, rate, [x - 0.1 for x in losses], losses, "finished", None, 754)
+        )
+        for epoch, loss in zip(EPOCHS, losses, strict=True):
+            for scale in SCALES:
+                name = f"{trial}-e{epoch}-s{scale}"
+                variants.append(VariantInfo(name, trial, epoch, scale, rank, rate, loss))
+                overdrive = rate / 4e-4 * (rank / 64) * epoch / 3 * scale
+                clips += clips_of(name, rng, gain_of(best, epoch, scale), overdrive)
+    return variants, clips, curves
+
+
+@pytest.fixture(scope="session")
+def make_report() -> Callable[..., ReportInput]:
+    def make(trials=TRIALS, protocol=PROTOCOL, **changes) -> ReportInput:
+        variants, clips, curves = make_sweep(trials, **changes)
+        table = ScoreTable.build(variants, clips, protocol)
+        verdict = judge(table, protocol)
+        played = [name for name in (BASE, verdict.variant, verdict.runner_up) if name]
+        return ReportInput(
+            sweep="aria-en",
+            family="codec_lm",
+            protocol=protocol,
+            verdict=verdict,
+            table=table,
+            curves=[
+                *curves,
+                TrialCurve(
+                    "d15a0e",
+                    64,
+                    1e-3,
+                    [3.4, float("nan")],
+                    [3.5, None],
+                    "failed",
+                    "loss is not a number at step 212",
+                    131,
+                ),
+            ],
+            clips={
+                name: {
+                    prompt.id: flac(200 + 40 * i, 600 + 90 * place)
+                    for place, prompt in enumerate(protocol.prompts)
+                }
+                for i, name in enumerate(played)
+            },
+            failures=[Failure("trial d15a0e", "loss is not a number at step 212")],
+            facts=[("voxsweep", "0.1.0"), ("wall time", "0:52:10"), ("storage", "1.2 GB")],
+        )
+
+    return make
