@@ -55,7 +55,8 @@ def _columns(rates: list[float]) -> dict[float, str]:
         return {rate: scientific(rate) for rate in distinct}
     edges = np.geomspace(distinct[0], distinct[-1], COLUMNS + 1)
     places = np.clip(np.searchsorted(edges, distinct, side="right") - 1, 0, COLUMNS - 1)
-    labels = [f"{low:.0e}–{high:.0e}" for low, high in itertools.pairwise(edges)]
+    ends = [scientific(float(f"{edge:.2g}")) for edge in edges]
+    labels = [f"{low} to {high}" for low, high in itertools.pairwise(ends)]
     return {rate: labels[place] for rate, place in zip(distinct, places, strict=True)}
 
 

@@ -47,8 +47,8 @@ class VariantInfo:
 
 
 def scientific(number: float) -> str:
-    """A learning rate as people write it: 2e-4."""
-    mantissa, exponent = f"{number:e}".split("e")
+    """A learning rate as people write it, to three digits: 2e-4."""
+    mantissa, exponent = f"{number:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
 
 

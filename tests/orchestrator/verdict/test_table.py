@@ -7,7 +7,7 @@ import pytest
 
 from jobs.metrics.base import ClipScores
 from orchestrator.verdict.protocol import MetricVersion
-from orchestrator.verdict.table import BASE, ScoreTable, ScoreTableError
+from orchestrator.verdict.table import BASE, ScoreTable, ScoreTableError, scientific
 
 
 def test_seeds_of_a_prompt_are_averaged_first(base, info, speak, make_protocol):
@@ -111,3 +111,11 @@ def test_columns_hold_one_finite_number_a_clip(make_table):
         assert all(
             np.isfinite(column).all() and column.shape == (4,) for column in columns.values()
         )
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(2e-4, "2e-4"), (0.00015, "1.5e-4"), (2.14359e-5, "2.14e-5"), (9.999e-5, "1e-4")],
+)
+def test_learning_rates_read_as_people_write_them(rate, text):
+    assert scientific(rate) == text
