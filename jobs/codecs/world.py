@@ -62,7 +62,8 @@ def synthesise(features: NDArray[np.float32]) -> NDArray[np.float32]:
     aperiodicity = pyworld.decode_aperiodicity(bands, SAMPLE_RATE, _FFT_SIZE)
     audio = pyworld.synthesize(f0, envelope, aperiodicity, SAMPLE_RATE, FRAME_PERIOD_MS)
     length = len(features) * SAMPLES_PER_CODE // FRAMES_PER_CODE
-    return np.clip(audio[:length], -1.0, 1.0).astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(audio[:length], -1.0, 1.0).astype(np.float32)
+    return clipped
 
 
 def stack(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ compare variants of the embedded model, and for nothing else.
 Notation: b batch, s samples, t 10 ms mel frames, u 40 ms output frames, m mel bands, v words + 1.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
@@ -68,19 +69,21 @@ class ConvGruCtc(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class WordRecogniser:
-    """A trained recogniser with its vocabulary."""
+    """A trained recogniser with its vocabulary; `digest` is the SHA-256 of its two files."""
 
     config: RecogniserConfig
     model: ConvGruCtc
+    digest: str
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Read `config.json` and `recogniser.safetensors` from a directory."""
-        config = RecogniserConfig.model_validate_json((directory / "config.json").read_text())
+        described = (directory / "config.json").read_bytes()
+        weights = (directory / "recogniser.safetensors").read_bytes()
+        config = RecogniserConfig.model_validate_json(described)
         model = ConvGruCtc(config)
-        weights = load_file(directory / "recogniser.safetensors")
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        return cls(config, model.eval())
+        model.load_state_dict({name: tensor.float() for name, tensor in load(weights).items()})
+        return cls(config, model.eval(), hashlib.sha256(described + weights).hexdigest())
 
     def transcribe(self, audio: NDArray[np.float32], rate: int) -> list[str]:
         """The words heard in audio (s,), best path, repeats merged.
@@ -131,17 +134,6 @@ class WordRecogniser:
         with torch.inference_mode():
             scores, lengths = self.model(*pad_mels(mels))
         return [row[:length].numpy() for row, length in zip(scores, lengths.tolist(), strict=True)]
-
-
-def word_errors(heard: Sequence[str], expected: Sequence[str]) -> int:
-    """Levenshtein distance in words: substitutions, deletions and insertions each cost one."""
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(expected, start=1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(heard, start=1):
-            substituted = diagonal + (word != other)
-            diagonal, row[j] = row[j], min(substituted, row[j] + 1, row[j - 1] + 1)
-    return row[-1]
 
 
 def log_mel(audio: Tensor, rate: int) -> Tensor:
