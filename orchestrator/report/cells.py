@@ -56,7 +56,7 @@ def _columns(rates: list[float]) -> dict[float, str]:
     edges = np.geomspace(distinct[0], distinct[-1], COLUMNS + 1)
     places = np.clip(np.searchsorted(edges, distinct, side="right") - 1, 0, COLUMNS - 1)
     ends = [scientific(float(f"{edge:.2g}")) for edge in edges]
-    labels = [f"{low} to {high}" for low, high in itertools.pairwise(ends)]
+    labels = [f"{low}\nto {high}" for low, high in itertools.pairwise(ends)]
     return {rate: labels[place] for rate, place in zip(distinct, places, strict=True)}
 
 
