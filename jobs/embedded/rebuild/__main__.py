@@ -27,13 +27,10 @@ from jobs.embedded.rebuild.corpus import BASE_VOICES, Clip, build_corpus, read_c
 from jobs.embedded.rebuild.evaluate import evaluate_base, evaluate_codec, evaluate_recogniser
 from jobs.embedded.rebuild.lm import Budget, make_examples, train_base
 from jobs.embedded.rebuild.recogniser import train_recogniser
-from jobs.embedded.rebuild.texts import Texts, plan_texts
+from jobs.embedded.rebuild.texts import CLIPS_PER_VOICE, TEXT_SEED, Texts, plan_texts
 from jobs.embedded.rebuild.tokens import write_tokenizer
 from jobs.embedded.recogniser import WordRecogniser
 from jobs.families.layout import Layout
-
-TEXT_SEED = 20261121  # another one needs another work directory: prompts and corpus change
-CLIPS_PER_VOICE = 900
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Rebuild:
 
     @property
     def texts(self) -> Texts:
-        """What is said; it does not depend on the seed, so that prompts stay comparable."""
+        """What is said; it does not depend on `seed`, so that prompts stay comparable."""
         return plan_texts(TEXT_SEED, BASE_VOICES, CLIPS_PER_VOICE)
 
     @cached_property
@@ -130,12 +127,9 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "verb", nargs="?", default="build", choices=["build", "evaluate", "install"]
-    )
-    parser.add_argument(
-        "--work", type=Path, required=True, help="about 400 MB of intermediate files"
-    )
+    verbs = ["build", "evaluate", "install"]
+    parser.add_argument("verb", nargs="?", default=verbs[0], choices=verbs)
+    parser.add_argument("--work", type=Path, required=True, help="for about 400 MB of files")
     parser.add_argument("--stage", choices=list(STAGES), help="build this one again, and only it")
     parser.add_argument("--seed", type=int, default=1, help="of codec, recogniser and base")
     parser.add_argument("--epochs", type=float, default=Budget.epochs, help="of the base")

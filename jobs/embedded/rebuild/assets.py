@@ -33,9 +33,8 @@ def write_digests(assets: Path) -> None:
 
 def digest_assets(assets: Path) -> dict[str, str]:
     """SHA-256 (hex) of every shipped model, clip and prompt file by path relative to `assets`."""
-    files = (
-        path for folder in (*MODELS, "voice", "prompts") for path in (assets / folder).rglob("*")
-    )
+    folders = [assets / name for name in (*MODELS, "voice", "prompts")]
+    files = (path for folder in folders for path in folder.rglob("*"))
     return {
         path.relative_to(assets).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(files)

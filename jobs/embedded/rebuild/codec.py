@@ -14,11 +14,11 @@ from jobs.codecs.world import CEPSTRA, FEATURES, analyse, stack
 from jobs.embedded.rebuild.corpus import TARGET_VOICE, Clip, read_audio
 
 CODEBOOK_SIZE = 1024
-TARGET_REPEATS = 4  # the target has few clips; without this its frames get too few centroids
+TARGET_REPEATS = 3  # the target has few clips; without this its frames get too few centroids
 # Distances add up over features of different units. Cepstra share one scale, so that they measure
-# log-spectral distance; these weights set the rest against them. Loudness (the first cepstrum) has
-# by far the widest spread and would otherwise take most of the centroids.
-WEIGHTS = {"loudness": 0.7, "aperiodicity": 0.15, "log_f0": 0.4, "voicing": 0.3}
+# log-spectral distance; these weights set the rest against them, each in units of its own spread.
+# Chosen by the word error of coded recordings of the target (docs/lab-notes.md).
+WEIGHTS = {"loudness": 1.0, "aperiodicity": 0.15, "log_f0": 0.3, "voicing": 0.3}
 FITTED_ROLES = frozenset({"training", "heard"})
 
 

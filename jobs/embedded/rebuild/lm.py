@@ -68,8 +68,7 @@ class Base(nn.Module):
 
     def written(self) -> Qwen2ForCausalLM:
         """The plain Qwen2, with the embeddings in its table."""
-        with torch.no_grad():
-            self.model.get_input_embeddings().weight.copy_(self.table())
+        self.model.get_input_embeddings().load_state_dict({"weight": self.table().detach()})
         self.model.eval()
         return self.model
 

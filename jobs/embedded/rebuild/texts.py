@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from jobs.families.layout import DIGIT_WORDS
 
+TEXT_SEED = 20261121  # another one changes prompts and corpus, and so needs a new work directory
+CLIPS_PER_VOICE = 900
+
 
 @dataclass(frozen=True)
 class Texts:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jobs.embedded import BASE_DIR
@@ -37,6 +37,7 @@ def toy_tokenizer() -> PreTrainedTokenizerFast:
     letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(letters, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
@@ -135,7 +136,7 @@ def test_word_starts_without_markers_are_refused():
 
 
 def test_tokenizer_without_the_tokens_is_refused(toy_tokenizer: PreTrainedTokenizerFast):
-    with pytest.raises(ValueError, match="54 are missing: <|TEXT_PROMPT_START|>"):
+    with pytest.raises(ValueError, match="54 are missing"):
         NEUTTS.bind(toy_tokenizer)
 
 
@@ -158,7 +159,7 @@ def test_padding_falls_back_on_the_end_token(toy_tokenizer: PreTrainedTokenizerF
 def test_layout_file_is_strict(tmp_path: Path, change: dict[str, Any]):
     written = json.loads(NEUTTS.model_dump_json()) | change
     (tmp_path / LAYOUT_FILE).write_text(json.dumps(written))
-    with pytest.raises(ValueError, match="layout.json"):
+    with pytest.raises(ValueError, match=LAYOUT_FILE):
         Layout.read(tmp_path)
 
 
