@@ -24,13 +24,21 @@ from jobs.embedded import BASE_DIR
 from jobs.embedded.rebuild.assets import install_assets
 from jobs.embedded.rebuild.codec import analyse_corpus, fit_codec, read_features
 from jobs.embedded.rebuild.corpus import BASE_VOICES, Clip, build_corpus, read_corpus
-from jobs.embedded.rebuild.evaluate import evaluate_base, evaluate_codec, evaluate_recogniser
+from jobs.embedded.rebuild.evaluate import (
+    Judge,
+    Report,
+    evaluate_adaptation,
+    evaluate_base,
+    evaluate_codec,
+    evaluate_recogniser,
+)
 from jobs.embedded.rebuild.lm import Budget, make_examples, train_base
 from jobs.embedded.rebuild.recogniser import train_recogniser
 from jobs.embedded.rebuild.texts import CLIPS_PER_VOICE, TEXT_SEED, Texts, plan_texts
 from jobs.embedded.rebuild.tokens import write_tokenizer
 from jobs.embedded.recogniser import WordRecogniser
 from jobs.families.layout import Layout
+from jobs.spec import PromptSpec
 
 
 @dataclass(frozen=True)
@@ -95,18 +103,17 @@ class Rebuild:
         )
         train_base(examples, self.codec, directory, self.seed, Budget(epochs=self.epochs))
 
-    def evaluate(self) -> dict[str, dict[str, float]]:
+    def evaluate(self) -> dict[str, Report]:
         """Every number of assets/README.md."""
-        corpus, clips, codec, recogniser = (
-            self.work / "corpus",
-            self.clips,
-            self.codec,
-            self.recogniser,
-        )
+        base, codec, texts = self.work / "base", self.work / "codec", self.texts
+        judge = Judge.of(self.work / "corpus", self.clips, self.recogniser)
+        prompts_a = [PromptSpec(id=text, text=text) for text in texts.prompts_a]
+        prompts_b = [PromptSpec(id=text, text=text) for text in texts.prompts_b]
         return {
-            "recogniser": evaluate_recogniser(recogniser, corpus, clips),
-            "codec": evaluate_codec(codec, recogniser, corpus, clips),
-            "base": evaluate_base(self.work / "base", codec, recogniser, corpus, clips, self.texts),
+            "recogniser": evaluate_recogniser(judge),
+            "codec": evaluate_codec(self.codec, judge),
+            "base": evaluate_base(base, codec, judge, prompts_a + prompts_b),
+            "adaptation": evaluate_adaptation(base, codec, judge, prompts_a),
         }
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import soundfile
 
-from jobs.embedded.rebuild.corpus import SAMPLE_RATE, Clip, read_audio
+from jobs.embedded.rebuild.corpus import SAMPLE_RATE, SHIPPED_SPLITS, Clip, read_audio
 from jobs.embedded.rebuild.texts import Texts
 
 MODELS = ("base", "codec", "recogniser")
-_SPLITS = {"voice": "train", "validation": "validation"}
 
 
 def install_assets(work: Path, clips: Sequence[Clip], texts: Texts, assets: Path) -> None:
@@ -47,12 +46,12 @@ def _write_voice(corpus: Path, clips: Sequence[Clip], directory: Path) -> None:
     directory.mkdir(parents=True)
     rows = []
     for clip in clips:
-        if clip.role not in _SPLITS:
+        if clip.role not in SHIPPED_SPLITS:
             continue
         name = Path(clip.path).with_suffix(".flac").name
         soundfile.write(directory / name, read_audio(corpus / clip.path), SAMPLE_RATE)
         row = {"audio": name, "text": clip.text, "speaker": clip.voice}
-        rows.append(row | {"duration": clip.duration, "split": _SPLITS[clip.role]})
+        rows.append(row | {"duration": clip.duration, "split": SHIPPED_SPLITS[clip.role]})
     (directory / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

@@ -15,6 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
+from jobs.data.prepared import Split
 from jobs.embedded.rebuild.texts import Texts
 
 SAMPLE_RATE = 16_000  # Hz
@@ -26,6 +27,8 @@ SILENCE_DB = -40.0  # below the loudest 10 ms frame
 MARGIN_S = 0.03  # kept on either side of what is not silent
 
 Role = Literal["training", "test", "voice", "validation", "heard"]
+# The target's clips that are shipped for LoRA; codec, recogniser and base hear none of them.
+SHIPPED_SPLITS: dict[Role, Split] = {"voice": "train", "validation": "validation"}
 
 
 @dataclass(frozen=True)
