@@ -2,7 +2,7 @@
 
 The files come with the ``speechmos`` package (MIT). Its own code is not imported: it runs one
 window at a time on as many threads as it finds. Results equal its ``dnsmos.run`` on the same
-16 kHz audio. Sources: Reddy et al., "DNSMOS" (ICASSP 2021, P.808) and "DNSMOS P.835" (ICASSP 2022).
+16 kHz audio of at least one window, and are close to it on shorter audio. Sources: Reddy et al., "DNSMOS" (ICASSP 2021, P.808) and "DNSMOS P.835" (ICASSP 2022).
 """
 
 from collections.abc import Mapping, Sequence
@@ -109,13 +109,14 @@ class Dnsmos835:
 def windows(audio: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """The pieces of 16 kHz ``audio`` the models hear, each of shape (WINDOW,), a second apart.
 
-    As in speechmos, whose published scores these are to be compared with. A clip shorter than
-    a window is doubled until it fills one; the fraction after the last whole second is not
-    heard; and rounding makes windows 7 to 23 one sample short, which drops them, so of a clip
-    of 16 to 33 s the first 16 s are heard.
+    A clip shorter than a window is repeated until it fills one. speechmos doubles it instead and
+    then averages up to seven windows over the copies, at seven times the cost: see docs/metrics.md
+    for how little that changes. A longer clip is heard as speechmos does: the fraction after the
+    last whole second is not heard, and rounding makes windows 7 to 23 one sample short, which
+    drops them, so of a clip of 16 to 33 s the first 16 s are heard.
     """
-    while len(audio) < WINDOW:
-        audio = np.concatenate([audio, audio])
+    if len(audio) < WINDOW:
+        return [np.resize(audio, WINDOW)]
     count = max(1, len(audio) // RATE - 9)
     pieces = [audio[i * RATE : int((i + WINDOW_SECONDS) * RATE)] for i in range(count)]
     return [piece for piece in pieces if len(piece) == WINDOW]
