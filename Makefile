@@ -1,0 +1,27 @@
+# Two commands. `make sweep` sets everything up and runs the main job; `make test` runs what CI runs.
+.PHONY: sweep test
+.DEFAULT_GOAL := sweep
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+sweep: $(READY)
+	$(BIN)/voxsweep run configs/demo.yaml
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+# torch comes first and pinned: asked for by another package, pip takes its newest build.
+# resemblyzer comes without what it asks for: webrtcvad, which webrtcvad-wheels stands in for, and
+# typing, which Python has had since 3.5.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps resemblyzer
+	touch $(READY)
