@@ -2,10 +2,8 @@
 
 import logging
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 # glibc returns freed memory to the kernel at once by default, and a training step that allocates
 # the same large activations again then spends its time in page faults.
@@ -22,18 +20,19 @@ _LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @contextmanager
-def ray_cluster(address: str | None, token_path: Path, cpus: int | None = None) -> Iterator[None]:
+def ray_cluster(address: str | None) -> Iterator[None]:
     """Connect to the Ray cluster at ``address``, or start one on this machine for the block.
 
-    A local cluster binds to loopback and demands the token in ``token_path`` (made, readable by
-    its owner only, when absent). For an ``address`` Ray's own variables say which token is used.
+    A local cluster binds to loopback and demands Ray's token, which Ray makes when there is none
+    (``~/.ray/auth_token``, or where RAY_AUTH_TOKEN_PATH says).
 
     Raises:
         ConnectionError: no cluster answers at ``address``.
     """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     if address is None:
-        require_token(token_path)
         os.environ[_LOOPBACK_SWITCH] = "0"
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
     # Ray reads its variables when it is imported.
     import ray
@@ -41,7 +40,6 @@ def ray_cluster(address: str | None, token_path: Path, cpus: int | None = None) 
     try:
         ray.init(
             address=address,
-            num_cpus=cpus if address is None else None,
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -50,14 +48,3 @@ def ray_cluster(address: str | None, token_path: Path, cpus: int | None = None) 
         yield
     finally:
         ray.shutdown()
-
-
-def require_token(path: Path) -> None:
-    """Have this process and its children authenticate to Ray with the token in ``path``."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)

@@ -82,6 +82,23 @@ class EngineSpec(Strict):
         return self
 
 
+EMBEDDED = "embedded"
+"""Names what is shipped with the package: the base, its codec, the target voice, the prompts."""
+
+
+class HostSpec(Strict):
+    """What a host loads: a base, its codec, prepared data."""
+
+    family: str
+    source: str
+    """``embedded``, or the base's directory."""
+    codec: str
+    """``embedded``, or the codec's directory."""
+    voice: str | None
+    """Which of the base's voices is asked to become the target; None for its default."""
+    precision: Precision
+
+
 class TrialSpec(Strict):
     """All that determines one trial's weights; the trial's id is its hash."""
 

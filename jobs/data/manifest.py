@@ -65,4 +65,3 @@ def _read_row(path: Path, number: int, line: str) -> ManifestRow | Problem:
 def _describe(details: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
     key = ".".join(map(str, details["loc"]))
     return f"{key}: {details['msg']}" if key else details["msg"]
-

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cluster.storage import Storage
 from jobs.data.audio import RESAMPLER, read_audio, resample, write_flac
+from jobs.data.keys import data_key
 from jobs.data.manifest import ManifestRow
 from jobs.data.prepared import PreparedClip, write_prepared
 from jobs.families.base import Base
@@ -33,11 +34,6 @@ def prepare(rows: Sequence[ManifestRow], base: Base, storage: Storage) -> str:
             write_prepared(directory, clips)
             _write_references(directory / _REFERENCES, rows, base.sample_rate)
     return digest
-
-
-def data_key(digest: str) -> str:
-    """Where the prepared data with this digest is kept."""
-    return f"data/{digest[:16]}"
 
 
 def reference_paths(directory: Path) -> list[Path]:

@@ -59,10 +59,6 @@ class Base(Protocol):
         """
         ...
 
-    def words(self, text: str) -> list[str]:
-        """The text as it is spoken, word by word."""
-        ...
-
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Lay the clips out as the model reads them."""
         ...

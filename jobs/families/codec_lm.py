@@ -71,13 +71,9 @@ class CodecLM:
         codes = self.codec.encode(audio, self.sample_rate)
         if self._aligner is None:
             return codes, None
-        seconds = self._aligner.align(audio, self.sample_rate, self.words(text))
+        seconds = self._aligner.align(audio, self.sample_rate, self.stream.layout.words(text))
         starts = np.rint(np.array(seconds) * self.codec.frame_rate).clip(0, len(codes))
         return codes, tuple(int(start) for start in starts)
-
-    def words(self, text: str) -> list[str]:
-        """As the layout's front end spells them."""
-        return self.stream.layout.words(text)
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Prompt, codes and, where the layout has them, word markers as ids and labels."""

@@ -4,8 +4,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.embedded import BASE_DIR, CODEC_DIR
 from jobs.problems import nearest
-from jobs.spec import Precision
+from jobs.spec import EMBEDDED, HostSpec
 
 if TYPE_CHECKING:
     from jobs.families.base import Base
@@ -14,16 +15,19 @@ FAMILIES = {"codec_lm": "jobs.families.codec_lm"}
 """Family name to the module whose ``load`` gives its :class:`~jobs.families.base.Base`."""
 
 
-def load_base(
-    family: str, source: Path, codec: Path, voice: str | None, precision: Precision
-) -> "Base":
-    """Load the frozen base of ``family`` from ``source``, with its codec.
+def load_base(spec: HostSpec) -> "Base":
+    """Load the frozen base that ``spec`` names, with its codec.
 
     Raises:
         ValueError: the family or the voice is not known.
         FileNotFoundError: a directory lacks a file that the family needs.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"family must be known, got {family!r}. {nearest(family, FAMILIES)}")
-    base: Base = import_module(FAMILIES[family]).load(source, codec, voice, precision)
+    if spec.family not in FAMILIES:
+        advice = nearest(spec.family, FAMILIES)
+        raise ValueError(f"family must be known, got {spec.family!r}. {advice}")
+    source = BASE_DIR if spec.source == EMBEDDED else Path(spec.source)
+    codec = CODEC_DIR if spec.codec == EMBEDDED else Path(spec.codec)
+    base: Base = import_module(FAMILIES[spec.family]).load(
+        source, codec, spec.voice, spec.precision
+    )
     return base

@@ -14,7 +14,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import HashStore, TCPStore
+from torch._C._distributed_c10d import HashStore, TCPStore
 
 from jobs.spec import EngineSpec, TrainingSpec
 

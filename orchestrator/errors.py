@@ -1,0 +1,19 @@
+"""The exit codes that tell a script which kind of end a command came to."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """How a command ended."""
+
+    DONE = 0
+    BAD_INPUT = 2
+    """A spec or data problem; nothing was spent."""
+    NO_VERDICT = 3
+    """The sweep ended, but no variant could be judged."""
+    INFRASTRUCTURE = 4
+    """Ray, MLflow, the storage or the machine failed; the input was fine."""
+
+
+class InfrastructureError(Exception):
+    """Ray, MLflow, the storage or the machine failed; the input was fine."""

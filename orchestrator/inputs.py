@@ -1,0 +1,72 @@
+"""What a spec points to, read and checked before anything is spent."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jobs.data.manifest import ManifestRow, read_manifest
+from jobs.embedded import PROMPTS_DIR, VOICE_DIR
+from jobs.problems import InputError, Problem
+from jobs.spec import EMBEDDED, PromptSpec
+from jobs.speech.prompts import read_prompts
+from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger
+from orchestrator.plan import plan
+from orchestrator.spec import SweepSpec
+
+_MAY_CHANGE = ("resources", "records")
+"""Keys of the spec that say how a sweep runs, not what it asks."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a spec points to, read and valid."""
+
+    rows: list[ManifestRow]
+    prompts: list[PromptSpec]
+
+
+def read_inputs(spec: SweepSpec) -> Inputs:
+    """Read the manifest and the prompts.
+
+    Raises:
+        InputError: with every problem of both.
+    """
+    manifest = _named(spec.data.manifest, VOICE_DIR / "manifest.jsonl")
+    prompts = _named(spec.variants.prompts, PROMPTS_DIR / "a.jsonl")
+    problems: list[Problem] = []
+    read: list[Any] = []
+    for reader, path in ((read_manifest, manifest), (read_prompts, prompts)):
+        try:
+            read.append(reader(path))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return Inputs(*read)
+
+
+def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:
+    """Write the spec and its plan into the sweep's folder, or check that the sweep there asks the same.
+
+    Raises:
+        InputError: the name was used for another question.
+    """
+    asked = spec.model_dump(mode="json")
+    known = ledger.read_text(SPEC_FILE)
+    if known is not None:
+        before = yaml.safe_load(known)
+        changed = [k for k in asked if k not in _MAY_CHANGE and asked[k] != before.get(k)]
+        if changed:
+            where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
+            what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"
+            raise InputError([Problem(where, what, "Give the changed spec another name.")])
+    ledger.write_text(SPEC_FILE, yaml.safe_dump(asked, sort_keys=False))
+    planned = plan(spec, inputs.rows, inputs.prompts, ledger.storage)
+    ledger.write_text(PLAN_FILE, json.dumps(planned.to_dict(), indent=2) + "\n")
+
+
+def _named(value: str, embedded: Path) -> Path:
+    return embedded if value == EMBEDDED else Path(value)

@@ -1,0 +1,150 @@
+"""The sweep's own record in the storage; Ray, Optuna and MLflow are views of it.
+
+A trial exists once its ``trial.json`` does, an epoch once its checkpoint is committed, a variant's
+clips and scores once theirs are. Everything is written whole, once, so whoever reads, reads truth.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from cluster.storage import Storage
+from jobs.metrics.base import ClipScores
+from jobs.spec import TrainingSpec, TrialSpec
+from jobs.training.epochs import EpochLosses, checkpoint_key, read_losses
+
+SPEC_FILE = "spec.yaml"
+PLAN_FILE = "plan.json"
+PROTOCOL_FILE = "protocol.json"
+VERDICT_FILE = "verdict.json"
+REPORT_FILE = "report/index.html"
+
+TrialEnd = Literal["finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended."""
+
+    end: TrialEnd
+    epochs: int
+    """Committed epochs."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as it was started."""
+
+    id: str
+    order: int
+    """The position in which the search asked for it, from 0."""
+    point: dict[str, Any]
+    """What the search chose, by key of ``training``."""
+    spec: TrialSpec
+
+    @property
+    def training(self) -> TrainingSpec:
+        """The trial's hyper-parameters."""
+        return self.spec.training
+
+
+class Ledger:
+    """Typed access to one sweep's part of the storage."""
+
+    def __init__(self, storage: Storage, sweep: str) -> None:
+        self.storage = storage
+        self.sweep = sweep
+
+    def path(self, *parts: str) -> str:
+        """The key of something of this sweep."""
+        return "/".join((self.sweep, *parts))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Put a document such as ``verdict.json`` in the sweep's folder."""
+        self.storage.write(self.path(name), text.encode())
+
+    def read_text(self, name: str) -> str | None:
+        """The document, or None when there is none yet."""
+        key = self.path(name)
+        return self.storage.read(key).decode() if self.storage.exists(key) else None
+
+    # trials
+
+    def start_trial(self, spec: TrialSpec, point: dict[str, Any]) -> TrialRecord:
+        """Record that the search asked for this trial; the same one again changes nothing."""
+        known = {record.id: record for record in self.trials()}
+        if spec.id in known:
+            return known[spec.id]
+        record = TrialRecord(spec.id, len(known), point, spec)
+        row = {"order": record.order, "point": point, "spec": spec.model_dump(mode="json")}
+        self.write_text(f"trials/{spec.id}/trial.json", json.dumps(row, indent=2) + "\n")
+        return record
+
+    def trials(self) -> list[TrialRecord]:
+        """Every trial of the sweep, in the order in which they were asked for."""
+        ids = self.storage.children(self.path("trials"))
+        return sorted(map(self.trial, ids), key=lambda record: record.order)
+
+    def trial(self, trial: str) -> TrialRecord:
+        """A trial as it was started. Raises FileNotFoundError when it was not."""
+        row = json.loads(self.storage.read(self.path("trials", trial, "trial.json")))
+        spec = TrialSpec.model_validate(row["spec"])
+        return TrialRecord(trial, row["order"], row["point"], spec)
+
+    def end_trial(self, trial: str, result: TrialResult) -> None:
+        """Record how a trial ended."""
+        self.write_text(f"trials/{trial}/result.json", json.dumps(asdict(result)) + "\n")
+
+    def result(self, trial: str) -> TrialResult | None:
+        """How a trial ended, or None while it has not."""
+        text = self.read_text(f"trials/{trial}/result.json")
+        return TrialResult(**json.loads(text)) if text else None
+
+    # epochs
+
+    def checkpoint(self, trial: str, epoch: int) -> str:
+        """The key of a checkpoint."""
+        return checkpoint_key(self.sweep, trial, epoch)
+
+    def epochs(self, trial: str) -> list[EpochLosses]:
+        """What each committed epoch gave, from the first on."""
+        losses = []
+        while self.storage.is_committed(key := self.checkpoint(trial, len(losses) + 1)):
+            losses.append(read_losses(self.storage.fetch(key)))
+        return losses
+
+    # variants
+
+    def clips(self, variant: str) -> str:
+        """The key of a variant's clips."""
+        return self.path("clips", variant)
+
+    def write_scores(self, variant: str, kind: str, rows: Iterable[ClipScores]) -> None:
+        """Record a variant's scores; ``kind`` is ``all`` or ``finalist``."""
+        lines = "".join(row.to_json() + "\n" for row in rows)
+        self.write_text(f"scores/{variant}.{kind}.jsonl", lines)
+
+    def scores(self, variant: str, kind: str) -> list[ClipScores] | None:
+        """A variant's scores, or None when it was not scored."""
+        text = self.read_text(f"scores/{variant}.{kind}.jsonl")
+        return None if text is None else [ClipScores.from_json(row) for row in text.splitlines()]
+
+
+def merged(rows: Sequence[ClipScores], more: Sequence[ClipScores]) -> list[ClipScores]:
+    """Each clip's scores of both lists in one row; clips only in ``more`` are left out."""
+    extra = {(row.prompt, row.seed): row for row in more}
+    return [_joined(row, extra.get((row.prompt, row.seed))) for row in rows]
+
+
+def _joined(row: ClipScores, extra: ClipScores | None) -> ClipScores:
+    if extra is None:
+        return row
+    return ClipScores(
+        variant=row.variant,
+        prompt=row.prompt,
+        seed=row.seed,
+        values={**row.values, **extra.values},
+        failures={**row.failures, **extra.failures},
+    )

@@ -1,0 +1,204 @@
+"""From a YAML file to a valid spec, or to every problem in it at once with its line."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from jobs.families.registry import FAMILIES
+from jobs.metrics.run import METRICS
+from jobs.problems import InputError, Problem, nearest
+from jobs.spec import EMBEDDED, TrainingSpec, training_fields
+from orchestrator.spec import SweepSpec, resolve_paths
+from orchestrator.verdict.protocol import RATIO_SOURCES
+
+Location = tuple[int | str, ...]
+
+
+def read_spec(path: Path) -> SweepSpec:
+    """Read, validate and resolve the spec at ``path``; relative paths start at its directory.
+
+    Raises:
+        InputError: with every problem of the file.
+    """
+    document = _Document.read(path)
+    try:
+        spec = SweepSpec.model_validate(document.data)
+    except ValidationError as error:
+        problems = [_explain(document, details) for details in error.errors()]
+        raise InputError([*document.duplicates, *problems]) from None
+    spec = resolve_paths(spec, path.absolute().parent)
+    problems = [*document.duplicates, *_contradictions(spec, document)]
+    if problems:
+        raise InputError(problems)
+    return spec
+
+
+class _Document:
+    """A YAML file as data, with the line of every key."""
+
+    def __init__(self, path: Path, data: Any, lines: dict[Location, int]) -> None:  # noqa: ANN401
+        self.path = path
+        self.data = data
+        self._lines = lines
+        self.duplicates: list[Problem] = []
+
+    @classmethod
+    def read(cls, path: Path) -> "_Document":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError([Problem(str(path), f"cannot read it: {error}", _READ_HINT)]) from None
+        try:
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError([_yaml_problem(path, error)]) from None
+        if not isinstance(data, dict) or root is None:
+            raise InputError([Problem(str(path), "a spec is a mapping of keys", _READ_HINT)])
+        document = cls(path, data, {(): 1})
+        document._index(root, ())
+        return document
+
+    def where(self, location: Location) -> str:
+        """``file:line`` of the deepest part of ``location`` that stands in the file."""
+        while location not in self._lines:
+            location = location[:-1]
+        return f"{self.path}:{self._lines[location]}"
+
+    def _index(self, node: yaml.Node, location: Location) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                self._index_key(key, (*location, key.value))
+                self._index(value, (*location, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self._lines[(*location, index)] = item.start_mark.line + 1
+                self._index(item, (*location, index))
+
+    def _index_key(self, key: yaml.Node, location: Location) -> None:
+        if location in self._lines:
+            what = (
+                f"a key may stand once, but {_dotted(location)} is on line {self._lines[location]}"
+            )
+            where = f"{self.path}:{key.start_mark.line + 1}"
+            self.duplicates.append(Problem(where, f"{what} too", "Delete one of the two."))
+        self._lines[location] = key.start_mark.line + 1
+
+
+_READ_HINT = "See configs/demo.yaml for a complete spec."
+
+
+def _yaml_problem(path: Path, error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}" if mark else str(path)
+    return Problem(where, f"not YAML: {getattr(error, 'problem', error)}", "Correct the syntax.")
+
+
+def _explain(document: _Document, details: Any) -> Problem:  # noqa: ANN401 (pydantic's ErrorDetails)
+    location: Location = details["loc"]
+    where, name = document.where(location), _dotted(location)
+    if details["type"] == "extra_forbidden":
+        valid = _fields_at(location[:-1])
+        return Problem(where, f"unknown key {name}", nearest(str(location[-1]), valid))
+    if details["type"] == "missing":
+        return Problem(where, f"{name} is required, but it is absent", "Add it.")
+    message = details["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(details["input"], dict) else f", got {details['input']!r}"
+    return Problem(where, f"{name}: {message}{got}", "Correct the value.")
+
+
+def _fields_at(location: Location) -> Sequence[str]:
+    """Names of the keys that may stand at ``location``."""
+    model: Any = SweepSpec
+    for part in location:
+        field = model.model_fields.get(part) if _is_model(model) else None
+        model = next(_models_in(field.annotation), None) if field is not None else model
+    return tuple(model.model_fields) if _is_model(model) else ()
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 (any annotation)
+    if _is_model(annotation):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
+
+
+def _is_model(annotation: Any) -> bool:  # noqa: ANN401 (any annotation)
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(map(str, location))
+
+
+def _contradictions(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    """What no single key shows: names that must exist elsewhere, values that exclude each other."""
+    yield from _unknown_names(spec, document)
+    yield from _bad_points(spec, document)
+    yield from _bad_scoring(spec, document)
+    yield from _missing_files(spec, document)
+    if spec.rungs.grace_epochs > spec.training.epochs:
+        what = f"rungs.grace_epochs must be <= training.epochs ({spec.training.epochs})"
+        where = document.where(("rungs", "grace_epochs"))
+        yield Problem(where, f"{what}, got {spec.rungs.grace_epochs}", "Lower it.")
+    if not spec.variants.adapted_scales:
+        where = document.where(("variants", "lora_scales"))
+        yield Problem(where, "variants.lora_scales needs a scale above 0", "Add 1.0.")
+
+
+def _unknown_names(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    if spec.family not in FAMILIES:
+        what = f"family must be known, got {spec.family!r}"
+        yield Problem(document.where(("family",)), what, nearest(spec.family, FAMILIES))
+    for name in spec.search.space:
+        if name not in training_fields():
+            where = document.where(("search", "space", name))
+            what = f"search.space may hold keys of training, got {name}"
+            yield Problem(where, what, nearest(name, training_fields()))
+
+
+def _bad_points(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    """Try each value of the space where it would be used."""
+    for name, dimension in spec.search.space.items():
+        for value in dimension.corners if name in training_fields() else ():
+            try:
+                TrainingSpec.model_validate({**spec.training.model_dump(), name: value})
+            except ValidationError as error:
+                where = document.where(("search", "space", name))
+                message = error.errors()[0]["msg"]
+                yield Problem(where, f"{name}: {message}, got {value!r}", "Correct the value.")
+
+
+def _bad_scoring(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    scoring = spec.scoring
+    for key in ("metrics", "finalist_metrics"):
+        for index, name in enumerate(getattr(scoring, key)):
+            if name not in METRICS:
+                where = document.where(("scoring", key, index))
+                yield Problem(where, f"unknown metric {name}", nearest(name, METRICS))
+    used = {("primary",): scoring.primary}
+    used |= {("constraints", i, "metric"): c.metric for i, c in enumerate(scoring.constraints)}
+    derived = [ratio for ratio, source in RATIO_SOURCES.items() if source in scoring.measured]
+    judged = (*scoring.measured, *derived)
+    for location, name in used.items():
+        if name not in judged:
+            where = document.where(("scoring", *location))
+            what = f"scoring.{_dotted(location)} must be a metric that is measured, got {name}"
+            yield Problem(where, what, nearest(name, judged))
+
+
+def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    used: dict[Location, tuple[str, str]] = {
+        ("base", "source"): (spec.base.source, "config.json"),
+        ("base", "codec"): (spec.base.codec, "codec.json"),
+        ("data", "manifest"): (spec.data.manifest, ""),
+        ("variants", "prompts"): (spec.variants.prompts, ""),
+    }
+    for location, (value, inside) in used.items():
+        path = Path(value) / inside
+        if value != EMBEDDED and not path.is_file():
+            what = f"{_dotted(location)} must name something that exists, but there is no {path}"
+            yield Problem(document.where(location), what, f"Correct the path or use {EMBEDDED}.")

@@ -1,0 +1,1 @@
+"""Views of the ledger for other tools: MLflow."""

@@ -1,0 +1,162 @@
+"""MLflow as a view of the ledger: one parent run a sweep, one child run a trial.
+
+Everything logged comes from the ledger and carries the ledger's times and steps, so logging the
+same again adds nothing: MLflow keeps one value per key, time and step.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+# Set before the import: a sweep of somebody's voice reports to nobody.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from jobs.metrics.base import ClipScores
+from jobs.training.epochs import EpochLosses
+from orchestrator.errors import InfrastructureError
+from orchestrator.ledger import TrialRecord, TrialResult
+from orchestrator.verdict.outcome import Verdict
+
+TRIAL_TAG = "voxsweep.trial"
+SWEEP_TAG = "voxsweep.sweep"
+_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+_BATCH = 500
+"""Metrics a request; MLflow takes at most 1000."""
+
+for _noisy in ("alembic", "mlflow"):
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
+
+
+class Tracker:
+    """The only writer of a sweep's runs."""
+
+    def __init__(self, uri: str, artifacts: str | None, sweep: str) -> None:
+        """Find or make the sweep's experiment and parent run.
+
+        Raises:
+            InfrastructureError: the tracking server does not answer.
+        """
+        with _unreachable(uri):
+            self._client = MlflowClient(tracking_uri=uri)
+            self._experiment = self._find_experiment(sweep, artifacts)
+            self._sweep = sweep
+            self.parent = self._find_run(SWEEP_TAG, sweep, parent=None)
+            self._runs: dict[str, str] = {}
+
+    def start_trial(self, record: TrialRecord) -> None:
+        """Find or make the trial's run, with its hyper-parameters as params."""
+        if record.id in self._runs:
+            return
+        run_id = self._find_run(TRIAL_TAG, record.id, parent=self.parent)
+        params = [Param(k, str(v)) for k, v in record.training.model_dump().items()]
+        self._client.log_batch(run_id, params=params)
+        self._runs[record.id] = run_id
+
+    def log_epoch(
+        self,
+        trial: str,
+        losses: EpochLosses,
+        objective: float,
+        scores: Sequence[tuple[float, Sequence[ClipScores]]],
+    ) -> None:
+        """Log an epoch's losses, what the search was told, and each metric's mean by lora_scale.
+
+        Step losses have the optimiser step as MLflow's step, everything else the epoch.
+        """
+        time = int(losses.finished_at * 1000)
+        metrics = [
+            Metric("training_loss", losses.training_loss, time, losses.epoch),
+            Metric("validation_loss", losses.validation_loss, time, losses.epoch),
+            Metric("objective", objective, time, losses.epoch),
+            Metric("seconds", losses.seconds, time, losses.epoch),
+            *_step_metrics(losses, time),
+            *_variant_metrics(losses.epoch, time, scores),
+        ]
+        self._log(self._runs[trial], metrics)
+
+    def end_trial(self, trial: str, result: TrialResult, tags: dict[str, str]) -> None:
+        """Close the trial's run; ``tags`` link to what is kept in the storage."""
+        run_id = self._runs[trial]
+        tags = {"voxsweep.end": result.end, "voxsweep.reason": result.reason, **tags}
+        self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self._client.set_terminated(run_id, _STATUS[result.end])
+
+    def end_sweep(self, verdict: Verdict, files: Iterable[Path]) -> None:
+        """Record the verdict on the parent run, with ``files`` as its artifacts, and close it."""
+        tags = {
+            "voxsweep.verdict": verdict.verdict,
+            "voxsweep.sentence": verdict.sentence,
+            "voxsweep.variant": verdict.variant or "",
+            "voxsweep.protocol": verdict.protocol_hash,
+        }
+        self._client.log_batch(self.parent, tags=[RunTag(k, v) for k, v in tags.items()])
+        for path in files:
+            self._client.log_artifact(self.parent, str(path))
+        self._client.set_terminated(self.parent, "FINISHED")
+
+    def _find_experiment(self, name: str, artifacts: str | None) -> str:
+        known = self._client.get_experiment_by_name(name)
+        if known is not None:
+            return str(known.experiment_id)
+        return str(self._client.create_experiment(name, artifact_location=artifacts))
+
+    def _find_run(self, tag: str, value: str, parent: str | None) -> str:
+        """The run tagged so, open again, or a new one."""
+        found = self._client.search_runs([self._experiment], f"tags.`{tag}` = '{value}'")
+        run: Run
+        if found:
+            run = found[0]
+            self._client.update_run(run.info.run_id, RunStatus.to_string(RunStatus.RUNNING))
+        else:
+            tags = {tag: value, MLFLOW_RUN_NAME: value}
+            tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+            run = self._client.create_run(self._experiment, tags=tags)
+        return str(run.info.run_id)
+
+    def _log(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        for start in range(0, len(metrics), _BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+
+
+def _step_metrics(losses: EpochLosses, time: int) -> Iterator[Metric]:
+    first = (losses.epoch - 1) * len(losses.step_losses) + 1
+    steps = zip(losses.step_losses, losses.learning_rates, strict=True)
+    for step, (loss, rate) in enumerate(steps, start=first):
+        yield Metric("step_loss", loss, time, step)
+        yield Metric("learning_rate", rate, time, step)
+
+
+def _variant_metrics(
+    epoch: int, time: int, scores: Sequence[tuple[float, Sequence[ClipScores]]]
+) -> Iterator[Metric]:
+    for scale, rows in scores:
+        names = dict.fromkeys(name for row in rows for name in row.values)
+        for name in names:
+            values = [row.values[name] for row in rows if name in row.values]
+            yield Metric(f"scale_{scale:.2f}/{name}", float(np.mean(values)), time, epoch)
+        failed = sum(bool(row.failures) for row in rows)
+        yield Metric(f"scale_{scale:.2f}/unscored_clips", failed, time, epoch)
+
+
+@contextmanager
+def _unreachable(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise InfrastructureError(
+            f"MLflow must answer at {uri}, but: {error}. Start it, or set records.mlflow to null."
+        ) from error
+
+
+def local_tracking(directory: Path) -> tuple[str, str]:
+    """Tracking URI and artifact location of MLflow's SQLite file and artifact folder there."""
+    return f"sqlite:///{directory / 'mlflow.db'}", (directory / "mlartifacts").as_uri()

@@ -1,0 +1,89 @@
+"""Clips to scores, in parallel: warm Ray actors that hold the metrics' models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import ray
+
+from cluster.storage import open_storage
+from jobs.metrics.base import ClipScores
+from orchestrator.ledger import Ledger
+from orchestrator.spec import ScoringSpec
+
+
+@dataclass(frozen=True)
+class ScoringTask:
+    """What every scorer of a sweep is told."""
+
+    storage_url: str
+    sweep: str
+    data_key: str
+    scoring: ScoringSpec
+    seed: int
+
+
+class ClipScorer:
+    """Scores the clips of variants; one process, models loaded at the first clip."""
+
+    def __init__(self, task: ScoringTask) -> None:
+        self._task = task
+        self._ledger = Ledger(open_storage(task.storage_url), task.sweep)
+        self._scorers: dict[str, Any] = {}
+
+    def score(self, variant: str, kind: str) -> list[ClipScores]:
+        """Score every clip of ``variant`` and record it; what was scored before is read."""
+        known = self._ledger.scores(variant, kind)
+        if known is not None:
+            return known
+        from jobs.metrics.run import score_clip
+        from jobs.speech.clips import read_clips
+
+        clips = read_clips(self._ledger.storage.fetch(self._ledger.clips(variant)))
+        names = self._names(kind)
+        rows = [
+            score_clip(
+                self._models(kind), clip, variant=variant, prompt=prompt, seed=self._task.seed
+            ).only(names)
+            for prompt, clip in clips.items()
+        ]
+        self._ledger.write_scores(variant, kind, rows)
+        return rows
+
+    def _names(self, kind: str) -> Sequence[str]:
+        scoring = self._task.scoring
+        return scoring.finalist_metrics if kind == "finalist" else scoring.measured
+
+    def _models(self, kind: str) -> Any:  # noqa: ANN401 (list[Scorer], whose module is heavy)
+        if kind not in self._scorers:
+            self._scorers[kind] = self._load(self._names(kind))
+        return self._scorers[kind]
+
+    def _load(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (as above)
+        from jobs.data.audio import read_audio
+        from jobs.data.prepare import reference_paths
+        from jobs.embedded import RECOGNISER_DIR
+        from jobs.embedded.recogniser import WordRecogniser
+        from jobs.metrics.run import build_scorers
+
+        data = self._ledger.storage.fetch(self._task.data_key)
+        references = [read_audio(path) for path in reference_paths(data)]
+        return build_scorers(names, references, WordRecogniser.load(RECOGNISER_DIR))
+
+
+class ScorerPool:
+    """Scorers on the cluster; hand it to trials, each of which takes turns among them."""
+
+    def __init__(self, task: ScoringTask, size: int) -> None:
+        # They take no CPU from Ray's count: while one scores, the trial it scores for waits.
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(ClipScorer)
+        self._actors = [actor.remote(task) for _ in range(size)]
+        self._turn = count()
+
+    def score(self, variants: Sequence[str], kind: str = "all") -> list["ray.ObjectRef"]:
+        """Start scoring each of ``variants``; the results are lists of ClipScores."""
+        return [
+            self._actors[next(self._turn) % len(self._actors)].score.remote(variant, kind)
+            for variant in variants
+        ]

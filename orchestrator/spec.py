@@ -1,0 +1,224 @@
+"""The sweep as written in YAML: strict, frozen, hashed."""
+
+import hashlib
+import itertools
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from jobs.spec import EMBEDDED, DecodingSpec, EngineSpec, HostSpec, Strict, TrainingSpec
+from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates
+
+Choice = int | float | str | bool | None | tuple[str, ...]
+
+
+class Dimension(Strict):
+    """One searched key: a list of choices, or a range ``{low, high, log}``."""
+
+    choices: tuple[Choice, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check_one_form(self) -> Self:
+        is_range = self.low is not None or self.high is not None
+        if bool(self.choices) == is_range:
+            raise ValueError("a dimension is a list of choices or a range {low, high}, not both")
+        if is_range and (self.low is None or self.high is None or not self.low < self.high):
+            raise ValueError(f"a range needs low < high, got low={self.low} high={self.high}")
+        if self.log and (self.low is None or self.low <= 0):
+            raise ValueError(f"a log range needs low > 0, got low={self.low}")
+        return self
+
+    @property
+    def corners(self) -> tuple[Choice, ...]:
+        """Values that are legal when every value in between is."""
+        return self.choices or (self.low, self.high)
+
+
+def _from_list(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
+    return {"choices": value} if isinstance(value, list) else value
+
+
+class BaseSpec(Strict):
+    """The frozen pretrained model."""
+
+    source: str = EMBEDDED
+    """``embedded``, or a directory that holds the model, its tokenizer and ``layout.json``."""
+    codec: str = EMBEDDED
+    """``embedded``, or the directory of a codec."""
+    voice: str | None = None
+    """Which of the base's voices is asked to become the target; null for its default."""
+
+
+class DataSpec(Strict):
+    """The target's clips and their transcripts."""
+
+    manifest: str = EMBEDDED
+    """``embedded``, or a JSONL file with ``audio``, ``text`` and ``split``."""
+
+
+class SearchSpec(Strict):
+    """Which trials run."""
+
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    trials: Annotated[int, Field(ge=1)] = 8
+    """How many; ``grid`` runs its whole grid instead."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    space: dict[str, Annotated[Dimension, BeforeValidator(_from_list)]] = Field(min_length=1)
+    """Keys of ``training``, each a list of choices or a range."""
+
+    @model_validator(mode="after")
+    def _check_grid(self) -> Self:
+        ranges = [name for name, dimension in self.space.items() if not dimension.choices]
+        if self.sampler == "grid" and ranges:
+            raise ValueError(f"a grid needs lists of choices, but {ranges} are ranges")
+        return self
+
+    def grid(self) -> list[dict[str, Choice]]:
+        """Every combination of the choices, the last key changing fastest."""
+        names = list(self.space)
+        products = itertools.product(*(self.space[name].choices for name in names))
+        return [dict(zip(names, values, strict=True)) for values in products]
+
+    @property
+    def trial_count(self) -> int:
+        """How many trials the search asks for."""
+        return len(self.grid()) if self.sampler == "grid" else self.trials
+
+
+class RungSpec(Strict):
+    """When running trials are compared and the worse ones stopped (Ray Tune's ASHA)."""
+
+    scheduler: Literal["asha", "none"] = "asha"
+    grace_epochs: Annotated[int, Field(ge=1)] = 1
+    """No trial is stopped before this epoch."""
+    reduction: Annotated[float, Field(gt=1)] = 2.0
+    """One in ``reduction`` trials passes a rung."""
+    metric: Literal["objective", "validation_loss"] = "objective"
+    """``objective`` is heard; ``validation_loss`` may stop a trial but never chooses one."""
+
+
+class VariantsSpec(Strict):
+    """What each checkpoint says, and how."""
+
+    lora_scales: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (
+        0.0,
+        0.5,
+        0.7,
+        1.0,
+        1.3,
+    )
+    """0 is the base, spoken once as the control."""
+    decoding: DecodingSpec = DecodingSpec()
+    prompts: str = EMBEDDED
+    """Prompt set A: ``embedded``, or a JSONL file with ``id`` and ``text``."""
+
+    @property
+    def adapted_scales(self) -> tuple[float, ...]:
+        """The scales at which a checkpoint differs from the base."""
+        return tuple(scale for scale in self.lora_scales if scale > 0)
+
+
+class ScoringSpec(Strict):
+    """What is measured, and the rule for choosing."""
+
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
+    """On every clip."""
+    finalist_metrics: tuple[str, ...] = ()
+    """Dearer ones, on the base and the best variants only."""
+    finalists: Annotated[int, Field(ge=1)] = 3
+    primary: str
+    """The metric that ranks; one of ``metrics``."""
+    min_effect: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest gain over the base that counts, in the primary metric's unit."""
+    constraints: tuple[Constraint, ...] = ()
+    gates: Gates = Gates()
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    bootstrap_resamples: Annotated[int, Field(ge=100)] = 10_000
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What every clip is scored by: ``metrics``, and what the gates read."""
+        return tuple(dict.fromkeys((*self.metrics, *GATE_METRICS)))
+
+
+class ResourcesSpec(Strict):
+    """What a sweep takes from the Ray cluster."""
+
+    trials_at_once: Annotated[int, Field(ge=1)] = 2
+    cpus_per_rank: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_rank: Annotated[float, Field(ge=0)] = 0.0
+    scorers: Annotated[int, Field(ge=1)] = 2
+    """Processes that score clips."""
+    trial_retries: Annotated[int, Field(ge=0)] = 2
+    """How often a trial whose process died is continued from its last checkpoint."""
+
+
+class RecordsSpec(Strict):
+    """Where MLflow keeps what it is told."""
+
+    mlflow: str | None = None
+    """A tracking URI; null for a SQLite file and an artifact folder in the storage."""
+
+
+def _whole(value: Choice) -> int:
+    return int(str(value))
+
+
+class SweepSpec(Strict):
+    """A question: a family, data, a search space, a budget, a rule for choosing."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    """Names the sweep in the storage, Ray, Optuna and MLflow."""
+    family: str
+    base: BaseSpec = BaseSpec()
+    data: DataSpec = DataSpec()
+    training: TrainingSpec = TrainingSpec()
+    engine: EngineSpec = EngineSpec()
+    search: SearchSpec
+    rungs: RungSpec = RungSpec()
+    variants: VariantsSpec = VariantsSpec()
+    scoring: ScoringSpec
+    resources: ResourcesSpec = ResourcesSpec()
+    records: RecordsSpec = RecordsSpec()
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON text."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def longest_training(self) -> int:
+        """The most epochs that any trial may have."""
+        searched = self.search.space.get("epochs")
+        return self.training.epochs if searched is None else max(map(_whole, searched.corners))
+
+    def host(self) -> HostSpec:
+        """What the sweep's hosts load."""
+        return HostSpec(
+            family=self.family,
+            source=self.base.source,
+            codec=self.base.codec,
+            voice=self.base.voice,
+            precision=self.engine.precision,
+        )
+
+    def training_for(self, point: dict[str, Any]) -> TrainingSpec:
+        """The training of one point of the search space."""
+        return TrainingSpec.model_validate({**self.training.model_dump(), **point})
+
+
+def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
+    """Make the spec's relative paths absolute, taken from the spec file's ``directory``."""
+
+    def absolute(path: str) -> str:
+        return path if path == EMBEDDED else str((directory / Path(path).expanduser()).resolve())
+
+    base = spec.base.model_copy(
+        update={"source": absolute(spec.base.source), "codec": absolute(spec.base.codec)}
+    )
+    data = spec.data.model_copy(update={"manifest": absolute(spec.data.manifest)})
+    variants = spec.variants.model_copy(update={"prompts": absolute(spec.variants.prompts)})
+    return spec.model_copy(update={"base": base, "data": data, "variants": variants})

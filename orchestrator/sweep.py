@@ -1,0 +1,208 @@
+"""The main job: prepare, search, judge, report, record. Running it again goes on where it was."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from jobs.data.keys import data_key
+from jobs.problems import InputError, Problem
+from jobs.spec import BASE_VARIANT, Variant
+from orchestrator import judgement
+from orchestrator.console import Progress, TrialLine
+from orchestrator.inputs import Inputs
+from orchestrator.ledger import (
+    PROTOCOL_FILE,
+    REPORT_FILE,
+    VERDICT_FILE,
+    Ledger,
+    TrialResult,
+)
+from orchestrator.preparation import prepare_sweep
+from orchestrator.records.tracking import Tracker, local_tracking
+from orchestrator.report.page import render
+from orchestrator.scoring import ScorerPool, ScoringTask
+from orchestrator.spec import SweepSpec
+from orchestrator.tuning.search import search
+from orchestrator.tuning.trial import SweepContext
+from orchestrator.verdict.judge import judge
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.table import ScoreTable
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended."""
+
+    sweep: str
+    verdict: Verdict
+    table: ScoreTable
+    trials: int
+    epochs_trained: int
+    """By this run; epochs that earlier ones committed are not trained again."""
+    report: str
+    storage: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The one object that ``voxsweep run --json`` prints."""
+        return {
+            "sweep": self.sweep,
+            "verdict": self.verdict.verdict,
+            "variant": self.verdict.variant,
+            "trials": self.trials,
+            "epochs_trained": self.epochs_trained,
+            "report": self.report,
+            "storage": self.storage,
+        }
+
+
+class Sweep:
+    """One run of a sweep on the Ray cluster that this process is connected to.
+
+    It is also what hears of the trials while Ray Tune runs them.
+    """
+
+    def __init__(self, spec: SweepSpec, inputs: Inputs, ledger: Ledger, progress: Progress) -> None:
+        self._spec = spec
+        self._inputs = inputs
+        self._ledger = ledger
+        self._progress = progress
+        self._directory = Path(ledger.storage.url) / spec.name
+        self._started = time.time()
+        self._epochs_trained = 0
+        self._tracker = self._open_tracker()
+
+    def run(self) -> Outcome:
+        """Run to the verdict.
+
+        Raises:
+            InputError: what an earlier run of this sweep measured by has changed since.
+            InfrastructureError: MLflow does not answer.
+        """
+        context = self._prepare()
+        self._progress.stage("training, speaking, scoring")
+        search(context, self._directory, self)
+        self._progress.stage("judging")
+        table = self._score_finalists(context)
+        verdict = judge(table, context.protocol)
+        self._report(context.protocol, table, verdict)
+        return Outcome(
+            sweep=self._spec.name,
+            verdict=verdict,
+            table=table,
+            trials=len(self._ledger.trials()),
+            epochs_trained=self._epochs_trained,
+            report=f"{self._ledger.storage.url}/{self._ledger.path(REPORT_FILE)}",
+            storage=self._ledger.storage.url,
+        )
+
+    # told by Ray Tune's callback
+
+    def trial_reported(self, result: dict[str, Any]) -> None:
+        """Show the epoch and log it to MLflow."""
+        self._epochs_trained += bool(result["trained"])
+        record = self._ledger.trial(result["trial"])
+        self._progress.update(
+            TrialLine(
+                trial=record.id,
+                training=record.training,
+                epoch=result["epoch"],
+                training_loss=result["training_loss"],
+                validation_loss=result["validation_loss"],
+                objective=result["objective"],
+                best_variant=result["best_variant"],
+            )
+        )
+        losses = self._ledger.epochs(record.id)[result["epoch"] - 1]
+        scores = [
+            (scale, self._ledger.scores(variant.id, "all") or [])
+            for scale in self._spec.variants.adapted_scales
+            for variant in [Variant(trial=record.id, epoch=losses.epoch, lora_scale=scale)]
+        ]
+        self._tracker.start_trial(record)
+        self._tracker.log_epoch(record.id, losses, result["objective"], scores)
+
+    def trial_ended(self, trial: str, result: TrialResult) -> None:
+        """Show the end and close the trial's MLflow run."""
+        self._progress.end(trial, result.end)
+        self._tracker.start_trial(self._ledger.trial(trial))
+        folder = f"{self._ledger.storage.url}/{self._ledger.path('trials', trial)}"
+        self._tracker.end_trial(trial, result, {"voxsweep.checkpoints": f"{folder}/checkpoints"})
+
+    # stages
+
+    def _prepare(self) -> SweepContext:
+        """Data, the base's speech and its scores: what every trial is compared with."""
+        spec, storage = self._spec, self._ledger.storage
+        self._progress.stage("preparing data and the base's own speech")
+        prepared = ray.get(
+            ray.remote(prepare_sweep).remote(
+                spec.host(),
+                self._inputs.rows,
+                self._inputs.prompts,
+                spec.variants.decoding,
+                storage.url,
+                spec.name,
+            )
+        )
+        protocol = judgement.protocol_for(spec, self._inputs.prompts, prepared)
+        self._agree(protocol)
+        task = ScoringTask(
+            storage.url,
+            spec.name,
+            data_key(prepared.data_digest),
+            spec.scoring,
+            spec.variants.decoding.seed,
+        )
+        scorers = ScorerPool(task, spec.resources.scorers)
+        ray.get(scorers.score([BASE_VARIANT]))
+        return SweepContext(
+            spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
+        )
+
+    def _agree(self, protocol: Protocol) -> None:
+        """Write the protocol before anything is scored by it, or check that it is the same.
+
+        Raises:
+            InputError: scores of this sweep were made under another protocol.
+        """
+        text = protocol.model_dump_json(indent=2)
+        known = self._ledger.read_text(PROTOCOL_FILE)
+        if known is not None and Protocol.model_validate_json(known) != protocol:
+            what = "the base, the data or a metric's version changed since this sweep was started"
+            where = self._ledger.path(PROTOCOL_FILE)
+            raise InputError([Problem(where, what, "Run the spec under another name.")])
+        self._ledger.write_text(PROTOCOL_FILE, text + "\n")
+
+    def _score_finalists(self, context: SweepContext) -> ScoreTable:
+        table = judgement.score_table(self._ledger, self._spec, context.protocol)
+        if not self._spec.scoring.finalist_metrics:
+            return table
+        chosen = judgement.finalists(table, context.protocol)
+        ray.get(context.scorers.score(chosen, "finalist"))
+        return judgement.score_table(self._ledger, self._spec, context.protocol)
+
+    def _report(self, protocol: Protocol, table: ScoreTable, verdict: Verdict) -> None:
+        """The page, MLflow's copy, and last ``verdict.json``: with it the sweep is complete."""
+        minutes = (time.time() - self._started) / 60
+        facts = [
+            ("Storage", f"{self._ledger.storage.url}/{self._spec.name}"),
+            ("Wall time of the last run", f"{minutes:.1f} min"),
+            ("Epochs trained by the last run", str(self._epochs_trained)),
+        ]
+        page = render(
+            judgement.report_input(self._ledger, self._spec, protocol, table, verdict, facts)
+        )
+        self._ledger.write_text(REPORT_FILE, page)
+        self._ledger.write_text(VERDICT_FILE, verdict.to_json() + "\n")
+        names = (REPORT_FILE, VERDICT_FILE, PROTOCOL_FILE)
+        self._tracker.end_sweep(verdict, [self._directory / name for name in names])
+
+    def _open_tracker(self) -> Tracker:
+        uri, artifacts = self._spec.records.mlflow, None
+        if uri is None:
+            uri, artifacts = local_tracking(self._directory)
+        return Tracker(uri, artifacts, self._spec.name)

@@ -1,0 +1,1 @@
+"""Where Ray Tune and Optuna meet our trials."""

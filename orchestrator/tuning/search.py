@@ -1,0 +1,151 @@
+"""Running a sweep's trials with Ray Tune."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+# Ctrl-C ends the driver at once: the next run of the same command goes on from the storage.
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+# Tune's older reporter is silent when told to be; the newer one prints a banner all the same.
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+
+from ray import tune
+from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from orchestrator.ledger import TrialEnd, TrialResult
+from orchestrator.spec import SweepSpec
+from orchestrator.tuning.study import OBJECTIVE, StudySearch, forget_study, study_storage
+from orchestrator.tuning.trainable import TrialTrainable
+from orchestrator.tuning.trial import SweepContext
+
+STUDY_FILE = "optuna.db"
+RAY_FOLDER = "ray"
+
+
+class Observer(Protocol):
+    """Is told what happens to trials, in the driver."""
+
+    def trial_reported(self, result: dict[str, Any]) -> None:
+        """A trial finished an epoch; ``result`` is what it told Ray Tune."""
+        ...
+
+    def trial_ended(self, trial: str, result: TrialResult) -> None:
+        """A trial will not run again."""
+        ...
+
+
+def search(context: SweepContext, directory: Path, observer: Observer) -> None:
+    """Run trials until the spec's budget is spent; ``directory`` takes Ray's and Optuna's files.
+
+    Both are views of the ledger and built anew: trials of earlier runs are suggested first, and
+    report what they committed without training it again.
+    """
+    spec = context.spec
+    shutil.rmtree(directory / RAY_FOLDER, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(TrialTrainable, context=context), _bundles(spec)),
+        tune_config=TuneConfig(
+            search_alg=_searcher(context, directory),
+            scheduler=_scheduler(spec),
+            num_samples=spec.search.trial_count,
+            max_concurrent_trials=spec.resources.trials_at_once,
+            reuse_actors=True,
+        ),
+        run_config=RunConfig(
+            name=RAY_FOLDER,
+            storage_path=str(directory),
+            callbacks=[_Events(context, observer)],
+            failure_config=FailureConfig(max_failures=spec.resources.trial_retries),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+class _Events(tune.Callback):
+    """Passes Tune's events on, and records how trials end."""
+
+    def __init__(self, context: SweepContext, observer: Observer) -> None:
+        self._context = context
+        self._ledger = context.ledger()
+        self._observer = observer
+
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing: Tune pickles its callbacks for a restore, and each run makes its own anew."""
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: object
+    ) -> None:
+        """An epoch was trained, or read back."""
+        if "failed" not in result:
+            self._observer.trial_reported(result)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: object
+    ) -> None:
+        """The trial said it was done, or the scheduler stopped it."""
+        record = self._trial_id(trial)
+        result = trial.last_result
+        if "failed" in result:
+            self._end(record, "failed", result["failed"])
+        elif result["epoch"] >= self._context.spec.training_for(trial.config["point"]).epochs:
+            self._end(record, "finished", "")
+        else:
+            self._end(record, "stopped", "worse than its peers at a rung")
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: object
+    ) -> None:
+        """The trial's process failed more often than it may."""
+        trace = str(trial.get_error() or "its process died").strip()
+        self._end(self._trial_id(trial), "failed", trace.splitlines()[-1])
+
+    def _trial_id(self, trial: Trial) -> str:
+        return self._context.trial_spec(trial.config["point"]).id
+
+    def _end(self, trial: str, end: TrialEnd, reason: str) -> None:
+        result = self._ledger.result(trial)
+        if result is None:
+            result = TrialResult(end, len(self._ledger.epochs(trial)), reason)
+            self._ledger.end_trial(trial, result)
+        self._observer.trial_ended(trial, result)
+
+
+def _searcher(context: SweepContext, directory: Path) -> StudySearch:
+    spec, ledger = context.spec, context.ledger()
+    storage = study_storage(directory / STUDY_FILE)
+    forget_study(spec.name, storage)
+    return StudySearch(
+        spec.search,
+        study_name=spec.name,
+        storage=storage,
+        known=[record.point for record in ledger.trials()],
+        start=lambda point: ledger.start_trial(context.trial_spec(point), point).id,
+    )
+
+
+def _scheduler(spec: SweepSpec) -> TrialScheduler:
+    if spec.rungs.scheduler == "none":
+        return FIFOScheduler()
+    metric = OBJECTIVE if spec.rungs.metric == "objective" else "validation_loss"
+    return ASHAScheduler(
+        time_attr="epoch",
+        metric=metric,
+        mode="max" if metric == OBJECTIVE else "min",
+        grace_period=spec.rungs.grace_epochs,
+        reduction_factor=spec.rungs.reduction,
+        max_t=spec.longest_training,
+    )
+
+
+def _bundles(spec: SweepSpec) -> PlacementGroupFactory:
+    """One bundle a rank; rank 0 is the trial's own process."""
+    bundle = {"CPU": spec.resources.cpus_per_rank}
+    if spec.resources.gpus_per_rank:
+        bundle["GPU"] = spec.resources.gpus_per_rank
+    return PlacementGroupFactory([dict(bundle) for _ in range(spec.engine.ranks)], strategy="PACK")

@@ -1,0 +1,93 @@
+"""The Optuna study of a sweep, as the searcher of Ray Tune.
+
+The study is a view of the ledger: it is built anew for each run, the trials already started first
+and in their order, so that a search that was cut off goes on where it was.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from orchestrator.spec import Choice, SearchSpec
+from orchestrator.tuning.space import SearchSpace
+
+OBJECTIVE = "objective"
+"""The reported metric that the study maximises."""
+
+_MOST_REPEATS = 100
+"""Suggestions of known trials in a row after which a small space counts as searched."""
+
+logging.getLogger("optuna").setLevel(logging.WARNING)
+
+
+class StudySearch(OptunaSearch):
+    """Suggests each trial once: the same weights are not trained twice.
+
+    ``start`` records that a point was asked for and gives the trial's id.
+    """
+
+    def __init__(
+        self,
+        search: SearchSpec,
+        study_name: str,
+        storage: BaseStorage,
+        known: Sequence[dict[str, Choice]],
+        start: Callable[[dict[str, Choice]], str],
+    ) -> None:
+        space = SearchSpace(search)
+        points = search.grid() if search.sampler == "grid" else known
+        super().__init__(
+            space,
+            metric=OBJECTIVE,
+            mode="max",
+            points_to_evaluate=[space.params(point) for point in points],
+            sampler=_sampler(search),
+            study_name=study_name,
+            storage=storage,
+        )
+        self._start = start
+        self._suggested: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next point as ``{"point": ...}``; FINISHED when only known ones come."""
+        for _ in range(_MOST_REPEATS):
+            params = super().suggest(trial_id)
+            if params is None:
+                return None
+            point = self._space.point(params)
+            trial = self._start(point)
+            if trial not in self._suggested:
+                self._suggested.add(trial)
+                self._ot_trials[trial_id].set_user_attr("trial", trial)
+                return {"point": point}
+            self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.FAIL)
+        return Searcher.FINISHED
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study has a storage of its own, and nothing is unpickled from it."""
+
+
+def study_storage(path: Path) -> RDBStorage:
+    """A SQLite study file."""
+    return RDBStorage(f"sqlite:///{path}")
+
+
+def forget_study(name: str, storage: BaseStorage) -> None:
+    """Delete the study, so that it can be built anew from the ledger."""
+    if name in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=name, storage=storage)
+
+
+def _sampler(search: SearchSpec) -> BaseSampler:
+    if search.sampler == "tpe":
+        # The constant liar keeps trials that run at the same time apart.
+        return TPESampler(seed=search.seed, constant_liar=True)
+    return RandomSampler(seed=search.seed)
