@@ -1,0 +1,54 @@
+"""A variant's clips on disk: one FLAC a prompt and ``clips.json`` beside them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jobs.data.audio import read_audio, write_flac
+from jobs.metrics.base import SpokenClip
+from jobs.spec import PromptSpec
+
+_INDEX = "clips.json"
+
+
+def write_clips(
+    directory: Path, prompts: Sequence[PromptSpec], clips: Sequence[SpokenClip]
+) -> None:
+    """Write each prompt's clip as 16-bit FLAC.
+
+    Samples beyond full scale are clipped, as a player would. What is no sound (nothing generated,
+    samples that are not finite) has no file; reading gives it back as a clip without samples.
+    """
+    index = {}
+    for prompt, clip in zip(prompts, clips, strict=True):
+        sounds = clip.audio.size > 0 and bool(np.isfinite(clip.audio).all())
+        if sounds:
+            audio = np.clip(clip.audio, -1.0, 1.0)
+            write_flac(clip_path(directory, prompt.id), audio, clip.rate)
+        index[prompt.id] = {
+            "text": prompt.text,
+            "rate": clip.rate,
+            "reached_end": clip.reached_end,
+            "sounds": sounds,
+        }
+    (directory / _INDEX).write_text(json.dumps(index, indent=1) + "\n")
+
+
+def read_clips(directory: Path) -> dict[str, SpokenClip]:
+    """The clips of :func:`write_clips` by prompt id, in the same order."""
+    index = json.loads((directory / _INDEX).read_text())
+    return {prompt: _read_clip(directory, prompt, row) for prompt, row in index.items()}
+
+
+def clip_path(directory: Path, prompt: str) -> Path:
+    """Where the clip of ``prompt`` is, if it sounds."""
+    return directory / f"{prompt}.flac"
+
+
+def _read_clip(directory: Path, prompt: str, row: dict[str, object]) -> SpokenClip:
+    audio = np.zeros(0, dtype=np.float32)
+    if row["sounds"]:
+        audio, _ = read_audio(clip_path(directory, prompt))
+    return SpokenClip(audio, int(str(row["rate"])), str(row["text"]), bool(row["reached_end"]))
