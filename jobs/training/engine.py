@@ -27,7 +27,8 @@ logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 def start_distributed(rank: int = 0, world_size: int = 1, address: str | None = None) -> None:
     """Join the process group, once a process; ``address`` is ``host:port`` of rank 0.
 
-    A single process needs no address. Uses NCCL on GPUs, gloo elsewhere.
+    Without an address, a launcher's variables say which rank this is; without those too, it is
+    the only one. Uses NCCL on GPUs, gloo elsewhere.
     """
     if dist.is_initialized():
         return
@@ -35,12 +36,15 @@ def start_distributed(rank: int = 0, world_size: int = 1, address: str | None = 
     # DeepSpeed insists on it; a process of ours sees one device at most, which is number 0.
     os.environ.setdefault("LOCAL_RANK", "0")
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    store = (
-        HashStore()
-        if address is None
-        else TCPStore(*_split(address), world_size, is_master=rank == 0)
-    )
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    if address is None and "MASTER_ADDR" in os.environ:
+        dist.init_process_group(backend)
+    else:
+        store = (
+            HashStore()
+            if address is None
+            else TCPStore(*_split(address), world_size, is_master=rank == 0)
+        )
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
 
 
@@ -74,6 +78,7 @@ class Engine:
         self._parameters = dict(parameters)
         self._stage = spec.zero_stage
         self._clip = training.clip
+        self._attributes = _attributes(model)
         optimiser = torch.optim.AdamW(
             list(parameters.values()),
             lr=training.learning_rate,
@@ -120,8 +125,10 @@ class Engine:
                 self._set_moment(parameter, key, moments[f"{key}/{name}"])
 
     def close(self) -> None:
-        """Free what the engine holds."""
+        """Free what the engine holds; the model is as it was before, but for what was trained."""
         self.model.destroy()
+        if self._stage == 3:
+            _put_together(self._attributes)
 
     @property
     def _torch_optimiser(self) -> torch.optim.Optimizer:
@@ -166,6 +173,33 @@ class Engine:
             deepspeed.utils.safe_set_full_optimizer_state(
                 parameter, value.to(parameter.device), key
             )
+
+
+def _attributes(model: nn.Module) -> dict[nn.Module, set[str]]:
+    """The names of what each module holds."""
+    return {module: set(vars(module)) for module in model.modules()}
+
+
+def _put_together(attributes: Mapping[nn.Module, set[str]]) -> None:
+    """Undo what ZeRO stage 3 did to the modules, each given with the names it held before.
+
+    DeepSpeed leaves every parameter cut up, and on every module the functions that gather them,
+    which the next engine would call instead of its own.
+    """
+    parameters = {
+        p for module in attributes for p in dict.values(module._parameters) if p is not None
+    }
+    with deepspeed.zero.GatheredParameters(parameters):
+        whole = {
+            p: nn.Parameter(p.detach().clone(), requires_grad=p.requires_grad) for p in parameters
+        }
+    for module, names in attributes.items():
+        module._parameters = {
+            name: None if parameter is None else whole[parameter]
+            for name, parameter in dict.items(module._parameters)
+        }
+        for name in set(vars(module)) - names:
+            delattr(module, name)
 
 
 def _share(parameter: nn.Parameter, value: Tensor) -> Tensor:

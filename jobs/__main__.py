@@ -1,0 +1,98 @@
+"""Train one trial without Ray: ``python -m jobs JOB.yaml --storage DIR``.
+
+With several ranks, start it through ``torch.distributed.run --nproc-per-node N -m jobs ...``. Every
+epoch is committed under ``job/trials/<id>/``; the same command again goes on after the last one.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+from torch.distributed import get_rank
+
+from cluster.storage import Storage, open_storage
+from jobs.data.keys import data_key
+from jobs.data.manifest import read_manifest
+from jobs.data.prepare import prepare
+from jobs.data.prepared import read_prepared
+from jobs.embedded import VOICE_DIR
+from jobs.families.registry import load_base
+from jobs.problems import InputError
+from jobs.spec import EMBEDDED, EngineSpec, HostSpec, Strict, TrainingSpec, TrialSpec
+from jobs.training.engine import start_distributed
+from jobs.training.epochs import checkpoint_key
+from jobs.training.host import Host
+
+_FOLDER = "job"
+_BAD_INPUT = 2
+
+log = logging.getLogger("jobs")
+
+
+class JobSpec(Strict):
+    """One trial as written in YAML."""
+
+    host: HostSpec
+    manifest: str = EMBEDDED
+    training: TrainingSpec = TrainingSpec()
+    engine: EngineSpec = EngineSpec()
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m jobs", description=__doc__)
+    parser.add_argument("job", type=Path, help="YAML with host, manifest, training, engine")
+    parser.add_argument("--storage", required=True, help="where checkpoints are kept")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        train(JobSpec.model_validate(yaml.safe_load(options.job.read_text())), options.storage)
+    except (InputError, ValidationError, OSError) as error:
+        log.error("%s: %s", options.job, error)
+        return _BAD_INPUT
+    return 0
+
+
+def train(job: JobSpec, storage_url: str) -> None:
+    """Train to the job's last epoch, from the last committed one on."""
+    start_distributed()
+    storage = open_storage(storage_url)
+    base = load_base(job.host)
+    manifest = VOICE_DIR / "manifest.jsonl" if job.manifest == EMBEDDED else Path(job.manifest)
+    digest = prepare(read_manifest(manifest), base, storage)
+    trial = TrialSpec(
+        family=job.host.family,
+        base_digest=base.digest,
+        data_digest=digest,
+        training=job.training,
+        engine=job.engine,
+    )
+    host = Host(base, read_prepared(storage.fetch(data_key(digest))))
+    _advance(host, trial, storage, is_writer=get_rank() == 0)
+
+
+def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool) -> None:
+    keys = [checkpoint_key(_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
+    done = sum(map(storage.is_committed, keys))
+    host.attach(trial, storage.fetch(keys[done - 1]) if done else None)
+    for key in keys[done:]:
+        losses = host.advance()
+        if not is_writer:
+            host.save(None, losses)
+            continue
+        with storage.commit(key) as directory:
+            host.save(directory, losses)
+        log.info(
+            "%s epoch %d: training loss %.4f, validation loss %.4f",
+            trial.id,
+            losses.epoch,
+            losses.training_loss,
+            losses.validation_loss,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
