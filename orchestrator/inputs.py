@@ -49,7 +49,7 @@ def read_inputs(spec: SweepSpec) -> Inputs:
 
 
 def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:
-    """Write the spec and its plan into the sweep's folder, or check that the sweep there asks the same.
+    """Write the spec and its plan into the sweep's folder, or check that it asks the same.
 
     Raises:
         InputError: the name was used for another question.

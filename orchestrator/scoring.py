@@ -78,10 +78,12 @@ class ScorerPool:
     def __init__(self, task: ScoringTask, size: int) -> None:
         # They take no CPU from Ray's count: while one scores, the trial it scores for waits.
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(ClipScorer)
-        self._actors = [actor.remote(task) for _ in range(size)]
+        self._actors: list[Any] = [actor.remote(task) for _ in range(size)]
         self._turn = count()
 
-    def score(self, variants: Sequence[str], kind: str = "all") -> list["ray.ObjectRef"]:
+    def score(
+        self, variants: Sequence[str], kind: str = "all"
+    ) -> list["ray.ObjectRef[list[ClipScores]]"]:
         """Start scoring each of ``variants``; the results are lists of ClipScores."""
         return [
             self._actors[next(self._turn) % len(self._actors)].score.remote(variant, kind)

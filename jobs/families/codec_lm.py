@@ -32,7 +32,10 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class Aligner(Protocol):
     """Finds the words of a known text in a recording."""
 
-    digest: str
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what decides where words start."""
+        ...
 
     def align(self, audio: NDArray[np.float32], rate: int, words: Sequence[str]) -> list[float]:
         """Start of each word, seconds. Raises ValueError when the words cannot be found."""

@@ -2,7 +2,8 @@
 
 The files come with the ``speechmos`` package (MIT). Its own code is not imported: it runs one
 window at a time on as many threads as it finds. Results equal its ``dnsmos.run`` on the same
-16 kHz audio of at least one window, and are close to it on shorter audio. Sources: Reddy et al., "DNSMOS" (ICASSP 2021, P.808) and "DNSMOS P.835" (ICASSP 2022).
+16 kHz audio of at least one window, and are close to it on shorter audio. Sources: Reddy et al.,
+"DNSMOS" (ICASSP 2021, P.808) and "DNSMOS P.835" (ICASSP 2022).
 """
 
 from collections.abc import Mapping, Sequence

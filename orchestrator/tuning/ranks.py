@@ -117,6 +117,7 @@ class HostGroup:
 
     def _peer(self, rank: int, address: str | None) -> Any:  # noqa: ANN401 (an actor handle)
         group = ray.util.get_current_placement_group()
+        assert group is not None, "Ray Tune runs every trial in a placement group"
         bundle = group.bundle_specs[rank]
         actor = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0))(RankHost)
         placed = actor.options(

@@ -40,12 +40,12 @@ class SearchSpace:
                 name, dimension.low or 0.0, dimension.high or 0.0, log=dimension.log
             )
 
-    def _value(self, name: str, param: Any) -> Choice:  # noqa: ANN401 (whatever Optuna stores)
+    def _value(self, name: str, param: Choice) -> Choice:
         for value in self._dimensions[name].choices:
             if _storable(value) == param:
                 return value
         return param
 
 
-def _storable(value: Choice) -> Any:  # noqa: ANN401 (None, bool, int, float or str)
+def _storable(value: Choice) -> int | float | str | bool | None:
     return json.dumps(value) if isinstance(value, tuple) else value

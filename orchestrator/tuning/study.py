@@ -53,22 +53,24 @@ class StudySearch(OptunaSearch):
             study_name=study_name,
             storage=storage,
         )
+        self._search_space = space
         self._start = start
         self._suggested: set[str] = set()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 (Tune takes a marker too)
         """The next point as ``{"point": ...}``; FINISHED when only known ones come."""
         for _ in range(_MOST_REPEATS):
             params = super().suggest(trial_id)
             if params is None:
                 return None
-            point = self._space.point(params)
+            point = self._search_space.point(params)
             trial = self._start(point)
             if trial not in self._suggested:
                 self._suggested.add(trial)
                 self._ot_trials[trial_id].set_user_attr("trial", trial)
                 return {"point": point}
-            self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.FAIL)
+            repeated = self._ot_trials.pop(trial_id)
+            self._ot_study.tell(repeated, state=TrialState.FAIL)  # type: ignore[attr-defined]  # Ray types it None
         return Searcher.FINISHED
 
     def save(self, checkpoint_path: str) -> None:

@@ -14,7 +14,9 @@ class TrialTrainable(tune.Trainable):
     """One step is one epoch. Ray Tune decides when to stop; nothing here is checkpointed by it,
     because every epoch is committed to the storage before a step returns."""
 
-    def setup(self, config: dict[str, Any], context: SweepContext) -> None:
+    def setup(  # type: ignore[override]  # with_parameters passes the context
+        self, config: dict[str, Any], context: SweepContext
+    ) -> None:
         """Keep what is needed; load nothing before the first step.
 
         Tune may set up two actors for one trial and use only one of them.

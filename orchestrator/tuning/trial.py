@@ -120,9 +120,9 @@ class TrialRun:
             self._speak(variant)
             pending += self._context.scorers.score([variant.id])
         rows = [row for scores in ray.get(pending) for row in scores]
-        for value, variant in self._objectives(variants, rows, losses):
+        for value, name in self._objectives(variants, rows, losses):
             if self._best is None or value > self._best[0]:
-                self._best = (value, variant)
+                self._best = (value, name)
 
     def _speak(self, variant: Variant) -> None:
         key = self._ledger.clips(variant.id)
