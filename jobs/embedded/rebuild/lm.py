@@ -77,7 +77,7 @@ class Base(nn.Module):
 class Budget:
     """How long to train."""
 
-    epochs: float = 7.0
+    epochs: float = 8.0
     dropout: float = 0.1
 
 

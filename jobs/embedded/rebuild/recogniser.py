@@ -22,7 +22,7 @@ Example = tuple[Tensor, list[int]]
 
 
 def train_recogniser(
-    corpus: Path, clips: Sequence[Clip], directory: Path, seed: int, epochs: int = 10
+    corpus: Path, clips: Sequence[Clip], directory: Path, seed: int, epochs: int = 9
 ) -> None:
     """Train for `epochs` passes and write `recogniser.safetensors` (float16) and its config."""
     torch.manual_seed(seed)
@@ -35,7 +35,7 @@ def train_recogniser(
     )
     for batch in _batches(examples, epochs, random.Random(seed)):
         optimiser.zero_grad()
-        _loss(model, batch).backward()
+        torch.autograd.backward(_loss(model, batch))
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
