@@ -128,9 +128,12 @@ class Layout(_Strict):
         if "<|" in text:
             raise ValueError(f"text must not contain '<|', got {text!r}")
         words = _digit_words(text) if self.front_end == "digits" else text.split()
-        most = self.markers.max_words if self.markers else len(words)
-        if not 1 <= len(words) <= max(most, 1):
-            raise ValueError(f"text must have 1 to {most} words, got {len(words)}: {text!r}")
+        if not words:
+            raise ValueError(f"text must have at least one word, got {text!r}")
+        if self.markers and len(words) > self.markers.max_words:
+            raise ValueError(
+                f"text must have at most {self.markers.max_words} words, got {len(words)}: {text!r}"
+            )
         return words
 
     def prompt_text(self, text: str, voice: str | None = None) -> str:

@@ -1,0 +1,1 @@
+"""Makes the shipped assets again; see `python -m jobs.embedded.rebuild --help`."""

@@ -108,8 +108,8 @@ def test_max_new_tokens_has_room_for_the_longest_reading(embedded: TokenStream):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "1 to 6 words, got 0"),
-        ("1234567", "1 to 6 words, got 7"),
+        ("", "at least one word"),
+        ("1234567", "at most 6 words, got 7"),
         ("one fish", "got fish in 'one fish'"),
         ("<|speech_1|>", "must not contain"),
     ],
