@@ -122,7 +122,6 @@ class CodecLM:
             reduction="sum",
         )
 
-    @torch.inference_mode()
     def speak(
         self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> list[SpokenClip]:
@@ -130,7 +129,7 @@ class CodecLM:
         sequences = self.generate(model, prompts, decoding)
         return [self._sound(prompt, ids) for prompt, ids in zip(prompts, sequences, strict=True)]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # inference mode would spoil the weights that ZeRO stage 3 gathers
     def generate(
         self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> list[list[int]]:

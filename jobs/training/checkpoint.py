@@ -45,4 +45,3 @@ def read_state(directory: Path) -> tuple[dict[str, Tensor], SlotState]:
     """The optimiser's moments and the slot's position."""
     state = json.loads((directory / _STATE).read_text())
     return load_file(directory / _MOMENTS), SlotState(**state)
-

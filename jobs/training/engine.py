@@ -79,6 +79,7 @@ class Engine:
         self._stage = spec.zero_stage
         self._clip = training.clip
         self._attributes = _attributes(model)
+        self._linear = nn.functional.linear
         optimiser = torch.optim.AdamW(
             list(parameters.values()),
             lr=training.learning_rate,
@@ -129,6 +130,7 @@ class Engine:
         self.model.destroy()
         if self._stage == 3:
             _put_together(self._attributes)
+            nn.functional.linear = self._linear  # DeepSpeed replaces it for the whole process
 
     @property
     def _torch_optimiser(self) -> torch.optim.Optimizer:

@@ -180,10 +180,13 @@ class Slot:
         loss = self._base.loss_sum(self._engine.model, self._base.collate(examples))
         return loss if mine else loss * 0.0
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _validation_loss(self) -> float:
         """Mean over all validation targets. One clip at a time, in order, summed in float64: the
-        value then does not depend on any batch size."""
+        value then does not depend on any batch size.
+
+        Not in inference mode: what ZeRO stage 3 gathers in it is of no use to the next epoch.
+        """
         losses = [
             self._base.loss_sum(self._engine.model, self._base.collate([example])).double().item()
             for example in self._validation
