@@ -41,13 +41,24 @@ def read_manifest(path: Path) -> list[ManifestRow]:
             rows.append(row)
         else:
             problems.append(row)
-    for split in ("train", "validation"):
-        if not problems and not any(row.split == split for row in rows):
-            what = f"a manifest needs clips with split {split!r}, but it has none"
-            problems.append(Problem(str(path), what, "Mark about a fifth as validation."))
+    if not problems:
+        problems = _check_splits(path, rows)
     if problems:
         raise InputError(problems)
     return rows
+
+
+def _check_splits(path: Path, rows: list[ManifestRow]) -> list[Problem]:
+    present = {row.split for row in rows}
+    return [
+        Problem(
+            str(path),
+            f"a manifest needs clips with split {split!r}, but it has none",
+            "Mark about a fifth as validation.",
+        )
+        for split in ("train", "validation")
+        if split not in present
+    ]
 
 
 def _read_row(path: Path, number: int, line: str) -> ManifestRow | Problem:
