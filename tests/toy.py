@@ -1,7 +1,7 @@
 """A tiny random base of the codec_lm family, for tests that need no speech."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from jobs.data.prepared import PreparedClip
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import Layout, Length, Markers
+from jobs.spec import EngineSpec, Precision, TrainingSpec, TrialSpec
 
 CODEBOOK = 16
 RATE = 16_000
@@ -61,7 +62,7 @@ def toy_tokenizer(layout: Layout) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<unk>")
 
 
-def toy_base(seed: int = 0, hidden: int = 32) -> CodecLM:
+def toy_base(seed: int = 0, hidden: int = 32, layers: int = 2) -> CodecLM:
     layout = toy_layout()
     tokenizer = toy_tokenizer(layout)
     torch.manual_seed(seed)
@@ -69,13 +70,26 @@ def toy_base(seed: int = 0, hidden: int = 32) -> CodecLM:
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=2 * hidden,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         tie_word_embeddings=True,
+        initializer_range=1.5 / hidden**0.5,  # so that it has opinions on the next token
     )
     model = Qwen2ForCausalLM(config)
     return CodecLM(model, layout.bind(tokenizer), ToneCodec(), None, None, f"toy{seed}")
+
+
+def toy_trial(
+    *, zero_stage: int = 0, ranks: int = 1, precision: Precision = "fp32", **training: Any
+) -> TrialSpec:
+    return TrialSpec(
+        family="codec_lm",
+        base_digest="toy",
+        data_digest="toy",
+        training=TrainingSpec(**{"rank": 4, "learning_rate": 5e-3, **training}),
+        engine=EngineSpec(zero_stage=zero_stage, ranks=ranks, precision=precision),
+    )
 
 
 def toy_clips(count: int = 10, validation: int = 3, seed: int = 0) -> list[PreparedClip]:
@@ -95,8 +109,3 @@ def toy_clips(count: int = 10, validation: int = 3, seed: int = 0) -> list[Prepa
             )
         )
     return clips
-
-
-def directory(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path

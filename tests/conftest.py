@@ -1,0 +1,27 @@
+"""What many rooms' tests share."""
+
+import pytest
+
+from jobs.families.base import Base
+from jobs.families.registry import load_base
+from jobs.spec import HostSpec, Precision
+
+
+def embedded_host(precision: Precision = "fp32") -> HostSpec:
+    return HostSpec(
+        family="codec_lm", source="embedded", codec="embedded", voice=None, precision=precision
+    )
+
+
+@pytest.fixture(scope="session")
+def embedded_base() -> Base:
+    """The shipped base, loaded once; a test must leave it as it is."""
+    return load_base(embedded_host())
+
+
+@pytest.fixture(scope="session")
+def process_group() -> None:
+    """What training needs of its process: here, a group of one."""
+    from jobs.training.engine import start_distributed  # seconds to import
+
+    start_distributed()

@@ -1,0 +1,188 @@
+"""What is trained is what is spoken: teacher forcing and generation are one distribution."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from jobs.data.prepared import PreparedClip
+from jobs.families.base import Batch
+from jobs.families.codec_lm import CodecLM
+from jobs.families.layout import IGNORED_LABEL, Example
+from jobs.spec import DecodingSpec, PromptSpec
+from jobs.training.host import Host
+from tests.toy import ToneCodec, toy_base, toy_clips, toy_trial
+
+NATS_PER_TARGET = 1e-5
+GREEDY = DecodingSpec()
+SAMPLED = DecodingSpec(temperature=1.0, top_k=20, seed=3)
+PROMPTS = [
+    PromptSpec(id="p1", text="one"),
+    PromptSpec(id="p2", text="nine eight seven six"),
+    PromptSpec(id="p3", text="four two"),
+    PromptSpec(id="p4", text="three three"),
+]
+
+
+@pytest.fixture(scope="module")
+def base() -> CodecLM:
+    return toy_base()
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[PreparedClip]:
+    clips = toy_clips(count=6)
+    assert len({len(clip.codes) for clip in clips}) > 1
+    return clips
+
+
+def speech_of(example: Example) -> list[int]:
+    return [label for label in example.labels if label != IGNORED_LABEL]
+
+
+@torch.inference_mode()
+def stepwise_nll(base: CodecLM, clip: PreparedClip) -> float:
+    """What generating the clip's tokens costs: one token at a time, through the KV cache."""
+    example = base.examples([clip])[0]
+    prompt = base.stream.prompt_ids(clip.text)
+    output = base.model(input_ids=torch.tensor([prompt]), use_cache=True)
+    total = 0.0
+    for token in speech_of(example):
+        total -= output.logits[0, -1].double().log_softmax(-1)[token].item()
+        output = base.model(
+            input_ids=torch.tensor([[token]]),
+            past_key_values=output.past_key_values,
+            use_cache=True,
+        )
+    return total
+
+
+Edit = Callable[[Batch, CodecLM], Tensor]
+"""The labels that a wrong objective would use."""
+
+
+@torch.inference_mode()
+def disagreement(base: CodecLM, clips: list[PreparedClip], edit: Edit | None = None) -> float:
+    """Teacher-forced minus stepwise NLL of a padded batch, in nats per target."""
+    examples = base.examples(clips)
+    batch = base.collate(examples)
+    if edit is not None:
+        batch = {**batch, "labels": edit(batch, base)}
+    stepwise = sum(stepwise_nll(base, clip) for clip in clips)
+    difference = base.loss_sum(base.model, batch).item() - stepwise
+    return abs(difference) / base.targets(examples)
+
+
+def shifted(labels: Tensor, by: int) -> Tensor:
+    ignored = torch.full_like(labels, IGNORED_LABEL)
+    if by > 0:
+        ignored[:, :-by] = labels[:, by:]
+    else:
+        ignored[:, -by:] = labels[:, :by]
+    return ignored
+
+
+MUTANTS: dict[str, Edit] = {
+    # Labels that are shifted already, given to a loss that shifts: two codes ahead.
+    "double shift": lambda batch, base: shifted(batch["labels"], 1),
+    # Every position learns to repeat its own token.
+    "no shift": lambda batch, base: shifted(batch["labels"], -1),
+    "prompt not masked": lambda batch, base: torch.where(
+        batch["attention_mask"] == 1, batch["input_ids"], IGNORED_LABEL
+    ),
+    "padding not masked": lambda batch, base: torch.where(
+        batch["attention_mask"] == 1, batch["labels"], base.stream.pad_id
+    ),
+}
+
+
+def test_teacher_forced_likelihood_is_that_of_generating(base: CodecLM, clips: list[PreparedClip]):
+    assert disagreement(base, clips) < NATS_PER_TARGET
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_every_known_mistake_makes_the_parity_fail(
+    base: CodecLM, clips: list[PreparedClip], mutant: str
+):
+    assert disagreement(base, clips, MUTANTS[mutant]) > 1000 * NATS_PER_TARGET
+
+
+def test_loss_of_a_padded_batch_is_the_sum_of_its_clips(base: CodecLM, clips: list[PreparedClip]):
+    examples = base.examples(clips)
+    with torch.inference_mode():
+        together = base.loss_sum(base.model, base.collate(examples)).item()
+        alone = sum(base.loss_sum(base.model, base.collate([e])).item() for e in examples)
+    assert abs(together - alone) / base.targets(examples) < NATS_PER_TARGET
+
+
+def test_targets_are_codes_markers_and_end(base: CodecLM, clips: list[PreparedClip]):
+    # A marker is two tokens: an ordinal and the word.
+    expected = [len(clip.codes) + 2 * len(clip.text.split()) + 1 for clip in clips]
+    assert base.targets(base.examples(clips)) == sum(expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*generation flags:UserWarning")
+def test_greedy_generation_is_that_of_hugging_face(base: CodecLM):
+    written = base.generate(base.model, PROMPTS, GREEDY)
+    for prompt, ours in zip(PROMPTS, written, strict=True):
+        ids = torch.tensor([base.stream.prompt_ids(prompt.text)])
+        theirs = base.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=base.stream.max_new_tokens(prompt.text),
+            do_sample=False,
+            eos_token_id=base.stream.end_id,
+            pad_token_id=base.stream.pad_id,
+        )
+        assert ours == theirs[0, ids.shape[1] :].tolist()
+    assert len({tuple(ids) for ids in written}) == len(PROMPTS)
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_prompt_says_the_same_alone_and_in_company(base: CodecLM, decoding: DecodingSpec):
+    together = base.generate(base.model, PROMPTS, decoding)
+    alone = [base.generate(base.model, [prompt], decoding)[0] for prompt in PROMPTS]
+    others = base.generate(base.model, [PROMPTS[2], PROMPTS[0]], decoding)
+    assert together == alone
+    assert others == [together[2], together[0]]
+
+
+def test_sampling_follows_its_seed(base: CodecLM):
+    first = base.generate(base.model, PROMPTS, SAMPLED)
+    assert base.generate(base.model, PROMPTS, SAMPLED) == first
+    other = base.generate(base.model, PROMPTS, SAMPLED.model_copy(update={"seed": 4}))
+    assert [a != b for a, b in zip(first, other, strict=True)].count(True) >= 3
+
+
+def test_generation_without_an_end_stops_at_the_cap_and_says_so(base: CodecLM):
+    clip = base.speak(base.model, PROMPTS[:1], GREEDY)[0]
+    written = base.generate(base.model, PROMPTS[:1], GREEDY)[0]
+    assert len(written) == base.stream.max_new_tokens(PROMPTS[0].text)
+    assert base.stream.end_id not in written
+    assert not clip.reached_end
+
+
+@pytest.mark.usefixtures("process_group")
+def test_an_overfitted_adapter_says_its_clips_back_and_stops():
+    base = toy_base(hidden=64)
+    train = [replace(clip, split="train") for clip in toy_clips(count=3, seed=5)]
+    assert len({clip.text for clip in train}) == len(train)
+    host = Host(base, [*train, replace(train[0], split="validation")])
+    host.attach(toy_trial(rank=32, learning_rate=5e-3, batch_size=3, epochs=80, dropout=0.0))
+    for _ in range(80):
+        losses = host.advance()
+    assert losses.training_loss < 0.05
+    prompts = [PromptSpec(id=clip.id, text=clip.text) for clip in train]
+    spoken = host.speak(prompts, GREEDY, lora_scale=1.0)
+    for clip, said, example in zip(train, spoken, base.examples(train), strict=True):
+        assert base.generate(base.model, [PromptSpec(id="x", text=clip.text)], GREEDY) == [
+            speech_of(example)
+        ]
+        assert said.reached_end
+        np.testing.assert_array_equal(said.audio, ToneCodec().decode(clip.codes.tolist()))
+    # Without the adapter it says something else.
+    for said, silent in zip(spoken, host.speak(prompts, GREEDY, lora_scale=0.0), strict=True):
+        assert not np.array_equal(said.audio, silent.audio)

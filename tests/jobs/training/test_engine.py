@@ -1,0 +1,158 @@
+"""DeepSpeed does what a plain loop does, and clips what is ours."""
+
+import hashlib
+from collections.abc import Iterator
+
+import deepspeed
+import numpy as np
+import pytest
+import torch
+from deepspeed import comm as deepspeed_comm
+from deepspeed.comm.torch import build_shm_op
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from jobs.families.codec_lm import CodecLM
+from jobs.families.layout import IGNORED_LABEL, Example
+from jobs.spec import TrainingSpec
+from jobs.training.adapter import Adapter
+from jobs.training.engine import Engine
+from jobs.training.host import Host
+from tests.toy import toy_base, toy_clips, toy_trial
+
+pytestmark = pytest.mark.usefixtures("process_group")
+
+
+def adapter_weights(base: CodecLM) -> dict[str, Tensor]:
+    """The adapter in place in the base's model."""
+    named = base.model.named_parameters()
+    return {name: p.detach().clone() for name, p in named if "lora_" in name}
+
+
+def test_the_op_that_compiles_for_minutes_is_off():
+    assert deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] is False
+    assert build_shm_op() is None
+    assert deepspeed_comm.comm.cdb.shm_comm_op is None
+
+
+# Independent of jobs.training: its own order, padding, loss, accumulation, clipping, optimiser.
+
+
+def padded(examples: list[Example], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    length = max(len(e.input_ids) for e in examples)
+    rest = [length - len(e.input_ids) for e in examples]
+    rows = list(zip(examples, rest, strict=True))
+    return (
+        torch.tensor([e.input_ids + [pad] * r for e, r in rows]),
+        torch.tensor([e.labels + [IGNORED_LABEL] * r for e, r in rows]),
+        torch.tensor([[1] * len(e.input_ids) + [0] * r for e, r in rows]),
+    )
+
+
+def steps_of_epoch(clips: int, spec: TrainingSpec, epoch: int) -> Iterator[list[list[int]]]:
+    order = list(np.random.default_rng([spec.seed, epoch]).permutation(clips))
+    size = spec.batch_size
+    batches = [order[at : at + size] for at in range(0, clips, size)]
+    for at in range(0, len(batches), spec.accumulation):
+        yield batches[at : at + spec.accumulation]
+
+
+def plain_loop(
+    spec: TrainingSpec, initial: dict[str, Tensor]
+) -> tuple[list[float], dict[str, Tensor]]:
+    """Losses of every step, and the weights they end in."""
+    assert spec.clip is not None
+    base = toy_base()
+    examples = base.examples([clip for clip in toy_clips() if clip.split == "train"])
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=2 * spec.rank,
+        lora_dropout=spec.dropout,
+        target_modules=list(spec.targets),
+    )
+    model = get_peft_model(base.model, config)
+    model.train()
+    parameters = {name: p for name, p in base.model.named_parameters() if p.requires_grad}
+    assert parameters.keys() == initial.keys()
+    for name, parameter in parameters.items():
+        parameter.data.copy_(initial[name])
+    optimiser = torch.optim.AdamW(
+        parameters.values(), lr=0.0, betas=spec.betas, weight_decay=spec.weight_decay
+    )
+    losses: list[float] = []
+    for epoch in range(1, spec.epochs + 1):
+        for batches in steps_of_epoch(len(examples), spec, epoch):
+            # The stream of a step, as checkpoints document it: seed, step, rank.
+            stream = hashlib.sha256(f"{spec.seed}: step {len(losses)}, rank 0".encode()).digest()
+            torch.manual_seed(int.from_bytes(stream[:8], "big") >> 1)
+            clips = [examples[i] for batch in batches for i in batch]
+            targets = sum(label != IGNORED_LABEL for e in clips for label in e.labels)
+            total = 0.0
+            for batch in batches:
+                ids, labels, mask = padded([examples[i] for i in batch], base.stream.pad_id)
+                logits = model(input_ids=ids, attention_mask=mask).logits
+                predicted, wanted = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+                loss = cross_entropy(predicted, wanted, reduction="sum")
+                (loss / targets).backward()
+                total += loss.item()
+            losses.append(total / targets)
+            gradients = [p.grad for p in parameters.values() if p.grad is not None]
+            norm = torch.linalg.vector_norm(
+                torch.stack([torch.linalg.vector_norm(g) for g in gradients])
+            )
+            for gradient in gradients:
+                gradient.mul_(torch.clamp(spec.clip / (norm + 1e-6), max=1.0))
+            warmth = min(1.0, len(losses) / spec.warmup_steps)
+            optimiser.param_groups[0]["lr"] = spec.learning_rate * warmth
+            optimiser.step()
+            optimiser.zero_grad()
+    return losses, {name: p.detach() for name, p in parameters.items()}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_stage_0_is_a_plain_loop_bit_for_bit(dropout: float):
+    trial = toy_trial(
+        dropout=dropout,
+        batch_size=2,
+        accumulation=2,
+        epochs=3,
+        warmup_steps=3,
+        weight_decay=0.1,
+        betas=(0.8, 0.95),
+        clip=0.5,
+        seed=11,
+    )
+    host = Host(toy_base(), toy_clips())
+    host.attach(trial)
+    initial = adapter_weights(host.base)  # type: ignore[arg-type]
+    step_losses: list[float] = []
+    for _ in range(3):
+        step_losses += host.advance().step_losses
+    losses, weights = plain_loop(trial.training, initial)
+    assert len(losses) == 6  # 7 clips: steps of 4 and of 3
+    assert step_losses == pytest.approx(losses, rel=1e-6)
+    ours = adapter_weights(host.base)  # type: ignore[arg-type]
+    assert [name for name in weights if not torch.equal(ours[name], weights[name])] == []
+    assert [name for name in weights if torch.equal(ours[name], initial[name])] == []
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("clip", [0.5, None])
+def test_a_large_gradient_is_clipped_to_the_adapters_norm(zero_stage: int, clip: float | None):
+    base = toy_base()
+    trial = toy_trial(zero_stage=zero_stage, clip=clip, dropout=0.0)
+    adapter = Adapter.attach(base.model, trial.training)
+    engine = Engine(adapter.model, adapter.parameters(), trial.training, trial.engine)
+    batch = base.collate(base.examples(toy_clips(count=4)))
+    engine.micro_step(1000 * base.loss_sum(engine.model, batch), 1e-3, last=True)
+    # After its first step AdamW's exp_avg is the gradient times 1 - beta1.
+    seen = [m for name, m in engine.moments().items() if name.startswith("exp_avg/")]
+    norm = torch.linalg.vector_norm(torch.cat([m.flatten() for m in seen])).item() / 0.1
+    if clip is None:
+        assert norm > 1000
+    else:
+        assert norm == pytest.approx(clip, rel=1e-4)
+    # DeepSpeed's own default is 1.0, over every slot that it knows.
+    assert engine.model.gradient_clipping() == (0.0 if zero_stage == 0 else clip or 0.0)
+    engine.close()

@@ -1,0 +1,135 @@
+"""One trial gives the same adapter at every ZeRO stage, interrupted or not."""
+
+import multiprocessing
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.multiprocessing import start_processes
+
+from jobs.training.checkpoint import read_state
+from jobs.training.epochs import EpochLosses, read_losses
+from tests.jobs.training.ranks import (
+    EPOCHS,
+    HALF,
+    STAGES,
+    pair_trials,
+    run_rank,
+    stage_host,
+    stage_trial,
+    train,
+    train_and_resume,
+)
+
+WORLDS = (1, 2)
+LAST = f"epoch-{EPOCHS}"
+LOSS_TOLERANCE = 1e-6  # relative: ZeRO adds gradients up in another order
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, process_group: None) -> dict[int, Path]:
+    """World size to a directory: everything the tests below look at, trained once."""
+    roots = {world: tmp_path_factory.mktemp(f"world{world}") for world in WORLDS}
+    host = stage_host()
+    for stage in STAGES:
+        train_and_resume(host, stage_trial(stage, ranks=1), roots[1] / f"stage{stage}")
+    train(host, stage_trial(0, ranks=1, dropout=0.0), roots[1] / "no-dropout" / "whole")
+    multiprocessing.set_forkserver_preload(["jobs.training.host"])  # import it once for both
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        patch.setenv("LOCAL_RANK", "0")
+        start_processes(
+            run_rank,
+            (free_port(), pair_trials(), roots[2]),
+            nprocs=2,
+            start_method="forkserver",
+        )
+    return roots
+
+
+def losses_of(run: Path) -> list[EpochLosses]:
+    return [read_losses(path) for path in sorted(run.glob("epoch-*"))]
+
+
+def values(losses: list[EpochLosses]) -> list[float]:
+    """What must repeat: all but the times."""
+    return [
+        value
+        for epoch in losses
+        for value in (
+            epoch.training_loss,
+            epoch.validation_loss,
+            *epoch.step_losses,
+            *epoch.learning_rates,
+        )
+    ]
+
+
+def tensors(checkpoint: Path) -> dict[str, Tensor]:
+    moments, _ = read_state(checkpoint)
+    return {**load_file(checkpoint / "adapter_model.safetensors"), **moments}
+
+
+def assert_same_bits(run: Path, other: Path) -> None:
+    ours, theirs = tensors(run), tensors(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_resumed_is_uninterrupted_bit_for_bit(runs: dict[int, Path], world: int, stage: int):
+    run = runs[world] / f"stage{stage}"
+    assert_same_bits(run / "resumed" / LAST, run / "whole" / LAST)
+    assert read_state(run / "resumed" / LAST)[1] == read_state(run / "whole" / LAST)[1]
+    resumed, whole = losses_of(run / "resumed"), losses_of(run / "whole")
+    assert [epoch.epoch for epoch in resumed] == [HALF + 1, EPOCHS]
+    assert values(resumed) == values(whole[HALF:])
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_stage_trains_what_stage_0_trains(runs: dict[int, Path], world: int, stage: int):
+    staged = runs[world] / f"stage{stage}" / "whole"
+    plain = runs[world] / "stage0" / "whole"
+    assert len(losses_of(plain)) == EPOCHS
+    assert values(losses_of(staged)) == pytest.approx(values(losses_of(plain)), rel=LOSS_TOLERANCE)
+    ours, theirs = tensors(staged / LAST), tensors(plain / LAST)
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_something_was_learnt(runs: dict[int, Path]):
+    losses = losses_of(runs[1] / "stage0" / "whole")
+    assert losses[-1].training_loss < 0.9 * losses[0].training_loss
+
+
+def test_two_ranks_train_what_one_trains(runs: dict[int, Path]):
+    one = losses_of(runs[1] / "no-dropout" / "whole")
+    two = losses_of(runs[2] / "no-dropout" / "whole")
+    assert values(two) == pytest.approx(values(one), rel=1e-5)
+
+
+def test_ranks_draw_dropout_of_their_own(runs: dict[int, Path]):
+    one = losses_of(runs[1] / "stage0" / "whole")
+    two = losses_of(runs[2] / "stage0" / "whole")
+    assert values(two) != pytest.approx(values(one), rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_rank_goes_on_where_two_stopped(runs: dict[int, Path], tmp_path: Path, stage: int):
+    two = runs[2] / "no-dropout" / "whole"
+    trial = stage_trial(stage, ranks=1, dropout=0.0)
+    train(stage_host(), trial, tmp_path, resume=two / f"epoch-{HALF}")
+    expected = values(losses_of(two)[HALF:])
+    assert values(losses_of(tmp_path)) == pytest.approx(expected, rel=1e-5)
