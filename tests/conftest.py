@@ -4,19 +4,17 @@ import pytest
 
 from jobs.families.base import Base
 from jobs.families.registry import load_base
-from jobs.spec import HostSpec, Precision
-
-
-def embedded_host(precision: Precision = "fp32") -> HostSpec:
-    return HostSpec(
-        family="codec_lm", source="embedded", codec="embedded", voice=None, precision=precision
-    )
+from jobs.spec import HostSpec
 
 
 @pytest.fixture(scope="session")
 def embedded_base() -> Base:
     """The shipped base, loaded once; a test must leave it as it is."""
-    return load_base(embedded_host())
+    return load_base(
+        HostSpec(
+            family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"
+        )
+    )
 
 
 @pytest.fixture(scope="session")

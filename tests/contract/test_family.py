@@ -1,0 +1,107 @@
+"""What every family promises; a new one adds a line to ``BASES``."""
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.data.audio import read_audio, resample
+from jobs.data.prepared import PreparedClip
+from jobs.embedded import VOICE_DIR
+from jobs.families.base import Base
+from jobs.spec import DecodingSpec, PromptSpec, TrainingSpec
+from jobs.training.adapter import Adapter
+from tests.toy import toy_base
+
+TEXTS = ("seven", "four five nine", "two two")
+PROMPTS = [PromptSpec(id=f"p{i}", text=text) for i, text in enumerate(TEXTS)]
+BASES = ("toy", "embedded")
+
+
+@pytest.fixture(scope="module", params=BASES)
+def base(request: pytest.FixtureRequest) -> Base:
+    if request.param == "embedded":
+        embedded: Base = request.getfixturevalue("embedded_base")
+        return embedded
+    return toy_base()
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[PreparedClip]:
+    """Codes that both codebooks have, in clips of unequal length."""
+    draw = np.random.default_rng(0)
+    return [
+        PreparedClip(
+            id=str(i),
+            text=text,
+            split="train",
+            codes=draw.integers(0, 16, size=6 * len(text.split()) + i),
+            word_starts=tuple(range(0, 6 * len(text.split()), 6)),
+        )
+        for i, text in enumerate(TEXTS)
+    ]
+
+
+def test_a_base_is_frozen_and_quiet(base: Base):
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    assert not any(module.training for module in base.model.modules())
+
+
+def test_a_base_has_names_for_what_it_is(base: Base):
+    assert base.digest
+    assert base.encoder_digest
+    assert base.sample_rate > 0
+
+
+def test_loss_and_targets_add_up_over_clips(base: Base, clips: list[PreparedClip]):
+    examples = base.examples(clips)
+    with torch.inference_mode():
+        together = base.loss_sum(base.model, base.collate(examples))
+        alone = [base.loss_sum(base.model, base.collate([example])) for example in examples]
+    assert together.dtype == torch.float32
+    assert together.shape == ()
+    assert together.item() == pytest.approx(sum(loss.item() for loss in alone), rel=1e-5)
+    assert base.targets(examples) == sum(base.targets([example]) for example in examples)
+    assert all(base.targets([example]) > 0 for example in examples)
+
+
+def test_loss_reaches_every_weight_of_an_adapter(base: Base, clips: list[PreparedClip]):
+    adapter = Adapter.attach(base.model, TrainingSpec(rank=2))
+    try:
+        for parameter in adapter.parameters().values():
+            parameter.data.fill_(0.01)
+        base.loss_sum(adapter.model, base.collate(base.examples(clips))).backward()
+        gradients = {name: p.grad for name, p in adapter.parameters().items()}
+        assert gradients
+        assert [n for n, g in gradients.items() if g is None or not g.abs().sum() > 0] == []
+    finally:
+        adapter.detach()
+
+
+@pytest.mark.parametrize(
+    "decoding", [DecodingSpec(), DecodingSpec(temperature=0.9, seed=2)], ids=["greedy", "sampled"]
+)
+def test_a_prompt_sounds_the_same_alone_and_in_company(base: Base, decoding: DecodingSpec):
+    together = base.speak(base.model, PROMPTS, decoding)
+    assert [clip.text for clip in together] == list(TEXTS)
+    for prompt, clip in zip(PROMPTS, together, strict=True):
+        (alone,) = base.speak(base.model, [prompt], decoding)
+        np.testing.assert_array_equal(alone.audio, clip.audio)
+        assert alone.reached_end == clip.reached_end
+
+
+def test_speech_is_mono_float32_at_the_rate_of_the_base(base: Base):
+    for clip in base.speak(base.model, PROMPTS, DecodingSpec()):
+        assert clip.audio.ndim == 1
+        assert clip.audio.dtype == np.float32
+        assert clip.rate == base.sample_rate
+        assert np.isfinite(clip.audio).all()
+
+
+def test_a_recording_becomes_something_to_train_on(base: Base):
+    audio = resample(*read_audio(VOICE_DIR / "four-five-nine.flac"), base.sample_rate)
+    codes, starts = base.encode(audio, "four five nine")
+    assert codes.ndim == 1
+    assert len(codes) > 0
+    if starts is not None:
+        clip = PreparedClip("x", "four five nine", "train", codes, starts)
+        assert base.targets(base.examples([clip])) > len(codes)

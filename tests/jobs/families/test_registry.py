@@ -1,0 +1,76 @@
+"""The shipped base, loaded as a sweep loads it, speaks."""
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.embedded import PROMPTS_DIR
+from jobs.families.base import Base
+from jobs.families.registry import load_base
+from jobs.metrics.base import SpokenClip
+from jobs.spec import DecodingSpec, HostSpec, PromptSpec
+from jobs.speech.prompts import read_prompts
+
+SHIPPED = HostSpec(
+    family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"
+)
+SECONDS_PER_WORD = (0.15, 1.5)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[PromptSpec]:
+    return read_prompts(PROMPTS_DIR / "a.jsonl")[:6]
+
+
+def assert_speech(clips: list[SpokenClip], prompts: list[PromptSpec], base: Base) -> None:
+    low, high = SECONDS_PER_WORD
+    for clip, prompt in zip(clips, prompts, strict=True):
+        assert clip.text == prompt.text
+        assert clip.reached_end
+        assert clip.rate == base.sample_rate
+        assert clip.audio.dtype == np.float32
+        assert np.sqrt(np.mean(clip.audio**2)) > 0.01
+        assert low < len(clip.audio) / clip.rate / len(prompt.text.split()) < high
+
+
+def test_the_embedded_base_speaks(embedded_base: Base, prompts: list[PromptSpec]):
+    clips = embedded_base.speak(embedded_base.model, prompts, DecodingSpec())
+    assert_speech(clips, prompts, embedded_base)
+    assert {p.dtype for p in embedded_base.model.parameters()} == {torch.float32}
+
+
+def test_it_says_the_same_when_loaded_again(embedded_base: Base, prompts: list[PromptSpec]):
+    again = load_base(SHIPPED)
+    assert again.digest == embedded_base.digest
+    assert again.encoder_digest == embedded_base.encoder_digest
+    decoding = DecodingSpec(temperature=0.8, seed=4)
+    for ours, theirs in zip(
+        again.speak(again.model, prompts[:2], decoding),
+        embedded_base.speak(embedded_base.model, prompts[:2], decoding),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours.audio, theirs.audio)
+
+
+def test_it_speaks_in_bf16(prompts: list[PromptSpec]):
+    base = load_base(SHIPPED.model_copy(update={"precision": "bf16"}))
+    assert {p.dtype for p in base.model.parameters()} == {torch.bfloat16}
+    assert_speech(base.speak(base.model, prompts[:3], DecodingSpec()), prompts[:3], base)
+
+
+def test_an_unknown_family_names_the_nearest():
+    spec = SHIPPED.model_copy(update={"family": "codek_lm"})
+    with pytest.raises(ValueError, match="Did you mean codec_lm"):
+        load_base(spec)
+
+
+def test_an_unknown_voice_names_the_known_ones():
+    spec = SHIPPED.model_copy(update={"voice": "nobody"})
+    with pytest.raises(ValueError, match=r"voice must be one of .* got 'nobody'"):
+        load_base(spec)
+
+
+def test_a_directory_without_a_base_is_named(tmp_path):
+    spec = SHIPPED.model_copy(update={"source": str(tmp_path)})
+    with pytest.raises(FileNotFoundError, match=r"layout\.json"):
+        load_base(spec)

@@ -1,0 +1,72 @@
+"""Clips on disk: what sounds has a file, what does not still counts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from jobs.metrics.base import SpokenClip
+from jobs.spec import PromptSpec
+from jobs.speech.clips import clip_path, read_clips, write_clips
+
+RATE = 16_000
+STEP = 2**-15
+"""Of 16 bits."""
+TONE = (0.4 * np.sin(np.arange(800) / 9)).astype(np.float32)
+
+
+def through_disk(directory: Path, audio: NDArray[np.float32], reached_end: bool) -> SpokenClip:
+    prompt = PromptSpec(id="p", text="one two")
+    write_clips(directory, [prompt], [SpokenClip(audio, RATE, prompt.text, reached_end)])
+    return read_clips(directory)["p"]
+
+
+@pytest.mark.parametrize("reached_end", [True, False])
+def test_a_clip_comes_back(tmp_path: Path, reached_end: bool):
+    clip = through_disk(tmp_path, TONE, reached_end)
+    np.testing.assert_allclose(clip.audio, TONE, atol=STEP)
+    assert clip.audio.dtype == np.float32
+    assert (clip.rate, clip.text, clip.reached_end) == (RATE, "one two", reached_end)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_no_sound(tmp_path: Path, bad: float):
+    audio = TONE.copy()
+    audio[7] = bad
+    clip = through_disk(tmp_path, audio, reached_end=True)
+    assert clip.audio.shape == (0,)
+    assert clip.reached_end
+    assert not clip_path(tmp_path, "p").exists()
+
+
+def test_nothing_generated_is_no_sound(tmp_path: Path):
+    clip = through_disk(tmp_path, np.zeros(0, dtype=np.float32), reached_end=False)
+    assert clip.audio.shape == (0,)
+    assert not clip_path(tmp_path, "p").exists()
+
+
+def test_silence_is_a_sound(tmp_path: Path):
+    clip = through_disk(tmp_path, np.zeros(100, dtype=np.float32), reached_end=True)
+    assert clip.audio.shape == (100,)
+
+
+def test_beyond_full_scale_is_clipped(tmp_path: Path):
+    clip = through_disk(tmp_path, 4 * TONE, reached_end=True)
+    np.testing.assert_allclose(clip.audio, np.clip(4 * TONE, -1, 1), atol=STEP)
+    assert np.abs(4 * TONE).max() > 1
+
+
+def test_clips_keep_the_order_of_their_prompts(tmp_path: Path):
+    prompts = [PromptSpec(id=name, text=name) for name in ("z", "a", "m")]
+    audios = [TONE, np.zeros(0, dtype=np.float32), -TONE]
+    write_clips(tmp_path, prompts, [SpokenClip(a, RATE, "", True) for a in audios])
+    clips = read_clips(tmp_path)
+    assert list(clips) == ["z", "a", "m"]
+    assert [clip.text for clip in clips.values()] == ["z", "a", "m"]
+    np.testing.assert_allclose(clips["m"].audio, -TONE, atol=STEP)
+
+
+def test_a_clip_short_of_its_prompt_is_an_error(tmp_path: Path):
+    with pytest.raises(ValueError, match="zip"):
+        write_clips(tmp_path, [PromptSpec(id="p", text="one")], [])

@@ -1,0 +1,49 @@
+"""A prompt set is read whole, or every reason why not is given."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.embedded import PROMPTS_DIR
+from jobs.problems import InputError
+from jobs.spec import PromptSpec
+from jobs.speech.prompts import read_prompts
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_the_shipped_sets_are_read(name: str):
+    prompts = read_prompts(PROMPTS_DIR / f"{name}.jsonl")
+    assert len(prompts) >= 20
+    assert all(prompt.text for prompt in prompts)
+
+
+def test_prompts_come_back_in_order(tmp_path: Path):
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"id": "z", "text": "one"}\n{"id": "a", "text": "two"}\n')
+    assert read_prompts(path) == [PromptSpec(id="z", text="one"), PromptSpec(id="a", text="two")]
+
+
+def test_every_problem_is_reported_with_its_line(tmp_path: Path):
+    path = tmp_path / "set.jsonl"
+    lines = [
+        '{"id": "a", "text": "one"}',
+        '{"id": "a", "text": "two"}',
+        '{"id": "b"}',
+        "{",
+        '{"id": "c", "text": "three", "speed": 2}',
+        '{"id": "a", "text": "four"}',
+    ]
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError) as caught:
+        read_prompts(path)
+    problems = caught.value.problems
+    assert [problem.where for problem in problems] == [f"{path}:{n}" for n in (2, 3, 4, 5, 6)]
+    assert "ids must be unique, but 'a'" in problems[0].what
+    assert "ids must be unique, but 'a'" in problems[-1].what
+
+
+def test_an_empty_set_is_a_problem(tmp_path: Path):
+    path = tmp_path / "set.jsonl"
+    path.touch()
+    with pytest.raises(InputError, match="at least one prompt"):
+        read_prompts(path)
