@@ -26,6 +26,10 @@ class InputError(Exception):
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, problems)))
 
+    def __reduce__(self) -> "tuple[type[InputError], tuple[tuple[Problem, ...]]]":
+        """From one process to another with the problems, not with their text."""
+        return type(self), (self.problems,)
+
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Advice for a name that is not known: the nearest valid ones, else all of them."""

@@ -150,8 +150,9 @@ class Variant(Strict):
 class PromptSpec(Strict):
     """A text to speak, and its name in a prompt set."""
 
-    id: str
-    text: str
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Names the clip's file too."""
+    text: Annotated[str, Field(min_length=1)]
 
 
 def training_fields() -> tuple[str, ...]:

@@ -129,8 +129,12 @@ class Sweep:
         """Show the end and close the trial's MLflow run."""
         self._progress.end(trial, result.end)
         self._tracker.start_trial(self._ledger.trial(trial))
-        folder = f"{self._ledger.storage.url}/{self._ledger.path('trials', trial)}"
-        self._tracker.end_trial(trial, result, {"voxsweep.checkpoints": f"{folder}/checkpoints"})
+        links = {
+            "voxsweep.checkpoints": self._ledger.path("trials", trial, "checkpoints"),
+            "voxsweep.clips": self._ledger.path("clips", f"{trial}-*"),
+        }
+        url = self._ledger.storage.url
+        self._tracker.end_trial(trial, result, {k: f"{url}/{key}" for k, key in links.items()})
 
     # stages
 
@@ -138,16 +142,20 @@ class Sweep:
         """Data, the base's speech and its scores: what every trial is compared with."""
         spec, storage = self._spec, self._ledger.storage
         self._progress.stage("preparing data and the base's own speech")
-        prepared = ray.get(
-            ray.remote(prepare_sweep).remote(
-                spec.host(),
-                self._inputs.rows,
-                self._inputs.prompts,
-                spec.variants.decoding,
-                storage.url,
-                spec.name,
-            )
+        preparing = ray.remote(prepare_sweep).remote(
+            spec.host(),
+            self._inputs.rows,
+            self._inputs.prompts,
+            spec.variants.decoding,
+            storage.url,
+            spec.name,
         )
+        try:
+            prepared = ray.get(preparing)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, InputError):
+                raise error.cause from None
+            raise
         protocol = judgement.protocol_for(spec, self._inputs.prompts, prepared)
         self._agree(protocol)
         task = ScoringTask(

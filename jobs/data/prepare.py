@@ -11,6 +11,7 @@ from jobs.data.keys import data_key
 from jobs.data.manifest import ManifestRow
 from jobs.data.prepared import PreparedClip, write_prepared
 from jobs.families.base import Base
+from jobs.problems import InputError, Problem
 
 _REFERENCES = "references"
 
@@ -43,7 +44,11 @@ def reference_paths(directory: Path) -> list[Path]:
 
 def _prepare_clip(clip_id: str, row: ManifestRow, base: Base) -> PreparedClip:
     audio, rate = read_audio(row.audio)
-    codes, word_starts = base.encode(resample(audio, rate, base.sample_rate), row.text)
+    try:
+        codes, word_starts = base.encode(resample(audio, rate, base.sample_rate), row.text)
+    except ValueError as error:
+        what = f"the clip must say its text, but: {error}"
+        raise InputError([Problem(str(row.audio), what, "Correct the text, or drop it.")]) from error
     return PreparedClip(clip_id, row.text, row.split, codes, word_starts)
 
 

@@ -14,11 +14,16 @@ def read_prompts(path: Path) -> list[PromptSpec]:
     """Read a JSONL prompt set.
 
     Raises:
-        InputError: with every line that is no prompt, every id used twice, or an empty file.
+        InputError: with every line that is no prompt and every id used twice, or because the file
+            is empty or cannot be read.
     """
     prompts: dict[str, PromptSpec] = {}
     problems: list[Problem] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(str(path), f"cannot read it: {error}", _HINT)]) from None
+    for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
         try:
             prompt = PromptSpec.model_validate_json(line)

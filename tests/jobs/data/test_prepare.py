@@ -16,6 +16,7 @@ from jobs.data.prepare import data_digest, prepare, reference_paths
 from jobs.data.prepared import read_prepared
 from jobs.embedded import VOICE_DIR
 from jobs.families.base import Base
+from jobs.problems import InputError
 
 TRAIN, VALIDATION = 3, 2
 
@@ -110,7 +111,7 @@ def test_data_that_cannot_be_encoded_leaves_nothing(
     rows: list[ManifestRow], base: Listening, storage: LocalStorage
 ):
     wrong = [rows[0], rows[1].model_copy(update={"text": "parsnip"})]
-    with pytest.raises(ValueError, match="parsnip"):
+    with pytest.raises(InputError, match="parsnip"):
         prepare(wrong, base, storage)
     assert not storage.is_committed(data_key(data_digest(wrong, base.encoder_digest)))
     assert storage.children("data") == []
