@@ -90,6 +90,8 @@ def forget_study(name: str, storage: BaseStorage) -> None:
 
 def _sampler(search: SearchSpec) -> BaseSampler:
     if search.sampler == "tpe":
-        # The constant liar keeps trials that run at the same time apart.
-        return TPESampler(seed=search.seed, constant_liar=True)
+        # Optuna draws the first ten trials at random, which can be all of a small sweep. The
+        # constant liar keeps trials that run at the same time apart.
+        at_random = min(10, -(-search.trials // 3))
+        return TPESampler(seed=search.seed, constant_liar=True, n_startup_trials=at_random)
     return RandomSampler(seed=search.seed)
