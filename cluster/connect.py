@@ -39,7 +39,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
 
     try:
         ray.init(
-            address=address,
+            # "local": without it Ray would join whatever RAY_ADDRESS names.
+            address=address or "local",
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,

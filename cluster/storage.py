@@ -73,11 +73,14 @@ class LocalStorage:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(_temporary_name(path.name))
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -98,8 +101,7 @@ class LocalStorage:
             yield staging
             (staging / COMMITTED).touch()
             _flush_files(staging)
-            if not self.is_committed(key):
-                staging.rename(final)
+            self._publish(staging, key)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -110,6 +112,17 @@ class LocalStorage:
         if not self.is_committed(key):
             raise FileNotFoundError(f"{self._path(key)} was never committed (no {COMMITTED} in it)")
         return self._path(key)
+
+    def _publish(self, staging: Path, key: str) -> None:
+        """Give a full directory its name, unless another one has it."""
+        if self.is_committed(key):
+            return
+        try:
+            staging.rename(self._path(key))
+        except OSError:
+            # A directory cannot replace one with files in it: somebody else may have been first.
+            if not self.is_committed(key):
+                raise
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")
@@ -137,11 +150,10 @@ def _temporary_name(name: str) -> str:
 
 
 def _flush_files(directory: Path) -> None:
-    """Push file contents to the disk, so that a committed directory survives a power cut."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    """Push files and their names to the disk, so that what is committed survives a power cut."""
+    for path in (*directory.rglob("*"), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
