@@ -101,6 +101,8 @@ class Slot:
         if checkpoint is not None:
             self._adapter.load_weights(checkpoint)
         self._engine = Engine(self._adapter.model, self._adapter.parameters(), spec, trial.engine)
+        # New layers come in training mode, and a slot from a checkpoint may speak before it trains.
+        self._adapter.model.eval()
         self._state = SlotState(seed=spec.seed, epoch=0, steps=0)
         if checkpoint is not None:
             moments, self._state = read_state(checkpoint)
