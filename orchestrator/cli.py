@@ -11,6 +11,15 @@ from cluster.storage import open_storage
 from jobs.problems import InputError
 from orchestrator.errors import Exit, InfrastructureError
 
+
+def _storage_url(text: str) -> str:
+    """``text`` if it names a storage that there is."""
+    try:
+        return open_storage(text).url
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 app = typer.Typer(
     help="Sweeps of LoRA fine-tuning for LLM-based text-to-speech, judged by how they sound.",
     no_args_is_help=True,
@@ -19,7 +28,9 @@ app = typer.Typer(
 )
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]
-StorageUrl = Annotated[str, typer.Option("--storage", help="Where sweeps are kept.")]
+StorageUrl = Annotated[
+    str, typer.Option("--storage", callback=_storage_url, help="Where sweeps are kept.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 _output = Console()

@@ -100,7 +100,6 @@ def _smallest(spec: SweepSpec, key: str) -> int:
     return min(_values(spec, key))
 
 
-def _values(spec: SweepSpec, key: str) -> list[int]:
-    if key not in spec.search.space:
-        return [getattr(spec.training, key)]
-    return [int(str(corner)) for corner in spec.search.space[key].corners]
+def _values(spec: SweepSpec, key: str) -> tuple[int, ...]:
+    searched = spec.search.space.get(key)
+    return searched.whole_corners if searched else (getattr(spec.training, key),)

@@ -1,5 +1,6 @@
 """From a YAML file to a valid spec, or to every problem in it at once with its line."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -7,12 +8,13 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from jobs.data.keys import DATA_FOLDER
 from jobs.families.registry import FAMILIES
 from jobs.metrics.run import METRICS
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec import EMBEDDED, TrainingSpec, training_fields
 from orchestrator.spec import SweepSpec, resolve_paths
-from orchestrator.verdict.protocol import RATIO_SOURCES
+from orchestrator.verdict.protocol import GATE_METRICS, RATIO_SOURCES
 
 Location = tuple[int | str, ...]
 
@@ -24,16 +26,38 @@ def read_spec(path: Path) -> SweepSpec:
         InputError: with every problem of the file.
     """
     document = _Document.read(path)
+    directory = path.absolute().parent
     try:
-        spec = SweepSpec.model_validate(document.data)
+        spec = resolve_paths(SweepSpec.model_validate(document.data), directory)
     except ValidationError as error:
-        problems = [_explain(document, details) for details in error.errors()]
-        raise InputError([*document.duplicates, *problems]) from None
-    spec = resolve_paths(spec, path.absolute().parent)
-    problems = [*document.duplicates, *_contradictions(spec, document)]
+        problems = [*document.duplicates, *(_explain(document, d) for d in error.errors())]
+        rest = _without(document, [details["loc"] for details in error.errors()])
+        if rest is not None:
+            problems += _unfit_values(resolve_paths(rest, directory), document)
+        raise InputError(list(dict.fromkeys(problems))) from None
+    problems = [
+        *document.duplicates,
+        *_unfit_values(spec, document),
+        *_contradictions(spec, document),
+    ]
     if problems:
         raise InputError(problems)
     return spec
+
+
+def _without(document: "_Document", locations: Sequence[Location]) -> SweepSpec | None:
+    """The spec as if the keys at ``locations`` were absent; None if that is no spec either."""
+    data = copy.deepcopy(document.data)
+    keys = {document.innermost_key(location) for location in locations}
+    for *parents, key in sorted(filter(None, keys), key=len, reverse=True):
+        holder = data
+        for parent in parents:
+            holder = holder[parent]
+        del holder[key]
+    try:
+        return SweepSpec.model_validate(data)
+    except ValidationError:
+        return None
 
 
 class _Document:
@@ -64,19 +88,33 @@ class _Document:
 
     def where(self, location: Location) -> str:
         """``file:line`` of the deepest part of ``location`` that stands in the file."""
+        return f"{self.path}:{self._lines[self._deepest(location)]}"
+
+    def innermost_key(self, location: Location) -> Location:
+        """The key of a mapping that ``location`` is, or stands in a list under."""
+        location = self._deepest(location)
+        indices = [at for at, part in enumerate(location) if isinstance(part, int)]
+        return location[: indices[0]] if indices else location
+
+    def _deepest(self, location: Location) -> Location:
         while location not in self._lines:
             location = location[:-1]
-        return f"{self.path}:{self._lines[location]}"
+        return location
 
-    def _index(self, node: yaml.Node, location: Location) -> None:
+    def _index(self, node: yaml.Node, location: Location, around: tuple[int, ...] = ()) -> None:
+        if id(node) in around:
+            where = f"{self.path}:{node.start_mark.line + 1}"
+            what = f"{_dotted(location)}: a value may not contain itself"
+            raise InputError([Problem(where, what, "Write it out.")])
+        around = (*around, id(node))
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 self._index_key(key, (*location, key.value))
-                self._index(value, (*location, key.value))
+                self._index(value, (*location, key.value), around)
         elif isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self._lines[(*location, index)] = item.start_mark.line + 1
-                self._index(item, (*location, index))
+                self._index(item, (*location, index), around)
 
     def _index_key(self, key: yaml.Node, location: Location) -> None:
         if location in self._lines:
@@ -99,6 +137,8 @@ def _yaml_problem(path: Path, error: yaml.YAMLError) -> Problem:
 
 def _explain(document: _Document, details: Any) -> Problem:  # noqa: ANN401 (pydantic's ErrorDetails)
     location: Location = details["loc"]
+    if location[:2] == ("search", "space") and location[3:4] == ("choices",) and location[4:]:
+        return _bad_choice(document, location, details["input"])
     where, name = document.where(location), _dotted(location)
     if details["type"] == "extra_forbidden":
         valid = _fields_at(location[:-1])
@@ -108,6 +148,14 @@ def _explain(document: _Document, details: Any) -> Problem:  # noqa: ANN401 (pyd
     message = details["msg"].removeprefix("Value error, ")
     got = "" if isinstance(details["input"], dict) else f", got {details['input']!r}"
     return Problem(where, f"{name}: {message}{got}", "Correct the value.")
+
+
+def _bad_choice(document: _Document, location: Location, value: object) -> Problem:
+    """One problem for the many that pydantic has: one for each kind of value it tried."""
+    dimension, index = location[:3], location[4]
+    what = "a choice is a number, a text, true, false, null or a list of texts"
+    where = document.where((*dimension, index))
+    return Problem(where, f"{_dotted(dimension)}: {what}, got {value!r}", "Correct the value.")
 
 
 def _fields_at(location: Location) -> Sequence[str]:
@@ -134,22 +182,26 @@ def _dotted(location: Location) -> str:
     return ".".join(map(str, location))
 
 
-def _contradictions(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
-    """What no single key shows: names that must exist elsewhere, values that exclude each other."""
+def _unfit_values(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    """Values that name what does not exist, or that would be refused where they are used."""
     yield from _unknown_names(spec, document)
     yield from _bad_points(spec, document)
     yield from _bad_scoring(spec, document)
     yield from _missing_files(spec, document)
-    if spec.rungs.grace_epochs > spec.training.epochs:
-        what = f"rungs.grace_epochs must be <= training.epochs ({spec.training.epochs})"
-        where = document.where(("rungs", "grace_epochs"))
-        yield Problem(where, f"{what}, got {spec.rungs.grace_epochs}", "Lower it.")
+
+
+def _contradictions(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    """Values that exclude each other."""
+    yield from _bad_epochs(spec, document)
     if not spec.variants.adapted_scales:
         where = document.where(("variants", "lora_scales"))
         yield Problem(where, "variants.lora_scales needs a scale above 0", "Add 1.0.")
 
 
 def _unknown_names(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    if spec.name == DATA_FOLDER:
+        what = f"name must not be {DATA_FOLDER!r}: prepared data is kept in that folder"
+        yield Problem(document.where(("name",)), what, "Choose another.")
     if spec.family not in FAMILIES:
         what = f"family must be known, got {spec.family!r}"
         yield Problem(document.where(("family",)), what, nearest(spec.family, FAMILIES))
@@ -169,31 +221,67 @@ def _bad_points(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
             except ValidationError as error:
                 where = document.where(("search", "space", name))
                 message = error.errors()[0]["msg"]
-                yield Problem(where, f"{name}: {message}, got {value!r}", "Correct the value.")
+                yield Problem(
+                    where, f"search.space.{name}: {message}, got {value!r}", "Correct the value."
+                )
+
+
+def _bad_epochs(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    searched = spec.search.space.get("epochs")
+    if searched is None:
+        key, longest = "training.epochs", spec.training.epochs
+    elif all(isinstance(value, int | float) for value in searched.corners):
+        key, longest = "the most of search.space.epochs", spec.longest_training
+    else:
+        return  # told by _bad_points
+    if spec.rungs.grace_epochs > longest:
+        where = document.where(("rungs", "grace_epochs"))
+        what = f"rungs.grace_epochs must be <= {key} ({longest}), got {spec.rungs.grace_epochs}"
+        yield Problem(where, what, "Lower it.")
+    schedules = spec.search.space.get("schedule")
+    if searched and "constant" in (schedules.choices if schedules else (spec.training.schedule,)):
+        where = document.where(("search", "space", "epochs"))
+        what = (
+            "search.space.epochs needs a schedule that depends on it, but under constant every "
+            "epoch of the longest training is a checkpoint anyway"
+        )
+        yield Problem(where, what, f"Set training.epochs to {longest} instead.")
 
 
 def _bad_scoring(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     scoring = spec.scoring
+    unknown = {*scoring.metrics, *scoring.finalist_metrics} - METRICS.keys()
     for key in ("metrics", "finalist_metrics"):
         for index, name in enumerate(getattr(scoring, key)):
-            if name not in METRICS:
+            if name in unknown:
                 where = document.where(("scoring", key, index))
                 yield Problem(where, f"unknown metric {name}", nearest(name, METRICS))
-    used = {("primary",): scoring.primary}
+    used: dict[Location, str] = {("primary",): scoring.primary}
     used |= {("constraints", i, "metric"): c.metric for i, c in enumerate(scoring.constraints)}
     derived = [ratio for ratio, source in RATIO_SOURCES.items() if source in scoring.measured]
-    judged = (*scoring.measured, *derived)
     for location, name in used.items():
+        finalist = () if location == ("primary",) else scoring.finalist_metrics
+        judged = (*scoring.measured, *finalist, *derived)
         if name not in judged:
             where = document.where(("scoring", *location))
             what = f"scoring.{_dotted(location)} must be a metric that is measured, got {name}"
-            yield Problem(where, what, nearest(name, judged))
+            yield Problem(where, what, nearest(name, [n for n in judged if n not in unknown]))
+    ranking = [name for name in METRICS if METRICS[name].direction != "neither"]
+    if scoring.primary in METRICS.keys() - ranking or scoring.primary in RATIO_SOURCES:
+        where = document.where(("scoring", "primary"))
+        what = f"scoring.primary must have a better direction, but {scoring.primary} has none"
+        yield Problem(where, what, f"Use one of {', '.join(ranking)}.")
+    for index, name in enumerate(scoring.finalist_metrics):
+        if name in (scoring.primary, *GATE_METRICS):
+            where = document.where(("scoring", "finalist_metrics", index))
+            what = f"every variant needs {name}, so it cannot be kept for finalists"
+            yield Problem(where, what, "Remove it there.")
 
 
 def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     used: dict[Location, tuple[str, str]] = {
         ("base", "source"): (spec.base.source, "config.json"),
-        ("base", "codec"): (spec.base.codec, "codec.json"),
+        ("base", "codec"): (spec.base.codec, "config.json"),
         ("data", "manifest"): (spec.data.manifest, ""),
         ("variants", "prompts"): (spec.variants.prompts, ""),
     }

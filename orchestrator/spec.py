@@ -12,13 +12,15 @@ from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates
 
 Choice = int | float | str | bool | None | tuple[str, ...]
 
+Bound = Annotated[float, Field(allow_inf_nan=False)] | None
+
 
 class Dimension(Strict):
     """One searched key: a list of choices, or a range ``{low, high, log}``."""
 
     choices: tuple[Choice, ...] = ()
-    low: float | None = None
-    high: float | None = None
+    low: Bound = None
+    high: Bound = None
     log: bool = False
 
     @model_validator(mode="after")
@@ -36,6 +38,11 @@ class Dimension(Strict):
     def corners(self) -> tuple[Choice, ...]:
         """Values that are legal when every value in between is."""
         return self.choices or (self.low, self.high)
+
+    @property
+    def whole_corners(self) -> tuple[int, ...]:
+        """The corners of a key that takes integers; YAML may have written them otherwise."""
+        return tuple(int(float(str(corner))) for corner in self.corners)
 
 
 def _from_list(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
@@ -164,10 +171,6 @@ class RecordsSpec(Strict):
     """A tracking URI; null for a SQLite file and an artifact folder in the storage."""
 
 
-def _whole(value: Choice) -> int:
-    return int(str(value))
-
-
 class SweepSpec(Strict):
     """A question: a family, data, a search space, a budget, a rule for choosing."""
 
@@ -193,7 +196,7 @@ class SweepSpec(Strict):
     def longest_training(self) -> int:
         """The most epochs that any trial may have."""
         searched = self.search.space.get("epochs")
-        return self.training.epochs if searched is None else max(map(_whole, searched.corners))
+        return self.training.epochs if searched is None else max(searched.whole_corners)
 
     def host(self) -> HostSpec:
         """What the sweep's hosts load."""

@@ -1,0 +1,92 @@
+"""The command line from outside: exit codes, what it prints, what it leaves on disk."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator.cli import app
+
+HERE = Path(__file__).parent
+
+
+def voxsweep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from orchestrator.cli import main; main()", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TERM": "dumb", "NO_COLOR": "1"},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_broken_spec_costs_nothing(tmp_path, command):
+    """Exit code 2, every problem on stderr as written, and nothing on the disk."""
+    text = (HERE / "broken.yaml").read_text()
+    (tmp_path / "broken.yaml").write_text(text)
+    ended = voxsweep(command, tmp_path / "broken.yaml", "--storage", "st", "--json", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.replace(str(tmp_path), "TMP") == (HERE / "golden_broken.txt").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.yaml"]
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_bad_data_costs_nothing(tmp_path, write_spec, command):
+    """Problems of the manifest and of the prompts come together."""
+    (tmp_path / "clips.jsonl").write_text('{"audio": "a.wav", "text": "one", "split": "test"}\n')
+    (tmp_path / "prompts.jsonl").write_text("{}\n")
+    spec = write_spec(
+        data="data: {manifest: clips.jsonl}", variants="variants: {prompts: prompts.jsonl}"
+    )
+    before = sorted(tmp_path.iterdir())
+    ended = voxsweep(command, spec, "--storage", "st", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert f"{tmp_path / 'clips.jsonl'}:1: " in ended.stderr
+    assert f"{tmp_path / 'prompts.jsonl'}:1: " in ended.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_unknown_storage_is_a_usage_error(tmp_path, write_spec):
+    ended = voxsweep("plan", write_spec(), "--storage", "ftp://somewhere", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "ftp://" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_loads_nothing_heavy():
+    """Help is asked for often, and torch, ray and mlflow take seconds each."""
+    program = (
+        "import sys\nfrom orchestrator.cli import app\ntry:\n    app(['--help'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'numpy'} & sys.modules.keys()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    *text, loaded = ended.stdout.splitlines()
+    assert loaded == "[]"
+    assert any("plan" in line for line in text)
+
+
+def test_plan_prints_one_json_object_and_touches_nothing(tmp_path, write_spec):
+    spec = write_spec()
+    result = CliRunner().invoke(
+        app, ["plan", str(spec), "--storage", str(tmp_path / "st"), "--json"]
+    )
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["sweep"] == "small"
+    assert result.stdout.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+
+
+def test_plan_for_people(tmp_path, write_spec):
+    result = CliRunner().invoke(app, ["plan", str(write_spec()), "--storage", str(tmp_path / "st")])
+    assert result.exit_code == 0
+    assert "most gpu hours" in result.stdout
+    assert "unknown yet" in result.stdout
