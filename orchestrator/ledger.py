@@ -84,14 +84,21 @@ class Ledger:
 
     def trials(self) -> list[TrialRecord]:
         """Every trial of the sweep, in the order in which they were asked for."""
-        ids = self.storage.children(self.path("trials"))
-        return sorted(map(self.trial, ids), key=lambda record: record.order)
+        folder = self.path("trials")
+        started = [
+            trial
+            for trial in self.storage.children(folder)
+            if self.storage.exists(f"{folder}/{trial}/trial.json")
+        ]
+        return sorted(map(self.trial, started), key=lambda record: record.order)
 
     def trial(self, trial: str) -> TrialRecord:
         """A trial as it was started. Raises FileNotFoundError when it was not."""
         row = json.loads(self.storage.read(self.path("trials", trial, "trial.json")))
         spec = TrialSpec.model_validate(row["spec"])
-        return TrialRecord(trial, row["order"], row["point"], spec)
+        # JSON has no tuples, and a choice of the search space is one where YAML has a list.
+        point = {k: tuple(v) if isinstance(v, list) else v for k, v in row["point"].items()}
+        return TrialRecord(trial, row["order"], point, spec)
 
     def end_trial(self, trial: str, result: TrialResult) -> None:
         """Record how a trial ended."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 # Set before the import: a sweep of somebody's voice reports to nobody.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Of MLflow's own 7 retries the last waits for minutes, and a wrong address is said only after it.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 
 import numpy as np
 from mlflow import MlflowClient
@@ -35,14 +37,14 @@ for _noisy in ("alembic", "mlflow"):
 
 
 class Tracker:
-    """The only writer of a sweep's runs."""
+    """The only writer of a sweep's runs.
+
+    Every method raises InfrastructureError when the tracking server does not answer.
+    """
 
     def __init__(self, uri: str, artifacts: str | None, sweep: str) -> None:
-        """Find or make the sweep's experiment and parent run.
-
-        Raises:
-            InfrastructureError: the tracking server does not answer.
-        """
+        """Find or make the sweep's experiment and parent run."""
+        self._uri = uri
         with _unreachable(uri):
             self._client = MlflowClient(tracking_uri=uri)
             self._experiment = self._find_experiment(sweep, artifacts)
@@ -54,9 +56,10 @@ class Tracker:
         """Find or make the trial's run, with its hyper-parameters as params."""
         if record.id in self._runs:
             return
-        run_id = self._find_run(TRIAL_TAG, record.id, parent=self.parent)
         params = [Param(k, str(v)) for k, v in record.training.model_dump().items()]
-        self._client.log_batch(run_id, params=params)
+        with _unreachable(self._uri):
+            run_id = self._find_run(TRIAL_TAG, record.id, parent=self.parent)
+            self._client.log_batch(run_id, params=params)
         self._runs[record.id] = run_id
 
     def log_epoch(
@@ -85,8 +88,9 @@ class Tracker:
         """Close the trial's run; ``tags`` link to what is kept in the storage."""
         run_id = self._runs[trial]
         tags = {"voxsweep.end": result.end, "voxsweep.reason": result.reason, **tags}
-        self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-        self._client.set_terminated(run_id, _STATUS[result.end])
+        with _unreachable(self._uri):
+            self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+            self._client.set_terminated(run_id, _STATUS[result.end])
 
     def end_sweep(self, verdict: Verdict, files: Iterable[Path]) -> None:
         """Record the verdict on the parent run, with ``files`` as its artifacts, and close it."""
@@ -96,10 +100,11 @@ class Tracker:
             "voxsweep.variant": verdict.variant or "",
             "voxsweep.protocol": verdict.protocol_hash,
         }
-        self._client.log_batch(self.parent, tags=[RunTag(k, v) for k, v in tags.items()])
-        for path in files:
-            self._client.log_artifact(self.parent, str(path))
-        self._client.set_terminated(self.parent, "FINISHED")
+        with _unreachable(self._uri):
+            self._client.log_batch(self.parent, tags=[RunTag(k, v) for k, v in tags.items()])
+            for path in files:
+                self._client.log_artifact(self.parent, str(path))
+            self._client.set_terminated(self.parent, "FINISHED")
 
     def _find_experiment(self, name: str, artifacts: str | None) -> str:
         known = self._client.get_experiment_by_name(name)
@@ -121,8 +126,9 @@ class Tracker:
         return str(run.info.run_id)
 
     def _log(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        for start in range(0, len(metrics), _BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+        with _unreachable(self._uri):
+            for start in range(0, len(metrics), _BATCH):
+                self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
 
 def _step_metrics(losses: EpochLosses, time: int) -> Iterator[Metric]:
@@ -151,7 +157,7 @@ def _unreachable(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         raise InfrastructureError(
             f"MLflow must answer at {uri}, but: {error}. Start it, or set records.mlflow to null."
         ) from error

@@ -9,8 +9,6 @@ from typing import Any, Protocol
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 # Tune's newer tables are printed at any verbosity; the older ones are silent at 0.
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-# Tune's older reporter is silent when told to be; the newer one prints a banner all the same.
-os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig

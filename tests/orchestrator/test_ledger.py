@@ -1,0 +1,163 @@
+"""The sweep's own record gives back what it was given."""
+
+import pytest
+
+from cluster.storage import LocalStorage
+from jobs.metrics.base import ClipScores
+from jobs.problems import InputError
+from jobs.spec import EngineSpec, PromptSpec, TrainingSpec, TrialSpec
+from jobs.training.epochs import EpochLosses, write_losses
+from orchestrator.inputs import Inputs, claim
+from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger, TrialResult, merged
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    return Ledger(LocalStorage(tmp_path / "st"), "sweep")
+
+
+def trial_spec(**training) -> TrialSpec:
+    return TrialSpec(
+        family="codec_lm",
+        base_digest="b",
+        data_digest="d",
+        training=TrainingSpec(**training),
+        engine=EngineSpec(),
+    )
+
+
+def scores(prompt: str, variant: str = "v", seed: int = 0, failures=None, **values) -> ClipScores:
+    return ClipScores(variant, prompt, seed, values, failures or {})
+
+
+def test_documents(ledger):
+    assert ledger.read_text("verdict.json") is None
+    ledger.write_text("verdict.json", "{} é\n")
+    assert ledger.read_text("verdict.json") == "{} é\n"
+
+
+def test_a_trial_comes_back_as_it_was_started(ledger):
+    """With every kind of value that a search can choose."""
+    point = {
+        "rank": 4,
+        "alpha": None,
+        "learning_rate": 1.2345678901234567e-4,
+        "schedule": "cosine",
+        "targets": ("q_proj", "v_proj"),
+    }
+    started = ledger.start_trial(trial_spec(**point), point)
+    assert ledger.trial(started.id) == started
+    assert ledger.trials() == [started]
+    assert started.training.rank == 4
+
+
+def test_a_trial_that_was_not_started(ledger):
+    with pytest.raises(FileNotFoundError):
+        ledger.trial("t0")
+    assert ledger.trials() == []
+
+
+def test_trials_keep_their_order(ledger):
+    points = [{"rank": rank} for rank in (8, 1, 64, 2, 32, 4, 16, 3, 5, 6, 7, 9)]
+    for point in points:
+        ledger.start_trial(trial_spec(**point), point)
+    assert [record.point for record in ledger.trials()] == points
+    assert [record.order for record in ledger.trials()] == list(range(12))
+    names = [record.id for record in ledger.trials()]
+    assert names != sorted(names), "the order would come out right by accident"
+
+
+def test_starting_a_trial_again_changes_nothing(ledger):
+    first = ledger.start_trial(trial_spec(rank=2), {"rank": 2})
+    ledger.start_trial(trial_spec(rank=4), {"rank": 4})
+    path = ledger.storage.root / "sweep/trials" / first.id / "trial.json"
+    written = path.stat()
+    assert ledger.start_trial(trial_spec(rank=2), {"rank": 2}) == first
+    assert path.stat().st_ino == written.st_ino
+
+
+def test_a_trial_exists_once_its_record_does(ledger):
+    """A driver that was killed while it started a trial leaves a folder without a record."""
+    ledger.start_trial(trial_spec(rank=2), {"rank": 2})
+    (ledger.storage.root / "sweep/trials/t123").mkdir()
+    assert len(ledger.trials()) == 1
+
+
+@pytest.mark.parametrize(
+    "result",
+    [TrialResult("finished", 4), TrialResult("stopped", 2, "worse"), TrialResult("failed", 0, "é")],
+    ids=lambda result: result.end,
+)
+def test_how_a_trial_ended(ledger, result):
+    trial = ledger.start_trial(trial_spec(), {}).id
+    assert ledger.result(trial) is None
+    ledger.end_trial(trial, result)
+    assert ledger.result(trial) == result
+
+
+def test_epochs_are_the_committed_ones_from_the_first_on(ledger):
+    trial = ledger.start_trial(trial_spec(), {}).id
+    losses = [EpochLosses(e, 1 / 3, 2 / 7, (0.1, 0.2), (1e-4, 1e-3), 1.5, 1e9 + e) for e in (1, 2)]
+    for row in losses:
+        with ledger.storage.commit(ledger.checkpoint(trial, row.epoch)) as directory:
+            write_losses(directory, row)
+    with ledger.storage.commit(ledger.checkpoint(trial, 4)) as directory:
+        write_losses(directory, losses[0])
+    assert ledger.epochs(trial) == losses
+
+
+def test_scores_come_back_with_their_failures(ledger):
+    rows = [
+        scores("p1", similarity=0.1 + 0.2, word_error=0.0),
+        scores("p2", similarity=-1.0, failures={"word_error": 'it said "é", not a word'}),
+    ]
+    assert ledger.scores("v", "all") is None
+    ledger.write_scores("v", "all", rows)
+    assert ledger.scores("v", "all") == rows
+    assert ledger.scores("v", "finalist") is None
+    ledger.write_scores("v", "finalist", [])
+    assert ledger.scores("v", "finalist") == []
+
+
+def test_merged_scores_are_of_the_same_clips():
+    rows = [scores("p1", a=1.0), scores("p2", a=2.0), scores("p1", seed=1, a=3.0)]
+    more = [
+        scores("p1", seed=1, b=5.0),
+        scores("p1", failures={"b": "broken"}),
+        scores("p3", b=9.0),
+    ]
+    assert merged(rows, more) == [
+        scores("p1", a=1.0, failures={"b": "broken"}),
+        scores("p2", a=2.0),
+        scores("p1", seed=1, a=3.0, b=5.0),
+    ]
+
+
+class TestClaim:
+    """A name belongs to one question."""
+
+    INPUTS = Inputs([], [PromptSpec(id="p", text="one")])
+
+    def test_spec_and_plan_are_written(self, ledger, make_spec):
+        claim(ledger, make_spec(), self.INPUTS)
+        assert ledger.read_text(SPEC_FILE).startswith("name: small\n")
+        assert '"prompts": 1' in ledger.read_text(PLAN_FILE)
+
+    def test_the_same_question_may_be_asked_again_on_other_machines(self, ledger, make_spec):
+        claim(ledger, make_spec(), self.INPUTS)
+        spec = make_spec(resources="resources: {trials_at_once: 7}", records="records: {mlflow: x}")
+        claim(ledger, spec, self.INPUTS)
+        assert "trials_at_once: 7" in ledger.read_text(SPEC_FILE)
+
+    def test_another_question_needs_another_name(self, ledger, make_spec):
+        claim(ledger, make_spec(), self.INPUTS)
+        before = ledger.read_text(SPEC_FILE)
+        other = make_spec(
+            training="training: {epochs: 9}",
+            search="search: {space: {clip: {low: 1, high: 2}}}",
+            resources="resources: {scorers: 9}",
+        )
+        with pytest.raises(InputError, match="was started with other training, search") as caught:
+            claim(ledger, other, self.INPUTS)
+        assert len(caught.value.problems) == 1
+        assert ledger.read_text(SPEC_FILE) == before
