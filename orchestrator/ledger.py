@@ -117,7 +117,7 @@ class Ledger:
 
     def epochs(self, trial: str) -> list[EpochLosses]:
         """What each committed epoch gave, from the first on."""
-        losses = []
+        losses: list[EpochLosses] = []
         while self.storage.is_committed(key := self.checkpoint(trial, len(losses) + 1)):
             losses.append(read_losses(self.storage.fetch(key)))
         return losses

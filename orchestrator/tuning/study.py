@@ -5,6 +5,7 @@ and in their order, so that a search that was cut off goes on where it was.
 """
 
 import logging
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,10 @@ class StudySearch(OptunaSearch):
         self._search_space = space
         self._start = start
         self._suggested: set[str] = set()
+        finite = all(dimension.choices for dimension in search.space.values())
+        self._left = search.grid() if finite else None
+        """The points of a finite space that were not suggested yet."""
+        self._random = random.Random(search.seed)
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 (Tune takes a marker too)
         """The next point as ``{"point": ...}``; FINISHED when only known ones come."""
@@ -64,6 +69,8 @@ class StudySearch(OptunaSearch):
             if params is None:
                 return None
             point = self._search_space.point(params)
+            if self._left and point in self._left:
+                self._left.remove(point)
             trial = self._start(point)
             if trial not in self._suggested:
                 self._suggested.add(trial)
@@ -71,7 +78,17 @@ class StudySearch(OptunaSearch):
                 return {"point": point}
             repeated = self._ot_trials.pop(trial_id)
             self._ot_study.tell(repeated, state=TrialState.FAIL)  # type: ignore[attr-defined]  # Ray types it None
+            if self._left is not None and not self._draw():
+                break
         return Searcher.FINISHED
+
+    def _draw(self) -> bool:
+        """Have the study ask next for a point that is left: TPE by itself may repeat for ever."""
+        if not self._left:
+            return False
+        point = self._random.choice(self._left)
+        self._ot_study.enqueue_trial(self._search_space.params(point))  # type: ignore[attr-defined]  # as above
+        return True
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study has a storage of its own, and nothing is unpickled from it."""

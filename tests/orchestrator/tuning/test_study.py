@@ -140,14 +140,15 @@ def test_a_grid_is_exactly_the_grid(driver):
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_finite_space_ends_when_each_point_was_suggested_once(driver, sampler):
-    asked = driver(
-        sampler=sampler, space={"rank": {"choices": [2, 4]}, "seed": {"choices": [0, 1]}}
-    )
+    """Also with TPE, which by itself would ask for what went well for ever."""
+    ranks, seeds = [2, 4, 8, 16], [0, 1, 2]
+    space = {"rank": {"choices": ranks}, "seed": {"choices": seeds}}
+    asked = driver(sampler=sampler, trials=20, space=space)
     points = asked.ask(20)
-    assert unique(points) == unique({"rank": r, "seed": s} for r in (2, 4) for s in (0, 1))
-    assert len(points) == 4
+    assert unique(points) == unique({"rank": r, "seed": s} for r in ranks for s in seeds)
+    assert len(points) == 12
     complete = [t for t in asked.study().trials if t.state == TrialState.COMPLETE]
-    assert len(complete) == 4
+    assert len(complete) == 12
 
 
 def test_points_that_mean_the_same_weights_are_one_trial(driver):
