@@ -1,0 +1,129 @@
+"""Which way the arrows point, and who may import what: the contracts in pyproject.toml."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("orchestrator", "jobs", "cluster")
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+    "contracts"
+]
+
+BREAK = {  # contract: a module, and what it must not import
+    "orchestrator decides, jobs work, cluster keeps": ("cluster/storage.py", "jobs.spec"),
+    "jobs run without Ray, Optuna and MLflow": ("jobs/spec.py", "ray"),
+    "jobs know of cluster its storage alone": ("jobs/spec.py", "cluster.connect"),
+    "cluster knows no model": ("cluster/storage.py", "torch"),
+    "orchestrator leaves torch to jobs": ("orchestrator/ledger.py", "torch"),
+    "optuna has one home": ("orchestrator/sweep.py", "optuna"),
+    "mlflow has one home": ("orchestrator/tuning/search.py", "mlflow"),
+    "deepspeed has one home": ("jobs/training/host.py", "deepspeed"),
+    "peft has one home": ("jobs/training/engine.py", "peft"),
+    "pyworld has one home": ("jobs/metrics/timing.py", "pyworld"),
+    "onnxruntime has one home": ("jobs/metrics/speaker.py", "onnxruntime"),
+    "resemblyzer has one home": ("jobs/metrics/dnsmos.py", "resemblyzer"),
+}
+
+
+def lint(root: Path) -> dict[str, str]:
+    """What import-linter says of each contract, on the packages under ``root``."""
+    program = "import sys; from importlinter.cli import lint_imports_command as run; run()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "--config", str(root / "pyproject.toml"), "--no-cache"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), "COLUMNS": "200", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+    )
+    said = dict(re.findall(r"^(.*\S) (KEPT|BROKEN)\b.*$", ended.stdout, flags=re.MULTILINE))
+    kept = sum(word == "KEPT" for word in said.values())
+    summary = f"Contracts: {kept} kept, {len(said) - kept} broken."
+    assert summary in ended.stdout, ended.stdout + ended.stderr
+    assert ended.returncode == (kept < len(said))
+    return said
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """The contracts and the code, free to be spoilt."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            target = tmp_path / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    return tmp_path
+
+
+def test_every_contract_is_kept():
+    assert len(CONTRACTS) == 12
+    assert lint(ROOT) == {contract["name"]: "KEPT" for contract in CONTRACTS}
+
+
+def test_every_contract_can_break(copy):
+    assert set(BREAK) == {contract["name"] for contract in CONTRACTS}
+    for module, wanted in BREAK.values():
+        with (copy / module).open("a") as file:
+            file.write(f"\nimport {wanted}\n")
+    assert lint(copy) == dict.fromkeys(BREAK, "BROKEN")
+
+
+def test_each_home_uses_what_it_keeps():
+    """A home that has moved would leave a contract that nothing can break."""
+    for contract in CONTRACTS:
+        if contract["type"] == "protected":
+            (library,), (home,) = contract["protected_modules"], contract["allowed_importers"]
+            place = ROOT / home.replace(".", "/")
+            files = [*place.rglob("*.py")] if place.is_dir() else [place.with_suffix(".py")]
+            uses = re.compile(rf"^\s*(from|import) {library}\b", flags=re.MULTILINE)
+            assert any(uses.search(path.read_text()) for path in files), contract["name"]
+
+
+RAY_MODULES = {
+    "orchestrator.scoring",
+    "orchestrator.sweep",
+    "orchestrator.tuning.ranks",
+    "orchestrator.tuning.search",
+    "orchestrator.tuning.study",
+    "orchestrator.tuning.trainable",
+    "orchestrator.tuning.trial",
+}
+"""What may import Ray when imported."""
+
+
+def test_importing_the_orchestrator_loads_no_torch():
+    """Module by module in one process, those that may import Ray last."""
+    files = [
+        path.relative_to(ROOT).with_suffix("") for path in (ROOT / "orchestrator").rglob("*.py")
+    ]
+    modules = sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
+    assert len(modules) >= 30
+    assert set(modules) >= RAY_MODULES
+    program = """
+import importlib, json, sys
+heavy, found = {"torch", "transformers", "peft", "deepspeed", "ray"}, {}
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+    loaded = sorted(heavy & sys.modules.keys())
+    heavy -= set(loaded)
+    if loaded:
+        found[name] = loaded
+print(json.dumps(found))
+"""
+    order = sorted(modules, key=lambda name: name in RAY_MODULES)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(order)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1]) == {"orchestrator.scoring": ["ray"]}
