@@ -1,0 +1,150 @@
+"""``kill -9`` of the driver, twice, and the same command again each time: nothing is done twice."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from cluster.storage import LocalStorage
+from orchestrator.ledger import VERDICT_FILE, Ledger
+from orchestrator.verdict.outcome import Verdict
+from tests.small_sweep import EPOCHS, NAME, RANKS, SCALES, Run, undisturbed, write_spec
+
+RAY_AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+"""Ray's own; they notice by themselves that their cluster is gone, but only after a minute."""
+
+Inodes = dict[Path, tuple[int, int]]
+
+
+@dataclass
+class Kill:
+    """What the storage held when the driver was killed, and what then went on running."""
+
+    committed: Inodes
+    left_behind: list[str]
+
+
+@dataclass
+class Story:
+    storage: Path
+    kills: list[Kill] = field(default_factory=list)
+    last: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(LocalStorage(self.storage), NAME)
+
+    def committed(self, epoch: int) -> bool:
+        """Whether the first trial has this epoch; looks at the storage, as nobody tells."""
+        return any((self.storage / NAME).glob(f"trials/*/checkpoints/epoch-{epoch:03d}/COMMITTED"))
+
+    def spoken(self, epoch: int) -> int:
+        """How many variants of an epoch have been heard."""
+        return len(list((self.storage / NAME).glob(f"clips/*-e{epoch:02d}-*/COMMITTED")))
+
+    def inodes(self) -> Inodes:
+        """Every file of a committed checkpoint: writing it again would give it another inode."""
+        markers = (self.storage / NAME).glob("trials/*/checkpoints/epoch-*/COMMITTED")
+        files = [path for marker in markers for path in marker.parent.iterdir()]
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory) -> Story:
+    """Killed at the first epoch's commit, then while the second epoch speaks, then left alone."""
+    place = tmp_path_factory.mktemp("killed")
+    spec, story = write_spec(place, at_once=1), Story(place / "st")
+    moments = (
+        lambda: story.committed(1),
+        lambda: story.committed(2) and story.spoken(2) < len(SCALES),
+    )
+    for moment in moments:
+        run = Run(spec, story.storage).start()
+        try:
+            run.wait_for(moment)
+            run.kill()
+            left = run.left_behind(but=RAY_AGENTS)
+        finally:
+            run.end()
+        story.kills.append(Kill(story.inodes(), left))
+    run = Run(spec, story.storage).start()
+    try:
+        assert run.finish() == 0, run.stderr
+    finally:
+        run.end()
+    story.last = json.loads(run.stdout)
+    return story
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Ledger:
+    """The same sweep without a kill, and with two trials at once."""
+    run, code, _ = undisturbed(lambda: tmp_path_factory.mktemp("undisturbed"))
+    assert code == 0, run.stderr
+    return Ledger(LocalStorage(run.storage), NAME)
+
+
+def test_each_kill_came_at_its_moment(story):
+    names = [{path.parent.name for path in kill.committed} for kill in story.kills]
+    assert names == [{"epoch-001"}, {"epoch-001", "epoch-002"}]
+
+
+def test_the_last_run_trains_what_was_missing(story):
+    """The first trial had both its epochs; the second was never started."""
+    assert story.last["trials"] == len(RANKS)
+    assert story.last["epochs_trained"] == EPOCHS
+    records = story.ledger.trials()
+    assert [record.point["rank"] for record in records] == list(RANKS)
+    for record in records:
+        assert len(story.ledger.epochs(record.id)) == EPOCHS
+        assert story.ledger.result(record.id).end == "finished"
+
+
+def test_no_committed_epoch_is_written_again(story):
+    after = story.inodes()
+    for kill in story.kills:
+        assert kill.committed
+        assert {path: after[path] for path in kill.committed} == kill.committed
+
+
+def test_the_weights_are_those_of_an_undisturbed_run(story, straight):
+    """Bit for bit: adapters, and the optimiser that the next epoch starts from."""
+    assert [record.id for record in story.ledger.trials()] == [
+        record.id for record in straight.trials()
+    ]
+    compared = 0
+    for record in straight.trials():
+        for epoch in range(1, EPOCHS + 1):
+            ours, theirs = (
+                ledger.storage.fetch(ledger.checkpoint(record.id, epoch))
+                for ledger in (story.ledger, straight)
+            )
+            for name in ("adapter_model.safetensors", "optimizer.safetensors"):
+                mine, its = load_file(ours / name), load_file(theirs / name)
+                assert mine.keys() == its.keys()
+                for key in mine:
+                    assert np.array_equal(mine[key], its[key], equal_nan=True), (name, key)
+                    compared += 1
+    assert compared > 100
+
+
+def test_it_sounds_the_same_and_is_judged_the_same(story, straight):
+    clips = list((straight.storage.root / NAME / "clips").rglob("*.flac"))
+    assert clips
+    for path in clips:
+        ours = story.storage / path.relative_to(straight.storage.root)
+        assert ours.read_bytes() == path.read_bytes(), path.parent.name
+    # The protocol names the prompt file, which lies elsewhere.
+    ours, theirs = (
+        replace(Verdict.from_json(ledger.read_text(VERDICT_FILE)), protocol_hash="")
+        for ledger in (story.ledger, straight)
+    )
+    assert ours == theirs
+
+
+def test_a_killed_driver_takes_its_cluster_along(story):
+    for kill in story.kills:
+        assert set(kill.left_behind) <= RAY_AGENTS

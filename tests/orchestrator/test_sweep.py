@@ -1,0 +1,183 @@
+"""The main job itself: real Ray, DeepSpeed, Optuna, MLflow, through the command line."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+from ray.tune import ExperimentAnalysis, ResultGrid
+
+from cluster.storage import LocalStorage
+from jobs.speech.clips import read_clips
+from orchestrator import judgement
+from orchestrator.ledger import PROTOCOL_FILE, REPORT_FILE, VERDICT_FILE, Ledger
+from orchestrator.read_spec import read_spec
+from orchestrator.verdict.judge import judge, objective
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.protocol import Protocol
+from tests.small_sweep import EPOCHS, NAME, PROMPTS, RANKS, SCALES, Run, undisturbed
+
+
+@dataclass(frozen=True)
+class Done:
+    """A sweep that ran to its end."""
+
+    run: Run
+    code: int
+    left_behind: list[str]
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(LocalStorage(self.run.storage), NAME)
+
+    @property
+    def folder(self) -> Path:
+        return self.run.storage / NAME
+
+    @property
+    def protocol(self) -> Protocol:
+        return Protocol.model_validate_json(self.ledger.read_text(PROTOCOL_FILE))
+
+    @property
+    def table(self):
+        return judgement.score_table(self.ledger, read_spec(self.run.spec), self.protocol)
+
+    def objectives(self) -> dict[str, float]:
+        """By trial, what the search should have been told last: its best variant's."""
+        table, protocol = self.table, self.protocol
+        return {
+            record.id: max(
+                objective(table, variant.id, protocol)
+                for variant in table.adapted
+                if variant.trial == record.id
+            )
+            for record in self.ledger.trials()
+        }
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory) -> Done:
+    done = Done(*undisturbed(lambda: tmp_path_factory.mktemp("undisturbed")))
+    assert done.code in (0, 3), done.run.stderr
+    return done
+
+
+def test_it_prints_one_object(sweep):
+    printed = json.loads(sweep.run.stdout)
+    verdict = Verdict.from_json(sweep.ledger.read_text(VERDICT_FILE))
+    assert printed == {
+        "sweep": NAME,
+        "verdict": verdict.verdict,
+        "variant": verdict.variant,
+        "trials": len(RANKS),
+        "epochs_trained": len(RANKS) * EPOCHS,
+        "report": str(sweep.folder / REPORT_FILE),
+        "storage": str(sweep.run.storage),
+    }
+    assert sweep.code == 0
+
+
+def test_the_ledger_is_complete(sweep):
+    records = sweep.ledger.trials()
+    assert [record.point for record in records] == [{"rank": rank} for rank in RANKS]
+    for record in records:
+        result = sweep.ledger.result(record.id)
+        assert (result.end, result.epochs) == ("finished", EPOCHS)
+        assert [losses.epoch for losses in sweep.ledger.epochs(record.id)] == [1, 2]
+    variants = [
+        f"{record.id}-e{epoch:02d}-s{scale:.2f}"
+        for record in records
+        for epoch in range(1, EPOCHS + 1)
+        for scale in SCALES
+    ]
+    storage = sweep.ledger.storage
+    assert storage.children(f"{NAME}/clips") == sorted(["base", *variants])
+    for variant in ["base", *variants]:
+        clips = read_clips(storage.fetch(sweep.ledger.clips(variant)))
+        assert tuple(clip.text for clip in clips.values()) == PROMPTS
+        rows = sweep.ledger.scores(variant, "all")
+        assert [row.prompt for row in rows] == list(clips)
+        for row in rows:
+            measured = {*row.values, *row.failures}
+            assert measured == set(read_spec(sweep.run.spec).scoring.measured)
+    scored = [row for v in variants for row in sweep.ledger.scores(v, "all") if not row.failures]
+    assert scored, "nothing that was spoken could be scored"
+
+
+def test_training_brings_the_loss_down(sweep):
+    for record in sweep.ledger.trials():
+        first, last = sweep.ledger.epochs(record.id)
+        assert last.training_loss < first.training_loss
+        assert last.validation_loss < first.validation_loss
+
+
+def test_the_verdict_follows_from_the_ledger(sweep):
+    assert judge(sweep.table, sweep.protocol) == Verdict.from_json(
+        sweep.ledger.read_text(VERDICT_FILE)
+    )
+
+
+def test_ray_tells_the_same_story(sweep):
+    grid = ResultGrid(ExperimentAnalysis(str(sweep.folder / "ray")))
+    assert {result.metrics["trial"]: result.metrics["objective"] for result in grid} == (
+        sweep.objectives()
+    )
+    assert all(result.metrics["epoch"] == EPOCHS for result in grid)
+    assert not grid.errors
+
+
+def test_optuna_tells_the_same_story(sweep):
+    study = optuna.load_study(study_name=NAME, storage=f"sqlite:///{sweep.folder / 'optuna.db'}")
+    told = {trial.user_attrs["trial"]: trial.value for trial in study.trials}
+    assert told == sweep.objectives()
+    assert [trial.params["rank"] for trial in study.trials] == list(RANKS)
+
+
+def test_mlflow_tells_the_same_story(sweep, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{sweep.folder / 'mlflow.db'}")
+    runs = mlflow.search_runs(experiment_names=[NAME])
+    trials = runs[runs["tags.voxsweep.trial"].notna()]
+    told = dict(zip(trials["tags.voxsweep.trial"], trials["metrics.objective"], strict=True))
+    assert told == sweep.objectives()
+    (parent,) = runs[runs["tags.voxsweep.sweep"] == NAME]["run_id"]
+    assert set(trials["tags.mlflow.parentRunId"]) == {parent}
+    assert set(runs["status"]) == {"FINISHED"}
+    names = {item.path for item in mlflow.MlflowClient().list_artifacts(parent)}
+    assert names == {"index.html", "verdict.json", "protocol.json"}
+
+
+def test_there_is_a_report(sweep):
+    page = sweep.ledger.read_text(REPORT_FILE)
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    for record in sweep.ledger.trials():
+        assert record.id in page
+
+
+def test_nothing_is_left_running(sweep):
+    assert len(sweep.run.processes) >= 4, "the run's processes were not seen"
+    assert sweep.left_behind == []
+
+
+def test_again_trains_nothing_and_says_the_same(sweep):
+    before = sweep.ledger.read_text(VERDICT_FILE)
+    checkpoints = _inodes(sweep.folder / "trials")
+    assert len(checkpoints) >= len(RANKS) * EPOCHS * 4
+    first = json.loads(sweep.run.stdout)
+    run = Run(sweep.run.spec, sweep.run.storage).start()
+    try:
+        assert run.finish() == sweep.code, run.stderr
+        assert json.loads(run.stdout) == {**first, "epochs_trained": 0}
+        assert run.left_behind() == []
+    finally:
+        run.end()
+    assert sweep.ledger.read_text(VERDICT_FILE) == before
+    assert _inodes(sweep.folder / "trials") == checkpoints
+    test_optuna_tells_the_same_story(sweep)
+    test_ray_tells_the_same_story(sweep)
+
+
+def _inodes(folder: Path) -> dict[Path, tuple[int, int]]:
+    files = [path for path in folder.rglob("checkpoints/**/*") if path.is_file()]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}

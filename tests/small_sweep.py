@@ -1,0 +1,164 @@
+"""The real main job, small: two trials of two epochs on the embedded base, run as a user runs it.
+
+Every process that a run starts is remembered, so that a test can see that none is left, and so that
+one which is can be ended without touching anybody else's.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+NAME = "small"
+EPOCHS = 2
+RANKS = (2, 4)
+SCALES = (0.7, 1.0)
+PROMPTS = ("nine two", "three five five", "one eight", "four six")
+
+_SPEC = """\
+name: small
+family: codec_lm
+training: {{epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}
+search: {{sampler: grid, space: {{rank: [2, 4]}}}}
+rungs: {{grace_epochs: 2}}
+variants: {{lora_scales: [0, 0.7, 1.0], prompts: prompts.jsonl}}
+scoring:
+  metrics: [similarity, word_error, dnsmos_p808]
+  primary: similarity
+  constraints: [{{metric: word_error, margin: 0.5}}]
+  bootstrap_resamples: 500
+resources: {{trials_at_once: {at_once}, scorers: 1}}
+"""
+
+_POLL = 0.05
+_DEADLINE = 420.0
+
+
+def write_spec(folder: Path, at_once: int) -> Path:
+    """The spec and its prompts in ``folder``; how many trials run at once is not the question."""
+    rows = [f'{{"id": "p{i}", "text": "{text}"}}\n' for i, text in enumerate(PROMPTS)]
+    (folder / "prompts.jsonl").write_text("".join(rows))
+    path = folder / "small.yaml"
+    path.write_text(_SPEC.format(at_once=at_once))
+    return path
+
+
+@dataclass
+class Run:
+    """One ``voxsweep run``: a driver process and all that descended from it."""
+
+    spec: Path
+    storage: Path
+    processes: set[psutil.Process] = field(default_factory=set)
+
+    def start(self) -> "Run":
+        self._out, self._err = (self.spec.parent / name for name in ("stdout", "stderr"))
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self._driver = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", "from orchestrator.cli import main; main()"),
+                    *("run", str(self.spec), "--storage", str(self.storage), "--json"),
+                ],
+                stdout=out,
+                stderr=err,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        return self
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Until it holds; the driver must still run then."""
+        deadline = time.monotonic() + _DEADLINE
+        while not condition():
+            self._look()
+            assert self._driver.poll() is None, f"the driver ended first:\n{self.stderr}"
+            assert time.monotonic() < deadline, f"waited too long:\n{self.stderr}"
+            time.sleep(_POLL)
+
+    def finish(self) -> int:
+        """Wait for the driver's own end; the exit code."""
+        deadline = time.monotonic() + _DEADLINE
+        while (code := self._driver.poll()) is None:
+            self._look()
+            assert time.monotonic() < deadline, f"waited too long:\n{self.stderr}"
+            time.sleep(_POLL)
+        return code
+
+    def kill(self) -> None:
+        """``kill -9`` of the driver alone."""
+        self._look()
+        self._driver.kill()
+        self._driver.wait()
+
+    def left_behind(self, but: Collection[str] = ()) -> list[str]:
+        """Names of what still runs a while after the driver ended, those in ``but`` not waited for.
+
+        All of it is ended here, process by process.
+        """
+        deadline = time.monotonic() + 30.0
+        while (names := self._names()) and time.monotonic() < deadline:
+            if set(names) <= set(but):
+                break
+            time.sleep(_POLL)
+        self.end()
+        return names
+
+    def end(self) -> None:
+        """End whatever still runs."""
+        if self._driver.poll() is None:
+            self._look()
+            self._driver.kill()
+            self._driver.wait()
+        for process in self._alive():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    @property
+    def stdout(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._err.read_text()
+
+    def _look(self) -> None:
+        try:
+            self.processes |= set(psutil.Process(self._driver.pid).children(recursive=True))
+        except psutil.NoSuchProcess:
+            return  # it has just ended
+
+    def _names(self) -> list[str]:
+        names = []
+        for process in self._alive():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                names.append(process.name())
+        return names
+
+    def _alive(self) -> list[psutil.Process]:
+        def runs(process: psutil.Process) -> bool:
+            try:
+                return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+            except psutil.NoSuchProcess:
+                return False
+
+        return [process for process in self.processes if runs(process)]
+
+
+_undisturbed: list[tuple[Run, int, list[str]]] = []
+
+
+def undisturbed(folder: Callable[[], Path]) -> tuple[Run, int, list[str]]:
+    """A run from nothing to its verdict, exit code and what it left behind; run once a session."""
+    if not _undisturbed:
+        place = folder()
+        run = Run(write_spec(place, at_once=2), place / "st").start()
+        try:
+            _undisturbed.append((run, run.finish(), run.left_behind()))
+        finally:
+            run.end()
+    return _undisturbed[0]
