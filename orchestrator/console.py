@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 
 from jobs.spec import TrainingSpec
 from orchestrator.plan import Plan
+from orchestrator.report.material import short
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.table import ScoreTable, scientific
 
@@ -139,19 +141,19 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
     console.print(shown)
     console.print()
     console.print(f"[{_VERDICT_STYLE.get(verdict.verdict, 'bold red')}]{verdict.verdict}[/]")
-    console.print(verdict.sentence, highlight=False)
+    console.print(verdict.sentence, highlight=False, markup=False)
 
 
 def _variant_cells(
     row: VariantRow, table: ScoreTable, primary: str, constraints: list[str]
 ) -> list[str]:
     gain = f"{row.gain.mean:+.3f} [{row.gain.low:+.3f}, {row.gain.high:+.3f}]"
-    why = row.reasons[0] if row.reasons and row.standing == "rejected" else ""
-    return [
-        table.variants[row.id].name,
+    cells = [
+        short(table.variants[row.id]),
         _number(row.means.get(primary)),
-        "" if row.id == "base" else gain.replace("[", "\\["),
+        "" if row.id == "base" else gain,
         *(_number(row.means.get(metric)) for metric in constraints),
         str(len(row.failed_clips)),
-        f"{row.standing}: {why}" if why else row.standing,
+        row.standing,
     ]
+    return list(map(escape, cells))
