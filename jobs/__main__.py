@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch.distributed import get_rank
 
 from cluster.storage import Storage, open_storage
-from jobs.data.keys import data_key
+from jobs.data.keys import JOB_FOLDER, data_key
 from jobs.data.manifest import read_manifest
 from jobs.data.prepare import prepare
 from jobs.data.prepared import read_prepared
@@ -26,7 +26,6 @@ from jobs.training.engine import start_distributed
 from jobs.training.epochs import checkpoint_key
 from jobs.training.host import Host
 
-_FOLDER = "job"
 _BAD_INPUT = 2
 
 log = logging.getLogger("jobs")
@@ -75,7 +74,7 @@ def train(job: JobSpec, storage_url: str) -> None:
 
 
 def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool) -> None:
-    keys = [checkpoint_key(_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
+    keys = [checkpoint_key(JOB_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
     done = sum(map(storage.is_committed, keys))
     host.attach(trial, storage.fetch(keys[done - 1]) if done else None)
     for key in keys[done:]:

@@ -31,6 +31,8 @@ class TrialResult:
     epochs: int
     """Committed epochs."""
     reason: str = ""
+    final: bool = True
+    """False when only its process failed: the next run of the sweep goes on with it."""
 
 
 @dataclass(frozen=True)

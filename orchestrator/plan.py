@@ -7,7 +7,7 @@ from cluster.storage import Storage
 from jobs.data.batches import BatchPlan
 from jobs.data.manifest import ManifestRow
 from jobs.spec import PromptSpec
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, TrialResult
 from orchestrator.spec import SweepSpec
 
 _CLIP_BYTES_A_SECOND = 22_000
@@ -74,9 +74,13 @@ def plan(
         most_gpu_hours=(
             epochs * gpus * sum(seconds) / len(seconds) / 3600 if seconds and gpus else None
         ),
-        trials_done=sum(ledger.result(trial) is not None for trial in done),
+        trials_done=sum(_is_done(ledger.result(trial)) for trial in done),
         epochs_done=sum(map(len, done.values())),
     )
+
+
+def _is_done(result: TrialResult | None) -> bool:
+    return result is not None and result.final
 
 
 def _most_epochs(spec: SweepSpec) -> int:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from jobs.data.keys import DATA_FOLDER
+from jobs.data.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.families.registry import FAMILIES
 from jobs.metrics.run import METRICS
 from jobs.problems import InputError, Problem, nearest
@@ -199,8 +199,8 @@ def _contradictions(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
 
 
 def _unknown_names(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
-    if spec.name == DATA_FOLDER:
-        what = f"name must not be {DATA_FOLDER!r}: prepared data is kept in that folder"
+    if spec.name in (DATA_FOLDER, JOB_FOLDER):
+        what = f"name must not be {spec.name!r}: that folder of the storage has another use"
         yield Problem(document.where(("name",)), what, "Choose another.")
     if spec.family not in FAMILIES:
         what = f"family must be known, got {spec.family!r}"

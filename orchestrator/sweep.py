@@ -153,9 +153,7 @@ class Sweep:
         try:
             prepared = ray.get(preparing)
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, InputError):
-                raise error.cause from None
-            raise
+            raise _as_input_error(error.cause) or error from None
         protocol = judgement.protocol_for(spec, self._inputs.prompts, prepared)
         self._agree(protocol)
         task = ScoringTask(
@@ -214,3 +212,12 @@ class Sweep:
         if uri is None:
             uri, artifacts = local_tracking(self._directory)
         return Tracker(uri, artifacts, self._spec.name)
+
+
+def _as_input_error(cause: Exception) -> InputError | None:
+    """What preparation found wrong with the base or the data, if it was that."""
+    if isinstance(cause, InputError):
+        return cause
+    if isinstance(cause, ValueError | FileNotFoundError):
+        return InputError([Problem("base", str(cause), "Correct base or data in the spec.")])
+    return None

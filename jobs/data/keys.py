@@ -1,7 +1,9 @@
-"""Where data is kept in a storage; shared by all sweeps."""
+"""Folders of a storage that are no sweep's."""
 
 DATA_FOLDER = "data"
-"""The folder beside those of the sweeps."""
+"""Prepared data, shared by all sweeps."""
+JOB_FOLDER = "job"
+"""Trials of ``python -m jobs``."""
 
 
 def data_key(digest: str) -> str:

@@ -48,7 +48,9 @@ def _prepare_clip(clip_id: str, row: ManifestRow, base: Base) -> PreparedClip:
         codes, word_starts = base.encode(resample(audio, rate, base.sample_rate), row.text)
     except ValueError as error:
         what = f"the clip must say its text, but: {error}"
-        raise InputError([Problem(str(row.audio), what, "Correct the text, or drop it.")]) from error
+        raise InputError(
+            [Problem(str(row.audio), what, "Correct the text, or drop it.")]
+        ) from error
     return PreparedClip(clip_id, row.text, row.split, codes, word_starts)
 
 

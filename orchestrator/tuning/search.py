@@ -103,15 +103,15 @@ class _Events(tune.Callback):
     ) -> None:
         """The trial's process failed more often than it may."""
         trace = str(trial.get_error() or "its process died").strip()
-        self._end(self._trial_id(trial), "failed", trace.splitlines()[-1])
+        self._end(self._trial_id(trial), "failed", trace.splitlines()[-1], final=False)
 
     def _trial_id(self, trial: Trial) -> str:
         return self._context.trial_spec(trial.config["point"]).id
 
-    def _end(self, trial: str, end: TrialEnd, reason: str) -> None:
+    def _end(self, trial: str, end: TrialEnd, reason: str, *, final: bool = True) -> None:
         result = self._ledger.result(trial)
-        if result is None:
-            result = TrialResult(end, len(self._ledger.epochs(trial)), reason)
+        if result is None or not result.final:
+            result = TrialResult(end, len(self._ledger.epochs(trial)), reason, final)
             self._ledger.end_trial(trial, result)
         self._observer.trial_ended(trial, result)
 

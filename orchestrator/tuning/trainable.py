@@ -7,7 +7,7 @@ from ray import tune
 from jobs.data.keys import data_key
 from orchestrator.tuning.ranks import HostGroup
 from orchestrator.tuning.study import OBJECTIVE
-from orchestrator.tuning.trial import EpochReport, SweepContext, TrialRun
+from orchestrator.tuning.trial import EpochReport, SweepContext, TrialFailedError, TrialRun
 
 
 class TrialTrainable(tune.Trainable):
@@ -38,15 +38,13 @@ class TrialTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Run one epoch and report it."""
-        from jobs.training.host import DivergedError
-
         try:
             if self._run is None:
                 self._run = TrialRun(self._context, self._point, self._hosts)
             return reported(self._run.next_epoch())
-        except DivergedError as error:
-            # The trial is over, and trying again would give the same: end it, not the process.
-            return self._diverged(str(error))
+        except TrialFailedError as error:
+            # The trial is over, and its process goes on to the next one.
+            return self._failed(str(error))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the epochs are in the storage."""
@@ -54,7 +52,7 @@ class TrialTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing: a trial that starts again reads its epochs from the storage."""
 
-    def _diverged(self, reason: str) -> dict[str, Any]:
+    def _failed(self, reason: str) -> dict[str, Any]:
         trial = self._context.trial_spec(self._point).id
         return {
             "trial": trial,

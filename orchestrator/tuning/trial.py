@@ -59,6 +59,10 @@ class EpochReport:
     done: bool
 
 
+class TrialFailedError(Exception):
+    """The trial can go no further; trying again would give the same."""
+
+
 class TrialRun:
     """Runs the trial at ``point`` on ``hosts``, one epoch a call."""
 
@@ -68,6 +72,9 @@ class TrialRun:
         self._ledger = context.ledger()
         self._record = self._ledger.trial(context.trial_spec(point).id)
         self._base_scores = self._ledger.scores(BASE_VARIANT, "all") or []
+        result = self._ledger.result(self._record.id)
+        self._ended = result if result and result.final else None
+        """How an earlier run ended the trial."""
         self._epoch = 0
         self._attached: int | None = None
         """The epoch that the hosts' slot stands at, if it is this trial's."""
@@ -77,9 +84,11 @@ class TrialRun:
         """Train the next epoch, or read it where it is committed, and score its variants.
 
         Raises:
-            jobs.training.host.DivergedError: the loss stopped being finite.
+            TrialFailedError: the loss stopped being finite, now or in an earlier run.
         """
         self._epoch += 1
+        if self._ended is not None and self._epoch > self._ended.epochs:
+            raise TrialFailedError(self._ended.reason)
         trained = not self._ledger.storage.is_committed(self._checkpoint(self._epoch))
         losses = self._train() if trained else self._read_losses()
         self._judge(losses)
@@ -94,8 +103,13 @@ class TrialRun:
         )
 
     def _train(self) -> EpochLosses:
+        from jobs.training.host import DivergedError
+
         self._attach(self._epoch - 1)
-        losses = self._hosts.advance()
+        try:
+            losses = self._hosts.advance()
+        except DivergedError as error:
+            raise TrialFailedError(str(error)) from error
         self._hosts.commit(self._checkpoint(self._epoch), losses)
         self._attached = self._epoch
         return losses
@@ -146,5 +160,6 @@ class TrialRun:
 
     def _last_epoch(self) -> int:
         """Where the trial ends: an earlier run's decision to stop it still stands."""
-        ended = self._ledger.result(self._record.id)
-        return ended.epochs if ended else self._record.training.epochs
+        if self._ended is None or self._ended.end == "failed":
+            return self._record.training.epochs
+        return self._ended.epochs

@@ -178,6 +178,17 @@ def test_an_empty_slot_speaks_as_the_base():
     assert [clip.audio.tolist() for clip in clips] == [clip.audio.tolist() for clip in expected]
 
 
+def test_a_slot_from_a_checkpoint_speaks_as_the_one_that_was_saved(tmp_path: Path):
+    """Without dropout, that is: its clips are what a resumed sweep judges."""
+    host, trial = Host(toy_base(), toy_clips()), toy_trial(dropout=0.5)
+    host.attach(trial)
+    host.save(tmp_path, host.advance())
+    before = host.speak(PROMPTS, DecodingSpec(), lora_scale=1.0)
+    host.attach(trial, tmp_path)
+    after = host.speak(PROMPTS, DecodingSpec(), lora_scale=1.0)
+    assert [clip.audio.tolist() for clip in after] == [clip.audio.tolist() for clip in before]
+
+
 def test_an_empty_slot_cannot_train(tmp_path: Path):
     host = Host(toy_base(), toy_clips())
     with pytest.raises(RuntimeError, match="a trial must be attached"):

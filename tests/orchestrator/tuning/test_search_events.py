@@ -69,7 +69,16 @@ def test_a_trial_that_completed(context, trial, result, expected):
 def test_a_trial_whose_process_failed(context, trial, error, reason):
     heard, ended = Heard(), trial(error=error)
     _Events(context, heard).on_trial_error(0, [], ended)
-    assert heard == [("ended", ended.id, TrialResult("failed", 2, reason))]
+    assert heard == [("ended", ended.id, TrialResult("failed", 2, reason, final=False))]
+
+
+def test_a_trial_whose_process_failed_is_taken_up_again(context, trial):
+    heard = Heard()
+    events = _Events(context, heard)
+    events.on_trial_error(0, [], trial(error="OSError: disk"))
+    ended = trial(epoch=3)
+    events.on_trial_complete(0, [], ended)
+    assert context.ledger().result(ended.id) == TrialResult("finished", 2, "")
 
 
 def test_the_first_end_stands(context, trial):
