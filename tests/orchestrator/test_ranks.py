@@ -1,0 +1,51 @@
+"""Two ranks of a sweep's trial train one adapter together, in Ray and with ZeRO."""
+
+import pytest
+
+from cluster.storage import LocalStorage
+from jobs.data.keys import data_key
+from jobs.data.prepared import read_prepared
+from jobs.families.registry import load_base
+from jobs.spec import EngineSpec
+from jobs.training.host import Host
+from orchestrator.ledger import Ledger
+from orchestrator.read_spec import read_spec
+from tests.small_sweep import Run
+
+_SPEC = """\
+name: ranks
+family: codec_lm
+training: {epochs: 1, batch_size: 8, dropout: 0.0}
+engine: {zero_stage: 2, ranks: 2}
+search: {sampler: grid, space: {rank: [4]}}
+variants: {lora_scales: [0, 1.0], prompts: prompts.jsonl}
+scoring: {metrics: [dnsmos_p808], primary: dnsmos_p808, bootstrap_resamples: 100}
+resources: {trials_at_once: 1, scorers: 1}
+"""
+
+
+@pytest.mark.usefixtures("process_group")
+def test_two_ranks_train_what_one_would(tmp_path):
+    path = tmp_path / "ranks.yaml"
+    path.write_text(_SPEC)
+    (tmp_path / "prompts.jsonl").write_text('{"id": "p0", "text": "nine two"}\n')
+    run = Run(path, tmp_path / "st").start()
+    try:
+        assert run.finish() == 0, run.stderr
+        assert run.left_behind() == []
+    finally:
+        run.end()
+
+    storage = LocalStorage(tmp_path / "st")
+    ledger = Ledger(storage, "ranks")
+    (record,) = ledger.trials()
+    (together,) = ledger.epochs(record.id)
+    assert record.spec.engine.ranks == 2
+
+    clips = read_prepared(storage.fetch(data_key(record.spec.data_digest)))
+    host = Host(load_base(read_spec(path).host()), clips)
+    host.attach(record.spec.model_copy(update={"engine": EngineSpec()}))
+    alone = host.advance()
+    # The ranks add up their gradients in another order than one process does.
+    assert together.step_losses == pytest.approx(alone.step_losses, rel=1e-4)
+    assert together.validation_loss == pytest.approx(alone.validation_loss, rel=1e-4)
