@@ -9,6 +9,7 @@ import yaml
 
 from jobs.data.manifest import ManifestRow, read_manifest
 from jobs.embedded import PROMPTS_DIR, VOICE_DIR
+from jobs.metrics.speaker import MIN_REFERENCES, SPEAKER_NAMES
 from jobs.problems import InputError, Problem
 from jobs.spec import EMBEDDED, PromptSpec
 from jobs.speech.prompts import read_prompts
@@ -32,7 +33,8 @@ def read_inputs(spec: SweepSpec) -> Inputs:
     """Read the manifest and the prompts.
 
     Raises:
-        InputError: with every problem of both.
+        InputError: with every problem of both, or because too few clips are held out for the
+            metrics asked for.
     """
     manifest = _named(spec.data.manifest, VOICE_DIR / "manifest.jsonl")
     prompts = _named(spec.variants.prompts, PROMPTS_DIR / "a.jsonl")
@@ -45,7 +47,14 @@ def read_inputs(spec: SweepSpec) -> Inputs:
             problems += error.problems
     if problems:
         raise InputError(problems)
-    return Inputs(*read)
+    inputs = Inputs(*read)
+    held_out = sum(row.split == "validation" for row in inputs.rows)
+    if set(SPEAKER_NAMES) & set(spec.scoring.measured) and held_out < MIN_REFERENCES:
+        what = (
+            f"{SPEAKER_NAMES[0]} needs {MIN_REFERENCES} validation clips, but there are {held_out}"
+        )
+        raise InputError([Problem(str(manifest), what, "Mark more, or drop the metric.")])
+    return inputs
 
 
 def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:

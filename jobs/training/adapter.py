@@ -39,12 +39,6 @@ class Adapter:
         )
         return cls(get_peft_model(base_model, config))
 
-    @classmethod
-    def load(cls, base_model: nn.Module, directory: Path) -> "Adapter":
-        """Add the LoRA layers saved in ``directory``."""
-        model = PeftModel.from_pretrained(base_model, str(directory))
-        return cls(model)
-
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by name."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}

@@ -121,7 +121,4 @@ def test_peft_loads_a_committed_checkpoint(base: CodecLM, tmp_path: Path):
     assert not any(p.requires_grad for p in loaded.parameters())
     assert torch.equal(logits(other), trained)
 
-    ours = toy_base()
-    Adapter.load(ours.model, storage.fetch("epoch-001"))
-    assert torch.equal(logits(ours), trained)
     assert not torch.allclose(trained, logits(toy_base()), **TOLERANCE)

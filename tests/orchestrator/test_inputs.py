@@ -1,0 +1,32 @@
+"""What a spec points to is checked before anything is spent."""
+
+import json
+
+import pytest
+
+from jobs.embedded import VOICE_DIR
+from jobs.metrics.speaker import MIN_REFERENCES
+from jobs.problems import InputError
+from orchestrator.inputs import read_inputs
+
+
+def manifest_with(held_out: int, path) -> None:
+    rows = [json.loads(row) for row in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row["audio"] = str(VOICE_DIR / row["audio"])
+        row["split"] = "validation" if index < held_out else "train"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
+    manifest = tmp_path / "manifest.jsonl"
+    spec = make_spec()
+    spec = spec.model_copy(
+        update={"data": spec.data.model_copy(update={"manifest": str(manifest)})}
+    )
+    assert "similarity" in spec.scoring.measured
+    manifest_with(MIN_REFERENCES, manifest)
+    assert len(read_inputs(spec).rows) > MIN_REFERENCES
+    manifest_with(MIN_REFERENCES - 1, manifest)
+    with pytest.raises(InputError, match="similarity needs 10 validation clips, but there are 9"):
+        read_inputs(spec)
