@@ -101,6 +101,10 @@ class Sweep:
 
     # told by Ray Tune's callback
 
+    def trial_started(self, trial: str) -> None:
+        """Show the trial."""
+        self._progress.update(TrialLine(trial, self._ledger.trial(trial).training))
+
     def trial_reported(self, result: dict[str, Any]) -> None:
         """Show the epoch and log it to MLflow."""
         self._epochs_trained += bool(result["trained"])

@@ -21,6 +21,9 @@ from jobs.spec import EngineSpec, TrainingSpec
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state per parameter, beside the step count that all parameters share."""
 
+_LINEAR = nn.functional.linear
+"""As it is before ZeRO stage 3 replaces it, for the whole process."""
+
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
@@ -79,7 +82,6 @@ class Engine:
         self._stage = spec.zero_stage
         self._clip = training.clip
         self._attributes = _attributes(model)
-        self._linear = nn.functional.linear
         optimiser = torch.optim.AdamW(
             list(parameters.values()),
             lr=training.learning_rate,
@@ -130,7 +132,7 @@ class Engine:
         self.model.destroy()
         if self._stage == 3:
             _put_together(self._attributes)
-            nn.functional.linear = self._linear  # DeepSpeed replaces it for the whole process
+            nn.functional.linear = _LINEAR
 
     @property
     def _torch_optimiser(self) -> torch.optim.Optimizer:

@@ -28,6 +28,10 @@ RAY_FOLDER = "ray"
 class Observer(Protocol):
     """Is told what happens to trials, in the driver."""
 
+    def trial_started(self, trial: str) -> None:
+        """A trial has begun, or begins again."""
+        ...
+
     def trial_reported(self, result: dict[str, Any]) -> None:
         """A trial finished an epoch; ``result`` is what it told Ray Tune."""
         ...
@@ -77,6 +81,12 @@ class _Events(tune.Callback):
     def __getstate__(self) -> dict[str, object]:
         """Nothing: Tune pickles its callbacks for a restore, and each run makes its own anew."""
         return {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: object
+    ) -> None:
+        """Tune has given the trial to a process."""
+        self._observer.trial_started(self._trial_id(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: object

@@ -88,7 +88,7 @@ UNFIT = [
         ["5: engine: a bf16 base needs zero_stage 0"],
     ),
     ("bad name", {"name": "name: Small Sweep"}, ["1: name: String should match pattern"]),
-    ("name of the data", {"name": "name: data"}, ["1: name must not be 'data': prepared data"]),
+    ("name of the data", {"name": "name: data"}, ["1: name must not be 'data': that folder"]),
     (
         "duplicate key",
         {"training": "training:\n  rank: 2\n  seed: 1\n  rank: 4"},

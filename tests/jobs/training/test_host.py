@@ -23,14 +23,16 @@ WIDE = 256
 
 
 def trained(host: Host, trial: TrialSpec, epochs: int = 2) -> tuple[list[float], dict[str, Tensor]]:
-    """Losses and adapter of a fresh training."""
+    """Losses and adapter of a fresh training, after which the slot is empty."""
     host.attach(trial)
     losses: list[float] = []
     for _ in range(epochs):
         epoch = host.advance()
         losses += [*epoch.step_losses, epoch.validation_loss]
     named = host.base.model.named_parameters()
-    return losses, {name: p.detach().clone() for name, p in named if "lora_" in name}
+    weights = {name: p.detach().clone() for name, p in named if "lora_" in name}
+    host.detach()
+    return losses, weights
 
 
 def assert_same_bits(

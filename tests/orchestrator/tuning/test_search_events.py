@@ -13,6 +13,9 @@ from orchestrator.tuning.trial import SweepContext
 class Heard(list):
     """The observer, remembering."""
 
+    def trial_started(self, trial) -> None:
+        self.append(("started", trial))
+
     def trial_reported(self, result) -> None:
         self.append(("reported", result))
 
@@ -88,6 +91,12 @@ def test_the_first_end_stands(context, trial):
     events.on_trial_complete(0, [], ended)
     events.on_trial_complete(0, [], trial(epoch=3))
     assert [entry[2].end for entry in heard] == ["stopped", "stopped"]
+
+
+def test_a_trial_that_starts_is_told_by_its_id(context, trial):
+    heard, started = Heard(), trial()
+    _Events(context, heard).on_trial_start(0, [], started)
+    assert heard == [("started", started.id)]
 
 
 def test_a_diverged_epoch_is_no_report(context, trial):
