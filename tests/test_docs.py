@@ -1,0 +1,41 @@
+"""The documents name what there is."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel
+
+from orchestrator.spec import SweepSpec
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of every key, those of lists' items left out."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from keys(inner, f"{prefix}{name}.")
+        elif not any(isinstance(a, type) and issubclass(a, BaseModel) for a in get_args(inner)):
+            yield f"{prefix}{name}"
+
+
+def test_the_spec_page_has_every_key():
+    text = (ROOT / "docs" / "spec.md").read_text()
+    names = list(keys(SweepSpec))
+    assert len(names) > 40
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_link_leads_somewhere():
+    links = [
+        (document, target)
+        for document in DOCUMENTS
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text())
+        if "://" not in target
+    ]
+    assert len(links) > 10
+    assert [link for link in links if not (link[0].parent / link[1]).exists()] == []
