@@ -72,7 +72,7 @@ class Sweep:
         self._progress = progress
         self._directory = Path(ledger.storage.url) / spec.name
         self._started = time.time()
-        self._epochs_trained = 0
+        self._epochs_before = self._epochs_committed()
         self._tracker = self._open_tracker()
 
     def run(self) -> Outcome:
@@ -107,7 +107,6 @@ class Sweep:
 
     def trial_reported(self, result: dict[str, Any]) -> None:
         """Show the epoch and log it to MLflow."""
-        self._epochs_trained += bool(result["trained"])
         record = self._ledger.trial(result["trial"])
         self._progress.update(
             TrialLine(
@@ -210,6 +209,14 @@ class Sweep:
         self._ledger.write_text(VERDICT_FILE, verdict.to_json() + "\n")
         names = (REPORT_FILE, VERDICT_FILE, PROTOCOL_FILE)
         self._tracker.end_sweep(verdict, [self._directory / name for name in names])
+
+    @property
+    def _epochs_trained(self) -> int:
+        """By this run; a process that was killed after a commit had no time to tell of it."""
+        return self._epochs_committed() - self._epochs_before
+
+    def _epochs_committed(self) -> int:
+        return sum(len(self._ledger.epochs(record.id)) for record in self._ledger.trials())
 
     def _open_tracker(self) -> Tracker:
         uri, artifacts = self._spec.records.mlflow, None

@@ -72,7 +72,6 @@ def reported(report: EpochReport) -> dict[str, Any]:
         "epoch": report.losses.epoch,
         "training_loss": report.losses.training_loss,
         "validation_loss": report.losses.validation_loss,
-        "trained": report.trained,
         "done": report.done,
     }
 

@@ -54,8 +54,6 @@ class EpochReport:
     objective: float
     """Of the trial's best variant so far; always to be maximised."""
     best_variant: str
-    trained: bool
-    """False when the epoch was committed by an earlier run."""
     done: bool
 
 
@@ -89,8 +87,8 @@ class TrialRun:
         self._epoch += 1
         if self._ended is not None and self._epoch > self._ended.epochs:
             raise TrialFailedError(self._ended.reason)
-        trained = not self._ledger.storage.is_committed(self._checkpoint(self._epoch))
-        losses = self._train() if trained else self._read_losses()
+        is_committed = self._ledger.storage.is_committed(self._checkpoint(self._epoch))
+        losses = self._read_losses() if is_committed else self._train()
         self._judge(losses)
         assert self._best is not None
         return EpochReport(
@@ -98,7 +96,6 @@ class TrialRun:
             losses=losses,
             objective=self._best[0],
             best_variant=self._best[1],
-            trained=trained,
             done=self._epoch >= self._last_epoch(),
         )
 
