@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
-from torch.distributed import get_rank
+from torch.distributed import get_rank, get_world_size
 
 from cluster.storage import Storage, open_storage
 from jobs.data.keys import JOB_FOLDER, data_key
@@ -20,7 +20,7 @@ from jobs.data.prepare import prepare
 from jobs.data.prepared import read_prepared
 from jobs.embedded import VOICE_DIR
 from jobs.families.registry import load_base
-from jobs.problems import InputError
+from jobs.problems import InputError, Problem
 from jobs.spec import EMBEDDED, EngineSpec, HostSpec, Strict, TrainingSpec, TrialSpec
 from jobs.training.engine import start_distributed
 from jobs.training.epochs import checkpoint_key
@@ -56,8 +56,16 @@ def main(arguments: list[str]) -> int:
 
 
 def train(job: JobSpec, storage_url: str) -> None:
-    """Train to the job's last epoch, from the last committed one on."""
+    """Train to the job's last epoch, from the last committed one on.
+
+    Raises:
+        InputError: the data is bad, or another number of processes runs than the job says.
+    """
     start_distributed()
+    if get_world_size() != job.engine.ranks:
+        what = f"engine.ranks must be the number of processes, {get_world_size()}"
+        hint = "Correct it, or start as many with torch.distributed.run."
+        raise InputError([Problem("engine.ranks", f"{what}, got {job.engine.ranks}", hint)])
     storage = open_storage(storage_url)
     base = load_base(job.host)
     manifest = VOICE_DIR / "manifest.jsonl" if job.manifest == EMBEDDED else Path(job.manifest)

@@ -63,7 +63,7 @@ def _without(document: "_Document", locations: Sequence[Location]) -> SweepSpec 
 class _Document:
     """A YAML file as data, with the line of every key."""
 
-    def __init__(self, path: Path, data: Any, lines: dict[Location, int]) -> None:  # noqa: ANN401
+    def __init__(self, path: Path, data: Any, lines: dict[Location, int]) -> None:  # noqa: ANN401 (YAML)
         self.path = path
         self.data = data
         self._lines = lines

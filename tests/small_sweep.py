@@ -37,6 +37,7 @@ resources: {{trials_at_once: {at_once}, scorers: 1}}
 """
 
 _POLL = 0.05
+"""Between two looks at a condition outside this process, which nothing announces; seconds."""
 _DEADLINE = 420.0
 
 

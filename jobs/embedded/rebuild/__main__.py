@@ -146,7 +146,7 @@ def main() -> None:
     torch.set_num_threads(1)  # the results depend on it, in the last bits
     rebuild = Rebuild(arguments.work, arguments.seed, arguments.workers, arguments.epochs)
     if arguments.verb == "evaluate":
-        print(json.dumps(rebuild.evaluate(), indent=2))  # noqa: T201
+        print(json.dumps(rebuild.evaluate(), indent=2))  # noqa: T201 (a command's output)
     elif arguments.verb == "install":
         install_assets(rebuild.work, rebuild.clips, rebuild.texts, BASE_DIR.parent)
     else:
