@@ -1,10 +1,18 @@
-"""What a committed epoch is called and what it gave; readable without torch."""
+"""What a committed epoch is called, what it gave, and why there may be none; needs no torch."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _LOSSES = "losses.json"
+
+
+class DivergedError(Exception):
+    """The loss of a trial stopped being a finite number; the trial ends, its host goes on."""
+
+
+class SlotGoneError(Exception):
+    """The slot was detached, or never attached; its trial goes on from its last checkpoint."""
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,8 @@ from jobs.spec import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapter
 from jobs.training.checkpoint import SlotState, read_state, write_state
 from jobs.training.engine import Engine
-from jobs.training.epochs import EpochLosses
+from jobs.training.epochs import DivergedError, EpochLosses
 from jobs.training.schedule import learning_rate
-
-
-class DivergedError(Exception):
-    """The loss of a trial stopped being a finite number; the trial ends, its host goes on."""
 
 
 class Host:

@@ -100,7 +100,7 @@ class TrialRun:
         )
 
     def _train(self) -> EpochLosses:
-        from jobs.training.host import DivergedError
+        from jobs.training.epochs import DivergedError
 
         self._attach(self._epoch - 1)
         try:
