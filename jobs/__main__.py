@@ -22,7 +22,7 @@ from jobs.embedded import VOICE_DIR
 from jobs.families.registry import load_base
 from jobs.problems import InputError, Problem
 from jobs.spec import EMBEDDED, EngineSpec, HostSpec, Strict, TrainingSpec, TrialSpec
-from jobs.training.engine import start_distributed
+from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import checkpoint_key
 from jobs.training.host import Host
 
@@ -77,21 +77,21 @@ def train(job: JobSpec, storage_url: str) -> None:
         training=job.training,
         engine=job.engine,
     )
-    host = Host(base, read_prepared(storage.fetch(data_key(digest))))
+    host = Host(base, read_prepared(storage.fetch(data_key(digest))), job.engine)
     _advance(host, trial, storage, is_writer=get_rank() == 0)
 
 
 def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool) -> None:
     keys = [checkpoint_key(JOB_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
     done = sum(map(storage.is_committed, keys))
-    host.attach(trial, storage.fetch(keys[done - 1]) if done else None)
+    host.attach(trial.id, trial, storage.fetch(keys[done - 1]) if done else None)
     for key in keys[done:]:
-        losses = host.advance()
+        losses = host.advance(trial.id)
+        snapshot = host.snapshot(trial.id)
         if not is_writer:
-            host.save(None, losses)
             continue
         with storage.commit(key) as directory:
-            host.save(directory, losses)
+            snapshot.write(directory, losses)
         log.info(
             "%s epoch %d: training loss %.4f, validation loss %.4f",
             trial.id,

@@ -20,6 +20,6 @@ def embedded_base() -> Base:
 @pytest.fixture(scope="session")
 def process_group() -> None:
     """What training needs of its process: here, a group of one."""
-    from jobs.training.engine import start_distributed  # seconds to import
+    from jobs.training.engine.start import start_distributed  # seconds to import
 
     start_distributed()

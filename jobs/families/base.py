@@ -3,7 +3,8 @@
 Notation: b clips in a batch, s tokens, v vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,16 @@ from jobs.spec import DecodingSpec, PromptSpec
 
 Batch = Mapping[str, Tensor]
 """What a family's loss reads; the keys are the family's own."""
+
+RowShare = Callable[[Sequence[int]], AbstractContextManager[None]]
+"""Tells the adapters which rows are whose: ``with share([6, 4]):`` says that of every ten rows that
+the linear layers see, the first six are the first adapter's and the other four the second's. Rows
+are what is left of a layer's input when all but the last dimension are flattened."""
+
+
+def unshared(counts: Sequence[int]) -> AbstractContextManager[None]:
+    """The RowShare of a model that carries no adapters."""
+    return nullcontext()
 
 
 class Base(Protocol):
@@ -71,14 +82,28 @@ class Base(Protocol):
         """How many positions of ``examples`` the loss is taken over."""
         ...
 
-    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Sum of the negative log-likelihood over all targets of the batch, a float32 scalar."""
+    def loss_sums(
+        self, model: nn.Module, batches: Sequence[Batch], share: RowShare = unshared
+    ) -> list[Tensor]:
+        """Sum of the negative log-likelihood over all targets of each batch, float32 scalars.
+
+        Each batch is for an adapter of its own. One forward pass serves them all, and a batch's
+        loss and gradients are those it has when it comes alone.
+        """
         ...
 
     def speak(
-        self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self,
+        model: nn.Module,
+        prompts: Sequence[PromptSpec],
+        decoding: DecodingSpec,
+        voices: int = 1,
+        share: RowShare = unshared,
     ) -> list[SpokenClip]:
-        """Say the prompts; a prompt's clip does not depend on which others are asked for."""
+        """Say all prompts with each of ``voices`` adapters, voice by voice, in one batch.
+
+        A clip does not depend on which others are asked for.
+        """
         ...
 
 

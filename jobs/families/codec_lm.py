@@ -20,8 +20,9 @@ from jobs.codecs.world import WorldCodec
 from jobs.data.prepared import PreparedClip
 from jobs.embedded import RECOGNISER_DIR
 from jobs.embedded.recogniser import WordRecogniser
-from jobs.families.base import Batch, device_of, frozen
+from jobs.families.base import Batch, RowShare, device_of, frozen, unshared
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
+from jobs.families.segments import Segments, segmented
 from jobs.metrics.base import SpokenClip
 from jobs.spec import DecodingSpec, Precision, PromptSpec
 from jobs.speech.sampling import Sampler
@@ -53,7 +54,7 @@ class CodecLM:
         voice: str | None,
         digest: str,
     ) -> None:
-        self.model = frozen(model)
+        self.model = segmented(frozen(model))
         self.stream = stream
         self.codec = codec
         self.voice = voice
@@ -107,27 +108,40 @@ class CodecLM:
             for example in examples
         )
 
-    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss_sums(
+        self, model: nn.Module, batches: Sequence[Batch], share: RowShare = unshared
+    ) -> list[Tensor]:
         """Negative log-likelihood of the labels: position p predicts the label at p + 1, once.
 
-        The model is not given the labels, because Hugging Face models shift them themselves.
+        The tokens of all batches go through the model as one row; each batch attends within
+        itself. The model is not given the labels, because Hugging Face models shift them
+        themselves.
         """
-        logits = model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-        ).logits
-        return nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(),
-            batch["labels"][:, 1:].flatten(),
-            ignore_index=IGNORED_LABEL,
-            reduction="sum",
-        )
+        segments = Segments([batch["attention_mask"] for batch in batches])
+        with share(segments.sizes):
+            logits = model(
+                input_ids=torch.cat([batch["input_ids"].flatten() for batch in batches])[None],
+                position_ids=segments.position_ids,
+                attention_mask={"full_attention": None},
+                segments=segments,
+                use_cache=False,
+            ).logits
+        labels = [batch["labels"] for batch in batches]
+        return list(map(_loss_sum, segments.split(logits), labels))
 
     def speak(
-        self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self,
+        model: nn.Module,
+        prompts: Sequence[PromptSpec],
+        decoding: DecodingSpec,
+        voices: int = 1,
+        share: RowShare = unshared,
     ) -> list[SpokenClip]:
-        """Generate all prompts in one batch, then decode each one's codes to sound."""
-        sequences = self.generate(model, prompts, decoding)
-        return [self._sound(prompt, ids) for prompt, ids in zip(prompts, sequences, strict=True)]
+        """Generate everything in one batch, then decode each one's codes to sound."""
+        with share([len(prompts)] * voices):
+            sequences = self.generate(model, [*prompts] * voices, decoding)
+        asked = zip([*prompts] * voices, sequences, strict=True)
+        return [self._sound(prompt, ids) for prompt, ids in asked]
 
     @torch.no_grad()  # inference mode would spoil the weights that ZeRO stage 3 gathers
     def generate(
@@ -180,6 +194,16 @@ class CodecLM:
             text=prompt.text,
             reached_end=ids[-1] == self.stream.end_id,
         )
+
+
+def _loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
+    """``logits`` (b, s, v) against ``labels`` (b, s)."""
+    return nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(),
+        labels[:, 1:].flatten(),
+        ignore_index=IGNORED_LABEL,
+        reduction="sum",
+    )
 
 
 def load(source: Path, codec: Path, voice: str | None, precision: Precision) -> CodecLM:

@@ -1,30 +1,75 @@
-"""The LoRA adapter of a slot, through PEFT: attach, scale, save in PEFT's format, detach."""
+"""The LoRA adapters of a host's slots, through PEFT: attach, save in PEFT's format, detach."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.tuners_utils import cast_adapter_dtype
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from jobs.spec import TrainingSpec
+from jobs.training.packed import Part, Rows, add_adapters
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
-_NAME = "default"
+_PEFT_PREFIX = "base_model.model."
+
+
+class PackedLinear(LoraLinear):
+    """PEFT's LoRA layer, but every row goes through the adapter of the slot that owns it."""
+
+    rows: Rows
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 (as PEFT's)
+        """(..., i) to (..., o)."""
+        result: Tensor = self.base_layer(x, *args, **kwargs)
+        parts, weights = [], []
+        for owner, start, stop in self.rows.split(x.shape[:-1].numel()):
+            if owner.slot is None or owner.slot not in self.lora_A:
+                continue
+            dropout = self.lora_dropout[owner.slot]
+            part = Part(
+                start,
+                stop,
+                scale=owner.lora_scale * self.lora_alpha[owner.slot] / self.r[owner.slot],
+                keep=1 - dropout.p if isinstance(dropout, nn.Dropout) else 1.0,
+                dropout=owner.dropout,
+            )
+            parts.append(part)
+            weights.append((_weight(self.lora_A[owner.slot]), _weight(self.lora_B[owner.slot])))
+        return add_adapters(result, x, parts, weights) if parts else result
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """LoRA layers in place in a base's model."""
+class SavedAdapter:
+    """An adapter as it was at one moment, on the CPU."""
 
-    model: PeftModel
+    config: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    """By PEFT's key, fp32."""
 
-    @classmethod
-    def attach(cls, base_model: nn.Module, spec: TrainingSpec) -> "Adapter":
+    def write(self, directory: Path) -> None:
+        """Write it so that ``PeftModel.from_pretrained`` loads it."""
+        save_file(dict(self.weights), directory / _WEIGHTS, metadata={"format": "pt"})
+        text = json.dumps(self.config, indent=2, sort_keys=True, default=str)
+        (directory / _CONFIG).write_text(text + "\n")
+
+
+class Adapters:
+    """The adapters in a base's model, each under the name of its slot."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.rows = Rows()
+        self._model = model
+        self._configs: dict[str, LoraConfig] = {}
+
+    def attach(self, slot: str, spec: TrainingSpec) -> None:
         """Add fresh LoRA layers; the initial A is drawn from torch's global generator.
 
         Raises:
@@ -37,43 +82,63 @@ class Adapter:
             target_modules=list(spec.targets),
             bias="none",
         )
-        return cls(get_peft_model(base_model, config))
+        config._register_custom_module({nn.Linear: PackedLinear})
+        inject_adapter_in_model(config, self._model, slot)
+        # PEFT's note of what it injected; it would warn that the next adapter is not the first.
+        del self._model.peft_config
+        cast_adapter_dtype(self._model, slot)
+        self._configs[slot] = config
+        for module in self._layers():
+            module.rows = self.rows
+        # PEFT freezes the adapters that were there before.
+        for other in self._configs:
+            for parameter in self.parameters(other).values():
+                parameter.requires_grad_(True)
 
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """What is trained, by name."""
-        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+    def detach(self, slot: str) -> None:
+        """Take a slot's layers out again."""
+        del self._configs[slot]
+        for module in self._layers():
+            module.set_adapter([])  # or PEFT warns that it makes another one active
+            module.delete_adapter(slot)
+            for other in self._configs:
+                for weights in (module.lora_A, module.lora_B):
+                    if other in weights:
+                        weights[other].requires_grad_(True)
 
-    def load_weights(self, directory: Path) -> None:
-        """Replace the weights by those saved in ``directory``."""
-        saved = load_file(directory / _WEIGHTS)
-        for name, parameter in self.parameters().items():
-            parameter.data.copy_(saved[_peft_key(name)])
+    def parameters(self, slot: str) -> dict[str, nn.Parameter]:
+        """What is trained in a slot, by PEFT's key."""
+        inner = f".{slot}."
+        return {
+            _PEFT_PREFIX + name.replace(inner, "."): parameter
+            for name, parameter in self._model.named_parameters()
+            if inner in name
+        }
 
-    def save(self, directory: Path, weights: Mapping[str, Tensor]) -> None:
-        """Write ``weights`` (by parameter name) so that ``PeftModel.from_pretrained`` loads them.
+    def saved(self, slot: str, weights: Mapping[str, Tensor]) -> SavedAdapter:
+        """A slot's adapter with these weights, by PEFT's key.
 
         The weights are given, because an engine may hold them in parts.
         """
-        tensors = {_peft_key(name): tensor.contiguous() for name, tensor in weights.items()}
-        save_file(tensors, directory / _WEIGHTS, metadata={"format": "pt"})
-        config = self.model.peft_config[_NAME].to_dict()
+        config = self._configs[slot].to_dict()
         config["target_modules"] = sorted(config["target_modules"])
         config["inference_mode"] = True
         config["base_model_name_or_path"] = None
-        text = json.dumps(config, indent=2, sort_keys=True, default=str)
-        (directory / _CONFIG).write_text(text + "\n")
+        return SavedAdapter(config, weights)
 
-    def set_scale(self, scale: float) -> None:
-        """Set the strength to ``scale`` times alpha / rank; 0 is the base. Absolute, idempotent."""
-        for module in self.model.modules():
-            if isinstance(module, LoraLayer):
-                module.set_scale(_NAME, scale)
-
-    def detach(self) -> None:
-        """Take the layers out again; the base's model is as it was."""
-        self.model.unload()
+    def _layers(self) -> list[PackedLinear]:
+        return [module for module in self._model.modules() if isinstance(module, PackedLinear)]
 
 
-def _peft_key(parameter_name: str) -> str:
-    """PEFT leaves the adapter's name out of what it saves."""
-    return parameter_name.replace(f".{_NAME}.", ".")
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def load_weights(parameters: Mapping[str, nn.Parameter], directory: Path) -> None:
+    """Replace a slot's weights by those saved in ``directory``."""
+    saved = load_file(directory / _WEIGHTS)
+    with torch.no_grad():
+        for key, parameter in parameters.items():
+            parameter.copy_(saved[key])

@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from jobs.training.adapter import SavedAdapter
 from jobs.training.epochs import EpochLosses, write_losses
 
 _MOMENTS = "optimizer.safetensors"
@@ -32,13 +33,20 @@ class SlotState:
     """Optimiser steps taken."""
 
 
-def write_state(
-    directory: Path, moments: Mapping[str, Tensor], state: SlotState, losses: EpochLosses
-) -> None:
-    """Write everything but the adapter into ``directory``."""
-    save_file(dict(moments), directory / _MOMENTS)
-    (directory / _STATE).write_text(json.dumps(asdict(state)) + "\n")
-    write_losses(directory, losses)
+@dataclass(frozen=True)
+class Snapshot:
+    """A slot between two epochs; it can be written while the slot trains on."""
+
+    adapter: SavedAdapter
+    moments: Mapping[str, Tensor]
+    state: SlotState
+
+    def write(self, directory: Path, losses: EpochLosses) -> None:
+        """Write the files of a checkpoint; ``losses`` are of the epoch that led to it."""
+        self.adapter.write(directory)
+        save_file(dict(self.moments), directory / _MOMENTS)
+        (directory / _STATE).write_text(json.dumps(asdict(self.state)) + "\n")
+        write_losses(directory, losses)
 
 
 def read_state(directory: Path) -> tuple[dict[str, Tensor], SlotState]:

@@ -1,208 +1,194 @@
-"""A warm process that holds one frozen Base and trains adapters on it, one slot at a time."""
+"""A warm process that holds one frozen Base and trains adapters on it, several in one pass."""
 
-import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from jobs.data.batches import BatchPlan, MicroBatch
 from jobs.data.prepared import PreparedClip
-from jobs.families.base import Base
-from jobs.families.layout import Example
+from jobs.families.base import Base, device_of
 from jobs.metrics.base import SpokenClip
-from jobs.spec import DecodingSpec, PromptSpec, TrialSpec
-from jobs.training.adapter import Adapter
-from jobs.training.checkpoint import SlotState, read_state, write_state
-from jobs.training.engine import Engine
-from jobs.training.epochs import DivergedError, EpochLosses
-from jobs.training.schedule import learning_rate
+from jobs.spec import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
+from jobs.speech.voices import Voice
+from jobs.training.adapter import Adapters, load_weights
+from jobs.training.checkpoint import Snapshot, read_state
+from jobs.training.engine.start import start_engine
+from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.packed import Owner
+from jobs.training.slot import Slot, Turn, stream_seed
 
 
 class Host:
-    """Holds a Base and prepared data; attach a trial, advance it epoch by epoch, detach it.
+    """Holds a Base and prepared data; attach trials, step any of them together, detach them.
 
-    With several ranks every rank has a Host and calls the same methods in the same order;
-    ``start_distributed`` comes first.
+    A slot trains the same whoever shares its passes; a solo trial is a pack of one. One thread
+    calls the methods. With several ranks every rank has a Host and calls the same methods in the
+    same order; ``start_distributed`` comes first.
     """
 
-    def __init__(self, base: Base, clips: Sequence[PreparedClip]) -> None:
+    def __init__(self, base: Base, clips: Sequence[PreparedClip], engine: EngineSpec) -> None:
         self.base = base
         examples = base.examples(clips)
         pairs = list(zip(clips, examples, strict=True))
         self._training = [example for clip, example in pairs if clip.split == "train"]
         self._validation = [example for clip, example in pairs if clip.split == "validation"]
-        self._slot: Slot | None = None
+        self._adapters = Adapters(base.model)
+        self._engine = start_engine(base.model, engine)
+        self._slots: dict[str, Slot] = {}
 
-    def attach(self, trial: TrialSpec, checkpoint: Path | None = None) -> None:
-        """Put a fresh adapter for ``trial`` in the slot, or the one in ``checkpoint``."""
-        self.detach()
-        self._slot = Slot(self.base, self._training, self._validation, trial, checkpoint)
+    def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None:
+        """Put a fresh adapter for ``trial`` in a new slot, or the one in ``checkpoint``."""
+        training = trial.training
+        torch.manual_seed(stream_seed(training.seed, "adapter"))
+        self._adapters.attach(slot, training)
+        parameters = self._adapters.parameters(slot)
+        if checkpoint is not None:
+            load_weights(parameters, checkpoint)
+        self._engine.open(slot, parameters, training)
+        self._slots[slot] = Slot(training, self._training, device_of(self.base.model))
+        if checkpoint is not None:
+            moments, state = read_state(checkpoint)
+            self._engine.load_moments(slot, moments, state.steps)
+            self._slots[slot].resume(state)
 
-    def detach(self) -> None:
-        """Empty the slot; the base is as it was before."""
-        if self._slot is not None:
-            self._slot.close()
-            self._slot = None
+    def detach(self, slot: str) -> None:
+        """Empty a slot; nothing happens when there is none."""
+        if self._slots.pop(slot, None) is not None:
+            self._engine.close(slot)
+            self._adapters.detach(slot)
 
-    def advance(self) -> EpochLosses:
-        """Train the slot for one epoch, then validate it.
+    def step(self, slots: Sequence[str]) -> dict[str, DivergedError]:
+        """One micro-batch of each of ``slots``, in one forward and backward pass.
+
+        Returns:
+            The slots whose loss stopped being finite. They have not moved; the others have.
+
+        Raises:
+            SlotGoneError: a slot is not there.
+            Exception: the pass failed; no slot has moved.
+        """
+        started = time.monotonic()
+        turns = {name: self._slot(name).turn() for name in slots}
+        targets = {name: self.base.targets(turn.step_examples) for name, turn in turns.items()}
+        losses = self._pass(turns, targets)
+        totals = self._step_totals(losses)
+        lost = {
+            name: DivergedError(f"the loss must be finite, got {totals[name]}")
+            for name in slots
+            if turns[name].step.last and not math.isfinite(totals[name])
+        }
+        taken = [name for name in slots if name not in lost]
+        self._engine.step({name: turns[name].step for name in taken})
+        seconds = time.monotonic() - started
+        rows = {name: self.base.targets(turn.examples) for name, turn in turns.items()}
+        for name in taken:
+            share = seconds * rows[name] / sum(rows.values())
+            self._slots[name].took(turns[name], losses[name], totals[name], targets[name], share)
+        return lost
+
+    def epoch_is_over(self, slot: str) -> bool:
+        """Whether the slot has made the last step of its epoch."""
+        return self._slot(slot).epoch_is_over
+
+    def end_epoch(self, slot: str) -> EpochLosses:
+        """Validate the slot and go on to its next epoch.
+
+        Raises:
+            DivergedError: the validation loss is not finite.
+        """
+        started = time.monotonic()
+        loss = self._validation_loss(slot)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the validation loss must be finite, got {loss}")
+        return self._slot(slot).end_epoch(loss, time.monotonic() - started)
+
+    def advance(self, slot: str) -> EpochLosses:
+        """Train one slot for one epoch, alone, then validate it.
 
         Raises:
             DivergedError: the loss stopped being finite.
         """
-        return self._attached.advance()
+        while not self.epoch_is_over(slot):
+            for error in self.step([slot]).values():
+                raise error
+        return self.end_epoch(slot)
 
-    def save(self, directory: Path | None, losses: EpochLosses) -> None:
-        """Write the slot as a checkpoint into ``directory``; ranks other than 0 give None."""
-        self._attached.save(directory, losses)
+    def weights(self, slot: str) -> dict[str, Tensor]:
+        """The adapter as it is, by PEFT's key: fp32, on the CPU."""
+        self._slot(slot)
+        return self._engine.weights(slot)
 
-    def speak(
-        self, prompts: Sequence[PromptSpec], decoding: DecodingSpec, lora_scale: float
-    ) -> list[SpokenClip]:
-        """Say the prompts with the slot's adapter at ``lora_scale``; an empty slot is the base."""
-        if self._slot is None:
-            return self.base.speak(self.base.model, prompts, decoding)
-        return self._slot.speak(prompts, decoding, lora_scale)
-
-    @property
-    def _attached(self) -> "Slot":
-        if self._slot is None:
-            raise RuntimeError("a trial must be attached before it is advanced or saved")
-        return self._slot
-
-
-class Slot:
-    """One adapter being trained: weights, optimiser, schedule, random stream, data cursor."""
-
-    def __init__(
-        self,
-        base: Base,
-        training: Sequence[Example],
-        validation: Sequence[Example],
-        trial: TrialSpec,
-        checkpoint: Path | None,
-    ) -> None:
-        spec = trial.training
-        self._base, self._training, self._validation = base, training, validation
-        self._spec = spec
-        self._plan = BatchPlan(len(training), spec.batch_size, spec.accumulation, spec.seed)
-        torch.manual_seed(_stream_seed(spec.seed, "adapter"))
-        self._adapter = Adapter.attach(base.model, spec)
-        if checkpoint is not None:
-            self._adapter.load_weights(checkpoint)
-        self._engine = Engine(self._adapter.model, self._adapter.parameters(), spec, trial.engine)
-        # New layers come in training mode, and a slot from a checkpoint may speak before it trains.
-        self._adapter.model.eval()
-        self._state = SlotState(seed=spec.seed, epoch=0, steps=0)
-        if checkpoint is not None:
-            moments, self._state = read_state(checkpoint)
-            self._engine.load_moments(moments, self._state.steps)
-
-    def close(self) -> None:
-        self._engine.close()
-        self._adapter.detach()
-
-    def advance(self) -> EpochLosses:
-        started = time.monotonic()
-        epoch, first = self._state.epoch + 1, self._state.steps
-        losses, rates = [], []
-        with _training_mode(self._adapter.model):
-            for step, micro_batches in enumerate(self._plan.epoch(epoch), start=first):
-                rates.append(learning_rate(self._spec, step, self._total_steps))
-                losses.append(self._step(step, micro_batches, rates[-1]))
-        self._state = SlotState(self._spec.seed, epoch, first + len(losses))
-        return EpochLosses(
-            epoch=epoch,
-            training_loss=sum(total for total, _ in losses) / sum(count for _, count in losses),
-            validation_loss=self._validation_loss(),
-            step_losses=tuple(total / count for total, count in losses),
-            learning_rates=tuple(rates),
-            seconds=time.monotonic() - started,
-            finished_at=time.time(),
-        )
-
-    def save(self, directory: Path | None, losses: EpochLosses) -> None:
-        weights, moments = self._engine.weights(), self._engine.moments()
-        if directory is not None:
-            self._adapter.save(directory, weights)
-            write_state(directory, moments, self._state, losses)
+    def snapshot(self, slot: str) -> Snapshot:
+        """What a checkpoint of the slot holds, between two epochs; every rank takes it."""
+        state = self._slot(slot).state
+        adapter = self._adapters.saved(slot, self._engine.weights(slot))
+        return Snapshot(adapter, self._engine.moments(slot), state)
 
     def speak(
-        self, prompts: Sequence[PromptSpec], decoding: DecodingSpec, lora_scale: float
-    ) -> list[SpokenClip]:
-        self._adapter.set_scale(lora_scale)
-        try:
-            return self._base.speak(self._engine.model, prompts, decoding)
-        finally:
-            self._adapter.set_scale(1.0)
+        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+    ) -> list[list[SpokenClip]]:
+        """Say the prompts with each of ``voices``, all in one batch; a list a voice."""
+        for voice in voices:
+            if voice.slot is not None:
+                self._slot(voice.slot)
+        owners = [Owner(voice.slot, voice.lora_scale) for voice in voices]
+        with self._adapters.rows.owned_by(owners):
+            clips = self.base.speak(
+                self._engine.model, prompts, decoding, len(voices), self._adapters.rows.share
+            )
+        return [clips[i : i + len(prompts)] for i in range(0, len(clips), len(prompts))]
 
-    @property
-    def _total_steps(self) -> int:
-        return self._plan.steps_per_epoch * self._spec.epochs
+    def _slot(self, slot: str) -> Slot:
+        if slot not in self._slots:
+            raise SlotGoneError(f"slot {slot} is not there, only {sorted(self._slots)}")
+        return self._slots[slot]
 
-    def _step(
-        self, step: int, micro_batches: Sequence[MicroBatch], rate: float
-    ) -> tuple[float, int]:
-        """One optimiser step; returns the summed loss over its targets and how many there were.
+    def _pass(self, turns: Mapping[str, Turn], targets: Mapping[str, int]) -> dict[str, Tensor]:
+        """Forward and backward; this rank's summed loss of each slot's micro-batch.
 
-        The loss is normalised over the targets of the whole step, so that it does not depend on
-        how the step is cut into micro-batches and ranks.
+        A loss is normalised over the targets of the slot's whole step, so that it does not depend
+        on how the step is cut into micro-batches and ranks, nor on who shares the pass.
         """
-        torch.manual_seed(_stream_seed(self._spec.seed, f"step {step}, rank {dist.get_rank()}"))
-        clips = [self._training[index] for batch in micro_batches for index in batch]
-        targets = self._base.targets(clips)
-        total = torch.zeros(())
-        for position, batch in enumerate(micro_batches, start=1):
-            loss = self._rank_loss(batch)
-            total += loss.detach().cpu()
-            self._engine.micro_step(loss / targets, rate, last=position == len(micro_batches))
-        dist.all_reduce(total)
-        if not math.isfinite(total):
-            raise DivergedError(f"the loss must be finite, got {total.item()} at step {step + 1}")
-        return total.item(), targets
+        owners = [Owner(name, dropout=self._slots[name].dropout) for name in turns]
+        batches = [self.base.collate(turn.examples) for turn in turns.values()]
+        with self._adapters.rows.owned_by(owners):
+            sums = self.base.loss_sums(self._engine.model, batches, self._adapters.rows.share)
+            losses = {
+                name: loss * turn.weight
+                for (name, turn), loss in zip(turns.items(), sums, strict=True)
+            }
+            shares = [losses[name] / targets[name] for name in turns]
+            steps = {name: turn.step for name, turn in turns.items()}
+            self._engine.backward(torch.stack(shares).sum(), steps)
+        return {name: loss.detach() for name, loss in losses.items()}
 
-    def _rank_loss(self, batch: MicroBatch) -> Tensor:
-        """The summed loss of this rank's clips of a micro-batch.
-
-        A rank without clips still runs one, at weight 0, because the ranks of a partitioned base
-        have to make every forward and backward pass together.
-        """
-        mine = batch[dist.get_rank() :: dist.get_world_size()]
-        examples = [self._training[index] for index in mine or batch[:1]]
-        loss = self._base.loss_sum(self._engine.model, self._base.collate(examples))
-        return loss if mine else loss * 0.0
+    def _step_totals(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Each slot's loss so far in its step, summed over ranks; the device is waited for once."""
+        totals = torch.stack([self._slots[n].step_total(loss) for n, loss in losses.items()])
+        if dist.get_world_size() > 1:
+            dist.all_reduce(totals)
+        return dict(zip(losses, totals.tolist(), strict=True))
 
     @torch.no_grad()
-    def _validation_loss(self) -> float:
+    def _validation_loss(self, slot: str) -> float:
         """Mean over all validation targets. One clip at a time, in order, summed in float64: the
         value then does not depend on any batch size.
 
         Not in inference mode: what ZeRO stage 3 gathers in it is of no use to the next epoch.
         """
-        losses = [
-            self._base.loss_sum(self._engine.model, self._base.collate([example])).double().item()
-            for example in self._validation
-        ]
-        return math.fsum(losses) / self._base.targets(self._validation)
-
-
-@contextmanager
-def _training_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Dropout is on inside, and off outside."""
-    model.train()
-    try:
-        yield
-    finally:
-        model.eval()
-
-
-def _stream_seed(seed: int, use: str) -> int:
-    """A seed for one use of a trial's random stream, independent of every other use's."""
-    digest = hashlib.sha256(f"{seed}: {use}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+        self._slot(slot)
+        rows = self._adapters.rows
+        with rows.owned_by([Owner(slot)]):
+            losses = [
+                self.base.loss_sums(self._engine.model, [self.base.collate([example])], rows.share)[
+                    0
+                ]
+                .double()
+                .item()
+                for example in self._validation
+            ]
+        return math.fsum(losses) / self.base.targets(self._validation)

@@ -23,7 +23,8 @@ from jobs.metrics.base import MetricError, SpokenClip
 from jobs.metrics.speaker import SPEAKER_NAMES, SpeakerSimilarity
 from jobs.metrics.words import word_edits
 from jobs.spec import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
-from jobs.training.engine import start_distributed
+from jobs.speech.voices import Voice
+from jobs.training.engine.start import start_distributed
 from jobs.training.host import Host
 
 Report = dict[str, float]
@@ -123,7 +124,7 @@ def evaluate_adaptation(
     """Word error and target similarity on unseen prompts after each epoch of one good LoRA."""
     start_distributed()
     base = codec_lm.load(directory, codec, None, "fp32")
-    host = Host(base, _prepared(base, judge))
+    host = Host(base, _prepared(base, judge), EngineSpec())
     trial = TrialSpec(
         family="codec_lm",
         base_digest=base.digest,
@@ -131,11 +132,11 @@ def evaluate_adaptation(
         training=ADAPTATION,
         engine=EngineSpec(),
     )
-    host.attach(trial)
+    host.attach(trial.id, trial)
     report: Report = {}
     for epoch in range(1, ADAPTATION.epochs + 1):
-        report[f"epoch {epoch}, validation loss"] = host.advance().validation_loss
-        spoken = host.speak(prompts, GREEDY, lora_scale=1.0)
+        report[f"epoch {epoch}, validation loss"] = host.advance(trial.id).validation_loss
+        (spoken,) = host.speak([Voice(trial.id)], prompts, GREEDY)
         report[f"epoch {epoch}, word error"] = judge.word_error(spoken)
         report[f"epoch {epoch}, target similarity"] = judge.target_similarity(spoken)
     return report

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import distributed as dist
 
 from jobs.spec import TrialSpec
-from jobs.training.engine import start_distributed
+from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
 from tests.toy import toy_base, toy_clips, toy_trial

@@ -1,11 +1,5 @@
-"""DeepSpeed, in one place: starting it, one engine per adapter, its optimiser state in full.
+"""ZeRO stages 1 to 3: base, gradients or optimiser are cut up among the ranks, for one slot."""
 
-DeepSpeed's own checkpoints are pickles and load only on the same number of ranks. Here the state
-is gathered to full tensors, which are saved as safetensors and load on any number.
-"""
-
-import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,73 +8,79 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch._C._distributed_c10d import HashStore, TCPStore
 
 from jobs.spec import EngineSpec, TrainingSpec
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's state per parameter, beside the step count that all parameters share."""
+from jobs.training.engine.base import MOMENTS, MicroStep, Parameters
 
 _LINEAR = nn.functional.linear
 """As it is before ZeRO stage 3 replaces it, for the whole process."""
 
-logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
+class PartitionedEngine:
+    """One slot at a time, each with a DeepSpeed engine of its own.
 
-def start_distributed(rank: int = 0, world_size: int = 1, address: str | None = None) -> None:
-    """Join the process group, once a process; ``address`` is ``host:port`` of rank 0.
-
-    Without an address, a launcher's variables say which rank this is; without those too, it is
-    the only one. Uses NCCL on GPUs, gloo elsewhere.
+    Parameters are cut up when DeepSpeed starts, so a slot cannot join later, and clipping and
+    accumulation are DeepSpeed's, over all that it trains: hence packs of one.
     """
-    if dist.is_initialized():
-        return
-    skip_shared_memory_op()
-    # DeepSpeed insists on it; a process of ours sees one device at most, which is number 0.
-    os.environ.setdefault("LOCAL_RANK", "0")
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    if address is None and "MASTER_ADDR" in os.environ:
-        dist.init_process_group(backend)
-    else:
-        store = (
-            HashStore()
-            if address is None
-            else TCPStore(*_split(address), world_size, is_master=rank == 0)
-        )
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+
+    def __init__(self, model: nn.Module, spec: EngineSpec) -> None:
+        self._plain = model
+        self._spec = spec
+        self._slot: _PartitionedSlot | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        return self._plain if self._slot is None else self._slot.model
+
+    def open(self, slot: str, parameters: Parameters, training: TrainingSpec) -> None:
+        if self._slot is not None:
+            raise RuntimeError(
+                f"ZeRO stage {self._spec.zero_stage} trains one slot at a time, and "
+                f"{self._slot.name} is there: detach it before {slot} is attached"
+            )
+        self._slot = _PartitionedSlot(slot, self._plain, parameters, training, self._spec)
+
+    def close(self, slot: str) -> None:
+        self._opened(slot).close()
+        self._slot = None
+
+    def backward(self, loss: Tensor, steps: Mapping[str, MicroStep]) -> None:
+        ((slot, step),) = steps.items()
+        self._opened(slot).backward(loss, step)
+
+    def step(self, steps: Mapping[str, MicroStep]) -> None:
+        for slot, step in steps.items():
+            self._opened(slot).step(step)
+
+    def weights(self, slot: str) -> dict[str, Tensor]:
+        return self._opened(slot).weights()
+
+    def moments(self, slot: str) -> dict[str, Tensor]:
+        return self._opened(slot).moments()
+
+    def load_moments(self, slot: str, moments: Mapping[str, Tensor], steps: int) -> None:
+        self._opened(slot).load_moments(moments, steps)
+
+    def _opened(self, slot: str) -> "_PartitionedSlot":
+        assert self._slot is not None
+        assert self._slot.name == slot
+        return self._slot
 
 
-def skip_shared_memory_op() -> None:
-    """Keep DeepSpeed from compiling its CPU all-reduce when it starts.
-
-    The compiler runs for minutes, and when it is killed its lock file makes every later start wait
-    for ever without a word. gloo does the same job.
-    """
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host, int(port)
-
-
-class Engine:
-    """Trains the parameters of one adapter; every rank calls every method.
-
-    ``model`` is what DeepSpeed wraps: call it for the forward pass.
-    """
+class _PartitionedSlot:
+    """A slot and its engine."""
 
     def __init__(
         self,
+        name: str,
         model: nn.Module,
-        parameters: Mapping[str, nn.Parameter],
+        parameters: Parameters,
         training: TrainingSpec,
         spec: EngineSpec,
     ) -> None:
+        self.name = name
         self._parameters = dict(parameters)
         self._stage = spec.zero_stage
-        self._clip = training.clip
         self._attributes = _attributes(model)
         optimiser = torch.optim.AdamW(
             list(parameters.values()),
@@ -92,59 +92,41 @@ class Engine:
             model=model, optimizer=optimiser, config=_config(training, spec)
         )
 
-    def micro_step(self, loss: Tensor, learning_rate: float, *, last: bool) -> None:
-        """Backward, and the optimiser's step when this is the ``last`` micro-batch of one.
-
-        ``loss`` is this rank's share of the step's loss: shares add up over micro-batches and
-        ranks, where DeepSpeed would take the mean over ranks.
-        """
-        self.model.set_gradient_accumulation_boundary(last)
+    def backward(self, loss: Tensor, step: MicroStep) -> None:
+        self.model.set_gradient_accumulation_boundary(step.last)
         self.model.backward(loss * dist.get_world_size())
-        if last and self._stage == 0 and self._clip:
-            nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
-        for group in self._torch_optimiser.param_groups:
-            group["lr"] = learning_rate
+
+    def step(self, step: MicroStep) -> None:
+        for group in self._optimiser.optimizer.param_groups:
+            group["lr"] = step.learning_rate
         self.model.step()
 
     def weights(self) -> dict[str, Tensor]:
-        """Every parameter in full, fp32, on the CPU."""
-        if self._stage == 0:
-            return {n: p.detach().cpu().clone() for n, p in self._parameters.items()}
         return {n: safe_get_full_fp32_param(p).cpu() for n, p in self._parameters.items()}
 
     def moments(self) -> dict[str, Tensor]:
-        """AdamW's state in full, fp32, on the CPU: ``exp_avg/NAME`` and ``exp_avg_sq/NAME``."""
         return {
-            f"{key}/{name}": self._moment(parameter, key).detach().cpu().clone()
+            f"{key}/{name}": safe_get_full_optimizer_state(parameter, key).cpu().clone()
             for key in MOMENTS
             for name, parameter in self._parameters.items()
         }
 
     def load_moments(self, moments: Mapping[str, Tensor], steps: int) -> None:
-        """The inverse of :meth:`moments`, with the number of optimiser steps that were taken."""
         self._create_state(steps)
         for key in MOMENTS:
             for name, parameter in self._parameters.items():
                 self._set_moment(parameter, key, moments[f"{key}/{name}"])
 
     def close(self) -> None:
-        """Free what the engine holds; the model is as it was before, but for what was trained."""
         self.model.destroy()
         if self._stage == 3:
             _put_together(self._attributes)
             nn.functional.linear = _LINEAR
 
-    @property
-    def _torch_optimiser(self) -> torch.optim.Optimizer:
-        optimiser: torch.optim.Optimizer = (
-            self._optimiser if self._stage == 0 else self._optimiser.optimizer
-        )
-        return optimiser
-
     def _create_state(self, steps: int) -> None:
         """AdamW makes its state in its first step; after a resume there is none yet."""
         for parameter in self._stepped_parameters():
-            self._torch_optimiser.state[parameter] = {
+            self._optimiser.optimizer.state[parameter] = {
                 "step": torch.tensor(float(steps)),
                 **{key: torch.zeros_like(parameter) for key in MOMENTS},
             }
@@ -153,25 +135,16 @@ class Engine:
             self._optimiser._lazy_init_hp_params_optimizer_state()
 
     def _stepped_parameters(self) -> list[Tensor]:
-        """What the torch optimiser really steps: the adapter's parameters, or ZeRO's flat shares.
+        """What the torch optimiser really steps: ZeRO's flat shares.
 
         Stage 3 gives its shares to the optimiser only while it steps.
         """
         if self._stage == 3:
             return list(self._optimiser.fp32_partitioned_groups_flat)
-        return [p for group in self._torch_optimiser.param_groups for p in group["params"]]
-
-    def _moment(self, parameter: nn.Parameter, key: str) -> Tensor:
-        if self._stage == 0:
-            moment: Tensor = self._torch_optimiser.state[parameter][key]
-            return moment
-        gathered: Tensor = safe_get_full_optimizer_state(parameter, key)
-        return gathered
+        return [p for group in self._optimiser.optimizer.param_groups for p in group["params"]]
 
     def _set_moment(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
-        if self._stage == 0:
-            self._torch_optimiser.state[parameter][key].copy_(value)
-        elif self._stage == 3:
+        if self._stage == 3:
             deepspeed.utils.safe_set_local_optimizer_state(parameter, _share(parameter, value), key)
         else:
             deepspeed.utils.safe_set_full_optimizer_state(
@@ -217,16 +190,15 @@ def _share(parameter: nn.Parameter, value: Tensor) -> Tensor:
 def _config(training: TrainingSpec, spec: EngineSpec) -> dict[str, Any]:
     """DeepSpeed's configuration.
 
-    Its ``gradient_clipping`` is 1.0 when it is not written, over all parameters it knows. At
-    stage 0 it is switched off and :meth:`Engine.micro_step` clips; at the others only DeepSpeed
-    sees whole gradients, and its parameters are those of the one adapter.
-    Accumulation is 1 here because :meth:`Engine.micro_step` says which micro-batch ends a step:
+    Its ``gradient_clipping`` is 1.0 when it is not written; here only DeepSpeed sees whole
+    gradients, and all it trains is the one adapter.
+    Accumulation is 1 because :meth:`PartitionedEngine.backward` says which micro-batch ends a step:
     the last step of an epoch may have fewer, and DeepSpeed would divide by a constant.
     """
     return {
         "train_micro_batch_size_per_gpu": -(-training.batch_size // spec.ranks),
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": 0.0 if spec.zero_stage == 0 else training.clip or 0.0,
+        "gradient_clipping": training.clip or 0.0,
         "zero_optimization": {"stage": spec.zero_stage},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,

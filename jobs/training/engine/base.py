@@ -1,0 +1,63 @@
+"""What a host needs of an engine; one that packs, and one for bases that are cut up."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from jobs.spec import TrainingSpec
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's state per parameter, beside the step count that all parameters share."""
+
+Parameters = Mapping[str, nn.Parameter]
+"""A slot's, by name."""
+
+
+class MicroStep(NamedTuple):
+    """What one micro-batch is to its slot's optimiser step."""
+
+    learning_rate: float
+    last: bool
+    """Whether it completes the step."""
+
+
+class Engine(Protocol):
+    """Trains the adapters of slots; every rank calls every method."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What to call for a forward pass."""
+        ...
+
+    def open(self, slot: str, parameters: Parameters, training: TrainingSpec) -> None:
+        """Make an optimiser for a slot."""
+        ...
+
+    def close(self, slot: str) -> None:
+        """Free what the engine holds for a slot; its parameters stay as they are, in full."""
+        ...
+
+    def backward(self, loss: Tensor, steps: Mapping[str, MicroStep]) -> None:
+        """Find the gradients of a forward pass that served the slots of ``steps``.
+
+        ``loss`` is this rank's share of the sum of the slots' losses: shares add up over
+        micro-batches and ranks, where DeepSpeed would take the mean over ranks.
+        """
+        ...
+
+    def step(self, steps: Mapping[str, MicroStep]) -> None:
+        """Take the gradients in; slots that are not in ``steps`` do not move."""
+        ...
+
+    def weights(self, slot: str) -> dict[str, Tensor]:
+        """Every parameter in full, fp32, on the CPU."""
+        ...
+
+    def moments(self, slot: str) -> dict[str, Tensor]:
+        """AdamW's state in full, fp32, on the CPU: ``exp_avg/NAME`` and ``exp_avg_sq/NAME``."""
+        ...
+
+    def load_moments(self, slot: str, moments: Mapping[str, Tensor], steps: int) -> None:
+        """The inverse of :meth:`moments`, with the number of optimiser steps that were taken."""
+        ...

@@ -1,0 +1,133 @@
+"""ZeRO stage 0: the base is whole on every rank, and one DeepSpeed engine serves all slots."""
+
+from collections.abc import Mapping
+
+import deepspeed
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from jobs.spec import TrainingSpec
+from jobs.training.engine.base import MOMENTS, MicroStep, Parameters
+
+_CONFIG = {
+    "train_micro_batch_size_per_gpu": 1,
+    # Slots accumulate over numbers of micro-batches of their own; see _SlotOptimiser.
+    "gradient_accumulation_steps": 1,
+    # It is 1.0 when it is not written, over the parameters of all slots together.
+    "gradient_clipping": 0.0,
+    "zero_optimization": {"stage": 0},
+    "steps_per_print": 10**9,
+}
+
+
+class ReplicatedEngine:
+    """Any number of slots, each with its own AdamW, clipping and accumulation.
+
+    Slots come and go while the engine stays: at stage 0 DeepSpeed looks the model's parameters up
+    anew at every step.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        # DeepSpeed wants an optimiser with a parameter of the model before there is any slot.
+        anchor = nn.Parameter(torch.zeros(1, device=next(model.parameters()).device))
+        model.register_parameter("engine_anchor", anchor)
+        self._slots = _SlotOptimisers(anchor)
+        self.model, _, _, _ = deepspeed.initialize(
+            model=model, optimizer=self._slots, config=_CONFIG
+        )
+        # Alone there is nobody to add gradients up with.
+        self.model.enable_backward_allreduce = dist.get_world_size() > 1
+
+    def open(self, slot: str, parameters: Parameters, training: TrainingSpec) -> None:
+        self._slots.by_name[slot] = _SlotOptimiser(parameters, training)
+
+    def close(self, slot: str) -> None:
+        del self._slots.by_name[slot]
+
+    def backward(self, loss: Tensor, steps: Mapping[str, MicroStep]) -> None:
+        try:
+            self.model.backward(loss * dist.get_world_size())
+        except BaseException:
+            self.model.zero_grad()  # or the next backward pass would add to what is there
+            raise
+
+    def step(self, steps: Mapping[str, MicroStep]) -> None:
+        self._slots.due = steps
+        self.model.step()
+
+    def weights(self, slot: str) -> dict[str, Tensor]:
+        parameters = self._slots.by_name[slot].parameters
+        return {name: p.detach().cpu().clone() for name, p in parameters.items()}
+
+    def moments(self, slot: str) -> dict[str, Tensor]:
+        optimiser = self._slots.by_name[slot]
+        return {
+            f"{key}/{name}": optimiser.adamw.state[p][key].cpu().clone()
+            for key in MOMENTS
+            for name, p in optimiser.parameters.items()
+        }
+
+    def load_moments(self, slot: str, moments: Mapping[str, Tensor], steps: int) -> None:
+        optimiser = self._slots.by_name[slot]
+        for name, parameter in optimiser.parameters.items():
+            optimiser.adamw.state[parameter] = {
+                "step": torch.tensor(float(steps)),
+                **{
+                    key: moments[f"{key}/{name}"].to(parameter.device, copy=True) for key in MOMENTS
+                },
+            }
+
+
+class _SlotOptimisers(torch.optim.Optimizer):
+    """What DeepSpeed takes for the optimiser: it steps the slots that are due.
+
+    A plain optimiser over all slots would move those without rows as well, by momentum, because
+    DeepSpeed puts zeros where a gradient is missing.
+    """
+
+    def __init__(self, anchor: nn.Parameter) -> None:
+        super().__init__([anchor], {})
+        self.by_name: dict[str, _SlotOptimiser] = {}
+        self.due: Mapping[str, MicroStep] = {}
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # never called with one
+        for slot, micro_step in self.due.items():
+            self.by_name[slot].take(micro_step)
+
+
+class _SlotOptimiser:
+    """AdamW of one slot, and its gradients until a step is complete.
+
+    They are kept here because DeepSpeed clears the parameters' own after every micro-batch.
+    """
+
+    def __init__(self, parameters: Parameters, training: TrainingSpec) -> None:
+        self.parameters = dict(parameters)
+        self.adamw = torch.optim.AdamW(
+            list(parameters.values()),
+            lr=training.learning_rate,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
+        )
+        self._clip = training.clip
+        self._gradients: list[Tensor] = []
+
+    def take(self, step: MicroStep) -> None:
+        """Add the gradients up; clip and step when they are complete."""
+        found = [p.grad for p in self.parameters.values() if p.grad is not None]
+        if self._gradients:
+            torch._foreach_add_(self._gradients, found)
+        else:
+            self._gradients = found
+        if not step.last:
+            return
+        for parameter, gradient in zip(self.parameters.values(), self._gradients, strict=True):
+            parameter.grad = gradient
+        self._gradients = []
+        if self._clip:
+            nn.utils.clip_grad_norm_(self.parameters.values(), self._clip)
+        for group in self.adamw.param_groups:
+            group["lr"] = step.learning_rate
+        self.adamw.step()

@@ -1,0 +1,60 @@
+"""Starting DeepSpeed in a process."""
+
+import logging
+import os
+
+import deepspeed
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch._C._distributed_c10d import HashStore, TCPStore
+
+from jobs.spec import EngineSpec
+from jobs.training.engine.base import Engine
+from jobs.training.engine.partitioned import PartitionedEngine
+from jobs.training.engine.replicated import ReplicatedEngine
+
+logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+
+def start_distributed(rank: int = 0, world_size: int = 1, address: str | None = None) -> None:
+    """Join the process group, once a process; ``address`` is ``host:port`` of rank 0.
+
+    Without an address, a launcher's variables say which rank this is; without those too, it is
+    the only one. Uses NCCL on GPUs, gloo elsewhere.
+    """
+    if dist.is_initialized():
+        return
+    skip_shared_memory_op()
+    # DeepSpeed insists on it; a process of ours sees one device at most, which is number 0.
+    os.environ.setdefault("LOCAL_RANK", "0")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if address is None and "MASTER_ADDR" in os.environ:
+        dist.init_process_group(backend)
+    else:
+        store = (
+            HashStore()
+            if address is None
+            else TCPStore(*_split(address), world_size, is_master=rank == 0)
+        )
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+
+
+def skip_shared_memory_op() -> None:
+    """Keep DeepSpeed from compiling its CPU all-reduce when it starts.
+
+    The compiler runs for minutes, and when it is killed its lock file makes every later start wait
+    for ever without a word. gloo does the same job.
+    """
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def start_engine(model: nn.Module, spec: EngineSpec) -> Engine:
+    """The engine for a base on this process group; ``start_distributed`` comes first."""
+    return ReplicatedEngine(model) if spec.zero_stage == 0 else PartitionedEngine(model, spec)

@@ -1,0 +1,140 @@
+"""One adapter being trained: where it is in its data, what it learns at, its random stream."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from jobs.data.batches import BatchPlan, MicroBatch
+from jobs.families.layout import Example
+from jobs.spec import TrainingSpec
+from jobs.training.checkpoint import SlotState
+from jobs.training.engine.base import MicroStep
+from jobs.training.epochs import EpochLosses
+from jobs.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a slot does in one pass: a micro-batch of its own."""
+
+    examples: Sequence[Example]
+    """This rank's."""
+    weight: float
+    """1; or 0 for a rank without clips, which runs one all the same, because the ranks of a
+    partitioned base have to make every forward and backward pass together."""
+    step_examples: Sequence[Example]
+    """All of the optimiser step, over all ranks and micro-batches."""
+    step: MicroStep
+
+
+class Slot:
+    """The schedule of one adapter's training; what it holds on the device is the engine's.
+
+    A turn counts once it was :meth:`took`; until then :meth:`turn` gives the same again.
+    """
+
+    def __init__(
+        self, training: TrainingSpec, examples: Sequence[Example], device: torch.device
+    ) -> None:
+        self.training = training
+        self.dropout = torch.Generator(device)
+        """At the position for the next turn."""
+        self._examples = examples
+        self._plan = BatchPlan(
+            len(examples), training.batch_size, training.accumulation, training.seed
+        )
+        self._micro = 0
+        self._stream: Tensor | None = None
+        """The dropout's position between two micro-batches of one step."""
+        self._total: Tensor | None = None
+        self.resume(SlotState(training.seed, epoch=0, steps=0))
+
+    def resume(self, state: SlotState) -> None:
+        """Go on from the end of an epoch."""
+        self._done = state
+        self._steps = list(self._plan.epoch(state.epoch + 1))
+        self._losses: list[tuple[float, int]] = []
+        self._rates: list[float] = []
+        self._seconds = 0.0
+
+    @property
+    def epoch_is_over(self) -> bool:
+        """Whether the next turn would belong to the next epoch."""
+        return len(self._losses) == len(self._steps)
+
+    @property
+    def state(self) -> SlotState:
+        """Where a resumed training starts. Raises RuntimeError in the middle of an epoch."""
+        if self._losses or self._micro:
+            raise RuntimeError("a checkpoint is taken between epochs, but one is under way")
+        return self._done
+
+    def turn(self) -> Turn:
+        """The next micro-batch."""
+        step, micro_batches = self._done.steps + len(self._losses), self._steps[len(self._losses)]
+        if self._micro == 0:
+            seed = stream_seed(self.training.seed, f"step {step}, rank {dist.get_rank()}")
+            self.dropout.manual_seed(seed)
+        else:
+            assert self._stream is not None
+            self.dropout.set_state(self._stream)
+        batch = micro_batches[self._micro]
+        mine = batch[dist.get_rank() :: dist.get_world_size()]
+        total = self._plan.steps_per_epoch * self.training.epochs
+        return Turn(
+            self._pick(mine or batch[:1]),
+            weight=1.0 if mine else 0.0,
+            step_examples=self._pick(tuple(i for each in micro_batches for i in each)),
+            step=MicroStep(
+                learning_rate(self.training, step, total),
+                last=self._micro == len(micro_batches) - 1,
+            ),
+        )
+
+    def step_total(self, loss: Tensor) -> Tensor:
+        """This rank's summed loss of the step under way, with the turn's ``loss``."""
+        return loss if self._total is None else self._total + loss
+
+    def took(self, turn: Turn, loss: Tensor, total: float, targets: int, seconds: float) -> None:
+        """The turn was taken, in so many seconds of the host.
+
+        ``total`` is the summed loss over the ``targets`` of the step, where the turn completes it.
+        """
+        self._seconds += seconds
+        if turn.step.last:
+            self._losses.append((total, targets))
+            self._rates.append(turn.step.learning_rate)
+            self._micro, self._stream, self._total = 0, None, None
+        else:
+            self._total = self.step_total(loss)
+            self._micro += 1
+            self._stream = self.dropout.get_state()
+
+    def end_epoch(self, validation_loss: float, seconds: float) -> EpochLosses:
+        """Close the epoch, whose validation took so many seconds of the host."""
+        losses = EpochLosses(
+            epoch=self._done.epoch + 1,
+            training_loss=sum(t for t, _ in self._losses) / sum(n for _, n in self._losses),
+            validation_loss=validation_loss,
+            step_losses=tuple(total / count for total, count in self._losses),
+            learning_rates=tuple(self._rates),
+            seconds=self._seconds + seconds,
+            finished_at=time.time(),
+        )
+        steps = self._done.steps + len(self._losses)
+        self.resume(SlotState(self.training.seed, losses.epoch, steps))
+        return losses
+
+    def _pick(self, indices: MicroBatch) -> list[Example]:
+        return [self._examples[index] for index in indices]
+
+
+def stream_seed(seed: int, use: str) -> int:
+    """A seed for one use of a trial's random stream, independent of every other use's."""
+    digest = hashlib.sha256(f"{seed}: {use}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
