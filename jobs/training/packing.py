@@ -30,3 +30,57 @@ class Progress:
     """The piece in hand; empty when there is none."""
     seconds: float
     """Since the piece in hand was begun."""
+
+
+LEAST_GAIN = 1.05
+"""Below it packs are not used: measured times of equal work differ by a few per cent."""
+
+
+def best_width(ratios: Mapping[int, float]) -> int:
+    """The pack size that gains most, by the speed of each over one after another; 1 if none does.
+
+    >>> best_width({2: 1.3, 4: 1.6}), best_width({2: 0.9, 4: 1.04})
+    (4, 1)
+    """
+    size = max(ratios, key=lambda n: ratios[n], default=1)
+    return size if size in ratios and ratios[size] >= LEAST_GAIN else 1
+
+
+def slots_that_fit(free: int, adapter: int, activations: int) -> int:
+    """How many slots ``free`` bytes of memory hold when all train in one pass.
+
+    Args:
+        free: with the base loaded and no slot attached.
+        adapter: of one slot's weights and optimiser state.
+        activations: of one slot's part of a pass, at their largest.
+
+    >>> slots_that_fit(free=10_000, adapter=500, activations=1_500)
+    4
+    """
+    return max(1, int(free * _USABLE) // (adapter + activations))
+
+
+_USABLE = 0.9
+"""The rest is left to speech and to what the allocator cannot join."""
+
+
+def reason(
+    widths: Mapping[int, int], ratios: Mapping[int, Mapping[int, float]], difference: float
+) -> str:
+    """Why the slots are packed as they are."""
+    parts = []
+    for batch_size, width in widths.items():
+        if width > 1:
+            gain = f"{ratios[batch_size][width]:.2f}x one after another"
+            parts.append(f"packs of {width} at batch size {batch_size} ({gain})")
+        else:
+            tried = ", ".join(f"{n} are {ratio:.2f}x" for n, ratio in ratios[batch_size].items())
+            parts.append(f"one after another at batch size {batch_size} (packs of {tried})")
+    if max(widths.values()) > 1:
+        parts.append(
+            "a pack trains to the same bits as alone"
+            if difference == 0.0
+            else f"a pack differs from alone by {difference:.1e} in the weights, because matrix "
+            "products here depend on how many rows they have"
+        )
+    return "; ".join(parts)

@@ -1,0 +1,303 @@
+"""A host on a thread of its own: whatever slots want a step share the next pass."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from jobs.spec import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
+from jobs.speech.voices import Voice
+from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.packing import PackingPlan, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jobs.metrics.base import SpokenClip
+    from jobs.training.checkpoint import Snapshot
+
+T = TypeVar("T")
+
+_MOST_ROWS = 256
+"""Clips spoken in one batch; each holds a cache of its own on the device."""
+
+
+class PackedHost(Protocol):
+    """A :class:`jobs.training.host.Host`, or a group of ranks that acts as one."""
+
+    def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None: ...
+    def detach(self, slot: str) -> None: ...
+    def step(self, slots: Sequence[str]) -> Mapping[str, DivergedError]: ...
+    def epoch_is_over(self, slot: str) -> bool: ...
+    def end_epoch(self, slot: str) -> EpochLosses: ...
+    def weights(self, slot: str) -> "dict[str, Tensor]": ...
+    def snapshot(self, slot: str) -> "Snapshot": ...
+    def speak(
+        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+    ) -> "list[list[SpokenClip]]": ...
+
+
+@dataclass
+class _Errand:
+    """A piece of work between two passes."""
+
+    what: str
+    run: Callable[[PackedHost], object]
+    done: "Future[object]" = field(default_factory=Future)
+
+
+@dataclass
+class _Speech:
+    """Clips that somebody waits for."""
+
+    voices: Sequence[Voice]
+    prompts: Sequence[PromptSpec]
+    decoding: DecodingSpec
+    done: "Future[list[list[SpokenClip]]]" = field(default_factory=Future)
+
+    def fits(self, other: "_Speech") -> bool:
+        """Whether both can be spoken in one batch."""
+        return self.prompts == other.prompts and self.decoding == other.decoding
+
+
+class HostLoop:
+    """Runs a host's work in turn; its methods may be called from any thread, and wait.
+
+    Between two passes it does what is asked of it, first come, first served. A pass takes the slots
+    that are being advanced, as many as the packing plan allows, those that waited longest first.
+    """
+
+    def __init__(self, open_host: Callable[[], PackedHost]) -> None:
+        """``open_host`` runs on the loop's thread, so that one thread alone imports and loads."""
+        self._open_host = open_host
+        self._changed = threading.Condition()
+        self._errands: deque[_Errand | _Speech] = deque()
+        self._advancing: dict[str, Future[EpochLosses]] = {}
+        """In the order of their turns."""
+        self._batch_sizes: dict[str, int] = {}
+        self._widths: Mapping[int, int] = {}
+        self._is_closed = False
+        self._progress = Progress(0, "", 0.0)
+        self._since = time.monotonic()
+        self._opened: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="host", daemon=True)
+
+    def start(self) -> None:
+        """Open the host; returns when it is there, or raises what opening it raised."""
+        self._thread.start()
+        self._opened.result()
+
+    def measure(
+        self, training: TrainingSpec, batch_sizes: Sequence[int], slots: int | None
+    ) -> PackingPlan:
+        """Find out what packing gains here and keep to it; see :mod:`jobs.training.probe`."""
+
+        def run(host: PackedHost) -> PackingPlan:
+            from jobs.training.probe import measure
+
+            return measure(host, training, batch_sizes, slots)
+
+        plan = self._ask("measuring packs", run)
+        self._widths = plan.widths
+        return plan
+
+    def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None:
+        """See :meth:`jobs.training.host.Host.attach`."""
+
+        def run(host: PackedHost) -> None:
+            host.attach(slot, trial, checkpoint)
+            self._batch_sizes[slot] = trial.training.batch_size
+
+        self._ask(f"attaching {slot}", run)
+
+    def detach(self, slot: str) -> None:
+        """Empty a slot at once; whoever advances it is told so. Nothing when it is not there."""
+
+        def run(host: PackedHost) -> None:
+            advance = self._advancing.pop(slot, None)
+            self._batch_sizes.pop(slot, None)
+            try:
+                host.detach(slot)
+            finally:
+                if advance is not None:
+                    advance.set_exception(SlotGoneError(f"slot {slot} was detached"))
+
+        self._ask(f"detaching {slot}", run)
+
+    def advance(self, slot: str) -> EpochLosses:
+        """Train the slot for one epoch, beside the others, then validate it.
+
+        Raises:
+            DivergedError: the loss stopped being finite.
+            SlotGoneError: the slot is not there, or was detached meanwhile.
+        """
+        losses: Future[EpochLosses] = Future()
+        with self._changed:
+            if self._is_closed or slot not in self._batch_sizes:
+                raise SlotGoneError(f"slot {slot} is not there, only {sorted(self._batch_sizes)}")
+            if slot in self._advancing:
+                raise RuntimeError(f"slot {slot} is being advanced already")
+            self._advancing[slot] = losses
+            self._changed.notify()
+        return losses.result()
+
+    def snapshot(self, slot: str) -> "Snapshot":
+        """See :meth:`jobs.training.host.Host.snapshot`."""
+        return self._ask(f"copying {slot}", lambda host: host.snapshot(slot))
+
+    def speak(
+        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+    ) -> "list[list[SpokenClip]]":
+        """See :meth:`jobs.training.host.Host.speak`.
+
+        Requests that wait at the same time and differ in their voices alone share a batch.
+        """
+        speech = _Speech(voices, prompts, decoding)
+        self._put(speech)
+        return speech.done.result()
+
+    def slots(self) -> tuple[str, ...]:
+        """Those that are attached."""
+        return tuple(self._batch_sizes)
+
+    def progress(self) -> Progress:
+        """How far the work is; answers at once, also while the host is stuck."""
+        now = self._progress
+        return Progress(now.turns, now.doing, time.monotonic() - self._since if now.doing else 0.0)
+
+    def close(self) -> None:
+        """End the thread after the work in hand; what waits is told so."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    # calls from other threads
+
+    def _ask(self, what: str, run: Callable[[PackedHost], T]) -> T:
+        errand = _Errand(what, run)
+        self._put(errand)
+        return errand.done.result()  # type: ignore[return-value]  # it is what run returned
+
+    def _put(self, errand: _Errand | _Speech) -> None:
+        with self._changed:
+            if self._is_closed:
+                raise SlotGoneError("the host was closed")
+            self._errands.append(errand)
+            self._changed.notify()
+
+    # the loop's own thread
+
+    def _run(self) -> None:
+        try:
+            host = self._open_host()
+        except BaseException as error:  # noqa: BLE001 (whoever called start gets it)
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
+        try:
+            while self._wait_for_work():
+                if self._errands:
+                    self._do_errand(host)
+                else:
+                    self._train(host, self._next_pack())
+        finally:
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Leave nobody waiting for a loop that has ended."""
+        with self._changed:
+            self._is_closed = True
+            gone = SlotGoneError("the host was closed")
+            for waiting in (*self._advancing.values(), *(errand.done for errand in self._errands)):
+                waiting.set_exception(gone)
+
+    def _wait_for_work(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._errands or self._advancing)
+            return not self._is_closed
+
+    def _do_errand(self, host: PackedHost) -> None:
+        errand = self._errands.popleft()
+        if isinstance(errand, _Errand):
+            self._settle(errand.done, errand.what, lambda: errand.run(host))
+            return
+        together = [errand]
+        with self._changed:
+            for other in [each for each in self._errands if isinstance(each, _Speech)]:
+                voices = sum(len(each.voices) for each in (*together, other))
+                if errand.fits(other) and voices * len(errand.prompts) <= _MOST_ROWS:
+                    self._errands.remove(other)
+                    together.append(other)
+        self._speak(host, together)
+
+    def _speak(self, host: PackedHost, together: Sequence[_Speech]) -> None:
+        voices = [voice for speech in together for voice in speech.voices]
+        first = together[0]
+        clips: Future[list[list[SpokenClip]]] = Future()
+        self._settle(clips, "speaking", lambda: host.speak(voices, first.prompts, first.decoding))
+        error = clips.exception()
+        if error is not None and len(together) > 1:
+            # One of them may be gone; the others are not to suffer for it.
+            for speech in together:
+                self._speak(host, [speech])
+        elif error is not None:
+            first.done.set_exception(error)
+        else:
+            spoken = iter(clips.result())
+            for speech in together:
+                speech.done.set_result([next(spoken) for _ in speech.voices])
+
+    def _next_pack(self) -> list[str]:
+        """The slots of the next pass; each keeps to the pack sizes that pay at its batch size."""
+        with self._changed:
+            waiting = list(self._advancing)
+        pack: list[str] = []
+        room = len(waiting)
+        for slot in waiting:
+            fits = min(room, self._widths.get(self._batch_sizes[slot], 1))
+            if len(pack) < fits:
+                pack.append(slot)
+                room = fits
+        return pack
+
+    def _train(self, host: PackedHost, pack: Sequence[str]) -> None:
+        """One pass, and the validation of those whose epoch it completes."""
+        passed: Future[Mapping[str, DivergedError]] = Future()
+        self._settle(passed, f"training {' '.join(pack)}", lambda: host.step(pack))
+        error = passed.exception()
+        if error is not None and len(pack) > 1:
+            # Nobody has moved. Alone, only the one that is at fault fails.
+            for slot in pack:
+                self._train(host, [slot])
+            return
+        if error is not None:
+            self._advancing.pop(pack[0]).set_exception(error)
+            return
+        for slot, diverged in passed.result().items():
+            self._advancing.pop(slot).set_exception(diverged)
+        for slot in pack:
+            if slot not in self._advancing:
+                continue
+            losses = self._advancing.pop(slot)
+            if host.epoch_is_over(slot):
+                self._settle(losses, f"validating {slot}", partial(host.end_epoch, slot))
+            else:
+                self._advancing[slot] = losses  # at the end of the queue
+
+    def _settle(self, done: "Future[T]", what: str, run: Callable[[], T]) -> None:
+        """Do a piece of work, and have ``done`` hold what came of it."""
+        turns = self._progress.turns
+        self._since = time.monotonic()
+        self._progress = Progress(turns, what, 0.0)
+        try:
+            done.set_result(run())
+        except Exception as error:  # noqa: BLE001 (whoever waits gets it)
+            done.set_exception(error)
+        finally:
+            self._progress = Progress(turns + 1, "", 0.0)
