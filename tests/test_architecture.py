@@ -90,8 +90,12 @@ def test_each_home_uses_what_it_keeps():
 RAY_MODULES = {
     "orchestrator.scoring",
     "orchestrator.sweep",
+    "orchestrator.tuning.group",
+    "orchestrator.tuning.hosts",
+    "orchestrator.tuning.pool",
     "orchestrator.tuning.ranks",
     "orchestrator.tuning.search",
+    "orchestrator.tuning.slot",
     "orchestrator.tuning.study",
     "orchestrator.tuning.trainable",
     "orchestrator.tuning.trial",

@@ -1,0 +1,192 @@
+"""Who holds which slot of which host: decisions only, without Ray and without a clock.
+
+A trial asks under a *tenure*: one holder's claim to the trial. The newest tenure of a trial fences
+the older ones for good, so that two processes that both believe to run a trial do not take the slot
+from each other for ever. A tenure may hold several leases one after another, when hosts die.
+
+Each event is a method; :meth:`Leases.settle` then says what follows from it.
+"""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+
+class FencedError(Exception):
+    """A newer holder runs this trial, or the trial is over: whoever reads this must let go."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A slot of ``host`` for ``trial``, until it is released."""
+
+    lease: str
+    trial: str
+    tenure: str
+    host: int
+    alone: bool
+    """No other lease is granted on the host beside this one."""
+
+
+@dataclass
+class Orders:
+    """What follows from the events since the last time."""
+
+    granted: list[Grant] = field(default_factory=list)
+    leaving: list[Grant] = field(default_factory=list)
+    """To be detached on their hosts; :meth:`Leases.left` when that is done."""
+    fenced: list[str] = field(default_factory=list)
+    """Tenures that waited in vain."""
+
+
+@dataclass(frozen=True)
+class _Ask:
+    trial: str
+    tenure: str
+    alone: bool
+
+
+class Leases:
+    """The table. A host is known by a number; it is open from when it answers until it is lost."""
+
+    def __init__(self) -> None:
+        self._slots: dict[int, int] = {}
+        self._held: dict[str, Grant] = {}
+        self._leaving: dict[str, Grant] = {}
+        """Released, but still in their slots."""
+        self._asks: list[_Ask] = []
+        self._reserved: dict[int, _Ask] = {}
+        """Hosts that run empty for a trial that is to be alone."""
+        self._tenures: dict[str, str] = {}
+        """The newest of each trial."""
+        self._fenced: set[str] = set()
+        self._ended: set[str] = set()
+        """Leases and trials that were given up before their host was first heard of."""
+        self._orders = Orders()
+
+    def open_host(self, host: int, slots: int, held: Sequence[Grant] = ()) -> None:
+        """The host answers; ``held`` is what an earlier table granted on it.
+
+        What was released since then, or whose trial has asked again, is detached.
+        """
+        self._slots[host] = slots
+        for grant in held:
+            if grant.trial in self._tenures or not self._ended.isdisjoint(
+                (grant.lease, grant.trial)
+            ):
+                self._leave(grant)
+            else:
+                self._tenures[grant.trial] = grant.tenure
+                self._held[grant.lease] = grant
+
+    def forget_host(self, host: int) -> None:
+        """The host was lost, its slots with it; nothing is granted there until it opens again."""
+        self._slots.pop(host, None)
+        self._reserved.pop(host, None)
+        for table in (self._held, self._leaving):
+            for grant in [grant for grant in table.values() if grant.host == host]:
+                del table[grant.lease]
+
+    def ask(self, trial: str, tenure: str, *, alone: bool = False) -> None:
+        """Wait for a slot. What the trial held or asked for before is given up.
+
+        Raises:
+            FencedError: a newer tenure has asked for the trial, or the trial was reaped.
+        """
+        if tenure in self._fenced:
+            raise FencedError(f"another process runs trial {trial} now, or it is over")
+        if self._tenures.get(trial, tenure) != tenure:
+            self._fence(trial)
+        self._give_up(trial)
+        self._ended.discard(trial)
+        self._tenures[trial] = tenure
+        self._asks.append(_Ask(trial, tenure, alone))
+
+    def release(self, lease: str) -> None:
+        """The holder needs the slot no more. A lease that is not held is no error."""
+        self._ended.add(lease)
+        if grant := self._held.pop(lease, None):
+            self._leave(grant)
+
+    def reap(self, trial: str) -> None:
+        """The trial is over, whoever held it: free its slot and let none of its holders back in."""
+        self._ended.add(trial)
+        self._fence(trial)
+        self._give_up(trial)
+
+    def left(self, lease: str) -> None:
+        """The host has taken the lease's adapter out of its slot."""
+        self._leaving.pop(lease, None)
+
+    def settle(self) -> Orders:
+        """Grant what can be granted, and say all that is to be done; each is said once."""
+        for ask in list(self._asks):
+            host = self._place_alone(ask) if ask.alone else self._place(ask)
+            if host is not None:
+                self._asks.remove(ask)
+                grant = Grant(uuid.uuid4().hex[:12], ask.trial, ask.tenure, host, ask.alone)
+                self._held[grant.lease] = grant
+                self._orders.granted.append(grant)
+        orders, self._orders = self._orders, Orders()
+        return orders
+
+    def on(self, host: int) -> dict[str, str]:
+        """The host's leases and their trials."""
+        return {grant.lease: grant.trial for grant in self._held.values() if grant.host == host}
+
+    @property
+    def waiting(self) -> list[str]:
+        """Tenures in line."""
+        return [ask.tenure for ask in self._asks]
+
+    @property
+    def free(self) -> int:
+        """Slots of open hosts in which no adapter is."""
+        return sum(self._free(host) for host in self._slots)
+
+    def _place(self, ask: _Ask) -> int | None:
+        taken = self._kept_alone() | self._reserved.keys()
+        return self._emptiest(h for h in self._slots if h not in taken and self._free(h) > 0)
+
+    def _place_alone(self, ask: _Ask) -> int | None:
+        """A host without any lease. One that is not empty is kept for this ask until it is."""
+        host = next((h for h, kept_for in self._reserved.items() if kept_for == ask), None)
+        if host is None:
+            taken = self._kept_alone() | self._reserved.keys()
+            host = self._emptiest(h for h in self._slots if h not in taken)
+        if host is None:
+            return None
+        if self._load(host) > 0:
+            self._reserved[host] = ask
+            return None
+        self._reserved.pop(host, None)
+        return host
+
+    def _emptiest(self, hosts: Iterable[int]) -> int | None:
+        return min(hosts, key=lambda host: (self._load(host), host), default=None)
+
+    def _kept_alone(self) -> set[int]:
+        grants = (*self._held.values(), *self._leaving.values())
+        return {grant.host for grant in grants if grant.alone}
+
+    def _load(self, host: int) -> int:
+        grants = (*self._held.values(), *self._leaving.values())
+        return sum(grant.host == host for grant in grants)
+
+    def _free(self, host: int) -> int:
+        return max(0, self._slots[host] - self._load(host))
+
+    def _fence(self, trial: str) -> None:
+        if tenure := self._tenures.pop(trial, None):
+            self._fenced.add(tenure)
+            self._orders.fenced += [ask.tenure for ask in self._asks if ask.tenure == tenure]
+
+    def _give_up(self, trial: str) -> None:
+        self._asks = [ask for ask in self._asks if ask.trial != trial]
+        self._reserved = {h: ask for h, ask in self._reserved.items() if ask.trial != trial}
+        for grant in [grant for grant in self._held.values() if grant.trial == trial]:
+            self.release(grant.lease)
+
+    def _leave(self, grant: Grant) -> None:
+        self._leaving[grant.lease] = grant
+        self._orders.leaving.append(grant)
