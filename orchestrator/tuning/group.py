@@ -174,11 +174,11 @@ def _start_peer(task: "HostTask", rank: int) -> Any:  # noqa: ANN401 (an actor h
     group = ray.util.get_current_placement_group()
     assert group is not None, "a host of several ranks runs in a placement group"
     bundle = group.bundle_specs[rank]
-    placed = ray.remote(PeerActor).options(
+    actor = ray.remote(concurrency_groups={"stay": 1})(PeerActor)  # type: ignore[call-overload]  # Ray's stubs lack it, and options() refuses it
+    placed = actor.options(
         num_cpus=bundle.get("CPU", 0),
         num_gpus=bundle.get("GPU", 0),
         max_restarts=0,
-        concurrency_groups={"stay": 1},
         scheduling_strategy=PlacementGroupSchedulingStrategy(
             placement_group=group, placement_group_bundle_index=rank
         ),

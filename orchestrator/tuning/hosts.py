@@ -225,8 +225,8 @@ class HostActor:
 
     def _end_lapsed(self) -> None:
         while not self._ended.wait(self._task.lease_seconds / 4):
-            for lease in self._terms.lapsed():
-                self._let_go(lease)
+            for lease in self._terms.end_lapsed():
+                self._leaving.submit(self._empty, lease)
 
     def _end(self, reason: str) -> None:
         """End the process, a moment after the calls in hand could say why."""
@@ -248,7 +248,7 @@ def start_hosts(
     Returns:
         Their handles by name. The hosts end when nobody holds these, or with this process.
     """
-    actor = ray.remote(HostActor)
+    actor = ray.remote(concurrency_groups={"control": 4, "watch": 1})(HostActor)  # type: ignore[call-overload]  # Ray's stubs lack it, and options() refuses it
     hosts = {}
     for _ in range(count):
         group = ray.util.placement_group([dict(bundle)] * task.engine.ranks, strategy="PACK")
@@ -260,7 +260,6 @@ def start_hosts(
             max_restarts=-1,
             max_task_retries=0,
             max_concurrency=_CALLS_AT_ONCE,
-            concurrency_groups={"control": 4, "watch": 1},
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 placement_group=group, placement_group_bundle_index=0
             ),

@@ -46,11 +46,14 @@ class LeaseTerms:
             if lease not in self._grants:
                 raise SlotGoneError(f"lease {lease} was ended: fenced, released or not renewed")
 
-    def lapsed(self) -> list[str]:
-        """Leases that nobody renewed in time."""
+    def end_lapsed(self) -> list[str]:
+        """End the leases that nobody renewed in time; those it were."""
         with self._lock:
             now = self._clock()
-            return [lease for lease, end in self._ends.items() if end <= now]
+            lapsed = [lease for lease, end in self._ends.items() if end <= now]
+            for lease in lapsed:
+                del self._ends[lease], self._grants[lease]
+            return lapsed
 
     def served(self) -> list[Grant]:
         """What is in force."""
