@@ -58,6 +58,10 @@ class Progress:
         if self._live is None:
             self._console.print(text, highlight=False, soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """Something that a person should know, said once and left standing."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def update(self, line: TrialLine) -> None:
         """A trial has started, finished an epoch, or ended."""
         changed = self._lines.get(line.trial) != line

@@ -120,9 +120,13 @@ class Ledger:
     def epochs(self, trial: str) -> list[EpochLosses]:
         """What each committed epoch gave, from the first on."""
         losses: list[EpochLosses] = []
-        while self.storage.is_committed(key := self.checkpoint(trial, len(losses) + 1)):
-            losses.append(read_losses(self.storage.fetch(key)))
+        while self.storage.is_committed(self.checkpoint(trial, len(losses) + 1)):
+            losses.append(self.losses(trial, len(losses) + 1))
         return losses
+
+    def losses(self, trial: str, epoch: int) -> EpochLosses:
+        """What a committed epoch gave."""
+        return read_losses(self.storage.fetch(self.checkpoint(trial, epoch)))
 
     # variants
 

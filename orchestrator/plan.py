@@ -30,8 +30,14 @@ class Plan:
     prompts: int
     training_clips: int
     validation_clips: int
-    trials_at_once: int
+    hosts: int
+    slots_per_host: int | None
+    """None until each host has measured its GPU's memory."""
+    trials_at_once: int | None
+    packing: str
+    """How many adapters may share a pass over the base, and why."""
     ranks: int
+    """Of each host."""
     gpus: float
     """Taken at once, when all hosts are up."""
     most_gpu_hours: float | None
@@ -54,6 +60,7 @@ def plan(
     clips = sum(row.split == "train" for row in rows)
     epochs = _most_epochs(spec)
     variants = 1 + epochs * len(spec.variants.adapted_scales)
+    hosts, slots = spec.resources.hosts, spec.slots_per_host
     gpus = spec.resources.gpus_per_rank * spec.engine.ranks
     return Plan(
         sweep=spec.name,
@@ -68,14 +75,33 @@ def plan(
         prompts=len(prompts),
         training_clips=clips,
         validation_clips=len(rows) - clips,
-        trials_at_once=spec.resources.trials_at_once,
+        hosts=hosts,
+        slots_per_host=slots,
+        trials_at_once=slots and hosts * slots,
+        packing=_packing(spec),
         ranks=spec.engine.ranks,
-        gpus=gpus * spec.resources.trials_at_once,
+        gpus=gpus * hosts,
         most_gpu_hours=(
             epochs * gpus * sum(seconds) / len(seconds) / 3600 if seconds and gpus else None
         ),
         trials_done=sum(_is_done(ledger.result(trial)) for trial in done),
         epochs_done=sum(map(len, done.values())),
+    )
+
+
+def _packing(spec: SweepSpec) -> str:
+    stage = spec.engine.zero_stage
+    if stage > 0:
+        return (
+            f"packs of one: zero_stage {stage} splits a trial over its ranks, and only under "
+            "stage 0 may adapters join and leave a host that trains"
+        )
+    if spec.slots_per_host == 1:
+        return "packs of one: slots_per_host is 1"
+    most = spec.slots_per_host or "as many as a GPU's memory takes"
+    return (
+        f"packs of up to {most}: zero_stage 0 keeps the base whole on every rank; each host "
+        "measures first, and packs only where that is faster than one after another"
     )
 
 
@@ -87,23 +113,10 @@ def _most_epochs(spec: SweepSpec) -> int:
     """Epochs if no trial is stopped."""
     if spec.search.sampler == "grid":
         return sum(spec.training_for(point).epochs for point in spec.search.grid())
-    return spec.search.trials * _largest(spec, "epochs")
+    return spec.search.trials * spec.longest_training
 
 
 def _most_steps(spec: SweepSpec, clips: int) -> int:
     """Optimiser steps if no trial is stopped and the search picks the smallest batches."""
-    batch, accumulation = _smallest(spec, "batch_size"), _smallest(spec, "accumulation")
+    batch, accumulation = min(spec.corners("batch_size")), min(spec.corners("accumulation"))
     return BatchPlan(clips, batch, accumulation, seed=0).steps_per_epoch * _most_epochs(spec)
-
-
-def _largest(spec: SweepSpec, key: str) -> int:
-    return max(_values(spec, key))
-
-
-def _smallest(spec: SweepSpec, key: str) -> int:
-    return min(_values(spec, key))
-
-
-def _values(spec: SweepSpec, key: str) -> tuple[int, ...]:
-    searched = spec.search.space.get(key)
-    return searched.whole_corners if searched else (getattr(spec.training, key),)

@@ -13,7 +13,7 @@ from jobs.families.registry import FAMILIES
 from jobs.metrics.run import METRICS
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec import EMBEDDED, TrainingSpec, training_fields
-from orchestrator.spec import SweepSpec, resolve_paths
+from orchestrator.spec import AUTO, SweepSpec, resolve_paths
 from orchestrator.verdict.protocol import GATE_METRICS, RATIO_SOURCES
 
 Location = tuple[int | str, ...]
@@ -193,6 +193,11 @@ def _unfit_values(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
 def _contradictions(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     """Values that exclude each other."""
     yield from _bad_epochs(spec, document)
+    resources = spec.resources
+    if resources.slots_per_host == AUTO and not resources.gpus_per_rank:
+        where = document.where(("resources", "slots_per_host"))
+        what = "resources.slots_per_host: auto measures a GPU's memory, but gpus_per_rank is 0"
+        yield Problem(where, what, "Write a number, or give each rank a GPU.")
     if not spec.variants.adapted_scales:
         where = document.where(("variants", "lora_scales"))
         yield Problem(where, "variants.lora_scales needs a scale above 0", "Add 1.0.")

@@ -81,11 +81,10 @@ class ScorerPool:
         self._actors: list[Any] = [actor.remote(task) for _ in range(size)]
         self._turn = count()
 
-    def score(
-        self, variants: Sequence[str], kind: str = "all"
-    ) -> list["ray.ObjectRef[list[ClipScores]]"]:
-        """Start scoring each of ``variants``; the results are lists of ClipScores."""
-        return [
+    def score(self, variants: Sequence[str], kind: str = "all") -> list[ClipScores]:
+        """Score every clip of every one of ``variants``, at the same time where there is room."""
+        pending = [
             self._actors[next(self._turn) % len(self._actors)].score.remote(variant, kind)
             for variant in variants
         ]
+        return [row for rows in ray.get(pending) for row in rows]

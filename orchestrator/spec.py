@@ -10,6 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from jobs.spec import EMBEDDED, DecodingSpec, EngineSpec, HostSpec, Strict, TrainingSpec
 from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates
 
+AUTO = "auto"
+"""In place of a number: as the machine has it."""
+
 Choice = int | float | str | bool | None | tuple[str, ...]
 
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
@@ -152,16 +155,25 @@ class ScoringSpec(Strict):
         return tuple(dict.fromkeys((*self.metrics, *GATE_METRICS)))
 
 
+def _slot_count(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
+    if value == AUTO or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"a host has an integer >= 1 of slots, or {AUTO}")
+
+
 class ResourcesSpec(Strict):
     """What a sweep takes from the Ray cluster."""
 
-    trials_at_once: Annotated[int, Field(ge=1)] = 2
+    hosts: Annotated[int, Field(ge=1)] = 1
+    """Groups of ranks that load the base once and stay warm."""
+    slots_per_host: Annotated[int | Literal["auto"], BeforeValidator(_slot_count)] = 2
+    """Trials that a host holds at once; ``auto`` is as many as its GPU's memory takes."""
     cpus_per_rank: Annotated[float, Field(gt=0)] = 1.0
     gpus_per_rank: Annotated[float, Field(ge=0)] = 0.0
     scorers: Annotated[int, Field(ge=1)] = 2
     """Processes that score clips."""
     trial_retries: Annotated[int, Field(ge=0)] = 2
-    """How often a trial whose process died is continued from its last checkpoint."""
+    """How often a trial whose process or host died goes on from its last checkpoint."""
 
 
 class RecordsSpec(Strict):
@@ -195,8 +207,23 @@ class SweepSpec(Strict):
     @property
     def longest_training(self) -> int:
         """The most epochs that any trial may have."""
-        searched = self.search.space.get("epochs")
-        return self.training.epochs if searched is None else max(searched.whole_corners)
+        return max(self.corners("epochs"))
+
+    def corners(self, key: str) -> tuple[int, ...]:
+        """Values of a ``training`` key that takes integers: all, or a searched range's ends."""
+        searched = self.search.space.get(key)
+        return searched.whole_corners if searched else (getattr(self.training, key),)
+
+    @property
+    def slots_per_host(self) -> int | None:
+        """Trials that a host holds at once; None where its GPU's memory decides.
+
+        Only a base that is whole on every rank can hold adapters that come and go.
+        """
+        if self.engine.zero_stage > 0:
+            return 1
+        slots = self.resources.slots_per_host
+        return slots if isinstance(slots, int) else None
 
     def host(self) -> HostSpec:
         """What the sweep's hosts load."""

@@ -25,6 +25,7 @@ from orchestrator.records.tracking import Tracker, local_tracking
 from orchestrator.report.page import render
 from orchestrator.scoring import ScorerPool, ScoringTask
 from orchestrator.spec import SweepSpec
+from orchestrator.tuning.fleet import fleet
 from orchestrator.tuning.search import search
 from orchestrator.tuning.trial import SweepContext
 from orchestrator.verdict.judge import judge
@@ -83,8 +84,10 @@ class Sweep:
             InfrastructureError: MLflow does not answer.
         """
         context = self._prepare()
-        self._progress.stage("training, speaking, scoring")
-        search(context, self._directory, self)
+        self._progress.stage("loading the base into the hosts, and measuring packs")
+        with fleet(context, self._progress.note) as hosts:
+            self._progress.stage("training, speaking, scoring")
+            search(context, hosts, self._directory, self)
         self._progress.stage("judging")
         table = self._score_finalists(context)
         verdict = judge(table, context.protocol)
@@ -167,7 +170,7 @@ class Sweep:
             spec.variants.decoding.seed,
         )
         scorers = ScorerPool(task, spec.resources.scorers)
-        ray.get(scorers.score([BASE_VARIANT]))
+        scorers.score([BASE_VARIANT])
         return SweepContext(
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
         )
@@ -191,7 +194,7 @@ class Sweep:
         if not self._spec.scoring.finalist_metrics:
             return table
         chosen = judgement.finalists(table, context.protocol)
-        ray.get(context.scorers.score(chosen, "finalist"))
+        context.scorers.score(chosen, "finalist")
         return judgement.score_table(self._ledger, self._spec, context.protocol)
 
     def _report(self, protocol: Protocol, table: ScoreTable, verdict: Verdict) -> None:

@@ -33,7 +33,7 @@ scoring:
   primary: similarity
   constraints: [{{metric: word_error, margin: 0.5}}]
   bootstrap_resamples: 500
-resources: {{trials_at_once: {at_once}, scorers: 1}}
+resources: {{hosts: {hosts}, slots_per_host: {slots}, scorers: 1}}
 """
 
 _POLL = 0.05
@@ -41,12 +41,12 @@ _POLL = 0.05
 _DEADLINE = 420.0
 
 
-def write_spec(folder: Path, at_once: int) -> Path:
-    """The spec and its prompts in ``folder``; how many trials run at once is not the question."""
+def write_spec(folder: Path, hosts: int = 1, slots: int = 1) -> Path:
+    """The spec and its prompts in ``folder``; what trials run on is not part of the question."""
     rows = [f'{{"id": "p{i}", "text": "{text}"}}\n' for i, text in enumerate(PROMPTS)]
     (folder / "prompts.jsonl").write_text("".join(rows))
     path = folder / "small.yaml"
-    path.write_text(_SPEC.format(at_once=at_once))
+    path.write_text(_SPEC.format(hosts=hosts, slots=slots))
     return path
 
 
@@ -115,7 +115,7 @@ class Run:
             self._look()
             self._driver.kill()
             self._driver.wait()
-        for process in self._alive():
+        for process in self.alive():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -135,12 +135,14 @@ class Run:
 
     def _names(self) -> list[str]:
         names = []
-        for process in self._alive():
+        for process in self.alive():
             with contextlib.suppress(psutil.NoSuchProcess):
                 names.append(process.name())
         return names
 
-    def _alive(self) -> list[psutil.Process]:
+    def alive(self) -> list[psutil.Process]:
+        """Those that still run."""
+
         def runs(process: psutil.Process) -> bool:
             try:
                 return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -154,10 +156,13 @@ _undisturbed: list[tuple[Run, int, list[str]]] = []
 
 
 def undisturbed(folder: Callable[[], Path]) -> tuple[Run, int, list[str]]:
-    """A run from nothing to its verdict, exit code and what it left behind; run once a session."""
+    """A run from nothing to its verdict, exit code and what it left behind; run once a session.
+
+    Both trials are on one host, which may train them in one pass.
+    """
     if not _undisturbed:
         place = folder()
-        run = Run(write_spec(place, at_once=2), place / "st").start()
+        run = Run(write_spec(place, slots=2), place / "st").start()
         try:
             _undisturbed.append((run, run.finish(), run.left_behind()))
         finally:

@@ -90,10 +90,10 @@ def test_each_home_uses_what_it_keeps():
 RAY_MODULES = {
     "orchestrator.scoring",
     "orchestrator.sweep",
+    "orchestrator.tuning.fleet",
     "orchestrator.tuning.group",
     "orchestrator.tuning.hosts",
     "orchestrator.tuning.pool",
-    "orchestrator.tuning.ranks",
     "orchestrator.tuning.search",
     "orchestrator.tuning.slot",
     "orchestrator.tuning.study",

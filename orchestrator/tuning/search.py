@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,15 +12,19 @@ os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 
 from ray import tune
-from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
+from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.ledger import TrialEnd, TrialResult
 from orchestrator.spec import SweepSpec
+from orchestrator.tuning.fleet import Fleet
 from orchestrator.tuning.study import OBJECTIVE, StudySearch, forget_study, study_storage
-from orchestrator.tuning.trainable import TrialTrainable
+from orchestrator.tuning.trainable import REPORTED, TrialTrainable
 from orchestrator.tuning.trial import SweepContext
+
+_THIN = PlacementGroupFactory([{"memory": 1}])
+"""What a trial's own process asks of Ray: next to nothing, but Tune refuses to ask for nothing."""
 
 STUDY_FILE = "optuna.db"
 RAY_FOLDER = "ray"
@@ -41,7 +46,7 @@ class Observer(Protocol):
         ...
 
 
-def search(context: SweepContext, directory: Path, observer: Observer) -> None:
+def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Observer) -> None:
     """Run trials until the spec's budget is spent; ``directory`` takes Ray's and Optuna's files.
 
     Both are views of the ledger and built anew: trials of earlier runs are suggested first, and
@@ -51,18 +56,21 @@ def search(context: SweepContext, directory: Path, observer: Observer) -> None:
     shutil.rmtree(directory / RAY_FOLDER, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(TrialTrainable, context=context), _bundles(spec)),
+        tune.with_resources(
+            tune.with_parameters(TrialTrainable, context=context, pool=hosts.pool), _THIN
+        ),
         tune_config=TuneConfig(
             search_alg=_searcher(context, directory),
             scheduler=_scheduler(spec),
             num_samples=spec.search.trial_count,
-            max_concurrent_trials=spec.resources.trials_at_once,
+            max_concurrent_trials=hosts.capacity,
             reuse_actors=True,
         ),
         run_config=RunConfig(
             name=RAY_FOLDER,
             storage_path=str(directory),
-            callbacks=[_Events(context, observer)],
+            callbacks=[_Events(context, hosts.reap, observer)],
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=spec.resources.trial_retries),
             verbose=0,
         ),
@@ -71,12 +79,21 @@ def search(context: SweepContext, directory: Path, observer: Observer) -> None:
 
 
 class _Events(tune.Callback):
-    """Passes Tune's events on, and records how trials end."""
+    """Passes Tune's events on, records how trials end, and frees their slots at once.
 
-    def __init__(self, context: SweepContext, observer: Observer) -> None:
+    A trial's own process would give its slot back too, but it hears of the end much later, and not
+    at all when it was killed.
+    """
+
+    def __init__(
+        self, context: SweepContext, reap: Callable[[str], None], observer: Observer
+    ) -> None:
         self._context = context
         self._ledger = context.ledger()
+        self._reap = reap
         self._observer = observer
+        self._reported: dict[str, int] = {}
+        """By Tune's trial id, how many epochs Tune has heard of."""
 
     def __getstate__(self) -> dict[str, object]:
         """Nothing: Tune pickles its callbacks for a restore, and each run makes its own anew."""
@@ -93,7 +110,14 @@ class _Events(tune.Callback):
     ) -> None:
         """An epoch was trained, or read back."""
         if "failed" not in result:
+            self._reported[trial.trial_id] = result["epoch"]
             self._observer.trial_reported(result)
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: object
+    ) -> None:
+        """The trial's process died and it gets another, which must report nothing twice."""
+        trial.set_config({**trial.config, REPORTED: self._reported.get(trial.trial_id, 0)})
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: object
@@ -102,7 +126,7 @@ class _Events(tune.Callback):
         record = self._trial_id(trial)
         result = trial.last_result
         if "failed" in result:
-            self._end(record, "failed", result["failed"])
+            self._end(record, "failed", result["failed"], final=result["final"])
         elif result["epoch"] >= self._context.spec.training_for(trial.config["point"]).epochs:
             self._end(record, "finished", "")
         else:
@@ -119,6 +143,7 @@ class _Events(tune.Callback):
         return self._context.trial_spec(trial.config["point"]).id
 
     def _end(self, trial: str, end: TrialEnd, reason: str, *, final: bool = True) -> None:
+        self._reap(trial)
         result = self._ledger.result(trial)
         if result is None or not result.final:
             result = TrialResult(end, len(self._ledger.epochs(trial)), reason, final)
@@ -151,11 +176,3 @@ def _scheduler(spec: SweepSpec) -> TrialScheduler:
         reduction_factor=spec.rungs.reduction,
         max_t=spec.longest_training,
     )
-
-
-def _bundles(spec: SweepSpec) -> PlacementGroupFactory:
-    """One bundle a rank; rank 0 is the trial's own process."""
-    bundle = {"CPU": spec.resources.cpus_per_rank}
-    if spec.resources.gpus_per_rank:
-        bundle["GPU"] = spec.resources.gpus_per_rank
-    return PlacementGroupFactory([dict(bundle) for _ in range(spec.engine.ranks)], strategy="PACK")

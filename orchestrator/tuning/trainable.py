@@ -1,64 +1,85 @@
-"""The thin object that Ray Tune schedules: it runs a trial on this process's warm hosts."""
+"""The thin object that Ray Tune schedules: it leases a slot for a trial, and reports."""
 
 from typing import Any
 
 from ray import tune
+from ray.air.constants import TRAINING_ITERATION
 
-from jobs.data.keys import data_key
-from orchestrator.tuning.ranks import HostGroup
+from orchestrator.tuning.slot import LeasedSlot
 from orchestrator.tuning.study import OBJECTIVE
-from orchestrator.tuning.trial import EpochReport, SweepContext, TrialFailedError, TrialRun
+from orchestrator.tuning.trial import (
+    EpochReport,
+    HostsDiedError,
+    SweepContext,
+    TrialFailedError,
+    TrialRun,
+)
+
+REPORTED = "reported"
+"""In a trial's config: how many of its epochs Ray Tune has heard of, when its process died."""
 
 
 class TrialTrainable(tune.Trainable):
-    """One step is one epoch. Ray Tune decides when to stop; nothing here is checkpointed by it,
-    because every epoch is committed to the storage before a step returns."""
+    """One step is one epoch. Ray Tune decides when to stop.
 
-    def setup(  # type: ignore[override]  # with_parameters passes the context
-        self, config: dict[str, Any], context: SweepContext
+    There is nothing for Tune to checkpoint: every epoch is committed to the storage before a step
+    returns. What a new process has to know, the driver knows, and puts in the trial's config.
+    """
+
+    _run: TrialRun | None
+
+    def setup(  # type: ignore[override]  # with_parameters passes the rest
+        self,
+        config: dict[str, Any],
+        context: SweepContext,
+        pool: Any,  # noqa: ANN401 (an actor handle)
     ) -> None:
-        """Keep what is needed; load nothing before the first step.
+        """Keep what is needed; take no slot before the first step.
 
         Tune may set up two actors for one trial and use only one of them.
         """
-        self._context = context
-        self._hosts = HostGroup(
-            context.spec.host(),
-            context.storage_url,
-            data_key(context.data_digest),
-            context.spec.engine.ranks,
-        )
-        self.reset_config(config)
+        self._context, self._pool = context, pool
+        self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial; the hosts stay as they are."""
-        self._point = new_config["point"]
-        self._run: TrialRun | None = None
+        """Give the slot back and keep the next trial's config."""
+        self._slot.release()
+        self._take(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """Run one epoch and report it."""
         try:
             if self._run is None:
-                self._run = TrialRun(self._context, self._point, self._hosts)
+                self._run = self._start()
             return reported(self._run.next_epoch())
-        except TrialFailedError as error:
+        except (TrialFailedError, HostsDiedError) as error:
             # The trial is over, and its process goes on to the next one.
-            return self._failed(str(error))
+            return self._failed(error)
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: the epochs are in the storage."""
+    def cleanup(self) -> None:
+        """Give the slot back."""
+        self._slot.release()
 
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing: a trial that starts again reads its epochs from the storage."""
+    def _take(self, config: dict[str, Any]) -> None:
+        self._point, self._reported = config["point"], config.get(REPORTED, 0)
+        self._slot = LeasedSlot(self._pool)
+        self._run = None
 
-    def _failed(self, reason: str) -> dict[str, Any]:
+    def _start(self) -> TrialRun:
+        run = TrialRun(self._context, self._point, self._slot)
+        for _ in range(self._reported):
+            run.next_epoch()  # read back, so that its best variant stays in the running
+        return run
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
         trial = self._context.trial_spec(self._point).id
         return {
             "trial": trial,
             OBJECTIVE: worst_objective(self._context),
             "validation_loss": float("inf"),
-            "failed": reason,
+            "failed": str(error),
+            "final": isinstance(error, TrialFailedError),
             "done": True,
         }
 
@@ -70,6 +91,7 @@ def reported(report: EpochReport) -> dict[str, Any]:
         OBJECTIVE: report.objective,
         "best_variant": report.best_variant,
         "epoch": report.losses.epoch,
+        TRAINING_ITERATION: report.losses.epoch,
         "training_loss": report.losses.training_loss,
         "validation_loss": report.losses.validation_loss,
         "done": report.done,

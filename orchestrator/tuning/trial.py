@@ -1,22 +1,23 @@
 """One trial's epochs: train or read back, commit, speak, score, and say how good it sounds."""
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import ray
+from typing import Any, TypeVar
 
 from cluster.storage import open_storage
 from jobs.metrics.base import ClipScores
 from jobs.spec import BASE_VARIANT, PromptSpec, TrialSpec, Variant
-from jobs.training.epochs import EpochLosses
+from jobs.training.epochs import DivergedError, EpochLosses
 from orchestrator.judgement import base_info, variant_info
 from orchestrator.ledger import Ledger
 from orchestrator.scoring import ScorerPool
 from orchestrator.spec import SweepSpec
-from orchestrator.tuning.ranks import HostGroup
+from orchestrator.tuning.slot import HostLostError, LeasedSlot
 from orchestrator.verdict.judge import objective
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.table import ScoreTable
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,16 @@ class TrialFailedError(Exception):
     """The trial can go no further; trying again would give the same."""
 
 
-class TrialRun:
-    """Runs the trial at ``point`` on ``hosts``, one epoch a call."""
+class HostsDiedError(Exception):
+    """The trial's hosts died too often in a row; a later run of the sweep tries again."""
 
-    def __init__(self, context: SweepContext, point: dict[str, Any], hosts: HostGroup) -> None:
+
+class TrialRun:
+    """Runs the trial at ``point`` in ``slot``, one epoch a call."""
+
+    def __init__(self, context: SweepContext, point: dict[str, Any], slot: LeasedSlot) -> None:
         self._context = context
-        self._hosts = hosts
+        self._slot = slot
         self._ledger = context.ledger()
         self._record = self._ledger.trial(context.trial_spec(point).id)
         self._base_scores = self._ledger.scores(BASE_VARIANT, "all") or []
@@ -75,7 +80,9 @@ class TrialRun:
         """How an earlier run ended the trial."""
         self._epoch = 0
         self._attached: int | None = None
-        """The epoch that the hosts' slot stands at, if it is this trial's."""
+        """The epoch that the slot stands at, if it holds this trial."""
+        self._host_deaths = 0
+        """Since the last commit."""
         self._best: tuple[float, str] | None = None
 
     def next_epoch(self) -> EpochReport:
@@ -83,13 +90,18 @@ class TrialRun:
 
         Raises:
             TrialFailedError: the loss stopped being finite, now or in an earlier run.
+            HostsDiedError: more hosts died in a row than the spec has retries.
         """
         self._epoch += 1
         if self._ended is not None and self._epoch > self._ended.epochs:
             raise TrialFailedError(self._ended.reason)
-        is_committed = self._ledger.storage.is_committed(self._checkpoint(self._epoch))
-        losses = self._read_losses() if is_committed else self._train()
-        self._judge(losses)
+        losses = self._train()
+        variants = [
+            Variant(trial=self._record.id, epoch=self._epoch, lora_scale=scale)
+            for scale in self._context.spec.variants.adapted_scales
+        ]
+        self._speak(variants)
+        self._judge(variants, losses)
         assert self._best is not None
         return EpochReport(
             trial=self._record.id,
@@ -100,57 +112,86 @@ class TrialRun:
         )
 
     def _train(self) -> EpochLosses:
-        from jobs.training.epochs import DivergedError
+        key = self._checkpoint(self._epoch)
 
-        self._attach(self._epoch - 1)
+        def train() -> EpochLosses:
+            losses = self._slot.advance(key)
+            self._attached = self._epoch
+            return losses
+
         try:
-            losses = self._hosts.advance()
+            losses = self._commit([key], self._epoch - 1, train)
         except DivergedError as error:
             raise TrialFailedError(str(error)) from error
-        self._hosts.commit(self._checkpoint(self._epoch), losses)
-        self._attached = self._epoch
-        return losses
+        return losses or self._ledger.losses(self._record.id, self._epoch)
 
-    def _read_losses(self) -> EpochLosses:
-        return self._ledger.epochs(self._record.id)[self._epoch - 1]
+    def _speak(self, variants: Sequence[Variant]) -> None:
+        """Have the variants that were not heard yet speak, in one batch."""
+        keys = {variant.lora_scale: self._ledger.clips(variant.id) for variant in variants}
+        prompts = [PromptSpec(id=p.id, text=p.text) for p in self._context.protocol.prompts]
+        decoding = self._context.spec.variants.decoding
+
+        def speak() -> bool:
+            silent = {scale: key for scale, key in keys.items() if not self._is_committed(key)}
+            self._slot.speak(silent, prompts, decoding)
+            return True
+
+        self._commit(keys.values(), self._epoch, speak)
+
+    def _commit(
+        self, keys: Collection[str], epoch: int, work: Callable[[], Result]
+    ) -> Result | None:
+        """Have ``work`` commit what is missing of ``keys``, in the slot as it was at ``epoch``.
+
+        When the host dies, work goes on elsewhere from what is committed: on a host without other
+        trials, since this one may be what kills hosts. Gives what ``work`` gave, or None when all
+        was committed.
+        """
+        result = None
+        while result is None and not all(map(self._is_committed, keys)):
+            try:
+                self._attach(epoch)
+                result = work()
+            except HostLostError as error:
+                self._count_death(error)
+        if self._host_deaths:
+            # It has done no harm alone, so it need not keep a host to itself.
+            self._host_deaths = 0
+            self._slot.release()
+            self._attached = None
+        return result
+
+    def _count_death(self, error: HostLostError) -> None:
+        self._attached = None
+        self._host_deaths += 1
+        if self._host_deaths > self._context.spec.resources.trial_retries:
+            what = f"{self._host_deaths} hosts died in a row that held it, the last: {error}"
+            raise HostsDiedError(what) from error
 
     def _attach(self, epoch: int) -> None:
         """Have the slot hold this trial at ``epoch``; 0 is a fresh adapter."""
         if self._attached != epoch:
-            self._hosts.attach(self._record.spec, self._checkpoint(epoch) if epoch else None)
+            checkpoint = self._checkpoint(epoch) if epoch else None
+            self._slot.attach(self._record.spec, checkpoint, alone=self._host_deaths > 0)
             self._attached = epoch
 
-    def _judge(self, losses: EpochLosses) -> None:
-        """Have every variant of this epoch speak, score them, and keep the best."""
-        variants = [
-            Variant(trial=self._record.id, epoch=self._epoch, lora_scale=scale)
-            for scale in self._context.spec.variants.adapted_scales
-        ]
-        pending = []
-        for variant in variants:
-            self._speak(variant)
-            pending += self._context.scorers.score([variant.id])
-        rows = [row for scores in ray.get(pending) for row in scores]
+    def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> None:
+        """Score what the variants said, and keep the best."""
+        rows = self._context.scorers.score([variant.id for variant in variants])
         for value, name in self._objectives(variants, rows, losses):
             if self._best is None or value > self._best[0]:
                 self._best = (value, name)
 
-    def _speak(self, variant: Variant) -> None:
-        key = self._ledger.clips(variant.id)
-        if not self._ledger.storage.is_committed(key):
-            self._attach(self._epoch)
-            prompts = [PromptSpec(id=p.id, text=p.text) for p in self._context.protocol.prompts]
-            self._hosts.speak(
-                key, prompts, self._context.spec.variants.decoding, variant.lora_scale
-            )
-
     def _objectives(
-        self, variants: list[Variant], rows: list[ClipScores], losses: EpochLosses
+        self, variants: Sequence[Variant], rows: list[ClipScores], losses: EpochLosses
     ) -> list[tuple[float, str]]:
         infos = [base_info(), *(variant_info(v, self._record, losses) for v in variants)]
         protocol = self._context.protocol
         table = ScoreTable.build(infos, [*self._base_scores, *rows], protocol)
         return [(objective(table, variant.id, protocol), variant.id) for variant in variants]
+
+    def _is_committed(self, key: str) -> bool:
+        return self._ledger.storage.is_committed(key)
 
     def _checkpoint(self, epoch: int) -> str:
         return self._ledger.checkpoint(self._record.id, epoch)

@@ -56,7 +56,7 @@ class Story:
 def story(tmp_path_factory) -> Story:
     """Killed at the first epoch's commit, then while the second epoch speaks, then left alone."""
     place = tmp_path_factory.mktemp("killed")
-    spec, story = write_spec(place, at_once=1), Story(place / "st")
+    spec, story = write_spec(place), Story(place / "st")
     moments = (
         lambda: story.committed(1),
         lambda: story.committed(2) and story.spoken(2) < len(SCALES),
@@ -81,7 +81,7 @@ def story(tmp_path_factory) -> Story:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> Ledger:
-    """The same sweep without a kill, and with two trials at once."""
+    """The same sweep without a kill, and with two trials at once on one host."""
     run, code, _ = undisturbed(lambda: tmp_path_factory.mktemp("undisturbed"))
     assert code == 0, run.stderr
     return Ledger(LocalStorage(run.storage), NAME)

@@ -85,7 +85,7 @@ def test_what_is_done_and_what_it_tells_of_gpu_hours(make_spec, storage):
         training="training: {epochs: 2}",
         search="search: {trials: 3, space: {rank: [2, 4]}}",
         engine="engine: {ranks: 2}",
-        resources="resources: {gpus_per_rank: 0.5, trials_at_once: 3}",
+        resources="resources: {gpus_per_rank: 0.5, hosts: 3, slots_per_host: 4}",
     )
     ledger = Ledger(storage, spec.name)
     for rank, seconds in ((2, [30.0, 60.0]), (4, [90.0])):
@@ -107,6 +107,41 @@ def test_what_is_done_and_what_it_tells_of_gpu_hours(make_spec, storage):
     before = sorted(storage.root.rglob("*"))
     planned = plan(spec, ROWS, PROMPTS, storage)
     assert (planned.trials_done, planned.epochs_done) == (1, 3)
-    assert planned.gpus == 3.0
+    assert (planned.hosts, planned.slots_per_host, planned.trials_at_once) == (3, 4, 12)
+    assert (planned.ranks, planned.gpus) == (2, 3.0)
     assert planned.most_gpu_hours == pytest.approx(6 * 60 * 1.0 / 3600)
     assert sorted(storage.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("sections", "slots", "at_once", "packing"),
+    [
+        ({}, 2, 2, "packs of up to 2: zero_stage 0 keeps the base whole"),
+        (
+            {"resources": "resources: {hosts: 2, slots_per_host: auto, gpus_per_rank: 1}"},
+            None,
+            None,
+            "packs of up to as many as a GPU's memory takes: zero_stage 0",
+        ),
+        (
+            {"resources": "resources: {hosts: 2, slots_per_host: 1}"},
+            1,
+            2,
+            "packs of one: slots_per_host is 1",
+        ),
+        (
+            {
+                "engine": "engine: {zero_stage: 3, ranks: 2}",
+                "resources": "resources: {hosts: 3, slots_per_host: 4}",
+            },
+            1,
+            3,
+            "packs of one: zero_stage 3 splits a trial over its ranks",
+        ),
+    ],
+    ids=["by default", "from memory", "one slot", "split"],
+)
+def test_which_packs_are_possible_and_why(make_spec, storage, sections, slots, at_once, packing):
+    planned = plan(make_spec(**sections), ROWS, PROMPTS, storage)
+    assert (planned.slots_per_host, planned.trials_at_once) == (slots, at_once)
+    assert planned.packing.startswith(packing)

@@ -20,7 +20,7 @@ engine: {zero_stage: 2, ranks: 2}
 search: {sampler: grid, space: {rank: [4]}}
 variants: {lora_scales: [0, 1.0], prompts: prompts.jsonl}
 scoring: {metrics: [dnsmos_p808], primary: dnsmos_p808, bootstrap_resamples: 100}
-resources: {trials_at_once: 1, scorers: 1}
+resources: {hosts: 1, scorers: 1}
 """
 
 
@@ -43,9 +43,9 @@ def test_two_ranks_train_what_one_would(tmp_path):
     assert record.spec.engine.ranks == 2
 
     clips = read_prepared(storage.fetch(data_key(record.spec.data_digest)))
-    host = Host(load_base(read_spec(path).host()), clips)
-    host.attach(record.spec.model_copy(update={"engine": EngineSpec()}))
-    alone = host.advance()
+    host = Host(load_base(read_spec(path).host()), clips, EngineSpec())
+    host.attach("alone", record.spec)
+    alone = host.advance("alone")
     # The ranks add up their gradients in another order than one process does.
     assert together.step_losses == pytest.approx(alone.step_losses, rel=1e-4)
     assert together.validation_loss == pytest.approx(alone.validation_loss, rel=1e-4)

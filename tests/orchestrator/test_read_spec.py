@@ -87,6 +87,27 @@ UNFIT = [
         {"engine": "engine: {precision: bf16, zero_stage: 2}"},
         ["5: engine: a bf16 base needs zero_stage 0"],
     ),
+    (
+        "slots that are no number",
+        {"resources": "resources:\n  hosts: 0\n  slots_per_host: many"},
+        [
+            "6: resources.hosts: Input should be greater than or equal to 1, got 0.",
+            "7: resources.slots_per_host: a host has an integer >= 1 of slots, or auto, got 'many'",
+        ],
+    ),
+    (
+        "slots below one",
+        {"resources": "resources: {slots_per_host: 0}"},
+        ["5: resources.slots_per_host: a host has an integer >= 1 of slots, or auto, got 0."],
+    ),
+    (
+        "slots from the memory of no GPU",
+        {"resources": "resources:\n  hosts: 2\n  slots_per_host: auto"},
+        [
+            "7: resources.slots_per_host: auto measures a GPU's memory, but gpus_per_rank is 0. "
+            "Write a number, or give each rank a GPU."
+        ],
+    ),
     ("bad name", {"name": "name: Small Sweep"}, ["1: name: String should match pattern"]),
     ("name of the data", {"name": "name: data"}, ["1: name must not be 'data': that folder"]),
     (

@@ -11,7 +11,10 @@ from orchestrator.tuning.trial import SweepContext
 
 
 class Heard(list):
-    """The observer, remembering."""
+    """The observer and the pool, remembering."""
+
+    def reap(self, trial) -> None:
+        self.append(("freed", trial))
 
     def trial_started(self, trial) -> None:
         self.append(("started", trial))
@@ -42,9 +45,15 @@ def trial(context):
 
     def make(**result) -> SimpleNamespace:
         error = result.pop("error", None)
-        return SimpleNamespace(
-            config={"point": point}, last_result=result, get_error=lambda: error, id=record.id
+        made = SimpleNamespace(
+            config={"point": point},
+            last_result=result,
+            get_error=lambda: error,
+            id=record.id,
+            trial_id="tune-1",
         )
+        made.set_config = lambda config: setattr(made, "config", config)
+        return made
 
     return make
 
@@ -54,15 +63,21 @@ def trial(context):
     [
         ({"epoch": 3}, ("finished", "")),
         ({"epoch": 2}, ("stopped", "worse than its peers at a rung")),
-        ({"failed": "the loss must be finite"}, ("failed", "the loss must be finite")),
+        (
+            {"failed": "the loss must be finite", "final": True},
+            ("failed", "the loss must be finite"),
+        ),
+        ({"failed": "3 hosts died", "final": False}, ("failed", "3 hosts died", False)),
     ],
-    ids=["finished", "stopped", "diverged"],
+    ids=["finished", "stopped", "diverged", "lost its hosts"],
 )
 def test_a_trial_that_completed(context, trial, result, expected):
     heard, ended = Heard(), trial(**result)
-    _Events(context, heard).on_trial_complete(0, [], ended)
-    assert heard == [("ended", ended.id, TrialResult(expected[0], 2, expected[1]))]
-    assert context.ledger().result(ended.id) == heard[0][2]
+    _Events(context, heard.reap, heard).on_trial_complete(0, [], ended)
+    end, reason, *final = expected
+    result = TrialResult(end, 2, reason, *final)
+    assert heard == [("freed", ended.id), ("ended", ended.id, result)]
+    assert context.ledger().result(ended.id) == result
 
 
 @pytest.mark.parametrize(
@@ -71,13 +86,14 @@ def test_a_trial_that_completed(context, trial, result, expected):
 )
 def test_a_trial_whose_process_failed(context, trial, error, reason):
     heard, ended = Heard(), trial(error=error)
-    _Events(context, heard).on_trial_error(0, [], ended)
-    assert heard == [("ended", ended.id, TrialResult("failed", 2, reason, final=False))]
+    _Events(context, heard.reap, heard).on_trial_error(0, [], ended)
+    result = TrialResult("failed", 2, reason, final=False)
+    assert heard == [("freed", ended.id), ("ended", ended.id, result)]
 
 
 def test_a_trial_whose_process_failed_is_taken_up_again(context, trial):
     heard = Heard()
-    events = _Events(context, heard)
+    events = _Events(context, heard.reap, heard)
     events.on_trial_error(0, [], trial(error="OSError: disk"))
     ended = trial(epoch=3)
     events.on_trial_complete(0, [], ended)
@@ -87,21 +103,33 @@ def test_a_trial_whose_process_failed_is_taken_up_again(context, trial):
 def test_the_first_end_stands(context, trial):
     """A trial that was stopped by an earlier run is not called finished by a later one."""
     heard, ended = Heard(), trial(epoch=2)
-    events = _Events(context, heard)
+    events = _Events(context, heard.reap, heard)
     events.on_trial_complete(0, [], ended)
     events.on_trial_complete(0, [], trial(epoch=3))
-    assert [entry[2].end for entry in heard] == ["stopped", "stopped"]
+    assert [entry[2].end for entry in heard if entry[0] == "ended"] == ["stopped", "stopped"]
 
 
 def test_a_trial_that_starts_is_told_by_its_id(context, trial):
     heard, started = Heard(), trial()
-    _Events(context, heard).on_trial_start(0, [], started)
+    _Events(context, heard.reap, heard).on_trial_start(0, [], started)
     assert heard == [("started", started.id)]
 
 
 def test_a_diverged_epoch_is_no_report(context, trial):
     heard = Heard()
-    events = _Events(context, heard)
+    events = _Events(context, heard.reap, heard)
     events.on_trial_result(0, [], trial(), {"failed": "nan"})
     events.on_trial_result(0, [], trial(), {"epoch": 1})
     assert heard == [("reported", {"epoch": 1})]
+
+
+def test_a_new_process_is_told_what_was_reported(context, trial):
+    """Ray Tune starts it with the trial's config, and has heard of these epochs."""
+    events = _Events(context, Heard().reap, Heard())
+    died = trial()
+    events.on_trial_recover(0, [], died)
+    assert died.config == {"point": {"rank": 2}, "reported": 0}
+    for epoch in (1, 2):
+        events.on_trial_result(0, [], died, {"epoch": epoch})
+    events.on_trial_recover(0, [], died)
+    assert died.config == {"point": {"rank": 2}, "reported": 2}

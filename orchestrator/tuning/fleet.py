@@ -1,0 +1,121 @@
+"""The hosts of one run of a sweep, and the pool that lends their slots to trials."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from jobs.data.keys import data_key
+from jobs.training.packing import PackingPlan
+from orchestrator.tuning.hosts import HostTask, start_hosts
+from orchestrator.tuning.pool import start_pool
+from orchestrator.tuning.trial import SweepContext
+
+LEASE_SECONDS = 60.0
+"""So long do slots stay taken when nobody who could free them is left."""
+
+HANG_SECONDS = 600.0
+"""A host that is at one piece of work for longer than this, and than is usual for it, is hung."""
+
+_BEATS_A_LEASE = 4
+_PATIENCE = 30.0
+"""Seconds without a host after which a person is told what is waited for."""
+
+Tell = Callable[[str], None]
+
+
+class Fleet:
+    """Warm hosts, at least one of which is ready.
+
+    The others are taken as they come: a cluster may have no room for all of them, or only later.
+    """
+
+    def __init__(self, hosts: list[Any], pool: Any, tell: Tell) -> None:  # noqa: ANN401 (a handle)
+        self.pool = pool
+        """The handle of the :class:`orchestrator.tuning.pool.Pool`."""
+        self._tell = tell
+        self._told: set[str] = set()
+        self._loading = [host.ready.remote() for host in hosts]
+        self.capacity = len(hosts) * self._first_plan().slots
+        """Trials that all the hosts hold together."""
+
+    def reap(self, trial: str) -> None:
+        """The trial is over: free what it holds. Does not wait."""
+        self.pool.reap.remote(trial)
+
+    def beat(self) -> None:
+        """Keep the leases in force, and tell of hosts that have become ready."""
+        with suppress(RayError):  # a pool that is being started anew hears the next one
+            ray.get(self.pool.beat.remote())
+        self._hear(*ray.wait(self._loading, num_returns=len(self._loading), timeout=0))
+
+    def _first_plan(self) -> PackingPlan:
+        """Wait for a host."""
+        ready, _ = ray.wait(self._loading, timeout=_PATIENCE)
+        if not ready:
+            has = {k: v for k, v in ray.cluster_resources().items() if k in {"CPU", "GPU"}}
+            self._tell(f"waiting for the first host to be ready; the cluster has {has}")
+            ready, _ = ray.wait(self._loading)
+        plan: PackingPlan = ray.get(ready[0])
+        return plan
+
+    def _hear(self, ready: list[Any], loading: list[Any]) -> None:
+        self._loading = loading
+        for reference in ready:
+            with suppress(RayError):  # what becomes of such a host is the pool's to say
+                plan: PackingPlan = ray.get(reference)
+                if plan.reason not in self._told:
+                    self._told.add(plan.reason)
+                    self._tell(f"hosts: {plan.reason}")
+
+
+@contextmanager
+def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
+    """Hosts and their pool for the length of the block; ``tell`` gets lines for people.
+
+    Raises:
+        ray.exceptions.RayError: the first host could not be loaded.
+    """
+    resources = context.spec.resources
+    bundle = {"CPU": resources.cpus_per_rank}
+    if resources.gpus_per_rank:
+        bundle["GPU"] = resources.gpus_per_rank
+    hosts = start_hosts(host_task(context), bundle, resources.hosts)
+    pool = start_pool(hosts, HANG_SECONDS)
+    over = threading.Event()
+    try:
+        started = Fleet(list(hosts.values()), pool, tell)
+
+        def keep_beating() -> None:
+            started.beat()
+            while not over.wait(LEASE_SECONDS / _BEATS_A_LEASE):
+                started.beat()
+
+        beating = threading.Thread(target=keep_beating, name="beat", daemon=True)
+        beating.start()
+        try:
+            yield started
+        finally:
+            over.set()
+            beating.join()
+    finally:
+        for actor in (pool, *hosts.values()):
+            ray.kill(actor)
+
+
+def host_task(context: SweepContext) -> HostTask:
+    """What the sweep's hosts load, and what they measure themselves with."""
+    spec = context.spec
+    return HostTask(
+        host=spec.host(),
+        engine=spec.engine,
+        storage_url=context.storage_url,
+        data_key=data_key(context.data_digest),
+        slots=spec.slots_per_host,
+        training=spec.training_for({"rank": max(spec.corners("rank"))}),
+        batch_sizes=tuple(sorted(set(spec.corners("batch_size")))),
+        lease_seconds=LEASE_SECONDS,
+    )
