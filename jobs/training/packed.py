@@ -123,19 +123,17 @@ class _AddAdapters(torch.autograd.Function):
         covered = sum(part.stop - part.start for part in parts) == len(result)
         make = torch.empty if covered else torch.zeros
         added = make(result.shape, dtype=weights[0].dtype, device=result.device)
-        masks, hidden = [], []
+        rows = x.to(added.dtype)
+        mask = _mask(parts, rows)
+        dropped = rows if mask is None else rows * mask
+        hidden = []
         for part, a, b in zip(parts, weights[::2], weights[1::2], strict=True):
-            rows = x[part.start : part.stop].to(a.dtype)
-            mask = _draw(part, rows)
-            hidden.append((rows if mask is None else rows * mask) @ a.t())
-            masks.append(mask)
-            own = added[part.start : part.stop]
-            torch.mm(hidden[-1], b.t(), out=own)
-            own.mul_(part.scale)
+            hidden.append(dropped[part.start : part.stop] @ a.t())
+            torch.mm(hidden[-1], b.t(), out=added[part.start : part.stop])
         ctx.parts = parts
         ctx.covered = covered
-        ctx.save_for_backward(x, *weights, *hidden, *masks)
-        return added.add_(result).to(result.dtype)
+        ctx.save_for_backward(x, mask, *weights, *hidden)
+        return _scale(added, parts).add_(result).to(result.dtype)
 
     @staticmethod
     def backward(
@@ -144,29 +142,52 @@ class _AddAdapters(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """(t, o) to the gradients of forward's arguments."""
         count = len(ctx.parts)
-        x, *saved = ctx.saved_tensors
-        weights, hidden, masks = saved[: 2 * count], saved[2 * count : -count], saved[-count:]
+        x, mask, *saved = ctx.saved_tensors
+        weights, hidden = saved[: 2 * count], saved[2 * count :]
+        dtype = weights[0].dtype
+        rows = x.to(dtype)
+        dropped = rows if mask is None else rows * mask
+        scaled = _scale(gradient.to(dtype, copy=True), ctx.parts)
         x_gradient = None
         if ctx.needs_input_grad[1]:
-            x_gradient = torch.empty_like(x) if ctx.covered else torch.zeros_like(x)
+            x_gradient = torch.empty_like(rows) if ctx.covered else torch.zeros_like(rows)
         found: list[Tensor | None] = []
-        for part, a, b, h, mask in zip(
-            ctx.parts, weights[::2], weights[1::2], hidden, masks, strict=True
-        ):
-            own = gradient[part.start : part.stop].to(a.dtype) * part.scale
-            rows = x[part.start : part.stop].to(a.dtype)
+        for part, a, b, h in zip(ctx.parts, weights[::2], weights[1::2], hidden, strict=True):
+            own = scaled[part.start : part.stop]
             h_gradient = own @ b
-            found += [h_gradient.t() @ (rows if mask is None else rows * mask), own.t() @ h]
+            found += [h_gradient.t() @ dropped[part.start : part.stop], own.t() @ h]
             if x_gradient is not None:
-                rows_gradient = h_gradient @ a
-                x_gradient[part.start : part.stop] = (
-                    rows_gradient if mask is None else rows_gradient.mul_(mask)
-                )
+                torch.mm(h_gradient, a, out=x_gradient[part.start : part.stop])
+        if x_gradient is not None:
+            x_gradient = (x_gradient if mask is None else x_gradient.mul_(mask)).to(x.dtype)
         return gradient, x_gradient, None, *found
 
 
-def _draw(part: Part, rows: Tensor) -> Tensor | None:
-    """Dropout's mask (n, i): 0, or 1 / keep. As torch's own dropout draws it."""
-    if part.dropout is None or part.keep == 1.0:
+def _mask(parts: Sequence[Part], rows: Tensor) -> Tensor | None:
+    """Dropout's mask (t, i): 0, or 1 / keep. None where nothing is dropped.
+
+    As torch's own dropout draws it on a CPU.
+    """
+    if all(part.dropout is None or part.keep == 1.0 for part in parts):
         return None
-    return torch.empty_like(rows).bernoulli_(part.keep, generator=part.dropout).div_(part.keep)
+    mask = torch.ones_like(rows)
+    for part in parts:
+        if part.dropout is not None and part.keep < 1.0:
+            mask[part.start : part.stop].bernoulli_(part.keep, generator=part.dropout)
+    keeps = {1.0 if part.dropout is None else part.keep for part in parts}
+    if len(keeps) == 1:
+        return mask.div_(keeps.pop())
+    for part in parts:
+        if part.dropout is not None:
+            mask[part.start : part.stop].div_(part.keep)
+    return mask
+
+
+def _scale(tensor: Tensor, parts: Sequence[Part]) -> Tensor:
+    """Multiply each part's rows by its scale, in place; what is nobody's may be scaled too."""
+    scales = {part.scale for part in parts}
+    if len(scales) == 1:
+        return tensor.mul_(scales.pop())
+    for part in parts:
+        tensor[part.start : part.stop].mul_(part.scale)
+    return tensor

@@ -41,8 +41,7 @@ def measure(
         return PackingPlan(1, dict.fromkeys(batch_sizes, 1), {}, 0.0, why)
     ratios = {size: _ratios(_Probes(host, training, size, slots)) for size in batch_sizes}
     widths = {size: best_width(found) for size, found in ratios.items()}
-    packed = [size for size, width in widths.items() if width > 1]
-    difference = max((_difference(host, training, b, widths[b]) for b in packed), default=0.0)
+    difference = max(_difference(host, training, size, slots) for size in batch_sizes)
     return PackingPlan(slots, widths, ratios, difference, reason(widths, ratios, difference))
 
 

@@ -36,6 +36,8 @@ class ReplicatedEngine:
         self.model, _, _, _ = deepspeed.initialize(
             model=model, optimizer=self._slots, config=_CONFIG
         )
+        # DeepSpeed's own looks for gradients in every module; they are in the slots' parameters.
+        self.model.zero_grad = self._slots.drop_gradients
         # Alone there is nobody to add gradients up with.
         self.model.enable_backward_allreduce = dist.get_world_size() > 1
 
@@ -90,6 +92,12 @@ class _SlotOptimisers(torch.optim.Optimizer):
         super().__init__([anchor], {})
         self.by_name: dict[str, _SlotOptimiser] = {}
         self.due: Mapping[str, MicroStep] = {}
+
+    def drop_gradients(self) -> None:
+        """Those of every slot, whether it was due or not."""
+        for slot in self.by_name.values():
+            for parameter in slot.parameters.values():
+                parameter.grad = None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # never called with one

@@ -1,8 +1,8 @@
 """A trial in a pack equals the trial alone, and both equal PEFT with torch's AdamW."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from jobs.data.batches import BatchPlan
 from jobs.data.prepared import PreparedClip
-from jobs.spec import EngineSpec, TrialSpec
+from jobs.spec import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
+from jobs.speech.voices import Voice
 from jobs.training.host import Host
+from jobs.training.probe import measure
 from jobs.training.schedule import learning_rate
 from jobs.training.slot import stream_seed
 from tests.toy import toy_base, toy_clips, toy_trial
@@ -112,7 +114,9 @@ def plain(trial: TrialSpec, clips: list[PreparedClip], passes: int) -> Weights:
     return {n.replace(".default.", "."): p.detach().clone() for n, p in parameters.items()}
 
 
-def passes_of(plan: BatchPlan, passes: int) -> Iterator[tuple[int, int, tuple[tuple[int, ...], ...]]]:
+def passes_of(
+    plan: BatchPlan, passes: int
+) -> Iterator[tuple[int, int, tuple[tuple[int, ...], ...]]]:
     """The first ``passes`` of a training: optimiser step, micro-batch in it, all of the step's."""
     step = 0
     for epoch in range(1, passes + 1):
@@ -125,8 +129,19 @@ def passes_of(plan: BatchPlan, passes: int) -> Iterator[tuple[int, int, tuple[tu
             step += 1
 
 
+@pytest.fixture(scope="module")
+def tolerance(clips) -> float:
+    """0 where a matrix product of some rows does not depend on the rows beside them.
+
+    Where it does, the probe says so, and Adam makes of a rounding error up to a learning rate a
+    step; so much is allowed then.
+    """
+    plan = measure(new_host(clips), toy_trial(rank=16).training, batch_sizes=[2], slots=5)
+    return 0.0 if plan.difference == 0.0 else STEPS * 5e-3
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_a_pack_of_five_equals_each_alone_and_plain_peft(clips, dropout):
+def test_a_pack_of_five_equals_each_alone_and_plain_peft(clips, tolerance, dropout):
     host = new_host(clips)
     for name, trial in five(dropout).items():
         host.attach(name, trial)
@@ -134,6 +149,148 @@ def test_a_pack_of_five_equals_each_alone_and_plain_peft(clips, dropout):
         train(host, list(five(dropout)))
     for name, trial in five(dropout).items():
         packed = host.weights(name)
-        assert max(abs(tensor).max().item() for key, tensor in packed.items() if "_B" in key) > 0
-        assert difference(packed, alone(trial, clips, STEPS)) == 0.0
-        assert difference(packed, plain(trial, clips, STEPS)) == 0.0
+        assert max(tensor.abs().max().item() for key, tensor in packed.items() if "_B" in key) > 0
+        assert difference(packed, alone(trial, clips, STEPS)) <= tolerance
+        assert difference(packed, plain(trial, clips, STEPS)) <= tolerance
+
+
+def test_who_joins_and_who_leaves_changes_nothing_for_the_others(clips, tolerance):
+    trials = five(dropout=0.1)
+    host = new_host(clips)
+    here = ["r8", "r16", "r64"]
+    for name in here:
+        host.attach(name, trials[name])
+    for passed in range(STEPS):
+        if passed == 5:
+            host.detach("r16")
+            here.remove("r16")
+        if passed == 8:
+            for name in ("r32", "r128"):
+                host.attach(name, trials[name])
+                here.append(name)
+        train(host, here)
+    for name in ("r8", "r64"):
+        assert difference(host.weights(name), alone(trials[name], clips, STEPS)) <= tolerance
+    for name in ("r32", "r128"):
+        assert difference(host.weights(name), alone(trials[name], clips, STEPS - 8)) <= tolerance
+
+
+def test_resumed_in_a_pack_equals_uninterrupted_alone(clips, tolerance, tmp_path):
+    trials = five(dropout=0.1)
+    host = new_host(clips)
+    for name, trial in trials.items():
+        host.attach(name, trial)
+    passes = 0
+    while not host.epoch_is_over("r64"):
+        assert host.step(list(trials)) == {}
+        passes += 1
+    losses = host.end_epoch("r64")
+    host.snapshot("r64").write(tmp_path, losses)
+    again = new_host(clips)
+    again.attach("r8", trials["r8"])
+    for _ in range(3):
+        train(again, ["r8"])
+    again.attach("r64", trials["r64"], tmp_path)
+    for _ in range(STEPS - passes):
+        train(again, ["r8", "r64"])
+    assert difference(again.weights("r64"), alone(trials["r64"], clips, STEPS)) <= tolerance
+
+
+def test_a_loss_that_is_no_number_ends_one_trial_alone(clips, tolerance):
+    trials = five(dropout=0.1)
+    host = new_host(clips)
+    for name, trial in trials.items():
+        host.attach(name, trial)
+    for _ in range(3):
+        train(host, list(trials))
+    spoilt = "model.layers.0.self_attn.q_proj.lora_A.r64.weight"
+    host.base.model.get_parameter(spoilt).data[0, 0] = float("nan")
+    lost = host.step(list(trials))
+    assert list(lost) == ["r64"]
+    assert "finite" in str(lost["r64"])
+    host.detach("r64")
+    here = [name for name in trials if name != "r64"]
+    for _ in range(STEPS - 4):
+        train(host, here)
+    for name in here:
+        assert difference(host.weights(name), alone(trials[name], clips, STEPS)) <= tolerance
+
+
+def test_a_loud_neighbour_is_not_heard(clips, tolerance):
+    """DeepSpeed clips by default, over the gradients of all slots together."""
+    quiet = toy_trial(rank=8, clip=None, seed=1, epochs=40)
+    loud = toy_trial(rank=8, clip=None, seed=2, epochs=40, alpha=4000.0)
+    host = new_host(clips)
+    host.attach("quiet", quiet)
+    host.attach("loud", loud)
+    before = host.weights("loud")
+    for _ in range(5):
+        train(host, ["quiet", "loud"])
+    assert difference(before, host.weights("loud")) > 0
+    assert difference(host.weights("quiet"), alone(quiet, clips, 5)) <= tolerance
+
+
+def test_a_slot_that_is_not_in_a_pass_does_not_move(clips):
+    """DeepSpeed has zeros for gradients that are missing, and Adam would go on by momentum."""
+    trials = five(dropout=0.1)
+    host = new_host(clips)
+    for name in ("r8", "r16"):
+        host.attach(name, trials[name])
+    for _ in range(4):
+        train(host, ["r8", "r16"])
+    before = host.weights("r16")
+    for _ in range(4):
+        train(host, ["r8"])
+    assert difference(before, host.weights("r16")) == 0.0
+
+
+def test_a_pass_that_fails_moves_nobody(clips, tolerance, monkeypatch):
+    trials = five(dropout=0.1)
+    host = new_host(clips)
+    for name, trial in trials.items():
+        host.attach(name, trial)
+    for passed in range(STEPS):
+        if passed in {3, 4}:
+            with monkeypatch.context() as broken:
+                broken.setattr(host.base, "loss_sums", _out_of_memory)
+                with pytest.raises(MemoryError):
+                    host.step(list(trials))
+        train(host, list(trials))
+    for name, trial in trials.items():
+        assert difference(host.weights(name), alone(trial, clips, STEPS)) <= tolerance
+
+
+def _out_of_memory(*_: object) -> None:
+    raise MemoryError
+
+
+def test_several_voices_say_in_one_batch_what_each_says_alone(clips):
+    trials = five(dropout=0.0)
+    host = new_host(clips)
+    for name in ("r8", "r64"):
+        host.attach(name, trials[name])
+    for _ in range(STEPS):
+        train(host, ["r8", "r64"])
+    prompts = [
+        PromptSpec(id="p", text="one two three"),
+        PromptSpec(id="q", text="four"),
+        PromptSpec(id="r", text="nine eight"),
+    ]
+    voices = [
+        Voice(None),
+        Voice("r8", 1.0),
+        Voice("r8", 0.5),
+        Voice("r64", 1.3),
+        Voice("r64", 0.0),
+        Voice("r64", 1.0),
+    ]
+    for decoding in (DecodingSpec(), DecodingSpec(temperature=0.8, seed=3)):
+        together = host.speak(voices, prompts, decoding)
+        for voice, clips_together in zip(voices, together, strict=True):
+            (by_itself,) = host.speak([voice], prompts, decoding)
+            for one, other in zip(clips_together, by_itself, strict=True):
+                np.testing.assert_array_equal(one.audio, other.audio)
+        said = {b"".join(clip.audio.tobytes() for clip in clips) for clips in together}
+        assert len(said) >= 4  # the base twice, and four that differ from it
+        for silent, base in zip(together[4], together[0], strict=True):
+            np.testing.assert_array_equal(silent.audio, base.audio)
