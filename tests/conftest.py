@@ -1,10 +1,16 @@
 """What many rooms' tests share."""
 
+import os
+
 import pytest
 
 from jobs.families.base import Base
 from jobs.families.registry import load_base
 from jobs.spec import HostSpec
+
+# A test that starts Ray in this process imports it before ``ray_cluster`` sets the stage, and Ray
+# reads these when it is imported.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @pytest.fixture(scope="session")

@@ -248,7 +248,7 @@ def start_hosts(
     Returns:
         Their handles by name. The hosts end when nobody holds these, or with this process.
     """
-    actor = ray.remote(concurrency_groups={"control": 4, "watch": 1})(HostActor)  # type: ignore[call-overload]  # Ray's stubs lack it, and options() refuses it
+    actor = ray.remote(concurrency_groups={"control": 4, "watch": 4})(HostActor)  # type: ignore[call-overload]  # Ray's stubs lack it, and options() refuses it
     hosts = {}
     for _ in range(count):
         group = ray.util.placement_group([dict(bundle)] * task.engine.ranks, strategy="PACK")

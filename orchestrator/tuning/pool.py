@@ -44,8 +44,6 @@ class _Host:
     is_open: bool = False
     suspected: asyncio.Event = field(default_factory=asyncio.Event)
     """A call to it failed."""
-    end: "asyncio.Future[str] | None" = None
-    """Done when it ends; with the reason, if it ends itself."""
     deaths: list[str] = field(default_factory=list)
     """Why it was lost, each time."""
     hung: int = 0
@@ -216,15 +214,17 @@ class Pool:
 
     async def _lost(self, host: _Host) -> None:
         """Wait until the host ends, or a call to it fails."""
-        if host.end is None or host.end.done():
-            host.end = asyncio.wrap_future(host.handle.watch.remote().future())
+        # A call of its own each time: one from before may yet fail for the process before.
+        ended: asyncio.Future[str] = asyncio.wrap_future(host.handle.watch.remote().future())
         suspected = asyncio.ensure_future(host.suspected.wait())
-        either: set[asyncio.Future[Any]] = {host.end, suspected}
+        either: set[asyncio.Future[Any]] = {ended, suspected}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         suspected.cancel()
-        if host.end.done():
-            error = host.end.exception()
-            self._close(host, str(error) if error else host.end.result())
+        if ended.done():
+            error = ended.exception()
+            self._close(host, str(error) if error else ended.result())
+        else:
+            ended.add_done_callback(asyncio.Future.exception)  # nobody needs to hear of it
 
     def _lose(self, host: _Host, reason: str) -> None:
         """A call to the host failed: look again whether and with what it serves."""
