@@ -75,10 +75,10 @@ def story(tmp_path_factory) -> Story:
         run.wait_for(lambda: any(story.reported().values()))
         story.thin_libraries = [
             region.path
-            for each in story.processes("TrialTrainable")
+            for each in story.processes("Trainable")
             for region in each.memory_maps()
         ]
-        story.kill("TrialTrainable")
+        story.kill("Trainable")
         assert run.finish() == 0, run.stderr
     finally:
         run.end()

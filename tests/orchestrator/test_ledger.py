@@ -145,9 +145,9 @@ class TestClaim:
 
     def test_the_same_question_may_be_asked_again_on_other_machines(self, ledger, make_spec):
         claim(ledger, make_spec(), self.INPUTS)
-        spec = make_spec(resources="resources: {trials_at_once: 7}", records="records: {mlflow: x}")
+        spec = make_spec(resources="resources: {hosts: 7}", records="records: {mlflow: x}")
         claim(ledger, spec, self.INPUTS)
-        assert "trials_at_once: 7" in ledger.read_text(SPEC_FILE)
+        assert "hosts: 7" in ledger.read_text(SPEC_FILE)
 
     def test_another_question_needs_another_name(self, ledger, make_spec):
         claim(ledger, make_spec(), self.INPUTS)

@@ -4,37 +4,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from jobs.metrics.base import ClipScores
-from jobs.spec import PromptSpec
 from jobs.speech.clips import write_clips
 from jobs.training.epochs import DivergedError, EpochLosses, write_losses
-from orchestrator.judgement import protocol_for
 from orchestrator.ledger import Ledger, TrialResult
-from orchestrator.preparation import Prepared
 from orchestrator.tuning.slot import HostLostError
 from orchestrator.tuning.trial import HostsDiedError, SweepContext, TrialFailedError, TrialRun
+from tests.orchestrator.tuning.fake_sweep import PROMPTS, SECTIONS, fake_context
 
-PROMPTS = [PromptSpec(id="p0", text="one"), PromptSpec(id="p1", text="two")]
 POINT = {"rank": 2}
-HEALTHY = {"end_of_speech_failure": 0.0, "duration": 1.0, "tail_silence": 0.0, "clipping": 0.0}
-
-
-class Scorers:
-    """Scores of clips that are committed: the louder the adapter and the later, the better."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def score(self, variants, kind="all"):
-        rows = []
-        for variant in variants:
-            assert self._ledger.storage.is_committed(self._ledger.clips(variant)), variant
-            epoch, scale = variant[-8:].split("-s")
-            value = int(epoch[-2:]) / 10 + float(scale) / 100
-            rows += [
-                ClipScores(variant, p.id, 0, {**HEALTHY, "similarity": value}) for p in PROMPTS
-            ]
-        return rows
 
 
 class Slot:
@@ -87,20 +64,9 @@ class AfterCommitError(HostLostError):
 
 @pytest.fixture
 def context(make_spec, tmp_path) -> SweepContext:
-    spec = make_spec(
-        training="training: {epochs: 3}",
-        variants="variants: {lora_scales: [0, 0.5, 1.0]}",
-        scoring="scoring: {metrics: [similarity], primary: similarity, bootstrap_resamples: 100}",
-    )
-    prepared = Prepared(base_digest="b", data_digest="d", encoder_digest="e")
-    protocol = protocol_for(spec, PROMPTS, prepared)
-    url = str(tmp_path / "st")
-    context = SweepContext(spec, url, "b", "d", protocol, scorers=None)
-    ledger = context.ledger()
-    ledger.start_trial(context.trial_spec(POINT), POINT)
-    base = [ClipScores("base", p.id, 0, {**HEALTHY, "similarity": 0.0}) for p in PROMPTS]
-    ledger.write_scores("base", "all", base)
-    return SweepContext(spec, url, "b", "d", protocol, Scorers(ledger))
+    context = fake_context(make_spec(**SECTIONS), tmp_path / "st")
+    context.ledger().start_trial(context.trial_spec(POINT), POINT)
+    return context
 
 
 @pytest.fixture
