@@ -88,7 +88,7 @@ class Adapters:
         del self._model.peft_config
         cast_adapter_dtype(self._model, slot)
         self._configs[slot] = config
-        for module in self._layers():
+        for module in self._layers().values():
             module.rows = self.rows
         # PEFT freezes the adapters that were there before.
         for other in self._configs:
@@ -98,13 +98,15 @@ class Adapters:
     def detach(self, slot: str) -> None:
         """Take a slot's layers out again."""
         del self._configs[slot]
-        for module in self._layers():
+        for name, module in self._layers().items():
             module.set_adapter([])  # or PEFT warns that it makes another one active
             module.delete_adapter(slot)
             for other in self._configs:
                 for weights in (module.lora_A, module.lora_B):
                     if other in weights:
                         weights[other].requires_grad_(True)
+            if not module.lora_A:
+                self._model.set_submodule(name, module.base_layer)
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
         """What is trained in a slot, by PEFT's key."""
@@ -126,8 +128,9 @@ class Adapters:
         config["base_model_name_or_path"] = None
         return SavedAdapter(config, weights)
 
-    def _layers(self) -> list[PackedLinear]:
-        return [module for module in self._model.modules() if isinstance(module, PackedLinear)]
+    def _layers(self) -> dict[str, PackedLinear]:
+        named = self._model.named_modules()
+        return {name: module for name, module in named if isinstance(module, PackedLinear)}
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -41,19 +42,29 @@ class Host:
         self._slots: dict[str, Slot] = {}
 
     def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None:
-        """Put a fresh adapter for ``trial`` in a new slot, or the one in ``checkpoint``."""
+        """Put a fresh adapter for ``trial`` in a new slot, or the one in ``checkpoint``.
+
+        What it raises leaves the host as it was.
+        """
+        if slot in self._slots:
+            raise RuntimeError(f"slot {slot} is there already: detach it first")
         training = trial.training
-        torch.manual_seed(stream_seed(training.seed, "adapter"))
-        self._adapters.attach(slot, training)
-        parameters = self._adapters.parameters(slot)
-        if checkpoint is not None:
-            load_weights(parameters, checkpoint)
-        self._engine.open(slot, parameters, training)
-        self._slots[slot] = Slot(training, self._training, device_of(self.base.model))
-        if checkpoint is not None:
-            moments, state = read_state(checkpoint)
-            self._engine.load_moments(slot, moments, state.steps)
-            self._slots[slot].resume(state)
+        with ExitStack() as undo:
+            torch.manual_seed(stream_seed(training.seed, "adapter"))
+            self._adapters.attach(slot, training)
+            undo.callback(self._adapters.detach, slot)
+            parameters = self._adapters.parameters(slot)
+            if checkpoint is not None:
+                load_weights(parameters, checkpoint)
+            self._engine.open(slot, parameters, training)
+            undo.callback(self._engine.close, slot)
+            attached = Slot(training, self._training, device_of(self.base.model))
+            if checkpoint is not None:
+                moments, state = read_state(checkpoint)
+                self._engine.load_moments(slot, moments, state.steps)
+                attached.resume(state)
+            self._slots[slot] = attached
+            undo.pop_all()
 
     def detach(self, slot: str) -> None:
         """Empty a slot; nothing happens when there is none."""

@@ -119,6 +119,9 @@ class _PartitionedSlot:
 
     def close(self) -> None:
         self.model.destroy()
+        # It leaves these, by which the model would keep every engine that it ever had.
+        self.model.module_forward_pre_hook.remove()
+        self.model.module_forward_post_hook.remove()
         if self._stage == 3:
             _put_together(self._attributes)
             nn.functional.linear = _LINEAR

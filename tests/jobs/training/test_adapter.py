@@ -1,6 +1,7 @@
 """An adapter comes and goes without a trace, and PEFT reads what is saved."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from cluster.storage import LocalStorage
 from jobs.families.codec_lm import CodecLM
-from jobs.spec import TrainingSpec
-from jobs.training.adapter import Adapter
+from jobs.spec import EngineSpec, TrainingSpec
+from jobs.training.adapter import Adapters
 from jobs.training.host import Host
+from jobs.training.packed import Owner
 from tests.toy import toy_base, toy_clips, toy_trial
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+SPEC = TrainingSpec(rank=4, alpha=6.0)
 
 
 @torch.inference_mode()
@@ -25,6 +28,18 @@ def logits(base: CodecLM) -> Tensor:
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
     ).logits
     return output
+
+
+def adapted(base: CodecLM, adapters: Adapters, scale: float, slot: str = "slot") -> Tensor:
+    """Logits with a slot's adapter at a strength, on all rows."""
+    with owning(adapters, scale, slot):
+        return logits(base)
+
+
+@contextmanager
+def owning(adapters: Adapters, scale: float, slot: str = "slot") -> Iterator[None]:
+    with adapters.rows.owned_by([Owner(slot, scale)]), adapters.rows.share([1]):
+        yield
 
 
 @pytest.fixture
@@ -37,84 +52,109 @@ def untouched() -> Tensor:
     return logits(toy_base())
 
 
-@pytest.fixture
-def adapter(base: CodecLM) -> Iterator[Adapter]:
-    """An adapter that matters: a fresh one has B = 0 and changes nothing."""
-    attached = Adapter.attach(base.model, TrainingSpec(rank=4, alpha=6.0))
-    generator = torch.Generator().manual_seed(1)
-    for parameter in attached.parameters().values():
+def fill(adapters: Adapters, slot: str, seed: int = 1) -> None:
+    """Make it an adapter that matters: a fresh one has B = 0 and changes nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in adapters.parameters(slot).values():
         parameter.data.normal_(std=0.2, generator=generator)
-    attached.model.eval()
+
+
+@pytest.fixture
+def adapters(base: CodecLM) -> Adapters:
+    attached = Adapters(base.model)
+    attached.attach("slot", SPEC)
+    fill(attached, "slot")
     return attached
 
 
 def test_a_fresh_adapter_is_the_base(base: CodecLM, untouched: Tensor):
-    Adapter.attach(base.model, TrainingSpec(rank=4)).model.eval()
+    adapters = Adapters(base.model)
+    adapters.attach("slot", TrainingSpec(rank=4))
+    assert torch.equal(adapted(base, adapters, 1.0), untouched)
+
+
+def test_rows_of_nobody_are_the_base(base: CodecLM, adapters: Adapters, untouched: Tensor):
     assert torch.equal(logits(base), untouched)
 
 
-def test_scale_zero_is_the_base_exactly(base: CodecLM, adapter: Adapter, untouched: Tensor):
-    assert not torch.allclose(logits(base), untouched, **TOLERANCE)
-    adapter.set_scale(0.0)
-    assert torch.equal(logits(base), untouched)
+def test_scale_zero_is_the_base_exactly(base: CodecLM, adapters: Adapters, untouched: Tensor):
+    assert not torch.allclose(adapted(base, adapters, 1.0), untouched, **TOLERANCE)
+    assert torch.equal(adapted(base, adapters, 0.0), untouched)
 
 
-def test_a_scale_is_absolute(base: CodecLM, adapter: Adapter):
-    whole = logits(base)
-    adapter.set_scale(0.5)
-    half = logits(base)
-    adapter.set_scale(0.5)
-    assert torch.equal(logits(base), half)
-    adapter.set_scale(2.0)
-    adapter.set_scale(0.5)
-    assert torch.equal(logits(base), half)
-    adapter.set_scale(1.0)
-    assert torch.equal(logits(base), whole)
+def test_a_scale_is_absolute(base: CodecLM, adapters: Adapters):
+    whole = adapted(base, adapters, 1.0)
+    half = adapted(base, adapters, 0.5)
+    assert torch.equal(adapted(base, adapters, 0.5), half)
+    adapted(base, adapters, 2.0)
+    assert torch.equal(adapted(base, adapters, 0.5), half)
+    assert torch.equal(adapted(base, adapters, 1.0), whole)
     assert not torch.allclose(half, whole, **TOLERANCE)
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])
-def test_strength_is_scale_times_alpha_over_rank(base: CodecLM, adapter: Adapter, scale: float):
-    adapter.set_scale(scale)
+def test_strength_is_scale_times_alpha_over_rank(base: CodecLM, adapters: Adapters, scale: float):
     name = "model.layers.1.self_attn.v_proj"
     layer = base.model.get_submodule(name)
     weights = dict(base.model.named_parameters())
-    product = weights[f"{name}.lora_B.default.weight"] @ weights[f"{name}.lora_A.default.weight"]
+    product = weights[f"{name}.lora_B.slot.weight"] @ weights[f"{name}.lora_A.slot.weight"]
     inputs = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
+    with torch.inference_mode(), owning(adapters, scale):
         expected = layer.base_layer(inputs) + inputs @ product.T * scale * 6.0 / 4
         torch.testing.assert_close(layer(inputs), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("scale", [0.7, 1.0])
-def test_merged_is_unmerged(base: CodecLM, adapter: Adapter, scale: float):
-    adapter.set_scale(scale)
-    unmerged = logits(base)
-    adapter.model.merge_adapter()
-    torch.testing.assert_close(logits(base), unmerged, **TOLERANCE)
+def test_merged_is_unmerged(base: CodecLM, adapters: Adapters, scale: float):
+    unmerged = adapted(base, adapters, scale)
+    weights = {name: p.detach() for name, p in base.model.named_parameters()}
+    merged = toy_base()
+    with torch.no_grad():
+        for name, parameter in merged.model.named_parameters():
+            layer = name.removesuffix(".weight")
+            if f"{layer}.lora_A.slot.weight" in weights:
+                a, b = (weights[f"{layer}.lora_{x}.slot.weight"] for x in "AB")
+                parameter += b @ a * scale * 6.0 / 4
+    torch.testing.assert_close(logits(merged), unmerged, **TOLERANCE)
 
 
-def test_detached_the_base_is_as_it_was(base: CodecLM, adapter: Adapter, untouched: Tensor):
+def test_detached_the_base_is_as_it_was(base: CodecLM, adapters: Adapters, untouched: Tensor):
     names = [name for name, _ in toy_base().model.named_modules()]
-    adapter.detach()
+    adapters.detach("slot")
     assert torch.equal(logits(base), untouched)
     assert [name for name, _ in base.model.named_modules()] == names
+    assert not any(p.requires_grad for p in base.model.parameters())
+
+
+def test_an_adapter_does_not_see_others_come_and_go(base: CodecLM, adapters: Adapters):
+    before = adapted(base, adapters, 1.0)
+    spec = TrainingSpec(rank=2, targets=("q_proj", "up_proj"))
+    adapters.attach("other", spec)
+    fill(adapters, "other", seed=2)
+    assert torch.equal(adapted(base, adapters, 1.0), before)
+    assert not torch.allclose(adapted(base, adapters, 1.0, "other"), before, **TOLERANCE)
+    everybodys = [*adapters.parameters("slot").values(), *adapters.parameters("other").values()]
+    assert len(everybodys) == 2 * (7 + 2) * 2
+    assert all(parameter.requires_grad for parameter in everybodys)
+    adapters.detach("other")
+    assert torch.equal(adapted(base, adapters, 1.0), before)
+    assert all(parameter.requires_grad for parameter in adapters.parameters("slot").values())
 
 
 def test_targets_that_are_nowhere_are_named(base: CodecLM):
     with pytest.raises(ValueError, match="no_such_proj"):
-        Adapter.attach(base.model, TrainingSpec(targets=("no_such_proj",)))
+        Adapters(base.model).attach("slot", TrainingSpec(targets=("no_such_proj",)))
 
 
 @pytest.mark.usefixtures("process_group")
 def test_peft_loads_a_committed_checkpoint(base: CodecLM, tmp_path: Path):
     storage = LocalStorage(tmp_path)
-    host = Host(base, toy_clips())
-    host.attach(toy_trial(rank=3, alpha=4.5, learning_rate=2e-2))
-    losses = host.advance()
+    host = Host(base, toy_clips(), EngineSpec())
+    host.attach("slot", toy_trial(rank=3, alpha=4.5, learning_rate=2e-2))
+    losses = host.advance("slot")
     with storage.commit("epoch-001") as directory:
-        host.save(directory, losses)
-    trained = logits(base)
+        host.snapshot("slot").write(directory, losses)
+    trained = adapted(base, host._adapters, 1.0)
 
     other = toy_base()
     loaded = PeftModel.from_pretrained(other.model, str(storage.fetch("epoch-001")))

@@ -1,4 +1,4 @@
-"""A host trains one trial after another, and none of them sees the others."""
+"""A host trains one trial after another, or several at once, and none of them sees the others."""
 
 import math
 from collections.abc import Callable
@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import Tensor
 
 from jobs.families.codec_lm import CodecLM
-from jobs.spec import DecodingSpec, PromptSpec, TrialSpec
-from jobs.training.host import DivergedError, Host
+from jobs.metrics.base import SpokenClip
+from jobs.spec import DecodingSpec, EngineSpec, Precision, PromptSpec, TrialSpec
+from jobs.speech.voices import Voice
+from jobs.training.epochs import DivergedError, SlotGoneError
+from jobs.training.host import Host
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")
@@ -20,18 +24,27 @@ LINEAR = torch.nn.functional.linear
 """As it is before DeepSpeed replaces it."""
 WIDE = 256
 """From 100,000 weights on, ZeRO stage 3 cuts a layer."""
+STAGES = (0, 1, 2, 3)
+
+
+def new_host(precision: Precision = "fp32") -> Host:
+    return Host(toy_base(), toy_clips(), EngineSpec(precision=precision))
+
+
+def wide_host(zero_stage: int) -> Host:
+    base = toy_base(hidden=WIDE, layers=1)
+    return Host(base, toy_clips(), EngineSpec(zero_stage=zero_stage))
 
 
 def trained(host: Host, trial: TrialSpec, epochs: int = 2) -> tuple[list[float], dict[str, Tensor]]:
     """Losses and adapter of a fresh training, after which the slot is empty."""
-    host.attach(trial)
+    host.attach("trained", trial)
     losses: list[float] = []
     for _ in range(epochs):
-        epoch = host.advance()
+        epoch = host.advance("trained")
         losses += [*epoch.step_losses, epoch.validation_loss]
-    named = host.base.model.named_parameters()
-    weights = {name: p.detach().clone() for name, p in named if "lora_" in name}
-    host.detach()
+    weights = host.weights("trained")
+    host.detach("trained")
     return losses, weights
 
 
@@ -44,36 +57,59 @@ def assert_same_bits(
     assert [name for name in one[1] if not torch.equal(one[1][name], other[1][name])] == []
 
 
-@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def samples(clips: list[SpokenClip]) -> list[list[float]]:
+    return [clip.audio.tolist() for clip in clips]
+
+
+@pytest.mark.parametrize("zero_stage", STAGES)
+def test_a_trial_does_not_see_the_one_before_it(zero_stage: int):
+    used = wide_host(zero_stage)
+    before = toy_trial(zero_stage=zero_stage, rank=8, learning_rate=1e-2, seed=1)
+    trained(used, before, epochs=1)
+    trial = toy_trial(zero_stage=zero_stage, seed=2)
+    assert_same_bits(trained(used, trial), trained(wide_host(zero_stage), trial))
+
+
+@pytest.mark.parametrize("before", STAGES)
 @pytest.mark.parametrize("after", [0, 3])
-def test_a_trial_does_not_see_the_one_before_it(before: int, after: int):
+def test_a_base_does_not_show_which_engine_it_had(before: int, after: int):
+    base = toy_base(hidden=WIDE, layers=1)
+    first = toy_trial(zero_stage=before, rank=8, learning_rate=1e-2, seed=1)
+    trained(Host(base, toy_clips(), first.engine), first, epochs=1)
     trial = toy_trial(zero_stage=after, seed=2)
-    used = Host(toy_base(hidden=WIDE, layers=1), toy_clips())
-    trained(used, toy_trial(zero_stage=before, rank=8, learning_rate=1e-2, seed=1), epochs=1)
-    fresh = Host(toy_base(hidden=WIDE, layers=1), toy_clips())
-    assert_same_bits(trained(used, trial), trained(fresh, trial))
+    again = Host(base, toy_clips(), trial.engine)
+    assert_same_bits(trained(again, trial), trained(wide_host(after), trial))
 
 
 def advanced(host: Host) -> None:
-    host.advance()
+    host.advance("slot")
 
 
 def only_attached(host: Host) -> None:
     pass
 
 
+def hooks(base: CodecLM) -> list[object]:
+    """All that runs beside the modules' own forward passes."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    modules = base.model.modules()
+    return [hook for module in modules for kind in kinds for hook in vars(module)[kind].values()]
+
+
 @pytest.mark.parametrize("use", [advanced, only_attached])
-@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("zero_stage", STAGES)
 def test_detached_the_base_is_whole_again(zero_stage: int, use: Callable[[Host], None]):
     base = toy_base(hidden=WIDE, layers=1)
     weights = {name: p.detach().clone() for name, p in base.model.named_parameters()}
     said = base.generate(base.model, PROMPTS, DecodingSpec())
     attributes = {name: set(vars(module)) for name, module in base.model.named_modules()}
-    host = Host(base, toy_clips())
-    host.attach(toy_trial(zero_stage=zero_stage))
+    host = Host(base, toy_clips(), EngineSpec(zero_stage=zero_stage))
+    host.attach("slot", toy_trial(zero_stage=zero_stage))
     use(host)
-    host.detach()
+    host.detach("slot")
     after = dict(base.model.named_parameters())
+    # What DeepSpeed wants of a model without slots; it has no part in any product.
+    assert (after.pop("engine_anchor", None) is not None) == (zero_stage == 0)
     assert after.keys() == weights.keys()
     assert [name for name in weights if not torch.equal(after[name], weights[name])] == []
     assert not any(p.requires_grad for p in after.values())
@@ -82,18 +118,19 @@ def test_detached_the_base_is_whole_again(zero_stage: int, use: Callable[[Host],
     # What ZeRO stage 3 hangs on modules would be called by the next engine, too.
     left = {name: set(vars(module)) for name, module in base.model.named_modules()}
     assert left == attributes
+    assert zero_stage == 0 or hooks(base) == []
     assert torch.nn.functional.linear is LINEAR
 
 
 @pytest.mark.parametrize("zero_stage", [0, 3])
 def test_a_slot_can_go_on_training_after_it_spoke(zero_stage: int):
     trial = toy_trial(zero_stage=zero_stage)
-    spoken = Host(toy_base(hidden=WIDE, layers=1), toy_clips())
-    spoken.attach(trial)
-    first = spoken.advance()
-    spoken.speak(PROMPTS, DecodingSpec(), lora_scale=0.5)
-    second = spoken.advance()
-    silent = trained(Host(toy_base(hidden=WIDE, layers=1), toy_clips()), trial)[0]
+    spoken = wide_host(zero_stage)
+    spoken.attach("slot", trial)
+    first = spoken.advance("slot")
+    spoken.speak([Voice("slot", 0.5)], PROMPTS, DecodingSpec())
+    second = spoken.advance("slot")
+    silent = trained(wide_host(zero_stage), trial)[0]
     assert silent == [
         *first.step_losses,
         first.validation_loss,
@@ -102,58 +139,85 @@ def test_a_slot_can_go_on_training_after_it_spoke(zero_stage: int):
     ]
 
 
+@pytest.mark.parametrize("zero_stage", STAGES[1:])
+def test_a_partitioned_adapter_speaks_as_it_does_whole(zero_stage: int, tmp_path: Path):
+    """Of a rank at which ZeRO stage 3 cuts the adapter, too."""
+    host = wide_host(zero_stage)
+    host.attach("slot", toy_trial(zero_stage=zero_stage, rank=200))
+    losses = host.advance("slot")
+    host.snapshot("slot").write(tmp_path, losses)
+    (said,) = host.speak([Voice("slot", 0.8)], PROMPTS, DecodingSpec())
+    whole = wide_host(0)
+    whole.attach("slot", toy_trial(rank=200), tmp_path)
+    (expected,) = whole.speak([Voice("slot", 0.8)], PROMPTS, DecodingSpec())
+    (silent,) = whole.speak([Voice(None)], PROMPTS, DecodingSpec())
+    assert samples(said) == samples(expected) != samples(silent)
+
+
 def advance_often(host: Host) -> None:
     for _ in range(8):
-        host.advance()
+        host.advance("slot")
 
 
 def test_divergence_ends_the_trial_and_not_its_host():
-    host = Host(toy_base(), toy_clips())
-    host.attach(toy_trial(learning_rate=1e30, clip=None, epochs=8))
+    host = new_host()
+    host.attach("slot", toy_trial(learning_rate=1e30, clip=None, epochs=8))
     with pytest.raises(DivergedError, match="the loss must be finite"):
         advance_often(host)
     trial = toy_trial(seed=3)
-    assert_same_bits(trained(host, trial), trained(Host(toy_base(), toy_clips()), trial))
+    fresh = trained(new_host(), trial)
+    assert_same_bits(trained(host, trial), fresh)  # beside it
+    host.detach("slot")
+    assert_same_bits(trained(host, trial), fresh)
 
 
 def test_a_diverged_partitioned_trial_leaves_the_base_whole():
     base = toy_base(hidden=WIDE, layers=1)
     said = base.generate(base.model, PROMPTS, DecodingSpec())
-    host = Host(base, toy_clips())
-    host.attach(toy_trial(zero_stage=3, learning_rate=1e30, clip=None, epochs=8))
+    host = Host(base, toy_clips(), EngineSpec(zero_stage=3))
+    host.attach("slot", toy_trial(zero_stage=3, learning_rate=1e30, clip=None, epochs=8))
     with pytest.raises(DivergedError):
         advance_often(host)
-    host.detach()
+    host.detach("slot")
     assert base.generate(base.model, PROMPTS, DecodingSpec()) == said
 
 
 @pytest.mark.parametrize(("batch_size", "seed"), [(1, 0), (2, 0), (5, 0), (2, 1)])
 def test_validation_does_not_depend_on_the_training_batches(batch_size: int, seed: int):
     # A rate too small to move a float32 weight: only the batches differ.
-    host = Host(toy_base(), toy_clips())
-    host.attach(toy_trial(learning_rate=1e-30, batch_size=batch_size, seed=seed, dropout=0.5))
-    reference = Host(toy_base(), toy_clips())
-    reference.attach(toy_trial(learning_rate=1e-30, batch_size=4, seed=9, dropout=0.5))
-    assert host.advance().validation_loss == reference.advance().validation_loss
+    host = new_host()
+    trial = toy_trial(learning_rate=1e-30, batch_size=batch_size, seed=seed, dropout=0.5)
+    host.attach("slot", trial)
+    reference = new_host()
+    reference.attach("slot", toy_trial(learning_rate=1e-30, batch_size=4, seed=9, dropout=0.5))
+    assert host.advance("slot").validation_loss == reference.advance("slot").validation_loss
 
 
-def test_validation_is_the_mean_over_targets_without_dropout():
-    base = toy_base()
-    host = Host(base, toy_clips())
-    host.attach(toy_trial(dropout=0.5))
-    losses = host.advance()
-    examples = base.examples([clip for clip in toy_clips() if clip.split == "validation"])
+def mean_loss(base: CodecLM, split: str) -> float:
+    """Nats per target of all clips of a split, in one batch."""
+    examples = base.examples([clip for clip in toy_clips() if clip.split == split])
     with torch.inference_mode():
-        total = base.loss_sum(base.model, base.collate(examples)).item()
-    assert losses.validation_loss == pytest.approx(total / base.targets(examples), rel=1e-6)
+        (total,) = base.loss_sums(base.model, [base.collate(examples)])
+    return total.item() / base.targets(examples)
+
+
+def test_validation_is_the_mean_over_targets_without_dropout(tmp_path: Path):
+    host = new_host()
+    host.attach("slot", toy_trial(dropout=0.5, learning_rate=2e-2))
+    losses = host.advance("slot")
+    host.snapshot("slot").write(tmp_path, losses)
+    base = toy_base()
+    untrained = mean_loss(base, "validation")
+    PeftModel.from_pretrained(base.model, str(tmp_path))  # puts the adapter into base.model
+    assert losses.validation_loss == pytest.approx(mean_loss(base, "validation"), rel=1e-6)
+    assert losses.validation_loss != pytest.approx(untrained, rel=1e-3)
     assert losses.validation_loss != pytest.approx(losses.training_loss, rel=1e-3)
 
 
 def test_accumulated_micro_batches_are_one_batch():
     # Seven clips: every epoch ends in a step of three, and clips differ in length.
-    whole = trained(Host(toy_base(), toy_clips()), toy_trial(dropout=0.0, batch_size=4))
-    halves = toy_trial(dropout=0.0, batch_size=2, accumulation=2)
-    cut = trained(Host(toy_base(), toy_clips()), halves)
+    whole = trained(new_host(), toy_trial(dropout=0.0, batch_size=4))
+    cut = trained(new_host(), toy_trial(dropout=0.0, batch_size=2, accumulation=2))
     assert len(whole[0]) == 2 * (2 + 1)
     assert cut[0] == pytest.approx(whole[0], rel=1e-6)
     for name, weight in whole[1].items():
@@ -161,45 +225,133 @@ def test_accumulated_micro_batches_are_one_batch():
 
 
 def test_the_training_loss_is_the_mean_over_targets():
-    host = Host(toy_base(), toy_clips())
-    host.attach(toy_trial(learning_rate=1e-30, dropout=0.0, batch_size=3))
-    losses = host.advance()
+    host = new_host()
+    host.attach("slot", toy_trial(learning_rate=1e-30, dropout=0.0, batch_size=3))
+    losses = host.advance("slot")
+    assert losses.training_loss == pytest.approx(mean_loss(toy_base(), "train"), rel=1e-6)
+    assert len(losses.step_losses) == len(losses.learning_rates) == math.ceil(7 / 3)
+
+
+def test_a_host_without_slots_speaks_as_the_base():
     base = toy_base()
-    examples = base.examples([clip for clip in toy_clips() if clip.split == "train"])
-    with torch.inference_mode():
-        total = base.loss_sum(base.model, base.collate(examples)).item()
-    assert losses.training_loss == pytest.approx(total / base.targets(examples), rel=1e-6)
-    assert len(losses.step_losses) == len(losses.learning_rates) == math.ceil(len(examples) / 3)
-
-
-def test_an_empty_slot_speaks_as_the_base():
-    base: CodecLM = toy_base()
-    host = Host(base, toy_clips())
-    clips = host.speak(PROMPTS, DecodingSpec(), lora_scale=1.0)
-    expected = base.speak(base.model, PROMPTS, DecodingSpec())
-    assert [clip.audio.tolist() for clip in clips] == [clip.audio.tolist() for clip in expected]
+    expected = samples(base.speak(base.model, PROMPTS, DecodingSpec()))
+    (clips,) = Host(base, toy_clips(), EngineSpec()).speak([Voice(None)], PROMPTS, DecodingSpec())
+    assert samples(clips) == expected
 
 
 def test_a_slot_from_a_checkpoint_speaks_as_the_one_that_was_saved(tmp_path: Path):
     """Without dropout, that is: its clips are what a resumed sweep judges."""
-    host, trial = Host(toy_base(), toy_clips()), toy_trial(dropout=0.5)
-    host.attach(trial)
-    host.save(tmp_path, host.advance())
-    before = host.speak(PROMPTS, DecodingSpec(), lora_scale=1.0)
-    host.attach(trial, tmp_path)
-    after = host.speak(PROMPTS, DecodingSpec(), lora_scale=1.0)
-    assert [clip.audio.tolist() for clip in after] == [clip.audio.tolist() for clip in before]
+    host, trial = new_host(), toy_trial(dropout=0.5)
+    host.attach("slot", trial)
+    losses = host.advance("slot")
+    host.snapshot("slot").write(tmp_path, losses)
+    (before,) = host.speak([Voice("slot")], PROMPTS, DecodingSpec())
+    host.detach("slot")
+    host.attach("again", trial, tmp_path)
+    (after,) = host.speak([Voice("again")], PROMPTS, DecodingSpec())
+    (silent,) = host.speak([Voice(None)], PROMPTS, DecodingSpec())
+    assert samples(after) == samples(before) != samples(silent)
 
 
-def test_an_empty_slot_cannot_train(tmp_path: Path):
-    host = Host(toy_base(), toy_clips())
-    with pytest.raises(RuntimeError, match="a trial must be attached"):
-        host.advance()
+def test_a_snapshot_does_not_move_with_its_slot(tmp_path: Path):
+    host = new_host()
+    host.attach("slot", toy_trial())
+    host.advance("slot")
+    snapshot = host.snapshot("slot")
+    kept = {**snapshot.adapter.weights, **snapshot.moments}
+    copies = {name: tensor.clone() for name, tensor in kept.items()}
+    host.advance("slot")
+    assert [name for name in kept if not torch.equal(kept[name], copies[name])] == []
+    moved = host.snapshot("slot")
+    assert not any(torch.equal(moved.moments[name], copies[name]) for name in moved.moments)
+
+
+USES: dict[str, Callable[[Host], object]] = {
+    "step": lambda host: host.step(["here", "gone"]),
+    "epoch_is_over": lambda host: host.epoch_is_over("gone"),
+    "end_epoch": lambda host: host.end_epoch("gone"),
+    "weights": lambda host: host.weights("gone"),
+    "snapshot": lambda host: host.snapshot("gone"),
+    "speak": lambda host: host.speak([Voice("here"), Voice("gone")], PROMPTS, DecodingSpec()),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_slot_that_is_gone_is_named_and_nobody_moves(use: str):
+    host = new_host()
+    host.attach("here", toy_trial())
+    host.attach("gone", toy_trial(seed=1))
+    host.detach("gone")
+    before = host.weights("here")
+    with pytest.raises(SlotGoneError, match=r"slot gone is not there, only \['here'\]"):
+        USES[use](host)
+    after = host.weights("here")
+    assert [name for name in before if not torch.equal(after[name], before[name])] == []
+
+
+def test_a_slot_is_detached_twice_without_complaint():
+    host = new_host()
+    host.attach("slot", toy_trial())
+    host.detach("slot")
+    host.detach("slot")
+
+
+@pytest.mark.parametrize("zero_stage", STAGES[1:])
+def test_a_partitioned_host_holds_one_slot_and_says_so(zero_stage: int):
+    host, trial = wide_host(zero_stage), toy_trial(zero_stage=zero_stage)
+    host.attach("first", trial)
+    with pytest.raises(RuntimeError, match=f"ZeRO stage {zero_stage} .* first is there: detach it"):
+        host.attach("second", toy_trial(zero_stage=zero_stage, seed=1))
+    host.advance("first")
+    host.detach("first")
+    assert_same_bits(trained(host, trial), trained(wide_host(zero_stage), trial))
+
+
+def bad_targets(directory: Path) -> tuple[TrialSpec, Path | None]:
+    return toy_trial(targets=("no_such_proj",)), None
+
+
+def other_shape(directory: Path) -> tuple[TrialSpec, Path | None]:
+    """A checkpoint of another rank."""
+    return toy_trial(rank=8), directory
+
+
+def no_moments(directory: Path) -> tuple[TrialSpec, Path | None]:
+    (directory / "optimizer.safetensors").unlink()
+    return toy_trial(), directory
+
+
+def name_in_use(directory: Path) -> tuple[TrialSpec, Path | None]:
+    return toy_trial(), None
+
+
+@pytest.mark.parametrize("fault", [bad_targets, other_shape, no_moments, name_in_use])
+def test_what_cannot_be_attached_leaves_no_trace(
+    fault: Callable[[Path], tuple[TrialSpec, Path | None]], tmp_path: Path
+):
+    trial = toy_trial(seed=1)
+    host, undisturbed = new_host(), new_host()
+    for each in (host, undisturbed):
+        each.attach("there", trial)
+        each.advance("there")
+    host.snapshot("there").write(tmp_path, undisturbed.advance("there"))
+    host.advance("there")
+    names = [name for name, _ in host.base.model.named_parameters()]
+    slot = "there" if fault is name_in_use else "new"
+    with pytest.raises((ValueError, RuntimeError, FileNotFoundError)):
+        host.attach(slot, *fault(tmp_path))
+    assert [name for name, _ in host.base.model.named_parameters()] == names
+    assert host.advance("there").step_losses == undisturbed.advance("there").step_losses
+    after, expected = host.weights("there"), undisturbed.weights("there")
+    assert [name for name in expected if not torch.equal(after[name], expected[name])] == []
+    other = toy_trial(seed=2)
+    assert_same_bits(trained(host, other), trained(new_host(), other))
 
 
 def test_a_bf16_base_gets_an_fp32_adapter():
-    base = toy_base()
-    base.model.to(torch.bfloat16)
-    losses, weights = trained(Host(base, toy_clips()), toy_trial(precision="bf16"))
+    host = new_host("bf16")
+    host.base.model.to(torch.bfloat16)
+    losses, weights = trained(host, toy_trial(precision="bf16"))
     assert all(map(math.isfinite, losses))
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert {p.dtype for p in host.base.model.parameters()} == {torch.bfloat16}
