@@ -26,7 +26,7 @@ BREAK = {  # contract: a module, and what it must not import
     "optuna has one home": ("orchestrator/sweep.py", "optuna"),
     "mlflow has one home": ("orchestrator/tuning/search.py", "mlflow"),
     "deepspeed has one home": ("jobs/training/host.py", "deepspeed"),
-    "peft has one home": ("jobs/training/engine.py", "peft"),
+    "peft has one home": ("jobs/training/engine/replicated.py", "peft"),
     "pyworld has one home": ("jobs/metrics/timing.py", "pyworld"),
     "onnxruntime has one home": ("jobs/metrics/speaker.py", "onnxruntime"),
     "resemblyzer has one home": ("jobs/metrics/dnsmos.py", "resemblyzer"),

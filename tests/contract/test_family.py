@@ -9,7 +9,8 @@ from jobs.data.prepared import PreparedClip
 from jobs.embedded import VOICE_DIR
 from jobs.families.base import Base
 from jobs.spec import DecodingSpec, PromptSpec, TrainingSpec
-from jobs.training.adapter import Adapter
+from jobs.training.adapter import Adapters
+from jobs.training.packed import Owner
 from tests.toy import toy_base
 
 TEXTS = ("seven", "four five nine", "two two")
@@ -55,8 +56,8 @@ def test_a_base_has_names_for_what_it_is(base: Base):
 def test_loss_and_targets_add_up_over_clips(base: Base, clips: list[PreparedClip]):
     examples = base.examples(clips)
     with torch.inference_mode():
-        together = base.loss_sum(base.model, base.collate(examples))
-        alone = [base.loss_sum(base.model, base.collate([example])) for example in examples]
+        (together,) = base.loss_sums(base.model, [base.collate(examples)])
+        alone = [base.loss_sums(base.model, [base.collate([e])])[0] for e in examples]
     assert together.dtype == torch.float32
     assert together.shape == ()
     assert together.item() == pytest.approx(sum(loss.item() for loss in alone), rel=1e-5)
@@ -64,17 +65,40 @@ def test_loss_and_targets_add_up_over_clips(base: Base, clips: list[PreparedClip
     assert all(base.targets([example]) > 0 for example in examples)
 
 
-def test_loss_reaches_every_weight_of_an_adapter(base: Base, clips: list[PreparedClip]):
-    adapter = Adapter.attach(base.model, TrainingSpec(rank=2))
-    try:
-        for parameter in adapter.parameters().values():
+def test_several_batches_in_one_pass_cost_what_each_costs_alone(
+    base: Base, clips: list[PreparedClip]
+):
+    one, two, three = base.examples(clips)
+    batches = [base.collate(examples) for examples in ([two], [one, three], [one])]
+    with torch.inference_mode():
+        together = base.loss_sums(base.model, batches)
+        alone = [base.loss_sums(base.model, [batch])[0] for batch in batches]
+    assert [loss.item() for loss in together] == pytest.approx([x.item() for x in alone], rel=1e-5)
+
+
+def test_loss_reaches_every_weight_of_its_adapter_and_of_no_other(
+    base: Base, clips: list[PreparedClip]
+):
+    adapters = Adapters(base.model)
+    owners = ["one", "other"]
+    for slot in owners:
+        adapters.attach(slot, TrainingSpec(rank=2))
+        for parameter in adapters.parameters(slot).values():
             parameter.data.fill_(0.01)
-        base.loss_sum(adapter.model, base.collate(base.examples(clips))).backward()
-        gradients = {name: p.grad for name, p in adapter.parameters().items()}
+    try:
+        examples = base.examples(clips)
+        batches = [base.collate(examples[:2]), base.collate(examples[2:])]
+        with adapters.rows.owned_by([Owner(slot) for slot in owners]):
+            loss, _ = base.loss_sums(base.model, batches, adapters.rows.share)
+            loss.backward()
+        gradients = {name: p.grad for name, p in adapters.parameters("one").items()}
         assert gradients
         assert [n for n, g in gradients.items() if g is None or not g.abs().sum() > 0] == []
+        others = [p.grad for p in adapters.parameters("other").values()]
+        assert not any(g is not None and g.abs().sum() > 0 for g in others)
     finally:
-        adapter.detach()
+        for slot in owners:
+            adapters.detach(slot)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from jobs.data.prepared import PreparedClip
 from jobs.families.base import Batch
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
-from jobs.spec import DecodingSpec, PromptSpec
+from jobs.spec import DecodingSpec, EngineSpec, PromptSpec
+from jobs.speech.voices import Voice
 from jobs.training.host import Host
+from jobs.training.packed import Owner
 from tests.toy import ToneCodec, toy_base, toy_clips, toy_trial
 
 NATS_PER_TARGET = 1e-5
@@ -72,7 +74,8 @@ def disagreement(base: CodecLM, clips: list[PreparedClip], edit: Edit | None = N
     if edit is not None:
         batch = {**batch, "labels": edit(batch, base)}
     stepwise = sum(stepwise_nll(base, clip) for clip in clips)
-    difference = base.loss_sum(base.model, batch).item() - stepwise
+    (teacher_forced,) = base.loss_sums(base.model, [batch])
+    difference = teacher_forced.item() - stepwise
     return abs(difference) / base.targets(examples)
 
 
@@ -113,9 +116,9 @@ def test_every_known_mistake_makes_the_parity_fail(
 def test_loss_of_a_padded_batch_is_the_sum_of_its_clips(base: CodecLM, clips: list[PreparedClip]):
     examples = base.examples(clips)
     with torch.inference_mode():
-        together = base.loss_sum(base.model, base.collate(examples)).item()
-        alone = sum(base.loss_sum(base.model, base.collate([e])).item() for e in examples)
-    assert abs(together - alone) / base.targets(examples) < NATS_PER_TARGET
+        (together,) = base.loss_sums(base.model, [base.collate(examples)])
+        alone = [base.loss_sums(base.model, [base.collate([e])])[0].item() for e in examples]
+    assert abs(together.item() - sum(alone)) / base.targets(examples) < NATS_PER_TARGET
 
 
 def test_targets_are_codes_markers_and_end(base: CodecLM, clips: list[PreparedClip]):
@@ -170,19 +173,23 @@ def test_an_overfitted_adapter_says_its_clips_back_and_stops():
     base = toy_base(hidden=64)
     train = [replace(clip, split="train") for clip in toy_clips(count=3, seed=5)]
     assert len({clip.text for clip in train}) == len(train)
-    host = Host(base, [*train, replace(train[0], split="validation")])
-    host.attach(toy_trial(rank=32, learning_rate=5e-3, batch_size=3, epochs=80, dropout=0.0))
+    host = Host(base, [*train, replace(train[0], split="validation")], EngineSpec())
+    spec = toy_trial(rank=32, learning_rate=5e-3, batch_size=3, epochs=80, dropout=0.0)
+    host.attach("slot", spec)
     for _ in range(80):
-        losses = host.advance()
+        losses = host.advance("slot")
     assert losses.training_loss < 0.05
     prompts = [PromptSpec(id=clip.id, text=clip.text) for clip in train]
-    spoken = host.speak(prompts, GREEDY, lora_scale=1.0)
+    voices = [Voice("slot"), Voice("slot", 0.0), Voice(None)]
+    spoken, silent, plain = host.speak(voices, prompts, GREEDY)
     for clip, said, example in zip(train, spoken, base.examples(train), strict=True):
-        assert base.generate(base.model, [PromptSpec(id="x", text=clip.text)], GREEDY) == [
-            speech_of(example)
-        ]
+        rows = host._adapters.rows
+        with rows.owned_by([Owner("slot")]), rows.share([1]):
+            written = base.generate(base.model, [PromptSpec(id="x", text=clip.text)], GREEDY)
+        assert written == [speech_of(example)]
         assert said.reached_end
         np.testing.assert_array_equal(said.audio, ToneCodec().decode(clip.codes.tolist()))
     # Without the adapter it says something else.
-    for said, silent in zip(spoken, host.speak(prompts, GREEDY, lora_scale=0.0), strict=True):
-        assert not np.array_equal(said.audio, silent.audio)
+    for said, without, base_said in zip(spoken, silent, plain, strict=True):
+        assert not np.array_equal(said.audio, without.audio)
+        np.testing.assert_array_equal(without.audio, base_said.audio)

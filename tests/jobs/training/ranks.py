@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import distributed as dist
 
-from jobs.spec import TrialSpec
+from jobs.spec import EngineSpec, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
@@ -14,21 +14,28 @@ from tests.toy import toy_base, toy_clips, toy_trial
 EPOCHS = 4
 HALF = 2
 STAGES = (0, 1, 2, 3)
+WIDE_STAGES = (0, 3)
+SLOT = "slot"
 
 
-def stage_host() -> Host:
+def stage_host(stage: int, ranks: int) -> Host:
     """Wide enough that ZeRO stage 3 cuts some of its layers: from 100,000 weights on.
 
     Seven clips to train on.
     """
-    return Host(toy_base(hidden=256, layers=1), toy_clips(count=8, validation=1))
+    engine = EngineSpec(zero_stage=stage, ranks=ranks)
+    return Host(toy_base(hidden=256, layers=1), toy_clips(count=8, validation=1), engine)
 
 
-def stage_trial(stage: int, ranks: int, dropout: float = 0.1) -> TrialSpec:
+def stage_trial(
+    stage: int, ranks: int, dropout: float = 0.1, rank: int = 4, learning_rate: float = 5e-3
+) -> TrialSpec:
     """Steps of 6 clips and of 1: with two ranks, one of them goes without."""
     return toy_trial(
         zero_stage=stage,
         ranks=ranks,
+        rank=rank,
+        learning_rate=learning_rate,
         dropout=dropout,
         targets=("q_proj", "gate_proj", "down_proj"),
         batch_size=3,
@@ -42,24 +49,32 @@ def stage_trial(stage: int, ranks: int, dropout: float = 0.1) -> TrialSpec:
     )
 
 
+def wide_trial(stage: int, ranks: int) -> TrialSpec:
+    """Of a rank at which ZeRO stage 3 cuts the adapter as well as the base."""
+    return stage_trial(stage, ranks, rank=200, learning_rate=5e-4)
+
+
 def pair_trials() -> dict[str, TrialSpec]:
     """What two ranks train."""
-    trials = {f"stage{stage}": stage_trial(stage, ranks=2) for stage in STAGES}
-    return {**trials, "no-dropout": stage_trial(2, ranks=2, dropout=0.0)}
+    return {
+        **{f"stage{stage}": stage_trial(stage, ranks=2) for stage in STAGES},
+        **{f"wide{stage}": wide_trial(stage, ranks=2) for stage in WIDE_STAGES},
+        "no-dropout": stage_trial(2, ranks=2, dropout=0.0),
+    }
 
 
 def train(host: Host, trial: TrialSpec, out: Path, resume: Path | None = None) -> None:
     """Train to the last epoch, from ``resume`` on if given; saves every epoch."""
-    host.attach(trial, resume)
+    host.attach(SLOT, trial, resume)
     losses: EpochLosses | None = None
     while losses is None or losses.epoch < EPOCHS:
-        losses = host.advance()
-        directory = out / f"epoch-{losses.epoch}"
-        writes = dist.get_rank() == 0
-        if writes:
+        losses = host.advance(SLOT)
+        snapshot = host.snapshot(SLOT)
+        if dist.get_rank() == 0:
+            directory = out / f"epoch-{losses.epoch}"
             directory.mkdir(parents=True)
-        host.save(directory if writes else None, losses)
-    host.detach()
+            snapshot.write(directory, losses)
+    host.detach(SLOT)
     dist.barrier()
 
 
@@ -72,7 +87,7 @@ def train_and_resume(host: Host, trial: TrialSpec, out: Path) -> None:
 def run_rank(rank: int, port: int, trials: Mapping[str, TrialSpec], out: Path) -> None:
     """The body of one of two processes."""
     start_distributed(rank, 2, f"127.0.0.1:{port}")
-    host = stage_host()
     for name, trial in trials.items():
+        host = stage_host(trial.engine.zero_stage, ranks=2)
         train_and_resume(host, trial, out / name)
     dist.destroy_process_group()

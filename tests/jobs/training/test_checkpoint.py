@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from cluster.storage import COMMITTED, LocalStorage
+from jobs.spec import EngineSpec
 from jobs.training.checkpoint import SlotState, read_state
 from jobs.training.epochs import EpochLosses, checkpoint_key, read_losses, write_losses
 from jobs.training.host import Host
@@ -27,13 +28,13 @@ LOSSES = EpochLosses(
 @pytest.fixture
 def checkpoint(tmp_path: Path, process_group: None) -> Path:
     """The second epoch of a trial of 7 clips in batches of 4, committed."""
-    host = Host(toy_base(), toy_clips())
-    host.attach(toy_trial(rank=3, seed=5, batch_size=4))
+    host = Host(toy_base(), toy_clips(), EngineSpec())
+    host.attach("slot", toy_trial(rank=3, seed=5, batch_size=4))
     storage, key = LocalStorage(tmp_path), checkpoint_key("sweep", "t0", 2)
-    host.advance()
-    losses = host.advance()
+    host.advance("slot")
+    losses = host.advance("slot")
     with storage.commit(key) as directory:
-        host.save(directory, losses)
+        host.snapshot("slot").write(directory, losses)
     return storage.fetch(key)
 
 

@@ -13,21 +13,16 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
-from jobs.spec import TrainingSpec
-from jobs.training.adapter import Adapter
-from jobs.training.engine import Engine
+from jobs.spec import EngineSpec, TrainingSpec
+from jobs.training.adapter import Adapters
+from jobs.training.engine.base import MicroStep
+from jobs.training.engine.start import start_engine
 from jobs.training.host import Host
+from jobs.training.packed import Owner
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")
-
-
-def adapter_weights(base: CodecLM) -> dict[str, Tensor]:
-    """The adapter in place in the base's model."""
-    named = base.model.named_parameters()
-    return {name: p.detach().clone() for name, p in named if "lora_" in name}
 
 
 def test_the_op_that_compiles_for_minutes_is_off():
@@ -73,7 +68,8 @@ def plain_loop(
     )
     model = get_peft_model(base.model, config)
     model.train()
-    parameters = {name: p for name, p in base.model.named_parameters() if p.requires_grad}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = {name.replace(".default.", "."): p for name, p in trained.items()}
     assert parameters.keys() == initial.keys()
     for name, parameter in parameters.items():
         parameter.data.copy_(initial[name])
@@ -123,16 +119,16 @@ def test_stage_0_is_a_plain_loop_bit_for_bit(dropout: float):
         clip=0.5,
         seed=11,
     )
-    host = Host(toy_base(), toy_clips())
-    host.attach(trial)
-    initial = adapter_weights(host.base)  # type: ignore[arg-type]
+    host = Host(toy_base(), toy_clips(), EngineSpec())
+    host.attach("slot", trial)
+    initial = host.weights("slot")
     step_losses: list[float] = []
     for _ in range(3):
-        step_losses += host.advance().step_losses
+        step_losses += host.advance("slot").step_losses
     losses, weights = plain_loop(trial.training, initial)
     assert len(losses) == 6  # 7 clips: steps of two micro-batches and of one
     assert step_losses == pytest.approx(losses, rel=1e-6)
-    ours = adapter_weights(host.base)  # type: ignore[arg-type]
+    ours = host.weights("slot")
     assert [name for name in weights if not torch.equal(ours[name], weights[name])] == []
     assert [name for name in weights if torch.equal(ours[name], initial[name])] == []
 
@@ -142,17 +138,24 @@ def test_stage_0_is_a_plain_loop_bit_for_bit(dropout: float):
 def test_a_large_gradient_is_clipped_to_the_adapters_norm(zero_stage: int, clip: float | None):
     base = toy_base()
     trial = toy_trial(zero_stage=zero_stage, clip=clip, dropout=0.0)
-    adapter = Adapter.attach(base.model, trial.training)
-    engine = Engine(adapter.model, adapter.parameters(), trial.training, trial.engine)
+    engine = start_engine(base.model, trial.engine)
+    adapters = Adapters(base.model)
+    adapters.attach("slot", trial.training)
+    engine.open("slot", adapters.parameters("slot"), trial.training)
     batch = base.collate(base.examples(toy_clips(count=4)))
-    engine.micro_step(1000 * base.loss_sum(engine.model, batch), 1e-3, last=True)
+    steps = {"slot": MicroStep(1e-3, last=True)}
+    with adapters.rows.owned_by([Owner("slot")]):
+        (loss,) = base.loss_sums(engine.model, [batch], adapters.rows.share)
+        engine.backward(1000 * loss, steps)
+    engine.step(steps)
     # After its first step AdamW's exp_avg is the gradient times 1 - beta1.
-    seen = [m for name, m in engine.moments().items() if name.startswith("exp_avg/")]
+    seen = [m for name, m in engine.moments("slot").items() if name.startswith("exp_avg/")]
     norm = torch.linalg.vector_norm(torch.cat([m.flatten() for m in seen])).item() / 0.1
     if clip is None:
         assert norm > 1000
     else:
         assert norm == pytest.approx(clip, rel=1e-4)
     # DeepSpeed's own default is 1.0, over every slot that it knows.
+    assert isinstance(engine.model, deepspeed.DeepSpeedEngine)
     assert engine.model.gradient_clipping() == (0.0 if zero_stage == 0 else clip or 0.0)
-    engine.close()
+    engine.close("slot")

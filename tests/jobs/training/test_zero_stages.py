@@ -15,16 +15,20 @@ from jobs.training.epochs import EpochLosses, read_losses
 from tests.jobs.training.ranks import (
     EPOCHS,
     HALF,
+    SLOT,
     STAGES,
+    WIDE_STAGES,
     pair_trials,
     run_rank,
     stage_host,
     stage_trial,
     train,
     train_and_resume,
+    wide_trial,
 )
 
 WORLDS = (1, 2)
+NAMES = [f"stage{stage}" for stage in STAGES] + [f"wide{stage}" for stage in WIDE_STAGES]
 LAST = f"epoch-{EPOCHS}"
 LOSS_TOLERANCE = 1e-6  # relative: ZeRO adds gradients up in another order
 
@@ -40,10 +44,13 @@ def free_port() -> int:
 def runs(tmp_path_factory: pytest.TempPathFactory, process_group: None) -> dict[int, Path]:
     """World size to a directory: everything the tests below look at, trained once."""
     roots = {world: tmp_path_factory.mktemp(f"world{world}") for world in WORLDS}
-    host = stage_host()
     for stage in STAGES:
+        host = stage_host(stage, ranks=1)
         train_and_resume(host, stage_trial(stage, ranks=1), roots[1] / f"stage{stage}")
-    train(host, stage_trial(0, ranks=1, dropout=0.0), roots[1] / "no-dropout" / "whole")
+        if stage in WIDE_STAGES:
+            train_and_resume(host, wide_trial(stage, ranks=1), roots[1] / f"wide{stage}")
+    trial = stage_trial(0, ranks=1, dropout=0.0)
+    train(stage_host(0, ranks=1), trial, roots[1] / "no-dropout" / "whole")
     multiprocessing.set_forkserver_preload(["jobs.training.host"])  # import it once for both
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
@@ -87,9 +94,9 @@ def assert_same_bits(run: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("stage", STAGES)
-def test_resumed_is_uninterrupted_bit_for_bit(runs: dict[int, Path], world: int, stage: int):
-    run = runs[world] / f"stage{stage}"
+@pytest.mark.parametrize("name", NAMES)
+def test_resumed_is_uninterrupted_bit_for_bit(runs: dict[int, Path], world: int, name: str):
+    run = runs[world] / name
     assert_same_bits(run / "resumed" / LAST, run / "whole" / LAST)
     assert read_state(run / "resumed" / LAST)[1] == read_state(run / "whole" / LAST)[1]
     resumed, whole = losses_of(run / "resumed"), losses_of(run / "whole")
@@ -98,15 +105,25 @@ def test_resumed_is_uninterrupted_bit_for_bit(runs: dict[int, Path], world: int,
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("stage", STAGES[1:])
-def test_a_stage_trains_what_stage_0_trains(runs: dict[int, Path], world: int, stage: int):
-    staged = runs[world] / f"stage{stage}" / "whole"
-    plain = runs[world] / "stage0" / "whole"
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("0")])
+def test_a_stage_trains_what_stage_0_trains(runs: dict[int, Path], world: int, name: str):
+    staged = runs[world] / name / "whole"
+    plain = runs[world] / f"{name[:-1]}0" / "whole"
     assert len(losses_of(plain)) == EPOCHS
     assert values(losses_of(staged)) == pytest.approx(values(losses_of(plain)), rel=LOSS_TOLERANCE)
     ours, theirs = tensors(staged / LAST), tensors(plain / LAST)
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_stage_3_cuts_the_base_and_a_wide_adapter(process_group: None):
+    host = stage_host(3, ranks=1)
+    host.attach(SLOT, wide_trial(3, ranks=1))
+    cut = [name for name, p in host.base.model.named_parameters() if p.numel() == 0]
+    assert any("base_layer" in name for name in cut)
+    assert any("lora_A" in name for name in cut)
+    assert any("lora_B" in name for name in cut)
+    host.detach(SLOT)
 
 
 def test_something_was_learnt(runs: dict[int, Path]):
@@ -130,6 +147,6 @@ def test_ranks_draw_dropout_of_their_own(runs: dict[int, Path]):
 def test_one_rank_goes_on_where_two_stopped(runs: dict[int, Path], tmp_path: Path, stage: int):
     two = runs[2] / "no-dropout" / "whole"
     trial = stage_trial(stage, ranks=1, dropout=0.0)
-    train(stage_host(), trial, tmp_path, resume=two / f"epoch-{HALF}")
+    train(stage_host(stage, ranks=1), trial, tmp_path, resume=two / f"epoch-{HALF}")
     expected = values(losses_of(two)[HALF:])
     assert values(losses_of(tmp_path)) == pytest.approx(expected, rel=1e-5)
