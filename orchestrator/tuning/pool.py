@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from jobs.training.packing import PackingPlan
+from jobs.training.packing import PackingPlan, Progress
 from orchestrator.tuning.leases import FencedError, Grant, Leases
 from orchestrator.tuning.watch import HostWatch
 
@@ -42,6 +42,8 @@ class _Host:
     handle: Any
     watch: HostWatch
     is_open: bool = False
+    openings: int = 0
+    """A call from before the last one may fail after it; that says nothing of the host now."""
     suspected: asyncio.Event = field(default_factory=asyncio.Event)
     """A call to it failed."""
     deaths: list[str] = field(default_factory=list)
@@ -87,11 +89,12 @@ class Pool:
         while True:
             grant = await self._granted(trial, tenure, alone=alone)
             host = self._hosts[grant.host]
+            opening = host.openings
             try:
                 # The host knows of every lease before its holder does, for the next pool to find.
                 await host.handle.grant.remote(grant)
             except RayError as error:
-                self._lose(host, str(error))
+                self._lose(host, opening, str(error))
             else:
                 return Lease(grant.lease, host.handle)
 
@@ -167,18 +170,23 @@ class Pool:
 
     async def _detach(self, grant: Grant) -> None:
         host = self._hosts[grant.host]
+        opening = host.openings
         try:
             await host.handle.detach.remote(grant.lease)
         except RayError as error:
-            self._lose(host, str(error))
+            self._lose(host, opening, str(error))
         self._leases.left(grant.lease)
         self._settle()
 
     async def _renew(self, host: _Host) -> None:
+        opening = host.openings
         try:
-            host.watch.hear(await host.handle.renew.remote(list(self._leases.on(host.number))))
+            progress: Progress = await host.handle.renew.remote(list(self._leases.on(host.number)))
         except RayError as error:
-            self._lose(host, str(error))
+            self._lose(host, opening, str(error))
+        else:
+            if opening == host.openings:
+                host.watch.hear(progress)
 
     async def _keep(self, host: _Host) -> None:
         """Open the host, and open it again whenever it comes back."""
@@ -207,6 +215,7 @@ class Pool:
             await asyncio.sleep(_RETRY)
             return await self._open(host, None)
         host.is_open = True
+        host.openings += 1
         host.suspected.clear()
         self._leases.open_host(host.number, plan.slots, held or ())
         self._settle()
@@ -226,10 +235,11 @@ class Pool:
         else:
             ended.add_done_callback(asyncio.Future.exception)  # nobody needs to hear of it
 
-    def _lose(self, host: _Host, reason: str) -> None:
-        """A call to the host failed: look again whether and with what it serves."""
-        self._close(host, reason)
-        host.suspected.set()
+    def _lose(self, host: _Host, opening: int, reason: str) -> None:
+        """A call made after this opening failed: look again whether and with what it serves."""
+        if opening == host.openings:
+            self._close(host, reason)
+            host.suspected.set()
 
     def _close(self, host: _Host, reason: str) -> None:
         """The host's slots are lost; their holders learn it from their own calls."""
