@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 
 from jobs.data.keys import data_key
 from jobs.training.packing import PackingPlan
+from orchestrator.errors import InfrastructureError
 from orchestrator.tuning.hosts import HostTask, start_hosts
 from orchestrator.tuning.pool import start_pool
 from orchestrator.tuning.trial import SweepContext
@@ -52,15 +53,34 @@ class Fleet:
             ray.get(self.pool.beat.remote())
         self._hear(*ray.wait(self._loading, num_returns=len(self._loading), timeout=0))
 
+    def check(self) -> None:
+        """Whether trials could be served to the end.
+
+        Raises:
+            InfrastructureError: no host is left, and none will come back.
+        """
+        gone = [host["gone"] for host in ray.get(self.pool.state.remote())["hosts"]]
+        if all(gone):
+            raise _no_host(gone[0])
+
     def _first_plan(self) -> PackingPlan:
-        """Wait for a host."""
-        ready, _ = ray.wait(self._loading, timeout=_PATIENCE)
-        if not ready:
-            has = {k: v for k, v in ray.cluster_resources().items() if k in {"CPU", "GPU"}}
-            self._tell(f"waiting for the first host to be ready; the cluster has {has}")
-            ready, _ = ray.wait(self._loading)
-        plan: PackingPlan = ray.get(ready[0])
-        return plan
+        """Wait for a host that could be loaded."""
+        loading = self._loading
+        patience: float | None = _PATIENCE
+        while True:
+            ready, loading = ray.wait(loading, timeout=patience)
+            if ready:
+                try:
+                    plan: PackingPlan = ray.get(ready[0])
+                except RayError as error:
+                    if not loading:
+                        raise _no_host(str(error)) from None
+                else:
+                    return plan
+            else:
+                has = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+                self._tell(f"no host is ready yet; the whole cluster has {has}")
+                patience = None
 
     def _hear(self, ready: list[Any], loading: list[Any]) -> None:
         self._loading = loading
@@ -72,12 +92,19 @@ class Fleet:
                     self._tell(f"hosts: {plan.reason}")
 
 
+def _no_host(error: str) -> InfrastructureError:
+    what = (error.strip().splitlines() or ["it does not say why"])[-1]
+    return InfrastructureError(
+        f"no host could go on: {what}. Correct that, then run the same command again."
+    )
+
+
 @contextmanager
 def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
     """Hosts and their pool for the length of the block; ``tell`` gets lines for people.
 
     Raises:
-        ray.exceptions.RayError: the first host could not be loaded.
+        InfrastructureError: no host could be loaded.
     """
     resources = context.spec.resources
     bundle = {"CPU": resources.cpus_per_rank}

@@ -51,6 +51,9 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
 
     Both are views of the ledger and built anew: trials of earlier runs are suggested first, and
     report what they committed without training it again.
+
+    Raises:
+        InfrastructureError: all hosts were lost for good; what was committed is.
     """
     spec = context.spec
     shutil.rmtree(directory / RAY_FOLDER, ignore_errors=True)
@@ -76,6 +79,7 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
         ),
     )
     tuner.fit()
+    hosts.check()
 
 
 class _Events(tune.Callback):

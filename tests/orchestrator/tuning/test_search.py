@@ -8,6 +8,7 @@ import ray
 from ray import tune
 
 from cluster.connect import ray_cluster
+from orchestrator.errors import InfrastructureError
 from orchestrator.tuning.fleet import Fleet
 from orchestrator.tuning.search import search
 from orchestrator.tuning.trainable import TrialTrainable
@@ -135,6 +136,14 @@ def test_a_stopped_trial_leaves_its_slot_to_the_next(run, tmp_path):
         first, *others = run(cluster, heard, ranks=(1, 2, 4), rungs="rungs: {scheduler: asha}")
         assert heard.ends[first] == ("finished", EPOCHS, True)
         assert [heard.ends[other] for other in others] == [("stopped", 1, True)] * 2
+
+
+def test_hosts_that_cannot_be_loaded_end_the_sweep_with_their_reason(tmp_path):
+    with (
+        fake_cluster(tmp_path / "st", hosts=2, source="missing") as cluster,
+        pytest.raises(InfrastructureError, match=r"no base there.*run the same command again"),
+    ):
+        Fleet(list(cluster.hosts.values()), cluster.pool, print)
 
 
 def test_of_two_processes_set_up_for_a_trial_only_the_one_that_steps_takes_a_slot(
