@@ -48,10 +48,6 @@ class Slot:
         self._plan = BatchPlan(
             len(examples), training.batch_size, training.accumulation, training.seed
         )
-        self._micro = 0
-        self._stream: Tensor | None = None
-        """The dropout's position between two micro-batches of one step."""
-        self._total: Tensor | None = None
         self.resume(SlotState(training.seed, epoch=0, steps=0))
 
     def resume(self, state: SlotState) -> None:
@@ -61,6 +57,10 @@ class Slot:
         self._losses: list[tuple[float, int]] = []
         self._rates: list[float] = []
         self._seconds = 0.0
+        self._micro = 0
+        self._stream: Tensor | None = None
+        """The dropout's position between two micro-batches of one step."""
+        self._total: Tensor | None = None
 
     @property
     def epoch_is_over(self) -> bool:

@@ -1,0 +1,126 @@
+"""Where a slot is in its data; a turn counts once it was taken."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from jobs.data.batches import BatchPlan
+from jobs.families.layout import Example
+from jobs.spec import TrainingSpec
+from jobs.training.checkpoint import SlotState
+from jobs.training.schedule import learning_rate
+from jobs.training.slot import Slot, Turn, stream_seed
+
+pytestmark = pytest.mark.usefixtures("process_group")
+
+EXAMPLES = [Example(input_ids=[i], labels=[i]) for i in range(7)]
+SPEC = TrainingSpec(batch_size=2, accumulation=2, epochs=3, seed=5, schedule="linear")
+"""Seven clips: a step of two micro-batches, and one of two, the last of one clip."""
+
+
+def new_slot(spec: TrainingSpec = SPEC) -> Slot:
+    return Slot(spec, EXAMPLES, torch.device("cpu"))
+
+
+def draw(slot: Slot) -> Tensor:
+    """What a pass would draw for its dropout."""
+    return torch.rand(3, generator=slot.dropout)
+
+
+def take(slot: Slot, turn: Turn, loss: float = 2.0, seconds: float = 0.25) -> None:
+    """As a host does: ``targets`` is one a clip."""
+    total = slot.step_total(torch.tensor(loss)).item()
+    slot.took(turn, torch.tensor(loss), total, len(turn.step_examples), seconds)
+
+
+def ids(turn: Turn) -> list[int]:
+    return [example.input_ids[0] for example in turn.examples]
+
+
+def test_turns_follow_the_plan_and_the_schedule():
+    slot = new_slot()
+    plan = BatchPlan(7, SPEC.batch_size, SPEC.accumulation, SPEC.seed)
+    assert plan.steps_per_epoch == 2
+    for epoch in (1, 2):
+        for position, micro_batches in enumerate(plan.epoch(epoch)):
+            step = 2 * (epoch - 1) + position
+            for micro, batch in enumerate(micro_batches):
+                assert not slot.epoch_is_over
+                turn = slot.turn()
+                assert ids(turn) == list(batch)
+                assert turn.weight == 1.0
+                assert len(turn.step_examples) == sum(map(len, micro_batches))
+                assert turn.step.last == (micro == len(micro_batches) - 1)
+                assert turn.step.learning_rate == learning_rate(SPEC, step, 2 * SPEC.epochs)
+                take(slot, turn)
+        assert slot.epoch_is_over
+        assert slot.end_epoch(1.0, seconds=0.0).epoch == epoch
+    assert slot.state == SlotState(seed=5, epoch=2, steps=4)
+
+
+def test_a_turn_is_the_same_until_it_is_taken():
+    slot, other = new_slot(), new_slot()
+    for _ in range(3):
+        first, drawn = slot.turn(), draw(slot)
+        again = slot.turn()
+        assert again == first
+        assert torch.equal(draw(slot), drawn)
+        expected = other.turn()
+        assert torch.equal(draw(other), drawn)
+        take(slot, again)
+        take(other, expected)
+
+
+def test_the_micro_batches_of_a_step_draw_from_one_stream():
+    slot = new_slot()
+    stream = torch.Generator().manual_seed(stream_seed(5, "step 0, rank 0"))
+    for _ in range(2):
+        turn = slot.turn()
+        assert torch.equal(draw(slot), torch.rand(3, generator=stream))
+        take(slot, turn)
+    slot.turn()
+    stream = torch.Generator().manual_seed(stream_seed(5, "step 1, rank 0"))
+    assert torch.equal(draw(slot), torch.rand(3, generator=stream))
+
+
+def test_an_epoch_adds_up_losses_targets_and_seconds():
+    slot = new_slot()
+    for loss in (3.0, 5.0, 1.0, 5.0):
+        take(slot, slot.turn(), loss)
+    losses = slot.end_epoch(1.5, seconds=0.5)
+    assert losses.step_losses == (8.0 / 4, 6.0 / 3)
+    assert losses.training_loss == 14.0 / 7
+    assert losses.validation_loss == 1.5
+    assert losses.learning_rates == tuple(learning_rate(SPEC, step, 6) for step in (0, 1))
+    assert losses.seconds == 4 * 0.25 + 0.5
+
+
+def test_resumed_a_slot_goes_on_as_the_one_that_was_not_interrupted():
+    whole = new_slot()
+    for _ in range(4):
+        take(whole, whole.turn())
+    whole.end_epoch(1.0, seconds=0.0)
+    resumed = new_slot()
+    take(resumed, resumed.turn())
+    resumed.resume(SlotState(seed=5, epoch=1, steps=2))
+    assert resumed.turn() == whole.turn()
+    assert torch.equal(draw(resumed), draw(whole))
+
+
+@pytest.mark.parametrize("taken", [1, 2])
+def test_there_is_no_checkpoint_in_the_middle_of_an_epoch(taken: int):
+    """Neither between two micro-batches nor between two steps."""
+    slot = new_slot()
+    assert slot.state == SlotState(seed=5, epoch=0, steps=0)
+    slot.turn()
+    assert slot.state.steps == 0  # it was only looked at
+    for _ in range(taken):
+        take(slot, slot.turn())
+    with pytest.raises(RuntimeError, match="taken between epochs, but one is under way"):
+        _ = slot.state
+
+
+def test_streams_differ_by_use_and_seed():
+    uses = [(0, "adapter"), (1, "adapter"), (0, "step 0, rank 0"), (0, "step 0, rank 1")]
+    assert len({stream_seed(seed, use) for seed, use in uses}) == len(uses)
+    assert all(0 <= stream_seed(seed, use) < 2**63 for seed, use in uses)
