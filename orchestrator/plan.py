@@ -60,7 +60,7 @@ def plan(
     clips = sum(row.split == "train" for row in rows)
     epochs = _most_epochs(spec)
     variants = 1 + epochs * len(spec.variants.adapted_scales)
-    hosts, slots = spec.resources.hosts, spec.slots_per_host
+    hosts, slots = spec.hosts, spec.slots_per_host
     gpus = spec.resources.gpus_per_rank * spec.engine.ranks
     return Plan(
         sweep=spec.name,

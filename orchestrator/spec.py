@@ -215,6 +215,11 @@ class SweepSpec(Strict):
         return searched.whole_corners if searched else (getattr(self.training, key),)
 
     @property
+    def hosts(self) -> int:
+        """How many are started: no more than there are trials."""
+        return min(self.resources.hosts, self.search.trial_count)
+
+    @property
     def slots_per_host(self) -> int | None:
         """Trials that a host holds at once; None where its GPU's memory decides.
 

@@ -110,7 +110,7 @@ def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
     bundle = {"CPU": resources.cpus_per_rank}
     if resources.gpus_per_rank:
         bundle["GPU"] = resources.gpus_per_rank
-    hosts = start_hosts(host_task(context), bundle, resources.hosts)
+    hosts = start_hosts(host_task(context), bundle, context.spec.hosts)
     pool = start_pool(hosts, HANG_SECONDS)
     over = threading.Event()
     try:

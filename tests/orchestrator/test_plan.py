@@ -113,6 +113,15 @@ def test_what_is_done_and_what_it_tells_of_gpu_hours(make_spec, storage):
     assert sorted(storage.root.rglob("*")) == before
 
 
+def test_no_more_hosts_than_trials(make_spec, storage):
+    spec = make_spec(
+        search="search: {sampler: grid, space: {rank: [2, 4]}}",
+        resources="resources: {hosts: 5, slots_per_host: 1, gpus_per_rank: 1}",
+    )
+    planned = plan(spec, ROWS, PROMPTS, storage)
+    assert (planned.hosts, planned.trials_at_once, planned.gpus) == (2, 2, 2.0)
+
+
 @pytest.mark.parametrize(
     ("sections", "slots", "at_once", "packing"),
     [
