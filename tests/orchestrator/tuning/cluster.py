@@ -64,6 +64,11 @@ class FakeCluster:
         state = self.state()
         return state["leases"] == {} and state["waiting"] == [] and not any(served)
 
+    def wait_until_empty(self) -> None:
+        """Hosts hear of a release a moment after the pool."""
+        while not self.is_empty():
+            pass
+
     def signal_host(self, opened: int, number: int) -> None:
         """Send a signal to the process that was the ``opened``-th to open."""
         os.kill(int(self.happened("open")[opened].split()[1]), number)

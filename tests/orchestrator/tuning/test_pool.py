@@ -48,7 +48,7 @@ def test_a_trial_waits_until_a_slot_is_free(tmp_path, beside):
         # The one slot was empty before the next adapter came into it.
         assert cluster.happened("detach") == [f"detach {T.id}"]
         second.release()
-        assert cluster.is_empty()
+        cluster.wait_until_empty()
 
 
 def test_a_stopped_trial_frees_its_slot_at_once(tmp_path, beside):
@@ -67,7 +67,7 @@ def test_a_stopped_trial_frees_its_slot_at_once(tmp_path, beside):
         with pytest.raises(FencedError):
             stopped.attach(T, None)
         cluster.reap(U)
-        assert cluster.is_empty()
+        cluster.wait_until_empty()
 
 
 def test_a_pool_that_dies_goes_on_from_what_the_hosts_serve(tmp_path, beside):
@@ -98,7 +98,7 @@ def test_a_pool_that_dies_goes_on_from_what_the_hosts_serve(tmp_path, beside):
         assert cluster.happened("advance").count(f"advance {U.id}") == 1
         second.release()
         third.release()
-        assert cluster.is_empty()
+        cluster.wait_until_empty()
 
 
 def test_trials_of_a_killed_host_go_on_from_their_checkpoints(tmp_path, beside):
@@ -125,7 +125,7 @@ def test_trials_of_a_killed_host_go_on_from_their_checkpoints(tmp_path, beside):
         assert cluster.state()["deaths"] == 1
         first.release()
         second.release()
-        assert cluster.is_empty()
+        cluster.wait_until_empty()
 
 
 def test_a_hung_host_is_started_anew_and_a_busy_one_left_alone(tmp_path, beside):
@@ -148,7 +148,7 @@ def test_a_hung_host_is_started_anew_and_a_busy_one_left_alone(tmp_path, beside)
         assert hung["deaths"][0].startswith("hung: ")
         assert f"advance {T.id}" in hung["deaths"][0]
         busy.release()
-        assert cluster.is_empty()
+        cluster.wait_until_empty()
 
 
 def test_a_host_that_answers_nothing_is_started_anew(tmp_path, beside):
@@ -162,7 +162,7 @@ def test_a_host_that_answers_nothing_is_started_anew(tmp_path, beside):
         with pytest.raises(HostLostError):
             advance.result()
         assert state["deaths"] == 1
-        assert cluster.is_empty()
+        cluster.wait_until_empty()
 
 
 def test_leases_that_nobody_renews_are_detached(tmp_path):
@@ -173,7 +173,7 @@ def test_leases_that_nobody_renews_are_detached(tmp_path):
         cluster.wait_for(f"detach {T.id}")
         with pytest.raises(HostLostError, match="not renewed"):
             slot.advance(key(T, 1))
-        assert cluster.is_empty()
+        cluster.wait_until_empty()
 
 
 def test_a_host_that_cannot_open_is_given_up(tmp_path):
@@ -199,4 +199,4 @@ def test_a_trial_that_may_end_its_host_is_alone_on_it(tmp_path, beside):
         poison.release()
         late.result()
         third.release()
-        assert cluster.is_empty()
+        cluster.wait_until_empty()

@@ -33,7 +33,7 @@ def slot(cluster):
     slot = cluster.slot()
     yield slot
     slot.release()
-    assert cluster.is_empty()
+    cluster.wait_until_empty()
 
 
 def key(trial, epoch):
