@@ -50,7 +50,7 @@ class Fleet:
     def beat(self) -> None:
         """Keep the leases in force, and tell of hosts that have become ready."""
         with suppress(RayError):  # a pool that is being started anew hears the next one
-            ray.get(self.pool.beat.remote())
+            ray.get(self.pool.beat.remote(), timeout=LEASE_SECONDS)
         self._hear(*ray.wait(self._loading, num_returns=len(self._loading), timeout=0))
 
     def check(self) -> None:

@@ -106,6 +106,11 @@ def test_the_ledger_is_complete(sweep):
     assert scored, "nothing that was spoken could be scored"
 
 
+def test_it_says_how_its_host_packs(sweep):
+    (line,) = [line for line in sweep.run.stderr.splitlines() if line.startswith("hosts: ")]
+    assert "at batch size 8" in line
+
+
 def test_training_brings_the_loss_down(sweep):
     for record in sweep.ledger.trials():
         first, last = sweep.ledger.epochs(record.id)
