@@ -119,8 +119,9 @@ class HostLoop:
         """Empty a slot at once; whoever advances it is told so. Nothing when it is not there."""
 
         def run(host: PackedHost) -> None:
-            advance = self._advancing.pop(slot, None)
-            self._batch_sizes.pop(slot, None)
+            with self._changed:
+                advance = self._advancing.pop(slot, None)
+                self._batch_sizes.pop(slot, None)
             try:
                 host.detach(slot)
             finally:
@@ -197,6 +198,7 @@ class HostLoop:
         try:
             host = self._open_host()
         except BaseException as error:  # noqa: BLE001 (whoever called start gets it)
+            self._turn_away()
             self._opened.set_exception(error)
             return
         self._opened.set_result(None)
