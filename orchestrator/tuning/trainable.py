@@ -23,7 +23,9 @@ class TrialTrainable(tune.Trainable):
     """One step is one epoch. Ray Tune decides when to stop.
 
     There is nothing for Tune to checkpoint: every epoch is committed to the storage before a step
-    returns. What a new process has to know, the driver knows, and puts in the trial's config.
+    returns, and its result says where. What a new process has to know, the driver knows, and puts
+    in the trial's config: a checkpoint of Tune's is another call after the result, and a process
+    that died in between would report the epoch again.
     """
 
     _run: TrialRun | None
@@ -88,6 +90,7 @@ def reported(report: EpochReport) -> dict[str, Any]:
     """An epoch as Ray Tune's flat result."""
     return {
         "trial": report.trial,
+        "checkpoint": report.checkpoint,
         OBJECTIVE: report.objective,
         "best_variant": report.best_variant,
         "epoch": report.losses.epoch,

@@ -51,6 +51,8 @@ class EpochReport:
     """What a trial tells Ray Tune after an epoch."""
 
     trial: str
+    checkpoint: str
+    """The key under which the storage has it."""
     losses: EpochLosses
     objective: float
     """Of the trial's best variant so far; always to be maximised."""
@@ -105,6 +107,7 @@ class TrialRun:
         assert self._best is not None
         return EpochReport(
             trial=self._record.id,
+            checkpoint=self._checkpoint(self._epoch),
             losses=losses,
             objective=self._best[0],
             best_variant=self._best[1],

@@ -130,6 +130,7 @@ def test_ray_tells_the_same_story(sweep):
         sweep.objectives()
     )
     assert all(result.metrics["epoch"] == EPOCHS for result in grid)
+    assert all(sweep.ledger.storage.is_committed(result.metrics["checkpoint"]) for result in grid)
     assert not grid.errors
 
 
