@@ -92,6 +92,7 @@ RAY_MODULES = {
     "orchestrator.sweep",
     "orchestrator.tuning.fleet",
     "orchestrator.tuning.group",
+    "orchestrator.tuning.host_actor",
     "orchestrator.tuning.hosts",
     "orchestrator.tuning.pool",
     "orchestrator.tuning.search",

@@ -15,8 +15,6 @@ from jobs.speech.voices import Voice
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from jobs.metrics.base import SpokenClip
     from jobs.training.checkpoint import Snapshot
     from jobs.training.host import Host
@@ -133,8 +131,8 @@ class RankGroup:
         losses: EpochLosses = self._everywhere("end_epoch", slot)
         return losses
 
-    def weights(self, slot: str) -> "dict[str, Tensor]":
-        weights: dict[str, Tensor] = self._everywhere("weights", slot)
+    def weights(self, slot: str) -> dict[str, Any]:
+        weights: dict[str, Any] = self._everywhere("weights", slot)  # tensors
         return weights
 
     def snapshot(self, slot: str) -> "Snapshot":

@@ -9,7 +9,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTas
 
 from jobs.spec import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
-from orchestrator.tuning.hosts import HostBrokenError, SlotFailedError
+from orchestrator.tuning.host_actor import HostBrokenError, SlotFailedError
 from orchestrator.tuning.leases import FencedError
 from orchestrator.tuning.pool import HostsGoneError, Lease
 

@@ -15,7 +15,8 @@ from jobs.spec import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSp
 from jobs.speech.voices import Voice
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError, write_losses
 from jobs.training.packing import PackingPlan, Progress
-from orchestrator.tuning.hosts import End, HostTask
+from orchestrator.tuning.host_actor import End
+from orchestrator.tuning.hosts import HostTask
 
 STAGE = "stage"
 

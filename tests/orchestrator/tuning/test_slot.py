@@ -9,7 +9,7 @@ from cluster.storage import LocalStorage
 from jobs.spec import DecodingSpec, PromptSpec
 from jobs.speech.clips import read_clips
 from jobs.training.epochs import DivergedError, read_losses
-from orchestrator.tuning.hosts import SlotFailedError
+from orchestrator.tuning.host_actor import SlotFailedError
 from orchestrator.tuning.leases import FencedError
 from orchestrator.tuning.slot import HostLostError
 from tests.orchestrator.tuning.cluster import fake_cluster
