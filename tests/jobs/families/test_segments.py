@@ -47,9 +47,7 @@ def by_hugging_face(ids: Tensor, mask: Tensor) -> Tensor:
     return logits
 
 
-@pytest.mark.parametrize(
-    "ragged", [[[4, 4]], [[5, 3, 1]], RAGGED], ids=["even", "ragged", "many"]
-)
+@pytest.mark.parametrize("ragged", [[[4, 4]], [[5, 3, 1]], RAGGED], ids=["even", "ragged", "many"])
 def test_logits_are_those_of_hugging_face_to_the_last_bit(ragged: list[list[int]]):
     given = batches(ragged)
     with torch.no_grad():
