@@ -74,9 +74,7 @@ def story(tmp_path_factory) -> Story:
         story.kill("HostActor")
         run.wait_for(lambda: any(story.reported().values()))
         story.thin_libraries = [
-            region.path
-            for each in story.processes("Trainable")
-            for region in each.memory_maps()
+            region.path for each in story.processes("Trainable") for region in each.memory_maps()
         ]
         story.kill("Trainable")
         assert run.finish() == 0, run.stderr
