@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from jobs.spec import TrainingSpec
@@ -20,6 +21,17 @@ class MicroStep(NamedTuple):
     learning_rate: float
     last: bool
     """Whether it completes the step."""
+
+
+def adamw(parameters: Parameters, training: TrainingSpec) -> torch.optim.AdamW:
+    """A slot's optimiser. Fused is one pass over the memory, where the default makes ten."""
+    return torch.optim.AdamW(
+        list(parameters.values()),
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
 
 
 class Engine(Protocol):

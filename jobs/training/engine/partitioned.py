@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from jobs.spec import EngineSpec, TrainingSpec
-from jobs.training.engine.base import MOMENTS, MicroStep, Parameters
+from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw
 
 _LINEAR = nn.functional.linear
 """As it is before ZeRO stage 3 replaces it, for the whole process."""
@@ -82,14 +82,8 @@ class _PartitionedSlot:
         self._parameters = dict(parameters)
         self._stage = spec.zero_stage
         self._attributes = _attributes(model)
-        optimiser = torch.optim.AdamW(
-            list(parameters.values()),
-            lr=training.learning_rate,
-            betas=training.betas,
-            weight_decay=training.weight_decay,
-        )
         self.model, self._optimiser, _, _ = deepspeed.initialize(
-            model=model, optimizer=optimiser, config=_config(training, spec)
+            model=model, optimizer=adamw(parameters, training), config=_config(training, spec)
         )
 
     def backward(self, loss: Tensor, step: MicroStep) -> None:
@@ -130,7 +124,7 @@ class _PartitionedSlot:
         """AdamW makes its state in its first step; after a resume there is none yet."""
         for parameter in self._stepped_parameters():
             self._optimiser.optimizer.state[parameter] = {
-                "step": torch.tensor(float(steps)),
+                "step": torch.tensor(float(steps), device=parameter.device),
                 **{key: torch.zeros_like(parameter) for key in MOMENTS},
             }
         if self._stage in (1, 2):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from jobs.spec import TrainingSpec
-from jobs.training.engine.base import MOMENTS, MicroStep, Parameters
+from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw
 
 _CONFIG = {
     "train_micro_batch_size_per_gpu": 1,
@@ -74,7 +74,7 @@ class ReplicatedEngine:
         optimiser = self._slots.by_name[slot]
         for name, parameter in optimiser.parameters.items():
             optimiser.adamw.state[parameter] = {
-                "step": torch.tensor(float(steps)),
+                "step": torch.tensor(float(steps), device=parameter.device),
                 **{
                     key: moments[f"{key}/{name}"].to(parameter.device, copy=True) for key in MOMENTS
                 },
@@ -113,12 +113,7 @@ class _SlotOptimiser:
 
     def __init__(self, parameters: Parameters, training: TrainingSpec) -> None:
         self.parameters = dict(parameters)
-        self.adamw = torch.optim.AdamW(
-            list(parameters.values()),
-            lr=training.learning_rate,
-            betas=training.betas,
-            weight_decay=training.weight_decay,
-        )
+        self.adamw = adamw(parameters, training)
         self._clip = training.clip
         self._gradients: list[Tensor] = []
 

@@ -74,7 +74,11 @@ def plain_loop(
     for name, parameter in parameters.items():
         parameter.data.copy_(initial[name])
     optimiser = torch.optim.AdamW(
-        parameters.values(), lr=0.0, betas=spec.betas, weight_decay=spec.weight_decay
+        parameters.values(),
+        lr=0.0,
+        betas=spec.betas,
+        weight_decay=spec.weight_decay,
+        fused=True,
     )
     losses: list[float] = []
     for epoch in range(1, spec.epochs + 1):

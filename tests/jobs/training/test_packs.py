@@ -88,7 +88,7 @@ def plain(trial: TrialSpec, clips: list[PreparedClip], passes: int) -> Weights:
     ).train()
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(
-        parameters.values(), betas=spec.betas, weight_decay=spec.weight_decay
+        parameters.values(), betas=spec.betas, weight_decay=spec.weight_decay, fused=True
     )
     plan = BatchPlan(len(examples), spec.batch_size, spec.accumulation, spec.seed)
     for step, position, micro_batches in passes_of(plan, passes):
