@@ -80,7 +80,7 @@ class HostLoop:
         self._advancing: dict[str, Future[EpochLosses]] = {}
         """In the order of their turns."""
         self._batch_sizes: dict[str, int] = {}
-        self._widths: Mapping[int, int] = {}
+        self._plan: PackingPlan | None = None
         self._is_closed = False
         self._progress = Progress(0, "", 0.0)
         self._since = time.monotonic()
@@ -103,7 +103,7 @@ class HostLoop:
             return measure(host, training, batch_sizes, slots)
 
         plan = self._ask("measuring packs", run)
-        self._widths = plan.widths
+        self._plan = plan
         return plan
 
     def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None:
@@ -262,7 +262,8 @@ class HostLoop:
         pack: list[str] = []
         room = len(waiting)
         for slot in waiting:
-            fits = min(room, self._widths.get(self._batch_sizes[slot], 1))
+            width = 1 if self._plan is None else self._plan.width(self._batch_sizes[slot])
+            fits = min(room, width)
             if len(pack) < fits:
                 pack.append(slot)
                 room = fits

@@ -19,6 +19,12 @@ class PackingPlan:
     reason: str
     """One line for people."""
 
+    def width(self, batch_size: int) -> int:
+        """The pack size at a batch size. One that was not measured packs as the next larger one
+        does, because packs gain less the larger the batches; one above all as the largest."""
+        larger = [measured for measured in self.widths if measured >= batch_size]
+        return self.widths[min(larger) if larger else max(self.widths)]
+
 
 @dataclass(frozen=True)
 class Progress:

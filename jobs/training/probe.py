@@ -56,8 +56,12 @@ class _Probes:
         self.names = [f"{_PROBE}{i}" for i in range(count)]
 
     def __enter__(self) -> "_Probes":
-        for name in self.names:
-            self._attach(name)
+        try:
+            for name in self.names:
+                self._attach(name)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.training.packing import LEAST_GAIN, best_width, reason, slots_that_fit
+from jobs.training.packing import LEAST_GAIN, PackingPlan, best_width, reason, slots_that_fit
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,12 @@ from jobs.training.packing import LEAST_GAIN, best_width, reason, slots_that_fit
 )
 def test_the_pack_that_gains_most_is_taken_if_it_gains_enough(ratios: dict[int, float], width: int):
     assert best_width(ratios) == width
+
+
+def test_a_batch_size_between_those_measured_packs_as_the_larger_one():
+    plan = PackingPlan(8, {2: 8, 6: 4, 12: 1}, {}, 0.0, "")
+    widths = {size: plan.width(size) for size in (1, 2, 3, 6, 7, 12, 20)}
+    assert widths == {1: 8, 2: 8, 3: 4, 6: 4, 7: 1, 12: 1, 20: 1}
 
 
 @pytest.mark.parametrize(
