@@ -240,22 +240,22 @@ def test_unmeasured_slots_train_one_after_another(loop, host, threads):
 
 
 def test_packs_keep_to_the_widths_of_all_that_are_in_them(loop, host, threads, monkeypatch):
-    pack_by(loop, {2: 2, 4: 3}, monkeypatch)
-    attach(loop, host, {"a": 2, "b": 2, "c": 4, "d": 1}, passes=2)
+    pack_by(loop, {2: 2, 4: 3, 8: 1}, monkeypatch)
+    attach(loop, host, {"a": 2, "b": 2, "c": 4, "d": 8}, passes=2)
     with stuck(loop, host, threads):
         futures = asked(loop, threads, *(lambda s=s: loop.advance(s) for s in "abcd"))
     assert [result(future).epoch for future in futures] == [1] * 4
     assert host.passes == [
         ("a", "b"),  # two of batch size 2 may share
         ("c", "a"),  # three may, but not with one that wants two at most
-        ("d",),  # of a batch size that was not measured
+        ("d",),  # of a batch size at which packs do not pay
         ("b", "c"),
         ("d",),
     ]
 
 
 def test_everyone_gets_turns_whatever_the_packs(loop, host, threads, monkeypatch):
-    pack_by(loop, {2: 3}, monkeypatch)
+    pack_by(loop, {2: 3, 7: 1}, monkeypatch)
     slots = {"a": 2, "b": 2, "c": 2, "d": 2, "e": 2, "lone": 7}
     attach(loop, host, slots, passes=30)
     with stuck(loop, host, threads):
