@@ -29,20 +29,23 @@ class PackedLinear(LoraLinear):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 (as PEFT's)
         """(..., i) to (..., o)."""
         result: Tensor = self.base_layer(x, *args, **kwargs)
+        # Looked up once: for nn.Module that is slow, and here are all layers of every pass.
+        lora_a, lora_b, dropouts = self.lora_A, self.lora_B, self.lora_dropout
         parts, weights = [], []
         for owner, start, stop in self.rows.split(x.shape[:-1].numel()):
-            if owner.slot is None or owner.slot not in self.lora_A:
+            slot = owner.slot
+            if slot is None or slot not in lora_a:
                 continue
-            dropout = self.lora_dropout[owner.slot]
+            dropout = dropouts[slot]
             part = Part(
                 start,
                 stop,
-                scale=owner.lora_scale * self.lora_alpha[owner.slot] / self.r[owner.slot],
+                scale=owner.lora_scale * self.lora_alpha[slot] / self.r[slot],
                 keep=1 - dropout.p if isinstance(dropout, nn.Dropout) else 1.0,
                 dropout=owner.dropout,
             )
             parts.append(part)
-            weights.append((_weight(self.lora_A[owner.slot]), _weight(self.lora_B[owner.slot])))
+            weights.append((_weight(lora_a[slot]), _weight(lora_b[slot])))
         return add_adapters(result, x, parts, weights) if parts else result
 
 

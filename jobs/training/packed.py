@@ -11,7 +11,7 @@ on how many rows it has beside them. The operations and their order are PEFT's.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,8 +28,7 @@ class Owner:
     """Where dropout draws from; None is no dropout."""
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One adapter's rows in one layer."""
 
     start: int
@@ -47,6 +46,8 @@ class Rows:
     def __init__(self) -> None:
         self._owners: tuple[Owner, ...] = ()
         self._counts: tuple[int, ...] = ()
+        self._split: dict[int, list[tuple[Owner, int, int]]] = {}
+        """By the number of rows: every layer asks again."""
 
     @contextmanager
     def owned_by(self, owners: Sequence[Owner]) -> Iterator[None]:
@@ -65,25 +66,30 @@ class Rows:
             yield
         finally:
             self._counts = ()
+            self._split.clear()
 
-    def split(self, rows: int) -> Iterator[tuple[Owner, int, int]]:
+    def split(self, rows: int) -> list[tuple[Owner, int, int]]:
         """Each owner with its first row and the one after its last, of ``rows`` in all.
 
         Raises:
             ValueError: the rows cannot be shared out.
         """
-        total = sum(self._counts)
         if not self._owners:
-            return
+            return []
+        if rows in self._split:
+            return self._split[rows]
+        total = sum(self._counts)
         if len(self._counts) != len(self._owners) or not total or rows % total:
             raise ValueError(
                 f"{rows} rows cannot be shared out as {self._counts} among {len(self._owners)}"
             )
-        start = 0
+        found, start = [], 0
         for owner, count in zip(self._owners, self._counts, strict=True):
             stop = start + count * (rows // total)
-            yield owner, start, stop
+            found.append((owner, start, stop))
             start = stop
+        self._split[rows] = found
+        return found
 
 
 def add_adapters(
@@ -133,7 +139,7 @@ class _AddAdapters(torch.autograd.Function):
         ctx.parts = parts
         ctx.covered = covered
         ctx.save_for_backward(x, mask, *weights, *hidden)
-        return _scale(added, parts).add_(result).to(result.dtype)
+        return _scaled(added, parts, out=added).add_(result).to(result.dtype)
 
     @staticmethod
     def backward(
@@ -147,7 +153,7 @@ class _AddAdapters(torch.autograd.Function):
         dtype = weights[0].dtype
         rows = x.to(dtype)
         dropped = rows if mask is None else rows * mask
-        scaled = _scale(gradient.to(dtype, copy=True), ctx.parts)
+        scaled = _scaled(gradient.to(dtype), ctx.parts)
         x_gradient = None
         if ctx.needs_input_grad[1]:
             x_gradient = torch.empty_like(rows) if ctx.covered else torch.zeros_like(rows)
@@ -170,24 +176,26 @@ def _mask(parts: Sequence[Part], rows: Tensor) -> Tensor | None:
     """
     if all(part.dropout is None or part.keep == 1.0 for part in parts):
         return None
-    mask = torch.ones_like(rows)
-    for part in parts:
-        if part.dropout is not None and part.keep < 1.0:
-            mask[part.start : part.stop].bernoulli_(part.keep, generator=part.dropout)
-    keeps = {1.0 if part.dropout is None else part.keep for part in parts}
-    if len(keeps) == 1:
+    drops = [part for part in parts if part.dropout is not None]
+    covered = sum(part.stop - part.start for part in drops) == len(rows)
+    mask = torch.empty_like(rows) if covered else torch.ones_like(rows)
+    for part in drops:
+        mask[part.start : part.stop].bernoulli_(part.keep, generator=part.dropout)
+    keeps = {part.keep for part in drops}
+    if covered and len(keeps) == 1:
         return mask.div_(keeps.pop())
-    for part in parts:
-        if part.dropout is not None:
-            mask[part.start : part.stop].div_(part.keep)
+    for part in drops:
+        mask[part.start : part.stop].div_(part.keep)
     return mask
 
 
-def _scale(tensor: Tensor, parts: Sequence[Part]) -> Tensor:
-    """Multiply each part's rows by its scale, in place; what is nobody's may be scaled too."""
+def _scaled(tensor: Tensor, parts: Sequence[Part], out: Tensor | None = None) -> Tensor:
+    """Each part's rows times its scale, in ``out``; what is nobody's is not to be read."""
     scales = {part.scale for part in parts}
     if len(scales) == 1:
-        return tensor.mul_(scales.pop())
+        return torch.mul(tensor, scales.pop(), out=out)
+    out = torch.empty_like(tensor) if out is None else out
     for part in parts:
-        tensor[part.start : part.stop].mul_(part.scale)
-    return tensor
+        rows = slice(part.start, part.stop)
+        torch.mul(tensor[rows], part.scale, out=out[rows])
+    return out
