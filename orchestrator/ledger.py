@@ -76,23 +76,17 @@ class Ledger:
 
     def start_trial(self, spec: TrialSpec, point: dict[str, Any]) -> TrialRecord:
         """Record that the search asked for this trial; the same one again changes nothing."""
-        known = {record.id: record for record in self.trials()}
-        if spec.id in known:
-            return known[spec.id]
-        record = TrialRecord(spec.id, len(known), point, spec)
+        started = self._started()
+        if spec.id in started:
+            return self.trial(spec.id)
+        record = TrialRecord(spec.id, len(started), point, spec)
         row = {"order": record.order, "point": point, "spec": spec.model_dump(mode="json")}
         self.write_text(f"trials/{spec.id}/trial.json", json.dumps(row, indent=2) + "\n")
         return record
 
     def trials(self) -> list[TrialRecord]:
         """Every trial of the sweep, in the order in which they were asked for."""
-        folder = self.path("trials")
-        started = [
-            trial
-            for trial in self.storage.children(folder)
-            if self.storage.exists(f"{folder}/{trial}/trial.json")
-        ]
-        return sorted(map(self.trial, started), key=lambda record: record.order)
+        return sorted(map(self.trial, self._started()), key=lambda record: record.order)
 
     def trial(self, trial: str) -> TrialRecord:
         """A trial as it was started. Raises FileNotFoundError when it was not."""
@@ -101,6 +95,14 @@ class Ledger:
         # JSON has no tuples, and a choice of the search space is one where YAML has a list.
         point = {k: tuple(v) if isinstance(v, list) else v for k, v in row["point"].items()}
         return TrialRecord(trial, row["order"], point, spec)
+
+    def _started(self) -> list[str]:
+        folder = self.path("trials")
+        return [
+            trial
+            for trial in self.storage.children(folder)
+            if self.storage.exists(f"{folder}/{trial}/trial.json")
+        ]
 
     def end_trial(self, trial: str, result: TrialResult) -> None:
         """Record how a trial ended."""
