@@ -51,6 +51,8 @@ class HostActor:
         self._task = task
         self._storage = open_storage(task.storage_url)
         self._terms = LeaseTerms(task.lease_seconds)
+        self._is_open = False
+        """Whether the pool knows of this process; a new one serves what an older one did not."""
         self._ended = threading.Event()
         self._reason = ""
         # One at a time and in order: a slot is empty before the next adapter comes into it.
@@ -70,6 +72,7 @@ class HostActor:
         """
         if self._ended.is_set():
             raise HostBrokenError(self._reason)
+        self._is_open = True
         return self._plan
 
     @ray.method(concurrency_group="watch")
@@ -80,7 +83,13 @@ class HostActor:
 
     @ray.method(concurrency_group="control")
     def grant(self, grant: Grant) -> None:
-        """Serve the lease from now on."""
+        """Serve the lease from now on.
+
+        Raises:
+            HostBrokenError: the process is a new one, and the pool meant the one before it.
+        """
+        if not self._is_open:
+            raise HostBrokenError("its process died, and Ray started another")
         self._terms.begin(grant)
 
     @ray.method(concurrency_group="control")

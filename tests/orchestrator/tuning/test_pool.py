@@ -8,11 +8,13 @@ import ray
 
 from cluster.connect import ray_cluster
 from cluster.storage import LocalStorage
-from orchestrator.tuning.leases import FencedError
+from orchestrator.tuning.host_actor import HostBrokenError
+from orchestrator.tuning.hosts import start_hosts
+from orchestrator.tuning.leases import FencedError, Grant
 from orchestrator.tuning.pool import HostsGoneError
 from orchestrator.tuning.slot import HostLostError
 from tests.orchestrator.tuning.cluster import KILL, STOP, fake_cluster
-from tests.orchestrator.tuning.fake_loop import fake_trial
+from tests.orchestrator.tuning.fake_loop import STAGE, FakeLoop, Stage, fake_task, fake_trial
 
 T, U, V = (fake_trial(seed) for seed in range(3))
 
@@ -126,6 +128,20 @@ def test_trials_of_a_killed_host_go_on_from_their_checkpoints(tmp_path, beside):
         first.release()
         second.release()
         cluster.wait_until_empty()
+
+
+def test_a_process_that_the_pool_does_not_know_of_takes_no_lease(tmp_path):
+    stage = ray.remote(Stage).options(num_cpus=0, name=STAGE).remote()
+    hosts = start_hosts(fake_task(tmp_path), {"CPU": 0.1}, 1, FakeLoop)
+    (host,) = hosts.values()
+    grant = Grant("lease", T.id, "tenure", host=0, alone=False)
+    with pytest.raises(HostBrokenError, match="started another"):
+        ray.get(host.grant.remote(grant))
+    ray.get(host.ready.remote())
+    ray.get(host.grant.remote(grant))
+    assert ray.get(host.leases.remote()) == [grant]
+    for actor in (host, stage):
+        ray.kill(actor)
 
 
 def test_a_hung_host_is_started_anew_and_a_busy_one_left_alone(tmp_path, beside):
