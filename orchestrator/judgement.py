@@ -10,7 +10,7 @@ from jobs.speech.clips import clip_path
 from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import Ledger, TrialRecord, merged
 from orchestrator.preparation import Prepared
-from orchestrator.report.page import Failure, ReportInput, TrialCurve
+from orchestrator.report.material import Failure, ReportInput, TrialCurve
 from orchestrator.spec import SweepSpec
 from orchestrator.verdict.judge import objective
 from orchestrator.verdict.outcome import Verdict

@@ -7,10 +7,8 @@ from markupsafe import Markup
 
 from orchestrator.report import figures, views
 from orchestrator.report.cells import rank_rate
-from orchestrator.report.material import Failure, ReportInput, TrialCurve
+from orchestrator.report.material import ReportInput
 from orchestrator.verdict.table import scientific
-
-__all__ = ["Failure", "ReportInput", "TrialCurve", "render"]
 
 _HERE = Path(__file__).parent
 _BADGES = {

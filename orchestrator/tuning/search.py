@@ -8,12 +8,16 @@ from typing import Any, Protocol
 
 # Ctrl-C ends the driver at once: the next run of the same command goes on from the storage.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+# Tune's loggers are chosen below: its TensorBoard one imports torch, seconds and memory of a driver
+# that loads no model.
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 # Tune's newer tables are printed at any verbosity; the older ones are silent at 0.
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 from ray.tune.experiment import Trial
+from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.ledger import TrialEnd, TrialResult
@@ -72,7 +76,7 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
         run_config=RunConfig(
             name=RAY_FOLDER,
             storage_path=str(directory),
-            callbacks=[_Events(context, hosts.reap, observer)],
+            callbacks=[_Events(context, hosts.reap, observer), JsonLoggerCallback()],
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=spec.resources.trial_retries),
             verbose=0,

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from jobs.metrics.base import ClipScores
-from orchestrator.report.page import Failure, ReportInput, TrialCurve
+from orchestrator.report.material import Failure, ReportInput, TrialCurve
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import Constraint, Gates, MetricVersion, Prompt, Protocol
 from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo

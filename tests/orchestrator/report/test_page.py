@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from orchestrator.report.page import Failure, render
+from orchestrator.report.material import Failure
+from orchestrator.report.page import render
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import Prompt
 from orchestrator.verdict.table import BASE, ScoreTable
