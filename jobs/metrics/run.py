@@ -7,11 +7,12 @@ import difflib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.metrics import dnsmos, signal, speaker, timing, words
+from jobs.metrics import dnsmos, pitch, plcmos, signal, speaker, timing, words
 from jobs.metrics.base import ClipScores, Metric, MetricError, Scorer, SpokenClip
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def _word_error(given: _Given) -> Scorer:
 _SOURCES = (
     _Source(dnsmos.P808_NAMES, dnsmos.p808_metrics, lambda given: dnsmos.Dnsmos808()),
     _Source(dnsmos.P835_NAMES, dnsmos.p835_metrics, lambda given: dnsmos.Dnsmos835()),
+    _Source(plcmos.PLCMOS_NAMES, plcmos.plcmos_metrics, lambda given: plcmos.Plcmos()),
     _Source(
         speaker.SPEAKER_NAMES,
         speaker.speaker_metrics,
@@ -65,12 +67,36 @@ _SOURCES = (
     _plain(timing.SpeakingRate, timing.SPEAKING_RATE),
     _plain(timing.TailSilence, timing.TAIL_SILENCE),
     _plain(timing.EndOfSpeechFailure, timing.END_OF_SPEECH_FAILURE),
+    _plain(pitch.Pitch, *pitch.Pitch.metrics),
     _Source(
         tuple(m.name for m in words.WordError.metrics),
         lambda: words.WordError.metrics,
         _word_error,
     ),
 )
+
+
+class ScorerUnavailable(Exception):
+    """A scorer that cannot be loaded here. Nothing is scored without it: see docs/metrics.md."""
+
+
+@contextmanager
+def _needed(source: _Source) -> Iterator[None]:
+    """Names the metrics whose scorer, or whose weights, cannot be loaded inside.
+
+    Raises:
+        ScorerUnavailable: from whatever a library raised.
+    """
+    try:
+        yield
+    except ValueError:
+        raise  # what was asked for or given is wrong, and the message says what
+    except Exception as error:
+        raise ScorerUnavailable(
+            f"every metric asked for must be scored, and {', '.join(source.names)} cannot be: "
+            f"{type(error).__name__}: {error}; install what is missing where scorers run, "
+            "or drop these metrics from the sweep"
+        ) from error
 
 
 class _Catalogue(Mapping[str, Metric]):
@@ -88,7 +114,8 @@ class _Catalogue(Mapping[str, Metric]):
 
     def __getitem__(self, name: str) -> Metric:
         source = self._sources[name]
-        return source.metrics()[source.names.index(name)]
+        with _needed(source):
+            return source.metrics()[source.names.index(name)]
 
     def __contains__(self, name: object) -> bool:
         return name in self._sources
@@ -119,10 +146,15 @@ def build_scorers(
 
     Raises:
         ValueError: an unknown name, or something a metric needs was not given.
+        ScorerUnavailable: a library or the weights of a metric cannot be loaded.
     """
     sources = dict.fromkeys(_CATALOGUE.source(name) for name in names)
     given = _Given(references, recogniser, spoken)
-    return [source.build(given) for source in sources]
+    scorers = []
+    for source in sources:
+        with _needed(source):
+            scorers.append(source.build(given))
+    return scorers
 
 
 def score_clip(

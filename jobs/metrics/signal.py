@@ -210,6 +210,9 @@ class WadaSnr:
 
     metrics = (WADA_SNR,)
 
+    def __init__(self) -> None:
+        _wada_table()  # without SciPy there is none, and no clip can be scored
+
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """dB. Raises MetricError when there is no speech."""
         audio = normalise_level(at_16k(clip))

@@ -1,17 +1,20 @@
 import json
 import logging
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jobs.metrics.base import ClipScores, Metric, MetricError
-from jobs.metrics.run import METRICS, build_scorers, score_clip
+from jobs.metrics.plcmos import plcmos_metrics
+from jobs.metrics.run import METRICS, ScorerUnavailable, build_scorers, score_clip
 from jobs.metrics.speaker import MIN_REFERENCES
-from jobs.metrics.weights import package_file
+from jobs.metrics.weights import fingerprint, package_file
 
 
 class Hears:
@@ -45,24 +48,25 @@ def score(scorers, clip):
 
 
 def test_every_metric_says_what_it_is():
-    assert len(METRICS) == 15
+    assert len(METRICS) == 19
     for name in METRICS:
         metric = METRICS[name]
         assert metric.name == name
         assert metric.unit
         assert metric.description
         assert metric.direction in ("higher", "lower", "neither")
-        assert metric.version.startswith("1")
+        assert metric.version[0] in "12"
         assert math.isfinite(metric.low)
         assert metric.low < metric.high < math.inf
         assert metric.worst == (metric.low if metric.direction == "higher" else metric.high)
 
 
-@pytest.mark.parametrize("name", ["dnsmos_p808", "dnsmos_ovrl", "similarity"])
+@pytest.mark.parametrize("name", ["dnsmos_p808", "dnsmos_ovrl", "plcmos", "similarity"])
 def test_a_version_holds_the_digest_of_the_weights(name):
     package, file = {
         "dnsmos_p808": ("speechmos", "dnsmos_models/model_v8.onnx"),
         "dnsmos_ovrl": ("speechmos", "dnsmos_models/sig_bak_ovr.onnx"),
+        "plcmos": ("speechmos", "plcmos_models/plcmos_v2.onnx"),
         "similarity": ("resemblyzer", "pretrained.pt"),
     }[name]
     digest = subprocess.run(
@@ -77,10 +81,77 @@ def test_metadata_loads_no_inference_library():
         "from jobs.metrics.run import METRICS\n"
         "versions = [m.version for m in METRICS.values()]\n"
         "heavy = {'torch', 'librosa', 'onnxruntime', 'resemblyzer', 'scipy', 'speechmos'}\n"
+        "heavy |= {'google.protobuf', 'pyworld'}\n"
         "print(json.dumps([len(versions), sorted(heavy & set(sys.modules))]))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout) == [15, []]
+    assert json.loads(done.stdout) == [19, []]
+
+
+def test_the_docs_tell_of_every_metric():
+    page = Path(__file__).parents[3] / "docs" / "metrics.md"
+    cells = [line.split("|") for line in page.read_text().splitlines() if line.startswith("| `")]
+    better = {}
+    for _, names, _, direction, *_ in cells:
+        named = re.findall("`([a-z0-9_]+)`", names)
+        directions = direction.strip().split(", ")
+        better |= dict(zip(named, directions * len(named), strict=False))
+    assert better == {name: metric.direction for name, metric in METRICS.items()}
+
+
+def test_a_scorer_that_cannot_be_loaded_stops_everything(monkeypatch):
+    """Dropped, it would leave a sweep judged by fewer metrics than its protocol says."""
+
+    def missing(package, name):
+        raise FileNotFoundError(f"metric weights must be installed: no file {name!r}")
+
+    monkeypatch.setattr("jobs.metrics.onnx.package_file", missing)
+    with pytest.raises(
+        ScorerUnavailable,
+        match=r"dnsmos_ovrl, dnsmos_sig, dnsmos_bak cannot be: FileNotFoundError: .*no file "
+        r"'dnsmos_models/sig_bak_ovr.onnx'.*; install what is missing",
+    ):
+        build_scorers(["duration", "dnsmos_bak"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "library"),
+    [
+        ("dnsmos_p808", "onnxruntime"),
+        ("dnsmos_p808", "librosa.feature"),
+        ("dnsmos_sig", "google.protobuf"),
+        ("plcmos", "onnxruntime"),
+        ("similarity", "resemblyzer"),
+        ("wada_snr", "scipy"),
+        ("f0_sd", "pyworld"),
+    ],
+)
+def test_a_missing_library_is_found_before_any_clip(metric, library):
+    """In a process of its own: here the libraries are loaded."""
+    code = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from jobs.metrics.run import build_scorers\n"
+        f"sys.modules[{library!r}] = None\n"
+        "noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32) / 10\n"
+        f"build_scorers([{metric!r}], [(noise, 16_000)] * 10)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("jobs.metrics.run.ScorerUnavailable: every metric asked for"), last
+    assert metric in last
+    assert library in last
+
+
+def test_metadata_without_weights_names_the_metric(monkeypatch):
+    def missing(package, name):
+        raise FileNotFoundError("no file")
+
+    monkeypatch.setattr("jobs.metrics.weights.package_file", missing)
+    fingerprint.cache_clear()
+    plcmos_metrics.cache_clear()
+    with pytest.raises(ScorerUnavailable, match="and plcmos cannot be: FileNotFoundError: no file"):
+        METRICS["plcmos"]
 
 
 def test_missing_weights_say_what_to_install():

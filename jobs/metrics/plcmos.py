@@ -1,0 +1,104 @@
+"""PLCMOS: Microsoft's predictor of how lost packets would be heard, run from its ONNX file.
+
+The file comes with the ``speechmos`` package (MIT), whose own code is not imported. It asks fifteen
+raters drawn at random, afresh for each clip; here they are drawn from a fixed seed, and what they
+hear is computed once. With numpy's random state at that seed, ``speechmos.plcmos.run`` gives the
+same.
+Source: Diener et al., "PLCMOS" (Interspeech 2023).
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.metrics.base import Metric, MetricError, SpokenClip
+from jobs.metrics.onnx import open_part
+from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
+from jobs.metrics.weights import fingerprint
+
+PLCMOS_FILE = "plcmos_models/plcmos_v2.onnx"
+PLCMOS_NAMES = ("plcmos",)
+WORST, BEST = 1.0, 5.0
+"""Ends of the opinion scale, between which the network's last layer keeps it."""
+RATERS = 15
+RATERS_SEED = 0
+
+_WINDOW, _HOP = 512, 256
+_FRAMES = 7
+"""Fewer leave nothing: each of three 3x3 convolutions takes one away at either end."""
+_SPECTRUM, _RATERS = "degraded_audio", "rater_embed"
+_HEARD = ("onnx::Concat_335", "onnx::Concat_337")
+"""Inside the network: the last states of its recurrent layer, before a rater is asked."""
+_HEARD_SIZE = 32
+_OPINIONS = "plcmos"
+
+
+@cache
+def plcmos_metrics() -> tuple[Metric, ...]:
+    """Metadata of :class:`Plcmos`; reads the model file once to identify it."""
+    made_of = f"{fingerprint('speechmos', PLCMOS_FILE)} raters{RATERS}-seed{RATERS_SEED}"
+    return (
+        Metric(
+            name=PLCMOS_NAMES[0],
+            unit="MOS",
+            direction="higher",
+            version=f"1 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
+            low=WORST,
+            high=BEST,
+            description="predicted quality after packet loss (PLCMOS v2), 1 to 5, at a fixed "
+            "speech level; a flag for drop-outs and clipping, not monotonic in noise",
+        ),
+    )
+
+
+class Plcmos:
+    """Drop-outs, clipping and concealment; white noise it likes, so it ranks nothing."""
+
+    def __init__(self) -> None:
+        self.metrics: Sequence[Metric] = plcmos_metrics()
+        heard = dict.fromkeys(_HEARD, (RATERS, _HEARD_SIZE))
+        self._ear = open_part("speechmos", PLCMOS_FILE, {_SPECTRUM: (1, 1, "f", 257)}, _HEARD)
+        self._rate = open_part(
+            "speechmos", PLCMOS_FILE, {**heard, _RATERS: (RATERS, 64)}, [_OPINIONS]
+        )
+        raters = np.random.RandomState(RATERS_SEED).normal(size=(RATERS, 64))
+        self._raters = raters.astype(np.float32)
+
+    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
+        """Mean opinion of the raters. Raises MetricError when there is no speech."""
+        return {PLCMOS_NAMES[0]: self.opinion(normalise_level(at_16k(clip)))}
+
+    def opinion(self, audio: NDArray[np.float32]) -> float:
+        """Of 16 kHz ``audio`` (samples,) at whatever level it has.
+
+        Raises:
+            MetricError: it is shorter than the network hears, 0.08 s.
+        """
+        spectrum = log_spectrum(audio)
+        if len(spectrum) < _FRAMES:
+            raise MetricError(f"{len(audio) / RATE:.2f} s of audio are too short: 0.08 s are heard")
+        heard = self._ear.run(_HEARD, {_SPECTRUM: spectrum[np.newaxis, np.newaxis]})
+        asked = {
+            name: np.broadcast_to(state, (RATERS, _HEARD_SIZE))
+            for name, state in zip(_HEARD, heard, strict=True)
+        }
+        return float(np.mean(self._rate.run(None, {**asked, _RATERS: self._raters})[0]))
+
+
+def log_spectrum(audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Input of the model, shape (frames, 257): twentieths of the natural log of the power.
+
+    As `stft_transform` of speechmos/plcmos.py: a periodic Hamming window, half overlap, silence
+    before and after; an exact zero counts as the clip's least power less 120 dB.
+    """
+    frames = -(-(len(audio) + _HOP) // _HOP)
+    padded = np.zeros((frames + 1) * _HOP, dtype=audio.dtype)
+    padded[_HOP : _HOP + len(audio)] = audio
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
+    power = np.abs(np.fft.rfft(pieces * np.hamming(_WINDOW + 1)[:-1])) ** 2
+    least = np.log(np.min(power, where=power > 0, initial=np.inf)) - 12 * np.log(10)
+    logarithm = np.log(power, where=power > 0, out=np.full_like(power, least))
+    spectrum: NDArray[np.float32] = (logarithm / 20).astype(np.float32)
+    return spectrum
