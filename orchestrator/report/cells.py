@@ -1,6 +1,7 @@
 """The rank by learning rate picture."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,18 +26,25 @@ _Cell = tuple[int, str]
 
 def rank_rate(report: ReportInput) -> Markup | None:
     """The best gain for each rank and learning rate, hatched where no variant was allowed."""
-    columns = _columns([v.learning_rate for v in report.table.adapted if v.learning_rate])
+    columns = _columns(
+        [v.learning_rate for v in report.table.adapted if v.learning_rate]
+        + [curve.learning_rate for curve in report.curves]
+    )
     best = _best_by_cell(report, columns)
-    if not best:
+    failed = _failed_by_cell(report, columns)
+    cells = best.keys() | failed.keys()
+    if not cells:
         return None
-    labels = [name for name in dict.fromkeys(columns.values()) if name in {c for _, c in best}]
-    ranks = sorted({rank for rank, _ in best})
+    labels = [name for name in dict.fromkeys(columns.values()) if name in {c for _, c in cells}]
+    ranks = sorted({rank for rank, _ in cells})
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         gains = [row.gain.mean for row in best.values() if row.feasible]
-        for (rank, column), row in best.items():
-            _draw_cell(axes, labels.index(column), ranks.index(rank), row, gains)
+        for rank, column in sorted(cells):
+            place = labels.index(column), ranks.index(rank)
+            row = best.get((rank, column))
+            _draw_cell(axes, *place, row, failed[rank, column], gains)
         axes.set_xticks(range(len(labels)), labels)
         axes.set_yticks(range(len(ranks)), [str(rank) for rank in ranks])
         axes.set(xlim=(-0.5, len(labels) - 0.5), ylim=(-0.5, len(ranks) - 0.5))
@@ -71,6 +79,15 @@ def _best_by_cell(report: ReportInput, columns: dict[float, str]) -> dict[_Cell,
     return best
 
 
+def _failed_by_cell(report: ReportInput, columns: dict[float, str]) -> Counter[_Cell]:
+    """How many trials of each cell failed."""
+    return Counter(
+        (curve.rank, columns[curve.learning_rate])
+        for curve in report.curves
+        if curve.status == "failed"
+    )
+
+
 def _shade(gain: float, gains: Sequence[float]) -> tuple[str, str]:
     """Fill and text colour of a gain among ``gains``; cividis reads the same to every eye."""
     low, high = min(gains, default=0.0), max(gains, default=0.0)
@@ -79,21 +96,20 @@ def _shade(gain: float, gains: Sequence[float]) -> tuple[str, str]:
     return to_hex((red, green, blue)), "#000000" if luminance > 0.4 else "#ffffff"
 
 
-def _draw_cell(axes: Axes, x: int, y: int, row: VariantRow, gains: Sequence[float]) -> None:
-    fill, text = _shade(row.gain.mean, gains) if row.feasible else ("none", INK)
+def _draw_cell(
+    axes: Axes, x: int, y: int, row: VariantRow | None, failed: int, gains: Sequence[float]
+) -> None:
+    allowed = row is not None and row.feasible
+    fill, text = _shade(row.gain.mean, gains) if row and allowed else ("none", INK)
     corner = (x - 0.47, y - 0.45)
-    axes.add_patch(
-        Rectangle(
-            corner,
-            0.94,
-            0.9,
-            facecolor=fill,
-            edgecolor=LINE if not row.feasible else fill,
-            hatch=None if row.feasible else "////",
-        )
-    )
-    if row.standing == "winner":
+    edge = fill if allowed else LINE
+    hatch = None if allowed else "////" if row else "xx"
+    axes.add_patch(Rectangle(corner, 0.94, 0.9, facecolor=fill, edgecolor=edge, hatch=hatch))
+    words = [f"{'' if allowed else '✕ '}{row.gain.mean:+.2f}"] if row else []
+    if row and row.standing == "winner":
         axes.add_patch(Rectangle(corner, 0.94, 0.9, fill=False, edgecolor=ORANGE, linewidth=3))
-    label = f"{row.gain.mean:+.2f}" + ("\nwinner" if row.standing == "winner" else "")
-    backing = None if row.feasible else {"facecolor": PAPER, "edgecolor": "none", "pad": 2}
-    axes.text(x, y, label, ha="center", va="center", color=text, bbox=backing)
+        words.append("◆ winner")
+    if failed:
+        words.append(f"✕ {failed} failed")
+    backing = None if allowed else {"facecolor": PAPER, "edgecolor": "none", "pad": 2}
+    axes.text(x, y, "\n".join(words), ha="center", va="center", color=text, bbox=backing)

@@ -1,4 +1,4 @@
-"""The pictures of a report. Each gives inline SVG, or None where there is nothing to show."""
+"""The pictures of lines. Each gives inline SVG, or None where there is nothing to show."""
 
 import math
 from collections.abc import Sequence
@@ -9,73 +9,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from orchestrator.report.material import ReportInput, TrialCurve, labelled, ranked, short
-from orchestrator.report.svg import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, SERIES, draw
-from orchestrator.verdict.judge import as_trained
+from orchestrator.report.material import (
+    ReportInput,
+    TrialCurve,
+    as_trained,
+    labelled,
+    ranked,
+    short,
+)
+from orchestrator.report.svg import (
+    BASE_LINE,
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    POINT,
+    SERIES,
+    draw,
+)
 from orchestrator.verdict.outcome import VariantRow
 from orchestrator.verdict.table import BASE, VariantInfo
 
+RATE = "rate_ratio"
+"""Speaking rate over the base's: labels shifted twice make it rise epoch by epoch."""
 FOREST_ROWS = 12
 SCALE_COLUMNS = 4
-_BASE_LINE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (5, 3)), "linewidth": 1.1}
 _RULE: dict[str, Any] = {"color": GREEN, "linestyle": (0, (2, 2)), "linewidth": 1.4}
-_POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2, "linestyle": "none"}
 _MARKERS = "os^vDP*X"
-
-
-def loss_scatter(report: ReportInput) -> Markup | None:
-    """Validation loss against the primary metric: would loss have chosen the same variant?"""
-    primary, loss = report.verdict.primary, report.verdict.loss
-    if loss is None:
-        return None
-    trained = as_trained(report.table.adapted)
-    others = [v for v in report.table.adapted if v not in trained]
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        base = report.verdict.row(BASE).means[primary]
-        axes.axhline(base, label="base", **_BASE_LINE)
-        _scatter(axes, report, others, PAPER, "other scales")
-        _scatter(axes, report, trained, BLUE, "as trained (scale nearest 1)")
-        _mark(axes, report, loss.lowest, "v", "lowest loss")
-        if report.verdict.variant:
-            _mark(axes, report, report.verdict.variant, "D", "winner")
-        axes.set(xlabel="validation loss", ylabel=labelled(report, primary))
-        axes.margins(0.08)
-        figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2)
-
-    alt = f"Scatter of validation loss against {primary}, {loss.checkpoints} checkpoints"
-    return draw("loss", alt, 6.4, 4.2, paint)
-
-
-def _loss(variant: VariantInfo) -> float:
-    """NaN where there is none: that is what Matplotlib leaves out."""
-    loss = variant.validation_loss
-    return loss if loss is not None and math.isfinite(loss) else math.nan
-
-
-def _scatter(
-    axes: Axes, report: ReportInput, variants: list[VariantInfo], face: str, label: str
-) -> None:
-    rows = {v.id: report.verdict.row(v.id) for v in variants}
-    for feasible, marker in ((True, "o"), (False, "X")):
-        shown = [v for v in variants if rows[v.id].feasible is feasible]
-        if shown:
-            axes.plot(
-                [_loss(v) for v in shown],
-                [rows[v.id].means[report.verdict.primary] for v in shown],
-                marker,
-                color=BLUE,
-                markerfacecolor=face,
-                label=label if feasible else None,
-                **_POINT,
-            )
-
-
-def _mark(axes: Axes, report: ReportInput, name: str, marker: str, label: str) -> None:
-    mean = report.verdict.row(name).means[report.verdict.primary]
-    look = {**_POINT, "markersize": 10, "color": ORANGE, "markerfacecolor": "none"}
-    axes.plot(_loss(report.table.variants[name]), mean, marker, label=label, **look)
 
 
 def forest(report: ReportInput) -> Markup | None:
@@ -112,36 +74,57 @@ def _whisker(axes: Axes, place: int, row: VariantRow) -> None:
     }.get(row.standing, ("o" if row.feasible else "X", BLUE if row.feasible else MUTED, PAPER))
     style = (0, (1, 1.5)) if not row.feasible else "solid"
     axes.plot([row.gain.low, row.gain.high], [place] * 2, color=colour, linestyle=style)
-    axes.plot(row.gain.mean, place, marker, color=colour, markerfacecolor=face, **_POINT)
+    axes.plot(row.gain.mean, place, marker, color=colour, markerfacecolor=face, **POINT)
 
 
 def learning_curves(report: ReportInput) -> Markup | None:
-    """Training and validation loss by epoch, a line a trial, coloured and marked by rank."""
+    """Losses, the primary metric and the speaking rate by epoch, a line a trial."""
     if not any(curve.training_loss or curve.validation_loss for curve in report.curves):
         return None
     ranks = sorted({curve.rank for curve in report.curves})
+    judged = [m for m in (report.verdict.primary, RATE) if m in report.table.values[BASE]]
 
     def paint(figure: Figure) -> None:
-        training, validation = figure.subplots(1, 2, sharey=True)
+        training, validation, *others = figure.subplots(1, 2 + len(judged))
+        validation.sharey(training)
         ceiling = _ceiling(report.curves)
-        for curve in report.curves:
-            look = _look(curve, ranks, report)
-            for axes, losses in (
-                (training, curve.training_loss),
-                (validation, curve.validation_loss),
-            ):
-                _curve(axes, losses, ceiling, curve.status != "finished", look)
-        training.set(title="training", ylabel="loss")
-        validation.set(title="validation")
-        for axes in (training, validation):
+        for curve in sorted(report.curves, key=lambda curve: curve.rank):
+            look, cut_short = _look(curve, ranks, report), curve.status != "finished"
+            _curve(training, curve.training_loss, ceiling, cut_short, look)
+            _curve(validation, curve.validation_loss, ceiling, cut_short, look)
+            for axes, metric in zip(others, judged, strict=True):
+                _by_epoch(axes, report, curve.trial, metric, look)
+        training.set(title="training loss")
+        validation.set(title="validation loss")
+        for axes, metric in zip(others, judged, strict=True):
+            axes.axhline(report.verdict.row(BASE).means[metric], label="base", **BASE_LINE)
+            axes.set(title=labelled(report, metric))
+        for axes in (training, validation, *others):
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        handles, labels = training.get_legend_handles_labels()
-        once = dict(zip(labels, handles, strict=True))
-        figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=6)
+        once = {
+            label: handle
+            for axes in (training, *others)
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=8)
 
-    alt = f"Training and validation loss by epoch for {len(report.curves)} trials"
-    return draw("learning", alt, 6.4, 3.6, paint)
+    shown = ", ".join(["training and validation loss", *judged])
+    alt = f"By epoch for {len(report.curves)} trials: {shown}"
+    return draw("learning", alt, 12.5, 3.4, paint)
+
+
+def _by_epoch(
+    axes: Axes, report: ReportInput, trial: str, metric: str, look: dict[str, Any]
+) -> None:
+    """A dot an epoch at the scale nearest 1, hollow where the variant was not allowed."""
+    of_trial = as_trained([v for v in report.table.adapted if v.trial == trial])
+    rows = {v.epoch: report.verdict.row(v.id) for v in of_trial}
+    points = {epoch: row.means[metric] for epoch, row in rows.items() if metric in row.means}
+    axes.plot(list(points), list(points.values()), **look)
+    hollow = {epoch: mean for epoch, mean in points.items() if not rows[epoch].feasible}
+    face = {**look, "markerfacecolor": PAPER, "linestyle": "none", "label": None}
+    axes.plot(list(hollow), list(hollow.values()), **face)
 
 
 def _look(curve: TrialCurve, ranks: list[int], report: ReportInput) -> dict[str, Any]:
@@ -185,7 +168,7 @@ def _curve(
         return
     axes.plot(*zip(*points, strict=True), **look)
     if cut_short:
-        axes.plot(*points[-1], "x", color=INK, markersize=9, label="stopped or failed")
+        axes.plot(*points[-1], "x", color=INK, markersize=9, label="ended early")
 
 
 def scale_curves(report: ReportInput) -> Markup | None:
@@ -215,7 +198,7 @@ def scale_curves(report: ReportInput) -> Markup | None:
 def _by_scale(axes: Axes, report: ReportInput, variants: list[VariantInfo], metric: str) -> None:
     base = report.verdict.row(BASE).means.get(metric)
     if base is not None:
-        axes.axhline(base, label="base", **_BASE_LINE)
+        axes.axhline(base, label="base", **BASE_LINE)
     for place, epoch in enumerate(sorted({v.epoch for v in variants})):
         of_epoch = sorted((v for v in variants if v.epoch == epoch), key=lambda v: v.lora_scale)
         means = {v.lora_scale: report.verdict.row(v.id).means.get(metric) for v in of_epoch}

@@ -18,16 +18,24 @@ class TrialCurve:
     learning_rate: float
     training_loss: Sequence[float | None]
     validation_loss: Sequence[float | None]
-    status: Literal["finished", "stopped", "failed"]
+    status: Literal["finished", "stopped", "failed", "unfinished"]
+    """Stopped at a rung; unfinished when the sweep ended before the trial did."""
     reason: str | None
-    """Why it was stopped or failed."""
+    """Why it did not finish."""
     seconds: float
     """Time spent training."""
+    epochs_asked: int
+    """How many epochs it was to train for."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained."""
+        return len(self.training_loss)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that did not work: a trial, a clip, a metric, a host."""
+    """Something that did not work: a trial, a metric, a host."""
 
     subject: str
     reason: str
@@ -44,7 +52,10 @@ class ReportInput:
     table: ScoreTable
     curves: Sequence[TrialCurve]
     clips: Mapping[str, Mapping[str, bytes]]
-    """Variant id, then prompt id, to a FLAC file's bytes. Prompts without any are left out."""
+    """Variant id, then prompt id, to a FLAC file's bytes. Prompts without any are left out.
+
+    The page plays those that :func:`orchestrator.report.audition.audition` names.
+    """
     failures: Sequence[Failure]
     facts: Sequence[tuple[str, str]]
     """Label and value of what else a reader may need: versions, digests, wall time, storage."""
@@ -71,6 +82,17 @@ def labelled(report: ReportInput, metric: str) -> str:
     known = report.table.metrics[metric]
     better = {"higher": "\u00a0↑", "lower": "\u00a0↓", "neither": ""}[known.direction]
     return f"{metric} ({known.unit}){better}"
+
+
+def as_trained(variants: Sequence[VariantInfo]) -> list[VariantInfo]:
+    """One variant a checkpoint, in the order of trial and epoch: the lora_scale nearest 1.
+
+    That is the scale at which the checkpoint was trained and its loss measured.
+    """
+    nearest: dict[tuple[str, int], VariantInfo] = {}
+    for variant in sorted(variants, key=lambda v: (abs(v.lora_scale - 1.0), v.id)):
+        nearest.setdefault((variant.trial or "", variant.epoch), variant)
+    return [nearest[checkpoint] for checkpoint in sorted(nearest)]
 
 
 def ranked(report: ReportInput) -> list[VariantRow]:

@@ -15,6 +15,9 @@ INK, MUTED, LINE, PAPER = "#1a1d21", "#5b6470", "#d5d9de", "#fffefd"
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 
+BASE_LINE: dict[str, Any] = {"color": MUTED, "linestyle": (0, (5, 3)), "linewidth": 1.1}
+POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2, "linestyle": "none"}
+
 # Each colour becomes a variable of the style sheet, which has a light and a dark value for it.
 _VARIABLES = {
     INK: "ink",

@@ -1,11 +1,13 @@
 """What the tables of a page say, cell by cell."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.report.audio import Sounds
+from orchestrator.report.audition import Audition
 from orchestrator.report.material import ReportInput, labelled, ranked, short
-from orchestrator.verdict.outcome import VariantRow
+from orchestrator.verdict.outcome import Confirmation, VariantRow
+from orchestrator.verdict.protocol import Prompt
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import BASE, VariantInfo
 
@@ -28,9 +30,62 @@ class Take:
 
     column: Column
     audio: str | None
-    """Base64 of the FLAC file."""
+    """Base64 of the MP3 file."""
     scores: tuple[tuple[str, str], ...]
     failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant in the grid: a button that plays it."""
+
+    clips: str
+    """Base64 of an MP3 file for each prompt of the grid, a space between; ``-`` where none is."""
+    mean: str
+    standing: str
+    name: str
+    """Its name, score and standing in words."""
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One epoch of a trial in the grid; None at a scale that was not scored."""
+
+    name: str
+    trial: str
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A failed clip: whose, of which text, why, and its audio if it is kept."""
+
+    name: str
+    role: str
+    text: str
+    reasons: tuple[str, ...]
+    audio: str | None
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A finalist on set B."""
+
+    name: str
+    finding: str
+    winner: bool
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training took, over all trials."""
+
+    seconds: float
+    asked: int
+    trained: int
+    saved: int
+    """Epochs that were not trained because their trial was stopped at a rung."""
 
 
 @dataclass(frozen=True)
@@ -43,36 +98,88 @@ class Line:
     cells: tuple[str, ...]
 
 
-def columns(report: ReportInput) -> list[Column]:
+def columns(report: ReportInput, audition: Audition) -> list[Column]:
     """The base, the winner and the runner-up; without a winner the base and the best."""
-    verdict = report.verdict
-    roles = [(BASE, "Base")]
-    if verdict.variant:
-        roles.append((verdict.variant, "Winner"))
-    if verdict.runner_up:
-        roles.append((verdict.runner_up, "Runner-up" if verdict.variant else "Best of the trials"))
     variants = report.table.variants
-    return [Column(name, role, "" if name == BASE else variants[name].name) for name, role in roles]
-
-
-def takes(report: ReportInput) -> list[tuple[str, list[Take]]]:
-    """A prompt's text with a take for each column, for every prompt with audio to play."""
-    shown = columns(report)
     return [
-        (prompt.text, [_take(report, column, prompt.id) for column in shown])
-        for prompt in report.protocol.prompts
-        if any(prompt.id in report.clips.get(column.id, {}) for column in shown)
+        Column(name, role, "" if name == BASE else variants[name].name)
+        for name, role in audition.compared.items()
     ]
 
 
-def _take(report: ReportInput, column: Column, prompt: str) -> Take:
-    audio = report.clips.get(column.id, {}).get(prompt)
+def takes(report: ReportInput, audition: Audition, sounds: Sounds) -> list[tuple[str, list[Take]]]:
+    """A prompt's text with a take for each column, for every prompt with audio to play."""
+    shown = columns(report, audition)
+    return [
+        (prompt.text, [_take(report, column, prompt.id, sounds) for column in shown])
+        for prompt in audition.prompts
+        if any((column.id, prompt.id) in sounds for column in shown)
+    ]
+
+
+def _take(report: ReportInput, column: Column, prompt: str, sounds: Sounds) -> Take:
     failed = report.verdict.row(column.id).failed_clips
     return Take(
         column,
-        base64.b64encode(audio).decode("ascii") if audio else None,
+        sounds.get((column.id, prompt)),
         tuple((metric, _score(report, column.id, metric, prompt)) for metric in deciding(report)),
         tuple(reason for clip in failed if clip.prompt == prompt for reason in clip.reasons),
+    )
+
+
+def grid(report: ReportInput, audition: Audition, sounds: Sounds) -> list[GridRow]:
+    """The base, then a row a trial with a cell for each scale; empty without audio."""
+    cells = {
+        v.id: _cell(report, audition, v, sounds)
+        for v in (report.table.variants[BASE], *(v for row in audition.grid for v in row))
+    }
+    if not any(set(cell.clips) - set("- ") for cell in cells.values()):
+        return []
+    rows = [GridRow("base", "", (cells[BASE],))]
+    for variants in audition.grid:
+        of_scale = {v.lora_scale: cells[v.id] for v in variants}
+        name, _, _ = short(variants[0]).rpartition(" · ")
+        at_scales = tuple(of_scale.get(scale) for scale in audition.scales)
+        rows.append(GridRow(name, variants[0].trial or "", at_scales))
+    return rows
+
+
+def _cell(report: ReportInput, audition: Audition, variant: VariantInfo, sounds: Sounds) -> Cell:
+    row, primary = report.verdict.row(variant.id), report.verdict.primary
+    mean = _number(row.means.get(primary))
+    clips = (sounds.get((variant.id, prompt.id), "-") for prompt in audition.grid_prompts)
+    name = f"{variant.name}: {primary} {mean}, {row.standing}"
+    return Cell(" ".join(clips), mean, row.standing, name)
+
+
+def broken(report: ReportInput, audition: Audition, sounds: Sounds) -> list[Broken]:
+    """The failed clips that the page plays."""
+    texts = {prompt.id: prompt.text for prompt in report.protocol.prompts}
+    return [
+        Broken(
+            name=short(report.table.variants[take.variant]),
+            role=audition.compared.get(take.variant, ""),
+            text=texts[take.clip.prompt],
+            reasons=take.clip.reasons,
+            audio=sounds.get((take.variant, take.clip.prompt)),
+        )
+        for take in audition.failed
+    ]
+
+
+def failed_in_all(report: ReportInput) -> int:
+    """Failed clips of every variant and the base."""
+    return sum(len(row.failed_clips) for row in report.verdict.rows)
+
+
+def cost(report: ReportInput) -> Cost:
+    """Seconds and epochs over all trials."""
+    curves = report.curves
+    return Cost(
+        seconds=sum(curve.seconds for curve in curves),
+        asked=sum(curve.epochs_asked for curve in curves),
+        trained=sum(curve.epochs for curve in curves),
+        saved=sum(c.epochs_asked - c.epochs for c in curves if c.status == "stopped"),
     )
 
 
@@ -89,6 +196,49 @@ def _score(report: ReportInput, variant: str, metric: str, prompt: str) -> str:
     if metric not in table.values[variant] or prompt in lost:
         return "–"
     return f"{table.by_prompt(table.values[variant][metric])[table.prompts.index(prompt)]:.3g}"
+
+
+def _confirmed_metrics(report: ReportInput) -> list[str]:
+    """The primary metric, those of the constraints, and what finalists alone are measured by."""
+    return list(dict.fromkeys([*deciding(report), *report.protocol.finalist_metrics]))
+
+
+def confirmed_headings(report: ReportInput) -> list[str]:
+    """The headings over the cells of :func:`confirmed`."""
+    protocol = report.protocol
+    gain = f"gain ({protocol.confidence:.0%} interval)"
+    metrics = (labelled(report, metric) for metric in _confirmed_metrics(report))
+    return [gain, "p", "p after Holm", *metrics, "failed clips", "gain on set A"]
+
+
+def confirmed(report: ReportInput) -> list[Finalist]:
+    """What set B says of each finalist."""
+    return [_finalist(report, each) for each in report.verdict.confirmed]
+
+
+def _finalist(report: ReportInput, confirmation: Confirmation) -> Finalist:
+    row = confirmation.row
+    cells = (
+        _effect(row.gain),
+        f"{confirmation.p:.2g}",
+        f"{confirmation.p_holm:.2g}",
+        *(_against_base(row, metric) for metric in _confirmed_metrics(report)),
+        f"{row.failures.failed} of {row.failures.clips}",
+        f"{report.verdict.row(row.id).gain.mean:+.2f}",
+    )
+    return Finalist(
+        name=short(report.table.variants[row.id]),
+        finding=confirmation.finding,
+        winner=row.id == report.verdict.variant,
+        cells=cells,
+    )
+
+
+def _against_base(row: VariantRow, metric: str) -> str:
+    """The mean, and its difference to the base."""
+    if metric not in row.differences:
+        return _number(row.means.get(metric))
+    return f"{row.means[metric]:.3g} ({row.differences[metric].mean:+.2g})"
 
 
 def headings(report: ReportInput) -> list[str]:
@@ -131,10 +281,17 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
     ]
     return [
         ("protocol", report.verdict.protocol_hash),
-        ("prompts", f"{len(protocol.prompts)} of set {protocol.prompt_set}"),
+        ("set A, chooses", f"{_count(protocol.prompts)} of {protocol.prompt_set}"),
+        ("set B, confirms", f"{_count(protocol.confirmation)} of {protocol.confirmation_set}"),
         (
             "decoding",
-            f"temperature {protocol.temperature:g}, top-k {protocol.top_k}, seed {protocol.seed}",
+            f"temperature {protocol.temperature:g}, top-k {protocol.top_k}, "
+            f"seed {protocol.seed} on set A and {protocol.confirmation_seed} on set B",
+        ),
+        (
+            "finalists",
+            f"at most {protocol.finalists}, tested together at {protocol.significance:g} "
+            "(one-sided paired signed-rank tests, adjusted by Holm)",
         ),
         ("primary metric", f"{protocol.primary}, at least {protocol.min_effect:g} {unit} better"),
         ("constraints", "; ".join(held) or "none"),
@@ -154,6 +311,10 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
         ),
         *((f"digest of {name}", value) for name, value in protocol.family_digests.items()),
     ]
+
+
+def _count(prompts: Sequence[Prompt]) -> str:
+    return f"{len(prompts)} prompt{'' if len(prompts) == 1 else 's'}"
 
 
 def clock(seconds: float) -> str:

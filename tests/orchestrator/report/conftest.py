@@ -9,9 +9,11 @@ import pytest
 import soundfile
 
 from jobs.metrics.base import ClipScores
+from orchestrator.report.audition import audition
 from orchestrator.report.material import Failure, ReportInput, TrialCurve
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import Constraint, Gates, MetricVersion, Prompt, Protocol
+from orchestrator.verdict.screen import choose_finalists
 from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
 
 TEXTS = (
@@ -24,6 +26,7 @@ TEXTS = (
     "She sells fresh figs, dates and almonds.",
     "Turn left after the bridge, then keep straight on.",
 )
+FRESH = tuple(f"{text[:-1]}, they say." for text in TEXTS)
 EPOCHS = (1, 2, 3)
 SCALES = (0.5, 0.75, 1.0)
 TRIALS = {  # name: rank, learning rate, what the primary metric gains at its best
@@ -44,11 +47,15 @@ PROTOCOL = Protocol(
     prompt_set="demo-en",
     prompts=tuple(Prompt(id=f"p{i}", text=text) for i, text in enumerate(TEXTS)),
     seed=11,
+    confirmation_set="demo-en-fresh",
+    confirmation=tuple(Prompt(id=f"c{i}", text=text) for i, text in enumerate(FRESH)),
+    confirmation_seed=12,
     lora_scales=SCALES,
     temperature=0.8,
     top_k=50,
     primary="dnsmos_p808",
     min_effect=0.1,
+    significance=0.05,
     constraints=(
         Constraint(metric="similarity", margin=0.03),
         Constraint(metric="word_error", margin=0.05),
@@ -95,7 +102,7 @@ def healthy(rng, quality, similarity, word_error, rate):
     }
 
 
-def clips_of(name, rng, gain, overdrive):
+def clips_of(name, rng, gain, overdrive, prompts="p", seed=11):
     """Overdrive: how far rank, rate, epoch and scale push the adapter beyond the voice."""
     rows = []
     for place in range(len(TEXTS)):
@@ -108,35 +115,44 @@ def clips_of(name, rng, gain, overdrive):
         )
         if overdrive > 0.9 and place % 3 == 0:
             scores |= {"tail_silence": 6.5, "end_of_speech_failure": 1.0}
-        rows.append(ClipScores(name, f"p{place}", 11, scores))
+        rows.append(ClipScores(name, f"{prompts}{place}", seed, scores))
     return rows
 
 
 def make_sweep(trials, gain_of=lambda best, epoch, scale: best * (0.55 + 0.2 * epoch) * scale):
+    """Variants, their clips of set A and of set B, and the curves of the trials."""
     rng = np.random.default_rng(5)
     variants = [VariantInfo(BASE, None, 0, 0.0, None, None, None)]
     clips, curves = clips_of(BASE, rng, 0.0, 0.0), []
+    fresh = clips_of(BASE, rng, 0.0, 0.0, "c", 12)
     for trial, (rank, rate, best) in trials.items():
         losses = [3.0 - 0.25 * math.log2(rank) / 2 - 900 * rate * (e > 0) - 0.2 * e for e in EPOCHS]
         curves.append(
-            TrialCurve(trial, rank, rate, [x - 0.1 for x in losses], losses, "finished", None, 754)
+            TrialCurve(
+                trial, rank, rate, [x - 0.1 for x in losses], losses, "finished", None, 75, 3
+            )
         )
         for epoch, loss in zip(EPOCHS, losses, strict=True):
             for scale in SCALES:
                 name = f"{trial}-e{epoch}-s{scale}"
                 variants.append(VariantInfo(name, trial, epoch, scale, rank, rate, loss))
                 overdrive = rate / 4e-4 * (rank / 64) * epoch / 3 * scale
-                clips += clips_of(name, rng, gain_of(best, epoch, scale), overdrive)
-    return variants, clips, curves
+                gain = gain_of(best, epoch, scale)
+                clips += clips_of(name, rng, gain, overdrive)
+                fresh += clips_of(name, rng, gain, overdrive, "c", 12)
+    return variants, clips, fresh, curves
 
 
 @pytest.fixture(scope="session")
 def make_report() -> Callable[..., ReportInput]:
     def make(trials=TRIALS, protocol=PROTOCOL, **changes) -> ReportInput:
-        variants, clips, curves = make_sweep(trials, **changes)
+        variants, clips, fresh, curves = make_sweep(trials, **changes)
         table = ScoreTable.build(variants, clips, protocol)
-        verdict = judge(table, protocol)
-        played = [name for name in (BASE, verdict.variant, verdict.runner_up) if name]
+        confirmation = ScoreTable.build(variants, fresh, protocol.confirming())
+        verdict = judge(
+            table, confirmation if choose_finalists(table, protocol) else None, protocol
+        )
+        played = audition(verdict, table, protocol).clips()
         return ReportInput(
             sweep="aria-en",
             family="codec_lm",
@@ -154,14 +170,17 @@ def make_report() -> Callable[..., ReportInput]:
                     "failed",
                     "loss is not a number at step 212",
                     131,
+                    3,
+                ),
+                TrialCurve(
+                    "ab12cd", 16, 1e-3, [3.0], [3.1], "stopped", "worse than its peers", 25, 3
                 ),
             ],
             clips={
                 name: {
-                    prompt.id: flac(200 + 40 * i, 600 + 90 * place)
-                    for place, prompt in enumerate(protocol.prompts)
+                    prompt: flac(200 + 4 * place, 600 + 9 * int(prompt[1:])) for prompt in prompts
                 }
-                for i, name in enumerate(played)
+                for place, (name, prompts) in enumerate(played.items())
             },
             failures=[Failure("trial d15a0e", "loss is not a number at step 212")],
             facts=[("voxsweep", "0.1.0"), ("wall time", "0:52:10"), ("storage", "1.2 GB")],

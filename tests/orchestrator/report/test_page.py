@@ -1,20 +1,34 @@
 """The page stands alone, says what it should, and plays the right audio."""
 
 import base64
+import hashlib
+import io
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from orchestrator.report.audio import mp3
+from orchestrator.report.audition import FAILED, FAILED_OF_ONE, GRID_TRIALS, audition
 from orchestrator.report.material import Failure
 from orchestrator.report.page import render
+from orchestrator.report.scatters import checkpoints, pareto_front, spearman_interval
+from orchestrator.verdict.gates import FailedClip
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import Prompt
 from orchestrator.verdict.table import BASE, ScoreTable
 
 HOSTILE = '"><script src="https://evil.example/x.js">alert(1)</script>&{{ 7*7 }}'
-PICTURES = ("loss", "rank-rate", "effects", "learning", "scale")
-SECTIONS = ("verdict", "listen", "variants", *PICTURES, "failures", "protocol")
+PICTURES = ("loss", "rank-rate", "effects", "pareto", "learning", "scale")
+SECTIONS = (
+    *("verdict", "listen", "grid", "confirmed", "variants"),
+    *PICTURES,
+    *("cost", "failures", "protocol"),
+)
+PREFIX = "data:audio/mpeg;base64,"
 VOID = {"meta", "link", "br", "hr", "img", "input", "source"}
 
 
@@ -24,30 +38,37 @@ class Page(HTMLParser):
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
         self.tags, self.text, self.sections, self.pictures, self.open = [], [], [], {}, []
+        self.within, self.scripts = [], []
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        self.tags.append((tag, attributes))
-        if tag not in VOID:
-            self.open.append(tag)
         if tag == "section":
             self.sections.append(attributes["id"])
+        self.tags.append((tag, attributes))
+        self.within.append(self.sections[-1] if self.sections else None)
+        if tag not in VOID:
+            self.open.append(tag)
         if tag == "svg":
             self.pictures.setdefault(self.sections[-1], []).append(attributes)
 
     def handle_startendtag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+        self.within.append(self.sections[-1] if self.sections else None)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag, f"</{tag}> closes another element"
 
     def handle_data(self, data):
-        self.text.append(data)
+        (self.scripts if self.open and self.open[-1] == "script" else self.text).append(data)
 
-    def of(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
+    def of(self, tag, section=None):
+        return [
+            attributes
+            for (name, attributes), within in zip(self.tags, self.within, strict=True)
+            if name == tag and section in (None, within)
+        ]
 
     def says(self, words):
         return words in " ".join(" ".join(self.text).split())
@@ -91,7 +112,17 @@ def test_nothing_is_asked_of_any_server(page, report):
     assert "http://" not in html
     assert "https://" not in html
     assert "@import" not in html
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "base"})
+    assert {tag for tag, _ in page.tags}.isdisjoint({"link", "iframe", "object", "base"})
+
+
+def test_the_one_script_is_the_shipped_one_and_the_only_one_allowed(page):
+    (script,), (attributes,) = page.scripts, page.of("script")
+    assert script == (Path(render.__code__.co_filename).parent / "page.js").read_text()
+    assert attributes == {}
+    (policy,) = [meta["content"] for meta in page.of("meta") if "http-equiv" in meta]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert not [name for _, given in page.tags for name in given if name.startswith("on")]
 
 
 def test_the_verdict_comes_first_with_its_badge(page, report):
@@ -99,51 +130,137 @@ def test_the_verdict_comes_first_with_its_badge(page, report):
     assert page.says(report.verdict.sentence)
 
 
+def embedded(report, variant, prompt):
+    return base64.b64encode(mp3(report.clips[variant][prompt])).decode()
+
+
 def test_each_prompt_plays_in_base_winner_and_runner_up(page, report):
     columns = (BASE, report.verdict.variant, report.verdict.runner_up)
     expected = [
-        "data:audio/flac;base64," + base64.b64encode(report.clips[name][prompt.id]).decode()
+        PREFIX + embedded(report, name, prompt.id)
         for prompt in report.protocol.prompts
         for name in columns
     ]
-    assert [audio["src"] for audio in page.of("audio")] == expected
-    assert all(audio["preload"] == "none" for audio in page.of("audio"))
+    players = page.of("audio", "listen")
+    assert [audio["src"] for audio in players] == expected
+    assert all(audio["preload"] == "none" for audio in players)
+
+
+def test_the_embedded_sound_is_the_clip_and_a_quarter_of_its_size(report):
+    flac = report.clips[BASE]["p0"]
+    heard, rate = soundfile.read(io.BytesIO(mp3(flac)))
+    original, of_original = soundfile.read(io.BytesIO(flac))
+    assert (len(heard), rate) == (len(original), of_original)
+    assert np.corrcoef(heard, original)[0, 1] > 0.99
+    rng = np.random.default_rng(0)
+    noisy = io.BytesIO()
+    soundfile.write(noisy, 0.1 * rng.standard_normal(16000), 16000, format="FLAC")
+    assert len(mp3(noisy.getvalue())) < len(noisy.getvalue()) / 3
 
 
 def test_a_clip_that_was_not_kept_leaves_a_note(report):
     kept = {name: dict(clips) for name, clips in report.clips.items()}
     del kept[BASE]["p0"]
     page = Page(render(replace(report, clips=kept)))
-    assert len(page.of("audio")) == 23
+    assert len(page.of("audio", "listen")) == 23
     assert page.says("no audio kept")
+
+
+def test_the_grid_has_a_button_for_every_trial_and_scale(page, report):
+    chosen = audition(report.verdict, report.table, report.protocol)
+    buttons = page.of("button", "grid")
+    assert len(buttons) == 1 + 6 * 3  # the base, six trials at three scales
+    assert all(button["type"] == "button" for button in buttons)
+    variants = [BASE, *(variant.id for row in chosen.grid for variant in row)]
+    prompts = [prompt.id for prompt in chosen.grid_prompts]
+    for button, variant in zip(buttons, variants, strict=True):
+        assert button["data-clips"].split(" ") == [embedded(report, variant, p) for p in prompts]
+        assert report.table.variants[variant].name in button["aria-label"]
+    (winner,) = [button for button in buttons if button["class"] == "winner"]
+    assert report.table.variants[report.verdict.variant].name in winner["aria-label"]
+
+
+def test_the_grid_has_one_player_and_a_choice_of_prompts(page):
+    (player,) = page.of("audio", "grid")
+    assert player["aria-label"]
+    assert "src" not in player
+    radios = page.of("input", "grid")
+    assert [radio["type"] for radio in radios] == ["radio"] * 3
+    assert ["checked" in radio for radio in radios] == [True, False, False]
+    assert {radio["name"] for radio in radios} == {"grid-prompt"}
+    assert [p for p in page.of("p", "grid") if p.get("role") == "status"]
+
+
+def test_a_cell_without_a_clip_keeps_its_place(report):
+    kept = {name: dict(clips) for name, clips in report.clips.items()}
+    kept[BASE] = {prompt: kept[BASE][prompt] for prompt in list(kept[BASE])[:1]}
+    button = Page(render(replace(report, clips=kept))).of("button", "grid")[0]
+    assert len(button["data-clips"].split(" ")) == 3
+    assert button["data-clips"].split(" ").count("-") >= 2
 
 
 def test_a_page_without_audio_says_so(report):
     page = Page(render(replace(report, clips={})))
-    assert page.of("audio") == []
+    assert page.of("button") == []
+    assert not [audio for audio in page.of("audio") if "src" in audio]
     assert page.says("No clips were kept")
 
 
-def test_hostile_text_stays_text(report):
-    prompts = (Prompt(id="p0", text=HOSTILE), *report.protocol.prompts[1:])
-    hostile = replace(
-        report,
-        sweep=HOSTILE,
-        protocol=report.protocol.model_copy(update={"prompts": prompts}),
-        failures=[Failure(HOSTILE, HOSTILE)],
-        facts=[(HOSTILE, HOSTILE)],
-        curves=[replace(report.curves[0], status="failed", reason=HOSTILE)],
+@pytest.mark.parametrize("hostile", [HOSTILE, "<script>alert(1)</script>"])
+def test_hostile_text_stays_text(report, hostile):
+    prompts = tuple(
+        prompt.model_copy(update={"text": hostile}) for prompt in report.protocol.prompts
     )
-    html = render(hostile)
-    assert "<script" not in html
-    page = Page(html)
-    assert page.says(HOSTILE)
-    assert page.of("script") == []
-    assert {HOSTILE, f"Base: {HOSTILE}"} & {a.get("aria-label") for a in page.of("audio")}
+    page = Page(
+        render(
+            replace(
+                report,
+                sweep=hostile,
+                protocol=report.protocol.model_copy(
+                    update={"prompts": prompts, "prompt_set": hostile}
+                ),
+                failures=[Failure(hostile, hostile)],
+                facts=[(hostile, hostile)],
+                curves=[replace(report.curves[0], trial=hostile, status="failed", reason=hostile)],
+            )
+        )
+    )
+    assert len(page.of("script")) == len(page.scripts) == 1
+    assert "alert(1)" not in page.scripts[0]
+    assert page.says(hostile)
+    assert f"Base: {hostile}" in {audio.get("aria-label") for audio in page.of("audio")}
+
+
+def test_hostile_ids_of_prompts_stay_text(report):
+    hostile = "<script>alert(1)</script>"
+    of = {"p0": hostile}
+    table = replace(
+        report.table,
+        prompts=tuple(of.get(prompt, prompt) for prompt in report.table.prompts),
+        keys=tuple((of.get(prompt, prompt), seed) for prompt, seed in report.table.keys),
+    )
+    prompts = (
+        Prompt(id=hostile, text=report.protocol.prompts[0].text),
+        *report.protocol.prompts[1:],
+    )
+    protocol = report.protocol.model_copy(update={"prompts": prompts})
+    clips = {
+        name: {of.get(prompt, prompt): flac for prompt, flac in kept.items()}
+        for name, kept in report.clips.items()
+    }
+    verdict = judge(table, None, protocol)
+    page = Page(
+        render(replace(report, table=table, protocol=protocol, clips=clips, verdict=verdict))
+    )
+    assert len(page.of("script")) == 1
+    assert "alert(1)" not in page.scripts[0]
+    assert page.of("audio", "listen")
 
 
 def test_every_variant_is_in_the_table_with_its_reasons(page, report):
-    rows = [attributes["class"] for attributes in page.of("tr") if "class" in attributes]
+    rows = [
+        attributes["class"] for attributes in page.of("tr", "variants") if "class" in attributes
+    ]
     assert len(rows) == len(report.verdict.rows)
     assert rows.count("winner") == 1
     assert {"base", "winner", "passed", "rejected"} == set(rows)
@@ -155,6 +272,79 @@ def test_failures_protocol_and_facts_are_told(page, report):
     assert page.says("loss is not a number at step 212")
     assert page.says(report.protocol.digest())
     assert page.says("1.2 GB")
+    assert page.of("details", "protocol") == [{}]
+
+
+def test_failed_clips_play_with_their_reasons(report):
+    failed = tuple(FailedClip(f"p{i}", 11, (f"{i}.5 s silence at the end",)) for i in range(5))
+    rows = [
+        replace(row, failed_clips=failed if row.id == report.verdict.runner_up else ())
+        for row in report.verdict.rows
+    ]
+    verdict = replace(report.verdict, rows=tuple(rows))
+    page = Page(render(replace(report, verdict=verdict)))
+    assert [audio["src"] for audio in page.of("audio", "failures")] == [
+        PREFIX + embedded(report, verdict.runner_up, clip.prompt) for clip in failed[:FAILED_OF_ONE]
+    ]
+    for clip in failed[:FAILED_OF_ONE]:
+        assert page.says(f"✕ {clip.reasons[0]}")
+    assert page.says("3 of 5. 2 more are not played here")
+
+
+def test_a_sweep_plays_few_failed_clips_and_only_those_it_asks_for(report):
+    failed = tuple(FailedClip(f"p{i}", 11, ("cut off",)) for i in range(5))
+    rows = tuple(replace(row, failed_clips=failed) for row in report.verdict.rows)
+    chosen = audition(replace(report.verdict, rows=rows), report.table, report.protocol)
+    assert len(chosen.failed) == FAILED
+    assert [take.variant for take in chosen.failed[::FAILED_OF_ONE]] == list(chosen.compared)
+    wanted = chosen.clips()
+    assert all(take.clip.prompt in wanted[take.variant] for take in chosen.failed)
+
+
+def test_costs_add_up(page):
+    assert page.says("21 of 24 epochs trained in 0:10:06")
+    assert page.says("Stopping at rungs saved 2 epochs.")
+
+
+def test_finalists_on_fresh_prompts_are_told(page, report):
+    assert len(page.of("tr", "confirmed")) == 1 + len(report.verdict.confirmed) > 1
+    assert page.says(f"n = {len(report.protocol.confirmation)} prompts")
+
+
+def test_correlation_has_an_interval_around_it(report):
+    low, high = spearman_interval(report)
+    assert -1 <= low <= report.verdict.loss.spearman <= high <= 1
+    assert low < high
+    assert len(checkpoints(report)) == report.verdict.loss.checkpoints
+    assert Page(render(report)).says(f"interval {low:+.2f} to {high:+.2f}")
+    assert spearman_interval(report) == (low, high)
+
+
+def test_correlation_of_what_is_strictly_monotone_is_certain(report):
+    losses = {v.id: -report.verdict.row(v.id).means["dnsmos_p808"] for v in checkpoints(report)}
+    variants = {
+        name: replace(variant, validation_loss=losses.get(name))
+        for name, variant in report.table.variants.items()
+    }
+    certain = replace(report, table=replace(report.table, variants=variants))
+    assert spearman_interval(certain) == pytest.approx((-1.0, -1.0))
+
+
+def test_the_pareto_front_is_what_nothing_dominates(report):
+    rows = [
+        replace(report.verdict.row(BASE), means={"word_error": error, "dnsmos_p808": quality})
+        for error, quality in [(0.0, 3.0), (0.1, 3.5), (0.1, 3.4), (0.2, 3.5), (0.3, 4.0)]
+    ]
+    assert pareto_front(rows, report, "word_error") == {(0.0, 3.0), (0.1, 3.5), (0.3, 4.0)}
+
+
+def test_the_page_of_many_trials_stays_small(make_report):
+    trials = {f"t{i}": (8 * 2 ** (i % 3), 1e-4, 0.01 * i) for i in range(15)}
+    report = make_report(trials=trials)
+    html = render(report)
+    assert len(Page(html).of("button", "grid")) == 1 + GRID_TRIALS * 3
+    assert Page(html).says(f"The {GRID_TRIALS} best of 15 trials.")
+    assert len(html) < 4_000_000
 
 
 def test_the_same_report_gives_the_same_page(report, make_report):
@@ -176,29 +366,29 @@ def test_without_a_winner_the_base_meets_the_best_of_the_trials(make_report):
     assert report.verdict.verdict == "DO-NOT-FINE-TUNE"
     assert page.says("Do not fine-tune")
     assert page.says("Best of the trials")
-    assert len(page.of("audio")) == 16
+    assert len(page.of("audio", "listen")) == 16
     assert tuple(page.sections) == SECTIONS
 
 
 def test_many_learning_rates_share_columns(make_report):
     trials = {f"t{i}": (8 * 2 ** (i % 3), 1e-5 * 1.6**i, 0.02 * i) for i in range(9)}
     page = Page(render(make_report(trials=trials)))
-    assert page.says("to 1.9e-5")
+    assert page.says("1e-5 to 2.2e-5")
 
 
-def test_one_trial_of_one_variant_is_enough(make_report, base_table):
+def test_one_variant_without_curves_is_enough(make_report, base_table):
     report = make_report(trials={"solo": (8, 1e-4, 0.4)})
     table = base_table(report, "solo-e1-s1.0")
-    alone = replace(report, table=table, verdict=judge(table, report.protocol), curves=[])
+    alone = replace(report, table=table, verdict=judge(table, None, report.protocol), curves=[])
     page = Page(render(alone))
     assert page.says("No trial reported a loss.")
-    assert set(page.pictures) == set(PICTURES) - {"learning"}
+    assert set(page.pictures) == set(PICTURES) - {"learning", "scale"}
 
 
 def test_no_verdict_still_makes_a_page(make_report, base_table):
     report = make_report()
     table = base_table(report)
-    page = Page(render(replace(report, table=table, verdict=judge(table, report.protocol))))
+    page = Page(render(replace(report, table=table, verdict=judge(table, None, report.protocol))))
     assert page.says("No verdict")
     assert tuple(page.sections) == SECTIONS
 
