@@ -87,7 +87,7 @@ def prepared_context(spec: SweepSpec, storage: Path) -> Any:  # noqa: ANN401 (a 
         return Prepared(base.digest, digest, base.encoder_digest)
 
     prepared: Prepared = ray.get(ray.remote(prepare).remote())
-    protocol = protocol_for(spec, inputs.prompts, prepared)
+    protocol = protocol_for(spec, inputs.prompts, inputs.confirmation, prepared)
     scorers: Any = None
     base, data = prepared.base_digest, prepared.data_digest
     return SweepContext(spec, str(storage), base, data, protocol, scorers)

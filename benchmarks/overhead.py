@@ -143,7 +143,8 @@ def run_ours(trials: int, sampler: str, storage: Path) -> dict[str, float]:
     from orchestrator.tuning.trial import SweepContext
 
     spec = no_op_spec(trials, sampler)
-    protocol = protocol_for(spec, [PromptSpec(id="p", text="one")], Prepared("b", "d", "e"))
+    prompts = [PromptSpec(id=f"p{i}", text=f"text {i}") for i in range(9)]
+    protocol = protocol_for(spec, prompts[:1], prompts[1:], Prepared("b", "d", "e"))
     nobody: Any = None
     context = SweepContext(spec, str(storage), "b", "d", protocol, nobody)
     meter = Meter()
@@ -201,7 +202,7 @@ def share_of(sweep: Path) -> dict[str, float]:
         for epoch, (begin, following) in enumerate(itertools.pairwise(begun), start=1):
             heard = [
                 path.stat().st_mtime
-                for path in (sweep / "scores").glob(f"{record.id}-e{epoch:02d}-*.all.jsonl")
+                for path in (sweep / "scores/screen").glob(f"{record.id}-e{epoch:02d}-*.jsonl")
             ]
             spent.append(following - max(heard))
             steps.append(following - begin)

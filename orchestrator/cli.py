@@ -47,7 +47,9 @@ def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False
 
     sweep = read_spec(spec)
     inputs = read_inputs(sweep)
-    planned = make_plan(sweep, inputs.rows, inputs.prompts, open_storage(storage))
+    planned = make_plan(
+        sweep, inputs.rows, inputs.prompts, inputs.confirmation, open_storage(storage)
+    )
     if as_json:
         typer.echo(json.dumps(planned.to_dict()))
     else:
@@ -87,6 +89,30 @@ def run(
         show_verdict(_output, outcome.verdict, outcome.table)
         _output.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
     if outcome.verdict.verdict == "NO-VERDICT":
+        raise typer.Exit(Exit.NO_VERDICT)
+
+
+@app.command()
+def judge(
+    scores: Annotated[
+        Path, typer.Argument(metavar="SCORES", help="A JSONL file of clips, or a folder of them.")
+    ],
+    protocol: Annotated[Path, typer.Option(help="The protocol.json they were made under.")],
+    variants: Annotated[
+        Path | None, typer.Option(help="A variants.jsonl that says what each variant is.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge scores that were measured already, a sweep's own or another tool's."""
+    from orchestrator.console import show_verdict
+    from orchestrator.score_files import judge_files
+
+    verdict, table = judge_files(scores, protocol, variants)
+    if as_json:
+        typer.echo(verdict.to_json())
+    else:
+        show_verdict(_output, verdict, table)
+    if verdict.verdict == "NO-VERDICT":
         raise typer.Exit(Exit.NO_VERDICT)
 
 

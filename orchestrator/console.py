@@ -16,7 +16,11 @@ from orchestrator.report.material import short
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.table import ScoreTable, scientific
 
-_VERDICT_STYLE = {"PROMOTE-PENDING-LISTENING": "bold green", "DO-NOT-FINE-TUNE": "bold yellow"}
+_VERDICT_STYLE = {
+    "PROMOTE-PENDING-LISTENING": "bold green",
+    "DO-NOT-FINE-TUNE": "bold yellow",
+    "INCONCLUSIVE": "bold yellow",
+}
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def show_plan(console: Console, plan: Plan) -> None:
 def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int = 12) -> None:
     """Print the best variants, then the verdict in one sentence."""
     rows = sorted(verdict.rows, key=lambda row: (row.id != "base", -row.objective))
-    shown = Table(header_style="bold", title=f"best of {len(rows) - 1} variants", box=None)
+    shown = Table(header_style="bold", title=f"set A: best of {len(rows) - 1} variants", box=None)
     constraints = [c.metric for c in rows[-1].constraints]
     columns = ["variant", verdict.primary, "gain", *constraints, "failed clips", "standing"]
     for name in columns:

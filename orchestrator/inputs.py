@@ -16,6 +16,7 @@ from jobs.speech.prompts import read_prompts
 from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger
 from orchestrator.plan import plan
 from orchestrator.spec import SweepSpec
+from orchestrator.verdict.protocol import prompt_set_problems
 
 _MAY_CHANGE = ("resources", "records")
 """Keys of the spec that say how a sweep runs, not what it asks."""
@@ -27,6 +28,9 @@ class Inputs:
 
     rows: list[ManifestRow]
     prompts: list[PromptSpec]
+    """Set A."""
+    confirmation: list[PromptSpec]
+    """Set B."""
 
 
 def read_inputs(spec: SweepSpec) -> Inputs:
@@ -38,9 +42,14 @@ def read_inputs(spec: SweepSpec) -> Inputs:
     """
     manifest = _named(spec.data.manifest, VOICE_DIR / "manifest.jsonl")
     prompts = _named(spec.variants.prompts, PROMPTS_DIR / "a.jsonl")
+    confirmation = _named(spec.variants.confirmation_prompts, PROMPTS_DIR / "b.jsonl")
     problems: list[Problem] = []
     read: list[Any] = []
-    for reader, path in ((read_manifest, manifest), (read_prompts, prompts)):
+    for reader, path in (
+        (read_manifest, manifest),
+        (read_prompts, prompts),
+        (read_prompts, confirmation),
+    ):
         try:
             read.append(reader(path))
         except InputError as error:
@@ -48,6 +57,12 @@ def read_inputs(spec: SweepSpec) -> Inputs:
     if problems:
         raise InputError(problems)
     inputs = Inputs(*read)
+    scoring = spec.scoring
+    unfit = prompt_set_problems(
+        inputs.prompts, inputs.confirmation, scoring.finalists, scoring.significance
+    )
+    if problems := [Problem(str(confirmation), what, next_step) for what, next_step in unfit]:
+        raise InputError(problems)
     held_out = sum(row.split == "validation" for row in inputs.rows)
     if set(SPEAKER_NAMES) & set(spec.scoring.measured) and held_out < MIN_REFERENCES:
         what = (
@@ -73,7 +88,7 @@ def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:
             what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"
             raise InputError([Problem(where, what, "Give the changed spec another name.")])
     ledger.write_text(SPEC_FILE, yaml.safe_dump(asked, sort_keys=False))
-    planned = plan(spec, inputs.rows, inputs.prompts, ledger.storage)
+    planned = plan(spec, inputs.rows, inputs.prompts, inputs.confirmation, ledger.storage)
     ledger.write_text(PLAN_FILE, json.dumps(planned.to_dict(), indent=2) + "\n")
 
 

@@ -1,44 +1,48 @@
 """From the ledger to a protocol, a score table, a verdict and the report's page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 
-from jobs.metrics.base import ClipScores
 from jobs.metrics.run import METRICS
 from jobs.spec import BASE_VARIANT, PromptSpec, Variant
 from jobs.speech.clips import clip_path
 from jobs.training.epochs import EpochLosses
-from orchestrator.ledger import Ledger, TrialRecord, merged
+from orchestrator.ledger import CONFIRMATION, Ledger, TrialRecord
 from orchestrator.preparation import Prepared
+from orchestrator.report.audition import audition
 from orchestrator.report.material import Failure, ReportInput, TrialCurve
 from orchestrator.spec import SweepSpec
-from orchestrator.verdict.judge import objective
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import MetricVersion, Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
-PLAYED_PROMPTS = 8
-"""How many prompts the report plays."""
-
 _VERSIONS = ("voxsweep", "torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
 
 
-def protocol_for(spec: SweepSpec, prompts: Sequence[PromptSpec], prepared: Prepared) -> Protocol:
+def protocol_for(
+    spec: SweepSpec,
+    prompts: Sequence[PromptSpec],
+    confirmation: Sequence[PromptSpec],
+    prepared: Prepared,
+) -> Protocol:
     """The rule for choosing that ``spec`` asks for, with the versions of what will measure."""
     scoring, decoding = spec.scoring, spec.variants.decoding
-    names = dict.fromkeys((*scoring.measured, *scoring.finalist_metrics))
     return Protocol(
         prompt_set=spec.variants.prompts,
         prompts=tuple(Prompt(id=prompt.id, text=prompt.text) for prompt in prompts),
         seed=decoding.seed,
+        confirmation_set=spec.variants.confirmation_prompts,
+        confirmation=tuple(Prompt(id=prompt.id, text=prompt.text) for prompt in confirmation),
+        confirmation_seed=spec.confirmation_decoding.seed,
         lora_scales=spec.variants.lora_scales,
         temperature=decoding.temperature,
         top_k=decoding.top_k,
         primary=scoring.primary,
         min_effect=scoring.min_effect,
+        significance=scoring.significance,
         constraints=scoring.constraints,
         gates=scoring.gates,
-        metrics=tuple(map(_metric_version, names)),
+        metrics=tuple(map(_metric_version, scoring.confirmed_by)),
         finalists=scoring.finalists,
         finalist_metrics=scoring.finalist_metrics,
         bootstrap_resamples=scoring.bootstrap_resamples,
@@ -79,24 +83,26 @@ def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> 
 
 
 def score_table(ledger: Ledger, spec: SweepSpec, protocol: Protocol) -> ScoreTable:
-    """Every variant that was scored."""
-    variants, rows = [base_info()], _scores(ledger, BASE_VARIANT) or []
+    """Every variant that was scored on set A."""
+    variants, rows = [base_info()], ledger.scores(BASE_VARIANT) or []
     for record in ledger.trials():
         for losses in ledger.epochs(record.id):
             for scale in spec.variants.adapted_scales:
                 variant = Variant(trial=record.id, epoch=losses.epoch, lora_scale=scale)
-                scores = _scores(ledger, variant.id)
+                scores = ledger.scores(variant.id)
                 if scores is not None:
                     variants.append(variant_info(variant, record, losses))
                     rows += scores
     return ScoreTable.build(variants, rows, protocol)
 
 
-def finalists(table: ScoreTable, protocol: Protocol) -> list[str]:
-    """The variants that get the dearer metrics: the base and the best by objective."""
-    adapted = [variant.id for variant in table.adapted]
-    best = sorted(adapted, key=lambda variant: -objective(table, variant, protocol))
-    return [BASE_VARIANT, *best[: protocol.finalists]]
+def confirmation_table(
+    ledger: Ledger, screen: ScoreTable, finalists: Sequence[str], protocol: Protocol
+) -> ScoreTable:
+    """The base and the finalists on set B."""
+    names = (BASE_VARIANT, *finalists)
+    rows = [row for name in names for row in ledger.scores(name, CONFIRMATION) or []]
+    return ScoreTable.build([screen.variants[n] for n in names], rows, protocol.confirming())
 
 
 def report_input(
@@ -115,15 +121,10 @@ def report_input(
         verdict=verdict,
         table=table,
         curves=[_curve(ledger, record) for record in ledger.trials()],
-        clips=_clips(ledger, verdict, protocol),
+        clips=_clips(ledger, audition(verdict, table, protocol).clips()),
         failures=list(_failures(ledger)),
         facts=[*facts, *((f"{name} version", version(name)) for name in _VERSIONS)],
     )
-
-
-def _scores(ledger: Ledger, variant: str) -> list[ClipScores] | None:
-    rows = ledger.scores(variant, "all")
-    return rows and merged(rows, ledger.scores(variant, "finalist") or [])
 
 
 def _curve(ledger: Ledger, record: TrialRecord) -> TrialCurve:
@@ -134,17 +135,17 @@ def _curve(ledger: Ledger, record: TrialRecord) -> TrialCurve:
         learning_rate=record.training.learning_rate,
         training_loss=[losses.training_loss for losses in epochs],
         validation_loss=[losses.validation_loss for losses in epochs],
-        status=result.end if result else "stopped",
+        status=result.end if result else "unfinished",
         reason=result.reason if result else "the sweep ended before it did",
         seconds=sum(losses.seconds for losses in epochs),
+        epochs_asked=record.training.epochs,
     )
 
 
-def _clips(ledger: Ledger, verdict: Verdict, protocol: Protocol) -> dict[str, dict[str, bytes]]:
-    heard = (BASE_VARIANT, verdict.variant, verdict.runner_up)
-    prompts = [prompt.id for prompt in protocol.prompts[:PLAYED_PROMPTS]]
+def _clips(ledger: Ledger, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, bytes]]:
+    """The FLAC files of the prompts wanted of each variant; what does not sound has none."""
     clips = {}
-    for variant in dict.fromkeys(name for name in heard if name):
+    for variant, prompts in wanted.items():
         directory = ledger.storage.fetch(ledger.clips(variant))
         paths = {prompt: clip_path(directory, prompt) for prompt in prompts}
         clips[variant] = {p: path.read_bytes() for p, path in paths.items() if path.is_file()}

@@ -5,7 +5,7 @@ clips and scores once theirs are. Everything is written whole, once, so whoever 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,14 @@ SPEC_FILE = "spec.yaml"
 PLAN_FILE = "plan.json"
 PROTOCOL_FILE = "protocol.json"
 VERDICT_FILE = "verdict.json"
+VARIANTS_FILE = "variants.jsonl"
 REPORT_FILE = "report/index.html"
+
+PromptSet = Literal["screen", "confirmation"]
+"""Set A, which every variant says, and set B, which the base and the finalists say."""
+
+SCREEN: PromptSet = "screen"
+CONFIRMATION: PromptSet = "confirmation"
 
 TrialEnd = Literal["finished", "stopped", "failed"]
 
@@ -132,34 +139,18 @@ class Ledger:
 
     # variants
 
-    def clips(self, variant: str) -> str:
-        """The key of a variant's clips."""
-        return self.path("clips", variant)
+    def clips(self, variant: str, prompts: PromptSet = SCREEN) -> str:
+        """The key of a variant's clips of a prompt set."""
+        return self.path("clips", prompts, variant)
 
-    def write_scores(self, variant: str, kind: str, rows: Iterable[ClipScores]) -> None:
-        """Record a variant's scores; ``kind`` is ``all`` or ``finalist``."""
+    def write_scores(
+        self, variant: str, rows: Iterable[ClipScores], prompts: PromptSet = SCREEN
+    ) -> None:
+        """Record a variant's scores on a prompt set."""
         lines = "".join(row.to_json() + "\n" for row in rows)
-        self.write_text(f"scores/{variant}.{kind}.jsonl", lines)
+        self.write_text(f"scores/{prompts}/{variant}.jsonl", lines)
 
-    def scores(self, variant: str, kind: str) -> list[ClipScores] | None:
-        """A variant's scores, or None when it was not scored."""
-        text = self.read_text(f"scores/{variant}.{kind}.jsonl")
+    def scores(self, variant: str, prompts: PromptSet = SCREEN) -> list[ClipScores] | None:
+        """A variant's scores on a prompt set, or None when it was not scored."""
+        text = self.read_text(f"scores/{prompts}/{variant}.jsonl")
         return None if text is None else [ClipScores.from_json(row) for row in text.splitlines()]
-
-
-def merged(rows: Sequence[ClipScores], more: Sequence[ClipScores]) -> list[ClipScores]:
-    """Each clip's scores of both lists in one row; clips only in ``more`` are left out."""
-    extra = {(row.prompt, row.seed): row for row in more}
-    return [_joined(row, extra.get((row.prompt, row.seed))) for row in rows]
-
-
-def _joined(row: ClipScores, extra: ClipScores | None) -> ClipScores:
-    if extra is None:
-        return row
-    return ClipScores(
-        variant=row.variant,
-        prompt=row.prompt,
-        seed=row.seed,
-        values={**row.values, **extra.values},
-        failures={**row.failures, **extra.failures},
-    )

@@ -28,6 +28,7 @@ class Plan:
     most_clips: int
     most_clip_megabytes: float
     prompts: int
+    confirmation_prompts: int
     training_clips: int
     validation_clips: int
     hosts: int
@@ -51,15 +52,20 @@ class Plan:
 
 
 def plan(
-    spec: SweepSpec, rows: list[ManifestRow], prompts: list[PromptSpec], storage: Storage
+    spec: SweepSpec,
+    rows: list[ManifestRow],
+    prompts: list[PromptSpec],
+    confirmation: list[PromptSpec],
+    storage: Storage,
 ) -> Plan:
-    """Count what ``spec`` would run on these clips and prompts."""
+    """Count what ``spec`` would run on these clips and prompt sets."""
     ledger = Ledger(storage, spec.name)
     done = {record.id: ledger.epochs(record.id) for record in ledger.trials()}
     seconds = [losses.seconds for epochs in done.values() for losses in epochs]
     clips = sum(row.split == "train" for row in rows)
     epochs = _most_epochs(spec)
     variants = 1 + epochs * len(spec.variants.adapted_scales)
+    spoken = variants * len(prompts) + (1 + spec.scoring.finalists) * len(confirmation)
     hosts, slots = spec.hosts, spec.slots_per_host
     gpus = spec.resources.gpus_per_rank * spec.engine.ranks
     return Plan(
@@ -68,11 +74,10 @@ def plan(
         most_epochs=epochs,
         most_optimiser_steps=_most_steps(spec, clips),
         most_variants=variants,
-        most_clips=variants * len(prompts),
-        most_clip_megabytes=round(
-            variants * len(prompts) * _SECONDS_A_PROMPT * _CLIP_BYTES_A_SECOND / 1e6, 1
-        ),
+        most_clips=spoken,
+        most_clip_megabytes=round(spoken * _SECONDS_A_PROMPT * _CLIP_BYTES_A_SECOND / 1e6, 1),
         prompts=len(prompts),
+        confirmation_prompts=len(confirmation),
         training_clips=clips,
         validation_clips=len(rows) - clips,
         hosts=hosts,

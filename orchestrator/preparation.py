@@ -1,11 +1,12 @@
 """What comes before the first trial: data prepared once, and the base's own speech."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cluster.storage import open_storage
 from jobs.data.manifest import ManifestRow
 from jobs.spec import BASE_VARIANT, DecodingSpec, HostSpec, PromptSpec
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, PromptSet
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,11 @@ class Prepared:
 def prepare_sweep(
     host: HostSpec,
     rows: list[ManifestRow],
-    prompts: list[PromptSpec],
-    decoding: DecodingSpec,
+    speech: Mapping[PromptSet, tuple[list[PromptSpec], DecodingSpec]],
     storage_url: str,
     sweep: str,
 ) -> Prepared:
-    """Prepare the data and have the base say the prompts; what is there already is left alone.
+    """Prepare the data and have the base say the prompt sets; what is there is left alone.
 
     Runs in a Ray worker, because the driver loads no model.
     """
@@ -40,8 +40,9 @@ def prepare_sweep(
     storage = open_storage(storage_url)
     base = load_base(host)
     digest = prepare(rows, base, storage)
-    key = Ledger(storage, sweep).clips(BASE_VARIANT)
-    if not storage.is_committed(key):
-        with storage.commit(key) as directory:
-            write_clips(directory, prompts, base.speak(base.model, prompts, decoding))
+    for prompt_set, (prompts, decoding) in speech.items():
+        key = Ledger(storage, sweep).clips(BASE_VARIANT, prompt_set)
+        if not storage.is_committed(key):
+            with storage.commit(key) as directory:
+                write_clips(directory, prompts, base.speak(base.model, prompts, decoding))
     return Prepared(base.digest, digest, base.encoder_digest)

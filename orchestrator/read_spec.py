@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.data.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.families.registry import FAMILIES
+from jobs.metrics.plcmos import PLCMOS_NAMES
 from jobs.metrics.run import METRICS
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec import EMBEDDED, TrainingSpec, training_fields
@@ -271,8 +272,14 @@ def _bad_scoring(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
             where = document.where(("scoring", *location))
             what = f"scoring.{_dotted(location)} must be a metric that is measured, got {name}"
             yield Problem(where, what, nearest(name, [n for n in judged if n not in unknown]))
-    ranking = [name for name in METRICS if METRICS[name].direction != "neither"]
-    if scoring.primary in METRICS.keys() - ranking or scoring.primary in RATIO_SOURCES:
+    for location, name in used.items():
+        if name in PLCMOS_NAMES:
+            where = document.where(("scoring", *location))
+            what = f"scoring.{_dotted(location)} must fall as speech gets worse, {name} does not"
+            yield Problem(where, what, "Measure it as a flag only, and name another here.")
+    sided = [name for name in METRICS if METRICS[name].direction != "neither"]
+    ranking = [name for name in sided if name not in PLCMOS_NAMES]
+    if scoring.primary in METRICS.keys() - sided or scoring.primary in RATIO_SOURCES:
         where = document.where(("scoring", "primary"))
         what = f"scoring.primary must have a better direction, but {scoring.primary} has none"
         yield Problem(where, what, f"Use one of {', '.join(ranking)}.")
@@ -289,6 +296,7 @@ def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
         ("base", "codec"): (spec.base.codec, "config.json"),
         ("data", "manifest"): (spec.data.manifest, ""),
         ("variants", "prompts"): (spec.variants.prompts, ""),
+        ("variants", "confirmation_prompts"): (spec.variants.confirmation_prompts, ""),
     }
     for location, (value, inside) in used.items():
         path = Path(value) / inside

@@ -1,6 +1,6 @@
 """Clips to scores, in parallel: warm Ray actors that hold the metrics' models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -9,7 +9,7 @@ import ray
 
 from cluster.storage import open_storage
 from jobs.metrics.base import ClipScores
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import SCREEN, Ledger, PromptSet
 from orchestrator.spec import ScoringSpec
 
 
@@ -21,7 +21,8 @@ class ScoringTask:
     sweep: str
     data_key: str
     scoring: ScoringSpec
-    seed: int
+    seeds: Mapping[PromptSet, int]
+    """That the clips of each prompt set were spoken with."""
 
 
 class ClipScorer:
@@ -32,33 +33,33 @@ class ClipScorer:
         self._ledger = Ledger(open_storage(task.storage_url), task.sweep)
         self._scorers: dict[str, Any] = {}
 
-    def score(self, variant: str, kind: str) -> list[ClipScores]:
+    def score(self, variant: str, prompts: PromptSet) -> list[ClipScores]:
         """Score every clip of ``variant`` and record it; what was scored before is read."""
-        known = self._ledger.scores(variant, kind)
+        known = self._ledger.scores(variant, prompts)
         if known is not None:
             return known
         from jobs.metrics.run import score_clip
         from jobs.speech.clips import read_clips
 
-        clips = read_clips(self._ledger.storage.fetch(self._ledger.clips(variant)))
-        names = self._names(kind)
+        clips = read_clips(self._ledger.storage.fetch(self._ledger.clips(variant, prompts)))
+        names, seed = self._names(prompts), self._task.seeds[prompts]
         rows = [
-            score_clip(
-                self._models(kind), clip, variant=variant, prompt=prompt, seed=self._task.seed
-            ).only(names)
+            score_clip(self._models(prompts), clip, variant=variant, prompt=prompt, seed=seed).only(
+                names
+            )
             for prompt, clip in clips.items()
         ]
-        self._ledger.write_scores(variant, kind, rows)
+        self._ledger.write_scores(variant, rows, prompts)
         return rows
 
-    def _names(self, kind: str) -> Sequence[str]:
+    def _names(self, prompts: PromptSet) -> Sequence[str]:
         scoring = self._task.scoring
-        return scoring.finalist_metrics if kind == "finalist" else scoring.measured
+        return scoring.measured if prompts == SCREEN else scoring.confirmed_by
 
-    def _models(self, kind: str) -> Any:  # noqa: ANN401 (list[Scorer], whose module is heavy)
-        if kind not in self._scorers:
-            self._scorers[kind] = self._load(self._names(kind))
-        return self._scorers[kind]
+    def _models(self, prompts: PromptSet) -> Any:  # noqa: ANN401 (list[Scorer]: a heavy module)
+        if prompts not in self._scorers:
+            self._scorers[prompts] = self._load(self._names(prompts))
+        return self._scorers[prompts]
 
     def _load(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (as above)
         from jobs.data.audio import read_audio
@@ -81,10 +82,10 @@ class ScorerPool:
         self._actors: list[Any] = [actor.remote(task) for _ in range(size)]
         self._turn = count()
 
-    def score(self, variants: Sequence[str], kind: str = "all") -> list[ClipScores]:
+    def score(self, variants: Sequence[str], prompts: PromptSet = SCREEN) -> list[ClipScores]:
         """Score every clip of every one of ``variants``, at the same time where there is room."""
         pending = [
-            self._actors[next(self._turn) % len(self._actors)].score.remote(variant, kind)
+            self._actors[next(self._turn) % len(self._actors)].score.remote(variant, prompts)
             for variant in variants
         ]
         return [row for rows in ray.get(pending) for row in rows]

@@ -125,6 +125,8 @@ class VariantsSpec(Strict):
     decoding: DecodingSpec = DecodingSpec()
     prompts: str = EMBEDDED
     """Prompt set A: ``embedded``, or a JSONL file with ``id`` and ``text``."""
+    confirmation_prompts: str = EMBEDDED
+    """Prompt set B, other texts, which the finalists are confirmed by: as ``prompts``."""
 
     @property
     def adapted_scales(self) -> tuple[float, ...]:
@@ -138,14 +140,17 @@ class ScoringSpec(Strict):
     metrics: Annotated[tuple[str, ...], Field(min_length=1)]
     """On every clip."""
     finalist_metrics: tuple[str, ...] = ()
-    """Dearer ones, on the base and the best variants only."""
+    """Dearer ones, on prompt set B only."""
     finalists: Annotated[int, Field(ge=1)] = 3
+    """How many variants at most are confirmed on prompt set B."""
     primary: str
     """The metric that ranks; one of ``metrics``."""
     min_effect: Annotated[float, Field(ge=0)] = 0.0
     """Smallest gain over the base that counts, in the primary metric's unit."""
     constraints: tuple[Constraint, ...] = ()
     gates: Gates = Gates()
+    significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Of the tests of all finalists together, adjusted by Holm."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap_resamples: Annotated[int, Field(ge=100)] = 10_000
 
@@ -153,6 +158,11 @@ class ScoringSpec(Strict):
     def measured(self) -> tuple[str, ...]:
         """What every clip is scored by: ``metrics``, and what the gates read."""
         return tuple(dict.fromkeys((*self.metrics, *GATE_METRICS)))
+
+    @property
+    def confirmed_by(self) -> tuple[str, ...]:
+        """What the clips of prompt set B are scored by."""
+        return tuple(dict.fromkeys((*self.measured, *self.finalist_metrics)))
 
 
 def _slot_count(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
@@ -240,6 +250,12 @@ class SweepSpec(Strict):
             precision=self.engine.precision,
         )
 
+    @property
+    def confirmation_decoding(self) -> DecodingSpec:
+        """How prompt set B is spoken: as set A, but with a fresh seed."""
+        decoding = self.variants.decoding
+        return decoding.model_copy(update={"seed": decoding.seed + 1})
+
     def training_for(self, point: dict[str, Any]) -> TrainingSpec:
         """The training of one point of the search space."""
         return TrainingSpec.model_validate({**self.training.model_dump(), **point})
@@ -255,5 +271,10 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
         update={"source": absolute(spec.base.source), "codec": absolute(spec.base.codec)}
     )
     data = spec.data.model_copy(update={"manifest": absolute(spec.data.manifest)})
-    variants = spec.variants.model_copy(update={"prompts": absolute(spec.variants.prompts)})
+    variants = spec.variants.model_copy(
+        update={
+            "prompts": absolute(spec.variants.prompts),
+            "confirmation_prompts": absolute(spec.variants.confirmation_prompts),
+        }
+    )
     return spec.model_copy(update={"base": base, "data": data, "variants": variants})

@@ -14,8 +14,11 @@ from orchestrator import judgement
 from orchestrator.console import Progress, TrialLine
 from orchestrator.inputs import Inputs
 from orchestrator.ledger import (
+    CONFIRMATION,
     PROTOCOL_FILE,
     REPORT_FILE,
+    SCREEN,
+    VARIANTS_FILE,
     VERDICT_FILE,
     Ledger,
     TrialResult,
@@ -23,15 +26,18 @@ from orchestrator.ledger import (
 from orchestrator.preparation import prepare_sweep
 from orchestrator.records.tracking import Tracker, local_tracking
 from orchestrator.report.page import render
+from orchestrator.score_files import variant_lines
 from orchestrator.scoring import ScorerPool, ScoringTask
 from orchestrator.spec import SweepSpec
+from orchestrator.tuning.confirmation import speak_confirmation
 from orchestrator.tuning.fleet import fleet
 from orchestrator.tuning.search import search
 from orchestrator.tuning.trial import SweepContext
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.table import ScoreTable
+from orchestrator.verdict.screen import choose_finalists
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,18 @@ class Sweep:
         with fleet(context, self._progress.note) as hosts:
             self._progress.stage("training, speaking, scoring")
             search(context, hosts, self._directory, self)
+            self._progress.stage("confirming the finalists on fresh prompts")
+            table = judgement.score_table(self._ledger, self._spec, context.protocol)
+            finalists = choose_finalists(table, context.protocol)
+            speak_confirmation(
+                context, hosts.pool, [_variant(table.variants[name]) for name in finalists]
+            )
+        context.scorers.score(finalists, CONFIRMATION)
         self._progress.stage("judging")
-        table = self._score_finalists(context)
-        verdict = judge(table, context.protocol)
+        confirmation = judgement.confirmation_table(
+            self._ledger, table, finalists, context.protocol
+        )
+        verdict = judge(table, confirmation, context.protocol)
         self._report(context.protocol, table, verdict)
         return Outcome(
             sweep=self._spec.name,
@@ -124,7 +139,7 @@ class Sweep:
         )
         losses = self._ledger.epochs(record.id)[result["epoch"] - 1]
         scores = [
-            (scale, self._ledger.scores(variant.id, "all") or [])
+            (scale, self._ledger.scores(variant.id) or [])
             for scale in self._spec.variants.adapted_scales
             for variant in [Variant(trial=record.id, epoch=losses.epoch, lora_scale=scale)]
         ]
@@ -137,7 +152,7 @@ class Sweep:
         self._tracker.start_trial(self._ledger.trial(trial))
         links = {
             "voxsweep.checkpoints": self._ledger.path("trials", trial, "checkpoints"),
-            "voxsweep.clips": self._ledger.path("clips", f"{trial}-*"),
+            "voxsweep.clips": self._ledger.path("clips", "*", f"{trial}-*"),
         }
         url = self._ledger.storage.url
         self._tracker.end_trial(trial, result, {k: f"{url}/{key}" for k, key in links.items()})
@@ -151,8 +166,10 @@ class Sweep:
         preparing = ray.remote(prepare_sweep).remote(
             spec.host(),
             self._inputs.rows,
-            self._inputs.prompts,
-            spec.variants.decoding,
+            {
+                SCREEN: (self._inputs.prompts, spec.variants.decoding),
+                CONFIRMATION: (self._inputs.confirmation, spec.confirmation_decoding),
+            },
             storage.url,
             spec.name,
         )
@@ -160,17 +177,21 @@ class Sweep:
             prepared = ray.get(preparing)
         except ray.exceptions.RayTaskError as error:
             raise _as_input_error(error.cause) or error from None
-        protocol = judgement.protocol_for(spec, self._inputs.prompts, prepared)
+        protocol = judgement.protocol_for(
+            spec, self._inputs.prompts, self._inputs.confirmation, prepared
+        )
         self._agree(protocol)
         task = ScoringTask(
             storage.url,
             spec.name,
             data_key(prepared.data_digest),
             spec.scoring,
-            spec.variants.decoding.seed,
+            {SCREEN: protocol.seed, CONFIRMATION: protocol.confirmation_seed},
         )
         scorers = ScorerPool(task, spec.resources.scorers)
+        # Of both sets: a scorer that cannot be loaded is found before the first trial.
         scorers.score([BASE_VARIANT])
+        scorers.score([BASE_VARIANT], CONFIRMATION)
         return SweepContext(
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
         )
@@ -189,14 +210,6 @@ class Sweep:
             raise InputError([Problem(where, what, "Run the spec under another name.")])
         self._ledger.write_text(PROTOCOL_FILE, text + "\n")
 
-    def _score_finalists(self, context: SweepContext) -> ScoreTable:
-        table = judgement.score_table(self._ledger, self._spec, context.protocol)
-        if not self._spec.scoring.finalist_metrics:
-            return table
-        chosen = judgement.finalists(table, context.protocol)
-        context.scorers.score(chosen, "finalist")
-        return judgement.score_table(self._ledger, self._spec, context.protocol)
-
     def _report(self, protocol: Protocol, table: ScoreTable, verdict: Verdict) -> None:
         """The page, MLflow's copy, and last ``verdict.json``: with it the sweep is complete."""
         minutes = (time.time() - self._started) / 60
@@ -209,6 +222,7 @@ class Sweep:
             judgement.report_input(self._ledger, self._spec, protocol, table, verdict, facts)
         )
         self._ledger.write_text(REPORT_FILE, page)
+        self._ledger.write_text(VARIANTS_FILE, variant_lines(table))
         self._ledger.write_text(VERDICT_FILE, verdict.to_json() + "\n")
         names = (REPORT_FILE, VERDICT_FILE, PROTOCOL_FILE)
         self._tracker.end_sweep(verdict, [self._directory / name for name in names])
@@ -226,6 +240,10 @@ class Sweep:
         if uri is None:
             uri, artifacts = local_tracking(self._directory)
         return Tracker(uri, artifacts, self._spec.name)
+
+
+def _variant(info: VariantInfo) -> Variant:
+    return Variant(trial=info.trial, epoch=info.epoch, lora_scale=info.lora_scale)
 
 
 def _as_input_error(cause: Exception) -> InputError | None:

@@ -20,6 +20,7 @@ EPOCHS = 2
 RANKS = (2, 4)
 SCALES = (0.7, 1.0)
 PROMPTS = ("nine two", "three five five", "one eight", "four six")
+FRESH_PROMPTS = ("two two", "seven one three", "six", "eight nine", "five zero one")
 
 _SPEC = """\
 name: small
@@ -27,11 +28,12 @@ family: codec_lm
 training: {{epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}
 search: {{sampler: grid, space: {{rank: [2, 4]}}}}
 rungs: {{grace_epochs: 2}}
-variants: {{lora_scales: [0, 0.7, 1.0], prompts: prompts.jsonl}}
+variants: {{lora_scales: [0, 0.7, 1.0], prompts: prompts.jsonl, confirmation_prompts: fresh.jsonl}}
 scoring:
   metrics: [similarity, word_error, dnsmos_p808]
   primary: similarity
   constraints: [{{metric: word_error, margin: 0.5}}]
+  finalists: 1
   bootstrap_resamples: 500
 resources: {{hosts: {hosts}, slots_per_host: {slots}, scorers: 1}}
 """
@@ -43,8 +45,9 @@ _DEADLINE = 420.0
 
 def write_spec(folder: Path, hosts: int = 1, slots: int = 1) -> Path:
     """The spec and its prompts in ``folder``; what trials run on is not part of the question."""
-    rows = [f'{{"id": "p{i}", "text": "{text}"}}\n' for i, text in enumerate(PROMPTS)]
-    (folder / "prompts.jsonl").write_text("".join(rows))
+    for name, texts in (("prompts", PROMPTS), ("fresh", FRESH_PROMPTS)):
+        rows = [f'{{"id": "{name[0]}{i}", "text": "{text}"}}\n' for i, text in enumerate(texts)]
+        (folder / f"{name}.jsonl").write_text("".join(rows))
     path = folder / "small.yaml"
     path.write_text(_SPEC.format(hosts=hosts, slots=slots))
     return path

@@ -13,8 +13,8 @@ from orchestrator.ledger import Ledger
 from orchestrator.scoring import ScorerPool
 from orchestrator.spec import SweepSpec
 from orchestrator.tuning.slot import HostLostError, LeasedSlot
-from orchestrator.verdict.judge import objective
 from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.screen import objective
 from orchestrator.verdict.table import ScoreTable
 
 Result = TypeVar("Result")
@@ -76,7 +76,7 @@ class TrialRun:
         self._slot = slot
         self._ledger = context.ledger()
         self._record = self._ledger.trial(context.trial_spec(point).id)
-        self._base_scores = self._ledger.scores(BASE_VARIANT, "all") or []
+        self._base_scores = self._ledger.scores(BASE_VARIANT) or []
         result = self._ledger.result(self._record.id)
         self._ended = result if result and result.final else None
         """How an earlier run ended the trial."""

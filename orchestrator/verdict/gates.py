@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.verdict.protocol import (
     CLIPPING,
@@ -48,15 +49,14 @@ class FailureGate:
 
 @dataclass(frozen=True)
 class ConstraintCheck:
-    """A constraint met or broken: means in the metric's unit, ``worsening`` towards the worse.
-
-    ``worsening`` carries its interval, but its mean alone decides.
-    """
+    """A constraint met or broken: means in the metric's unit, ``worsening`` towards the worse."""
 
     metric: str
     base: float
     variant: float
     worsening: Interval
+    bound: float
+    """The one-sided upper bound of the worsening; it decides."""
     margin: float
     violation: float
     """How far beyond the margin, as a share of the metric's range; 0 when the constraint holds."""
@@ -65,12 +65,13 @@ class ConstraintCheck:
 def failed_clips(table: ScoreTable, variant: str, protocol: Protocol) -> tuple[FailedClip, ...]:
     """Every clip of ``variant`` that has no score or fails a gate, in the order of the prompts."""
     unscored = unscored_clips(table, variant, protocol)
+    columns = table.values[variant]
+    lost = np.array([key in unscored for key in table.keys])
     failed = []
-    for clip, key in enumerate(table.keys):
-        value = {metric: float(values[clip]) for metric, values in table.values[variant].items()}
-        found = [unscored[key]] if key in unscored else _gate_reasons(value, protocol.gates)
-        if reasons := tuple(found):
-            failed.append(FailedClip(*key, reasons))
+    for clip in np.flatnonzero(lost | _fails_a_gate(columns, protocol.gates)):
+        key, value = table.keys[clip], {name: float(columns[name][clip]) for name in columns}
+        reasons = [unscored[key]] if key in unscored else _gate_reasons(value, protocol.gates)
+        failed.append(FailedClip(*key, tuple(reasons)))
     return tuple(failed)
 
 
@@ -90,6 +91,20 @@ def unscored_clips(table: ScoreTable, variant: str, protocol: Protocol) -> dict[
 def _deciding(protocol: Protocol) -> set[str]:
     names = {protocol.primary, *(constraint.metric for constraint in protocol.constraints)}
     return {*GATE_METRICS, *(RATIO_SOURCES.get(name, name) for name in names)}
+
+
+def _fails_a_gate(value: Mapping[str, Values], gates: Gates) -> NDArray[np.bool_]:
+    """Whether each clip has a reason below; most have none, and sentences take time."""
+    low, high = gates.duration_ratio
+    ratio = value["duration_ratio"]
+    fails: NDArray[np.bool_] = (
+        (value[END_OF_SPEECH_FAILURE] > 0)
+        | (ratio < low)
+        | (ratio > high)
+        | (value[TAIL_SILENCE] > gates.tail_silence)
+        | (value[CLIPPING] > gates.clipping)
+    )
+    return fails
 
 
 def _gate_reasons(value: Mapping[str, float], gates: Gates) -> Iterator[str]:
@@ -152,15 +167,16 @@ def _check(
     name, metric = constraint.metric, table.metrics[constraint.metric]
     base, ours = (counted(table, of, name, protocol) for of in (BASE, variant))
     change = ours - base
-    if metric.direction == "higher" or (metric.direction == "neither" and change.mean() < 0):
-        change = -change
-    worsening = bootstrap.interval(change)
-    excess = worsening.mean - constraint.margin
+    towards_worse = {"lower": [change], "higher": [-change], "neither": [change, -change]}
+    worst = max(towards_worse[metric.direction], key=bootstrap.upper)
+    bound = bootstrap.upper(worst)
+    excess = bound - constraint.margin
     return ConstraintCheck(
         metric=name,
         base=float(base.mean()),
         variant=float(ours.mean()),
-        worsening=worsening,
+        worsening=bootstrap.interval(worst),
+        bound=bound,
         margin=constraint.margin,
         violation=0.0 if excess < _ROUNDING else excess / metric.span,
     )

@@ -1,10 +1,11 @@
-"""From a table of scores to a verdict, by the protocol's rule and nothing else."""
+"""From the scores of set A and set B to a verdict, by the protocol's rule and nothing else."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.verdict import wording
+from orchestrator.verdict.confirm import confirm, without_winner
 from orchestrator.verdict.gates import (
     check_constraints,
     check_failures,
@@ -13,93 +14,104 @@ from orchestrator.verdict.gates import (
     total_violation,
     unscored_clips,
 )
-from orchestrator.verdict.outcome import LossReport, VariantRow, Verdict
+from orchestrator.verdict.outcome import Confirmation, LossReport, VariantRow, Verdict
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.stats import PairedBootstrap, spearman
-from orchestrator.verdict.table import BASE, ScoreTable, Values, VariantInfo
+from orchestrator.verdict.screen import (
+    bootstrap_of,
+    choose_finalists,
+    feasible_first,
+    gains,
+    is_silent,
+    size,
+)
+from orchestrator.verdict.stats import prompts_needed, spearman
+from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
 
 
-def objective(table: ScoreTable, variant: str, protocol: Protocol) -> float:
-    """How good a variant is, always to be maximised and always finite.
+def judge(screen: ScoreTable, confirmation: ScoreTable | None, protocol: Protocol) -> Verdict:
+    """Choose the variant to promote, or say why there is none. The same tables, the same verdict.
 
-    The mean gain in the primary metric if the gates and constraints hold. If not, a value below
-    every possible gain, falling with the violation (the feasibility rules of Deb 2000, "An
-    efficient constraint handling method for genetic algorithms", section 3), so that a search can
-    still tell which way leads out. A constraint on a metric that only finalists get is left out
-    while the variant does not have it.
-
-    Raises:
-        KeyError: no such variant in the table.
+    Args:
+        screen: set A, every variant.
+        confirmation: set B, the base and the finalists that :func:`choose_finalists` gives, built
+            with ``protocol.confirming()``; None if there are none.
+        protocol: under which both were scored.
     """
-    failures = check_failures(table, variant, protocol)
-    checks = check_constraints(table, variant, protocol, _bootstrap(protocol))
-    gain = float(_gains(table, variant, protocol).mean())
-    return _feasible_first(
-        gain, total_violation(failures, checks), table.metrics[protocol.primary].span
-    )
-
-
-def judge(table: ScoreTable, protocol: Protocol) -> Verdict:
-    """Choose the variant to promote, or say why there is none. The same table, the same verdict."""
-    bootstrap = _bootstrap(protocol)
-    rows = [_row(table, variant, protocol, bootstrap) for variant in table.variants]
-    judged = [row for row in rows if row.id != BASE and _complete(table, row.id, protocol)]
-    if not judged or not _complete(table, BASE, protocol):
-        return _no_verdict(table, rows, protocol)
-    passed = [row for row in judged if row.standing == "passed"]
-    best = max(judged, key=lambda row: row.objective)
-    winner = _most_modest(table, passed, protocol, bootstrap) if passed else None
-    head = winner or best
-    name = table.variants[head.id].name
-    return Verdict(
-        verdict="PROMOTE-PENDING-LISTENING" if winner else "DO-NOT-FINE-TUNE",
-        sentence=wording.promotion(winner, name, protocol)
-        if winner
-        else wording.refusal(best, name, judged, protocol),
-        variant=winner.id if winner else None,
-        runner_up=_runner_up(table, judged, winner) if winner else best.id,
+    rows = {variant: _row(screen, variant, protocol) for variant in screen.variants}
+    scored = [rows[v.id] for v in screen.adapted if not is_silent(screen, v.id, protocol)]
+    empty = Verdict(
+        verdict="NO-VERDICT",
+        sentence=wording.silence(screen.adapted),
+        variant=None,
+        runner_up=None,
         protocol_hash=protocol.digest(),
         primary=protocol.primary,
-        effect=head.gain,
-        rows=tuple(_settle(row, winner) for row in rows),
-        loss=_loss_report(table, judged, protocol.primary),
+        effect=None,
+        prompts_needed=None,
+        rows=tuple(rows.values()),
+        confirmed=(),
+        loss=None,
+    )
+    if not scored or is_silent(screen, BASE, protocol):
+        return replace(empty, rows=tuple(map(_not_compared, rows.values())))
+    verdict = replace(empty, loss=_loss_report(screen, scored, protocol.primary))
+    finalists = choose_finalists(screen, protocol)
+    if not finalists:
+        best = max(scored, key=lambda row: row.objective)
+        sentence = wording.none_allowed(best, screen.variants[best.id].name, scored)
+        return replace(verdict, verdict="DO-NOT-FINE-TUNE", sentence=sentence, runner_up=best.id)
+    lacking = [name for name in (BASE, *finalists) if not _is_heard(confirmation, name, protocol)]
+    if confirmation is None or lacking:
+        return replace(verdict, sentence=wording.unconfirmed(lacking))
+    return _confirmed(verdict, scored, screen, confirmation, finalists, protocol)
+
+
+def _confirmed(
+    verdict: Verdict,
+    scored: Sequence[VariantRow],
+    screen: ScoreTable,
+    confirmation: ScoreTable,
+    finalists: Sequence[str],
+    protocol: Protocol,
+) -> Verdict:
+    """The verdict of a sweep whose finalists were all heard on set B."""
+    fresh = protocol.confirming()
+    of_finalists = {name: gains(confirmation, name, fresh) for name in finalists}
+    confirmed = confirm(
+        [_row(confirmation, name, fresh) for name in finalists], [*of_finalists.values()], protocol
+    )
+    winner = _most_modest(confirmation, confirmed, fresh)
+    # Without a winner the one that set A put first: to take the best on set B is to choose again.
+    best = winner or confirmed[0]
+    name = screen.variants[best.row.id].name
+    outcome = "PROMOTE-PENDING-LISTENING" if winner else without_winner(confirmed)
+    spread = float(of_finalists[best.row.id].std(ddof=1))
+    needed = (
+        _enough_prompts(best.row, spread, len(finalists), protocol)
+        if outcome == "INCONCLUSIVE"
+        else None
+    )
+    others = [row for row in scored if row.id != best.row.id and row.feasible]
+    return replace(
+        verdict,
+        verdict=outcome,
+        sentence=wording.promotion(winner, name, protocol)
+        if winner
+        else wording.refusal(outcome, best, name, confirmed, needed, protocol),
+        variant=winner.row.id if winner else None,
+        runner_up=_runner_up(screen, others, winner.row.id) if winner else best.row.id,
+        effect=best.row.gain,
+        prompts_needed=needed,
+        rows=tuple(_settle(row, confirmed, winner, protocol) for row in verdict.rows),
+        confirmed=confirmed,
     )
 
 
-def _bootstrap(protocol: Protocol) -> PairedBootstrap:
-    return PairedBootstrap(
-        len(protocol.prompts), protocol.bootstrap_resamples, protocol.confidence, protocol.seed
-    )
-
-
-def _gains(table: ScoreTable, variant: str, protocol: Protocol) -> Values:
-    """Paired differences to the base by prompt, signed so that positive is better."""
-    ours, base = (counted(table, of, protocol.primary, protocol) for of in (variant, BASE))
-    return ours - base if table.metrics[protocol.primary].direction == "higher" else base - ours
-
-
-def _feasible_first(gain: float, violation: float, span: float) -> float:
-    # No gain is below -span: both means lie within the primary metric's bounds.
-    return max(gain, -span) if violation == 0 else -span - violation
-
-
-def _complete(table: ScoreTable, variant: str, protocol: Protocol) -> bool:
-    """Whether the variant has what a judgement needs: clips, and every constraint's metric."""
-    scored = len(unscored_clips(table, variant, protocol)) < len(table.keys)
-    return scored and not _unmeasured(table, variant, protocol)
-
-
-def _unmeasured(table: ScoreTable, variant: str, protocol: Protocol) -> list[str]:
-    names = (constraint.metric for constraint in protocol.constraints)
-    return [name for name in names if name not in table.values[variant]]
-
-
-def _row(
-    table: ScoreTable, variant: str, protocol: Protocol, bootstrap: PairedBootstrap
-) -> VariantRow:
+def _row(table: ScoreTable, variant: str, protocol: Protocol) -> VariantRow:
+    bootstrap = bootstrap_of(protocol)
     counts = {m: counted(table, variant, m, protocol) for m in table.values[variant]}
     base = {m: counted(table, BASE, m, protocol) for m in table.values[BASE]}
-    gain = bootstrap.interval(_gains(table, variant, protocol))
+    gain = bootstrap.interval(gains(table, variant, protocol))
     failures = check_failures(table, variant, protocol)
     checks = check_constraints(table, variant, protocol, bootstrap)
     row = VariantRow(
@@ -109,7 +121,7 @@ def _row(
         means={metric: float(values.mean()) for metric, values in counts.items()},
         differences={m: bootstrap.interval(counts[m] - base[m]) for m in counts if m in base},
         gain=gain,
-        objective=_feasible_first(
+        objective=feasible_first(
             gain.mean, total_violation(failures, checks), table.metrics[protocol.primary].span
         ),
         failures=failures,
@@ -124,39 +136,60 @@ def _row(
 
 
 def _objections(table: ScoreTable, row: VariantRow, protocol: Protocol) -> list[str]:
-    unscored = unscored_clips(table, row.id, protocol)
-    if len(unscored) == len(table.keys):
-        return [wording.no_scores_reason(unscored)]
+    if is_silent(table, row.id, protocol):
+        return [wording.no_scores_reason(unscored_clips(table, row.id, protocol))]
     gate = [wording.gate_reason(row.failures)] if row.failures.violation else []
     broken = [wording.constraint_reason(check) for check in row.constraints if check.violation]
-    absent = [wording.absent_reason(name) for name in _unmeasured(table, row.id, protocol)]
     # A gain that comes with failed clips or another voice is no news: leave it out.
     no_gain = None if gate or broken else wording.no_gain_reason(row.gain, protocol)
-    return [*gate, *broken, *absent, *([no_gain] if no_gain else [])]
+    return [*gate, *broken, *([no_gain] if no_gain else [])]
+
+
+def _is_heard(table: ScoreTable | None, variant: str, protocol: Protocol) -> bool:
+    """Whether the variant said set B and was scored."""
+    if table is None or variant not in table.variants:
+        return False
+    return not is_silent(table, variant, protocol.confirming())
+
+
+def _enough_prompts(
+    row: VariantRow, spread: float, finalists: int, protocol: Protocol
+) -> int | None:
+    """How many prompts would likely decide on the variant; None if no more of them would."""
+    counts = []
+    if (effect := protocol.min_effect or row.gain.mean) > 0:
+        counts.append(prompts_needed(spread, effect, finalists, protocol.significance))
+    for check in row.constraints:
+        room = check.margin - check.worsening.mean
+        if check.violation and room > 0:
+            # A bound comes nearer to its mean with the root of the number of prompts.
+            nearer = (check.bound - check.worsening.mean) / room
+            counts.append(math.ceil(row.gain.n * nearer**2))
+    needed = max(counts, default=0)
+    return needed if needed > row.gain.n else None
 
 
 def _most_modest(
-    table: ScoreTable, passed: Sequence[VariantRow], protocol: Protocol, bootstrap: PairedBootstrap
-) -> VariantRow:
-    """The smallest change among those that cannot be told from the best."""
-    best = max(passed, key=lambda row: row.gain.mean)
-    of_best = _gains(table, best.id, protocol)
+    table: ScoreTable, confirmed: Sequence[Confirmation], protocol: Protocol
+) -> Confirmation | None:
+    """Of the finalists that are better, the smallest change that cannot be told from the best."""
+    better = [each for each in confirmed if each.finding == "better"]
+    if not better:
+        return None
+    best = max(better, key=lambda each: each.row.gain.mean)
+    of_best = gains(table, best.row.id, protocol)
     tied = [
-        row
-        for row in passed
-        if bootstrap.interval(of_best - _gains(table, row.id, protocol)).includes_zero
+        each
+        for each in better
+        if bootstrap_of(protocol)
+        .interval(of_best - gains(table, each.row.id, protocol))
+        .includes_zero
     ]
-    return min(tied, key=lambda row: (*_size(table.variants[row.id]), -row.gain.mean, row.id))
+    return min(tied, key=lambda e: (*size(table.variants[e.row.id]), -e.row.gain.mean, e.row.id))
 
 
-def _size(variant: VariantInfo) -> tuple[float, float, int]:
-    rank = math.inf if variant.rank is None else variant.rank
-    return rank, abs(variant.lora_scale - 1.0), variant.epoch
-
-
-def _runner_up(table: ScoreTable, judged: Sequence[VariantRow], winner: VariantRow) -> str | None:
-    others = [row for row in judged if row.id != winner.id and row.feasible]
-    trial = table.variants[winner.id].trial
+def _runner_up(table: ScoreTable, others: Sequence[VariantRow], winner: str) -> str | None:
+    trial = table.variants[winner].trial
 
     def preference(row: VariantRow) -> tuple[bool, bool, float]:
         return table.variants[row.id].trial != trial, row.standing == "passed", row.gain.mean
@@ -164,49 +197,47 @@ def _runner_up(table: ScoreTable, judged: Sequence[VariantRow], winner: VariantR
     return max(others, key=preference).id if others else None
 
 
-def _settle(row: VariantRow, winner: VariantRow | None) -> VariantRow:
-    """Give a row that passed its last word, once the winner is known."""
-    if winner is None or row.standing != "passed":
+def _settle(
+    row: VariantRow,
+    confirmed: Sequence[Confirmation],
+    winner: Confirmation | None,
+    protocol: Protocol,
+) -> VariantRow:
+    """Give a row of set A its last word, once set B has spoken."""
+    finalist = next((each for each in confirmed if each.row.id == row.id), None)
+    if finalist is None:
+        passed = row.standing == "passed"
+        return replace(row, reasons=(wording.NOT_A_FINALIST,)) if passed else row
+    if winner is finalist:
+        return replace(row, standing="winner", reasons=())
+    if winner and finalist.finding == "better":
+        reason = wording.preferred_reason(finalist.row.gain, winner.row.gain)
+        return replace(row, standing="passed", reasons=(reason,))
+    reasons = wording.finding_reasons(finalist, protocol)
+    return replace(row, standing="rejected", reasons=reasons)
+
+
+def _not_compared(row: VariantRow) -> VariantRow:
+    if row.id == BASE:
         return row
-    if row.id == winner.id:
-        return replace(row, standing="winner")
-    return replace(row, reasons=(wording.preferred_reason(row.gain, winner.gain),))
-
-
-def _no_verdict(table: ScoreTable, rows: Sequence[VariantRow], protocol: Protocol) -> Verdict:
-    return Verdict(
-        verdict="NO-VERDICT",
-        sentence=wording.silence(table.adapted),
-        variant=None,
-        runner_up=None,
-        protocol_hash=protocol.digest(),
-        primary=protocol.primary,
-        effect=None,
-        rows=tuple(
-            replace(row, standing="rejected", reasons=row.reasons or (wording.BASE_INCOMPLETE,))
-            if row.id != BASE
-            else row
-            for row in rows
-        ),
-        loss=None,
-    )
+    return replace(row, standing="rejected", reasons=row.reasons or (wording.BASE_INCOMPLETE,))
 
 
 def _loss_report(
-    table: ScoreTable, judged: Sequence[VariantRow], primary: str
+    table: ScoreTable, scored: Sequence[VariantRow], primary: str
 ) -> LossReport | None:
-    trained = as_trained([table.variants[row.id] for row in judged])
+    trained = as_trained([table.variants[row.id] for row in scored])
     losses = {v.id: v.validation_loss for v in trained if v.validation_loss is not None}
     if not losses:
         return None
-    rows = {row.id: row for row in judged}
+    rows: Mapping[str, VariantRow] = {row.id: row for row in scored}
     lowest = rows[min(losses, key=lambda name: losses[name])]
     return LossReport(
         spearman=spearman([*losses.values()], [rows[name].means[primary] for name in losses]),
         checkpoints=len(losses),
         lowest=lowest.id,
-        lowest_rank=1 + sum(row.gain.mean > lowest.gain.mean for row in judged),
-        variants=len(judged),
+        lowest_rank=1 + sum(row.gain.mean > lowest.gain.mean for row in scored),
+        variants=len(scored),
     )
 
 

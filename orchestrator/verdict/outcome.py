@@ -9,8 +9,18 @@ from pydantic import TypeAdapter
 from orchestrator.verdict.gates import ConstraintCheck, FailedClip, FailureGate, total_violation
 from orchestrator.verdict.stats import Interval
 
-Outcome = Literal["PROMOTE-PENDING-LISTENING", "DO-NOT-FINE-TUNE", "NO-VERDICT"]
+Outcome = Literal[
+    "PROMOTE-PENDING-LISTENING",
+    "DO-NOT-FINE-TUNE",
+    "INCONCLUSIVE",
+    "REGRESSION",
+    "NO-VERDICT",
+]
 """Automatic metrics alone never promote: listeners have yet to confirm."""
+
+Finding = Literal["better", "no better", "ruled out", "undecided"]
+"""What set B shows of a finalist: ``no better`` if even its upper bound is too small a gain,
+``ruled out`` if it fails a gate or its mean breaks a constraint."""
 
 Standing = Literal["base", "winner", "passed", "rejected"]
 
@@ -42,6 +52,18 @@ class VariantRow:
 
 
 @dataclass(frozen=True)
+class Confirmation:
+    """A finalist on set B, whose texts and seeds chose nothing."""
+
+    row: VariantRow
+    p: float
+    """Of the one-sided paired signed-rank test that it is better than the base."""
+    p_holm: float
+    """Adjusted for all finalists."""
+    finding: Finding
+
+
+@dataclass(frozen=True)
 class LossReport:
     """How well validation loss would have chosen: one point a checkpoint, as trained.
 
@@ -69,8 +91,13 @@ class Verdict:
     protocol_hash: str
     primary: str
     effect: Interval | None
-    """The gain of the winner, or of the best variant if none won; positive is better."""
+    """On set B, the gain of the winner or else of the first finalist; positive is better."""
+    prompts_needed: int | None
+    """If inconclusive: how many prompts in set B would likely decide."""
     rows: tuple[VariantRow, ...]
+    """Set A. Its gains are biased: the finalists were chosen by them."""
+    confirmed: tuple[Confirmation, ...]
+    """The finalists, in the order of set A's choice."""
     loss: LossReport | None
     """None when no scored variant has a validation loss."""
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Self
+from typing import Protocol as TypingProtocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -88,19 +90,27 @@ class Protocol(_Strict):
 
     prompt_set: str
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
+    """Set A: every variant says them, and finalists are chosen by them."""
     seed: int
+    confirmation_set: str
+    confirmation: Annotated[tuple[Prompt, ...], Field(min_length=1)]
+    """Set B: finalists and base alone say them, and by them the verdict is reached."""
+    confirmation_seed: int
     lora_scales: tuple[float, ...]
     temperature: float
     top_k: int
     primary: str
     min_effect: Annotated[float, Field(ge=0)]
     """Smallest mean improvement of the primary metric over the base that counts, in its unit."""
+    significance: Annotated[float, Field(gt=0, lt=0.5)]
+    """Level of the tests of all finalists together."""
     constraints: tuple[Constraint, ...]
     gates: Gates
     metrics: tuple[MetricVersion, ...]
-    finalists: int
-    """How many of the best variants also get ``finalist_metrics``."""
+    finalists: Annotated[int, Field(ge=1)]
+    """How many variants at most are confirmed on set B."""
     finalist_metrics: tuple[str, ...]
+    """Measured on set B only."""
     bootstrap_resamples: Annotated[int, Field(gt=0)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     family_digests: dict[str, str]
@@ -151,8 +161,10 @@ class Protocol(_Strict):
         yield from (("what the gates read", name) for name in GATE_METRICS)
 
     def _prompt_problems(self) -> Iterable[str]:
-        for name in _repeated(prompt.id for prompt in self.prompts):
-            yield f"a prompt's id is used once, got {name!r} twice in prompts: rename one"
+        found = prompt_set_problems(
+            self.prompts, self.confirmation, self.finalists, self.significance
+        )
+        yield from (f"{what}: {next_step}" for what, next_step in found)
 
     def judged_metrics(self) -> dict[str, MetricVersion]:
         """The measured metrics by name, and the ratios to the base that they allow."""
@@ -160,10 +172,51 @@ class Protocol(_Strict):
         ratios = {name: _ratio(name) for name, of in RATIO_SOURCES.items() if of in metrics}
         return {**metrics, **ratios}
 
+    def confirming(self) -> "Protocol":
+        """The same rule over set B, where what finalists alone get is measured for all."""
+        changes = {
+            "prompts": self.confirmation,
+            "seed": self.confirmation_seed,
+            "finalist_metrics": (),
+        }
+        return self.model_copy(update=changes)
+
     def digest(self) -> str:
         """SHA-256 of the JSON text with sorted keys."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Text(TypingProtocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
+
+def prompt_set_problems(
+    prompts: Sequence[_Text], confirmation: Sequence[_Text], finalists: int, significance: float
+) -> Iterable[tuple[str, str]]:
+    """What keeps two prompt sets from screening and confirming, each with the next step."""
+    for name in _repeated(prompt.id for prompt in (*prompts, *confirmation)):
+        yield f"a prompt's id is used once in sets A and B, got {name!r} twice", "rename one"
+    heard = {_spoken(prompt.text) for prompt in prompts}
+    for prompt in confirmation:
+        if _spoken(prompt.text) in heard:
+            what = f"set B has texts that set A has not, got {prompt.text!r} again in {prompt.id!r}"
+            yield what, "write another text"
+    # The smallest p of a signed-rank test over n prompts is 2 to the -n.
+    least = math.floor(math.log2(finalists / significance)) + 1
+    if len(confirmation) < least:
+        what = (
+            f"{finalists} finalists at significance {significance:g} need {least} prompts in "
+            f"set B, got {len(confirmation)}"
+        )
+        yield what, "add prompts or take fewer finalists"
+
+
+def _spoken(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

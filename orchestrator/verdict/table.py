@@ -108,7 +108,8 @@ class ScoreTable:
 
         The prompt is the unit of analysis: seeds of one prompt are not independent of each other.
         """
-        of_prompt = np.array([self.prompts.index(prompt) for prompt, _ in self.keys])
+        place = {prompt: index for index, prompt in enumerate(self.prompts)}
+        of_prompt = np.array([place[prompt] for prompt, _ in self.keys])
         total = np.bincount(of_prompt, weights=values, minlength=len(self.prompts))
         return total / np.bincount(of_prompt, minlength=len(self.prompts))
 

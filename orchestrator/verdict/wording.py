@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from orchestrator.verdict.gates import ConstraintCheck, FailureGate
-from orchestrator.verdict.outcome import VariantRow
+from orchestrator.verdict.outcome import Confirmation, Outcome, VariantRow
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import ClipKey, VariantInfo
@@ -26,7 +26,10 @@ def gate_reason(gate: FailureGate) -> str:
 
 def constraint_reason(check: ConstraintCheck) -> str:
     """A constraint that is broken."""
-    return f"{compared(check)}: worse by {check.worsening.mean:.2g}, {check.margin:g} allowed"
+    return (
+        f"{compared(check)}: worse by {check.worsening.mean:.2g} and up to {check.bound:.2g}, "
+        f"{check.margin:g} allowed"
+    )
 
 
 def compared(check: ConstraintCheck) -> str:
@@ -48,40 +51,74 @@ def no_scores_reason(unscored: Mapping[ClipKey, str]) -> str:
     return f"none of its {len(unscored)} clips was scored: {next(iter(unscored.values()))}"
 
 
-def absent_reason(metric: str) -> str:
-    """A constraint's metric that only finalists have."""
-    return f"not a finalist: {metric} was not measured"
-
-
 def preferred_reason(gain: Interval, winners: Interval) -> str:
-    """Why a variant that passed is not the winner."""
+    """Why a finalist that was better than the base is not the winner."""
     if gain.mean > winners.mean:
         return "not told apart from the winner, which changes the model less"
     return "gains no more than the winner"
 
 
-def promotion(winner: VariantRow, name: str, protocol: Protocol) -> str:
+NOT_A_FINALIST = "not among the finalists: others of set A did as well or better"
+
+
+def finding_reasons(confirmed: Confirmation, protocol: Protocol) -> tuple[str, ...]:
+    """Why set B did not show a finalist to be better."""
+    row = confirmed.row
+    gate = [gate_reason(row.failures)] if row.failures.violation else []
+    broken = [constraint_reason(check) for check in row.constraints if check.violation]
+    gain = [
+        reason
+        for reason in (no_gain_reason(row.gain, protocol), _p_reason(confirmed, protocol))
+        if reason
+    ]
+    # A gain that comes with failed clips or another voice is no news.
+    return tuple(f"set B: {reason}" for reason in (gate + broken or gain[:1]))
+
+
+def _p_reason(confirmed: Confirmation, protocol: Protocol) -> str | None:
+    if confirmed.p_holm < protocol.significance:
+        return None
+    return f"p {confirmed.p_holm:.2g} after Holm is not below {protocol.significance:g}"
+
+
+def promotion(winner: Confirmation, name: str, protocol: Protocol) -> str:
     """The sentence for a variant that won."""
-    held = "".join(f"; {compared(check)}" for check in winner.constraints)
+    held = "".join(f"; {compared(check)}" for check in winner.row.constraints)
     return (
-        f"Promote {name}, once listeners confirm it: {protocol.primary} is better than the base's "
-        f"by {effect(winner.gain, protocol.confidence)}{held}."
+        f"Promote {name}, once listeners confirm it: on fresh prompts {protocol.primary} is better "
+        f"than the base's by {effect(winner.row.gain, protocol.confidence)}, "
+        f"p {winner.p_holm:.2g}{held}."
     )
 
 
-def refusal(best: VariantRow, name: str, rows: Sequence[VariantRow], protocol: Protocol) -> str:
-    """The sentence for a sweep in which nothing beats the base; ``rows`` are those judged."""
-    if not best.feasible:
-        return (
-            f"Do not fine-tune: every one of the {count(rows)} fails a gate or a constraint; "
-            f"the nearest, {name}, has {'; '.join(best.reasons)}."
-        )
-    out = sum(not row.feasible for row in rows)
-    others = f"; {out} failed a gate or a constraint" if out else ""
+def refusal(
+    outcome: Outcome,
+    best: Confirmation,
+    name: str,
+    confirmed: Sequence[Confirmation],
+    needed: int | None,
+    protocol: Protocol,
+) -> str:
+    """The sentence for a sweep whose finalists were heard on set B, and none was better."""
+    finalists = "finalist" if len(confirmed) == 1 else "finalists"
+    of_best = (
+        f"the first of {len(confirmed)} {finalists}, {name}, changes {protocol.primary} for the "
+        f"better by {effect(best.row.gain, protocol.confidence)}"
+    )
+    why = "; ".join(finding_reasons(best, protocol))
+    if outcome == "REGRESSION":
+        return f"Fine-tuning made it worse: on fresh prompts {of_best}."
+    if outcome == "DO-NOT-FINE-TUNE":
+        return f"Do not fine-tune: on fresh prompts {of_best}; {why}."
+    more = f" About {needed} prompts in set B would likely decide." if needed else ""
+    return f"Inconclusive: on fresh prompts {of_best}; {why}.{more}"
+
+
+def none_allowed(best: VariantRow, name: str, rows: Sequence[VariantRow]) -> str:
+    """The sentence for a sweep in which no variant keeps the rules; ``rows`` are those scored."""
     return (
-        f"Do not fine-tune: of {count(rows)} the best allowed, {name}, changes {protocol.primary} "
-        f"for the better by {effect(best.gain, protocol.confidence)}, and "
-        f"{no_gain_reason(best.gain, protocol)}{others}."
+        f"Do not fine-tune: every one of the {count(rows)} fails a gate or a constraint; "
+        f"the nearest, {name}, has {'; '.join(best.reasons)}."
     )
 
 
@@ -90,6 +127,14 @@ def silence(variants: Sequence[VariantInfo]) -> str:
     return (
         f"No verdict: of {len(variants)} variants and the base, too few have every score that the "
         "protocol asks for; see the failures, then run the sweep again."
+    )
+
+
+def unconfirmed(lacking: Sequence[str]) -> str:
+    """The sentence for a sweep whose finalists were not all heard on set B."""
+    return (
+        f"No verdict: {', '.join(lacking)} lack scores of set B, by which finalists are confirmed; "
+        "score their clips of it, then judge again."
     )
 
 

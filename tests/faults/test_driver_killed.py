@@ -43,7 +43,7 @@ class Story:
 
     def spoken(self, epoch: int) -> int:
         """How many variants of an epoch have been heard."""
-        return len(list((self.storage / NAME).glob(f"clips/*-e{epoch:02d}-*/COMMITTED")))
+        return len(list((self.storage / NAME).glob(f"clips/screen/*-e{epoch:02d}-*/COMMITTED")))
 
     def inodes(self) -> Inodes:
         """Every file of a committed checkpoint: writing it again would give it another inode."""

@@ -8,7 +8,7 @@ from jobs.problems import InputError
 from jobs.spec import EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.inputs import Inputs, claim
-from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger, TrialResult, merged
+from orchestrator.ledger import CONFIRMATION, PLAN_FILE, SPEC_FILE, Ledger, TrialResult
 
 
 @pytest.fixture
@@ -111,32 +111,18 @@ def test_scores_come_back_with_their_failures(ledger):
         scores("p1", similarity=0.1 + 0.2, word_error=0.0),
         scores("p2", similarity=-1.0, failures={"word_error": 'it said "é", not a word'}),
     ]
-    assert ledger.scores("v", "all") is None
-    ledger.write_scores("v", "all", rows)
-    assert ledger.scores("v", "all") == rows
-    assert ledger.scores("v", "finalist") is None
-    ledger.write_scores("v", "finalist", [])
-    assert ledger.scores("v", "finalist") == []
-
-
-def test_merged_scores_are_of_the_same_clips():
-    rows = [scores("p1", a=1.0), scores("p2", a=2.0), scores("p1", seed=1, a=3.0)]
-    more = [
-        scores("p1", seed=1, b=5.0),
-        scores("p1", failures={"b": "broken"}),
-        scores("p3", b=9.0),
-    ]
-    assert merged(rows, more) == [
-        scores("p1", a=1.0, failures={"b": "broken"}),
-        scores("p2", a=2.0),
-        scores("p1", seed=1, a=3.0, b=5.0),
-    ]
+    assert ledger.scores("v") is None
+    ledger.write_scores("v", rows)
+    assert ledger.scores("v") == rows
+    assert ledger.scores("v", CONFIRMATION) is None
+    ledger.write_scores("v", [], CONFIRMATION)
+    assert ledger.scores("v", CONFIRMATION) == []
 
 
 class TestClaim:
     """A name belongs to one question."""
 
-    INPUTS = Inputs([], [PromptSpec(id="p", text="one")])
+    INPUTS = Inputs([], [PromptSpec(id="p", text="one")], [])
 
     def test_spec_and_plan_are_written(self, ledger, make_spec):
         claim(ledger, make_spec(), self.INPUTS)

@@ -10,6 +10,7 @@ from orchestrator.ledger import Ledger, TrialResult
 from orchestrator.plan import plan
 
 PROMPTS = [PromptSpec(id=f"p{i}", text="one two") for i in range(5)]
+FRESH = [PromptSpec(id=f"f{i}", text="three") for i in range(6)]
 ROWS = [
     ManifestRow(audio="a.wav", text="one", split=split)
     for split in ["train"] * 10 + ["validation"] * 3
@@ -65,9 +66,10 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_counts(make_spec, storage, case):
     sections, expected = CASES[case]
-    planned = plan(make_spec(**sections), ROWS, PROMPTS, storage).to_dict()
+    planned = plan(make_spec(**sections), ROWS, PROMPTS, FRESH, storage).to_dict()
     assert {key: planned[key] for key in expected} == expected
-    clips = expected["most_variants"] * 5
+    # set A by all variants, set B by the base and three finalists
+    clips = expected["most_variants"] * 5 + 4 * 6
     assert planned["most_clips"] == clips
     assert planned["most_clip_megabytes"] == pytest.approx(clips * 0.044, abs=0.05)
     assert (planned["prompts"], planned["training_clips"], planned["validation_clips"]) == (
@@ -105,7 +107,7 @@ def test_what_is_done_and_what_it_tells_of_gpu_hours(make_spec, storage):
     with storage.commit(ledger.checkpoint(trial.id, 3)):
         """An epoch after a gap is none: epoch 2 was never committed."""
     before = sorted(storage.root.rglob("*"))
-    planned = plan(spec, ROWS, PROMPTS, storage)
+    planned = plan(spec, ROWS, PROMPTS, FRESH, storage)
     assert (planned.trials_done, planned.epochs_done) == (1, 3)
     assert (planned.hosts, planned.slots_per_host, planned.trials_at_once) == (3, 4, 12)
     assert (planned.ranks, planned.gpus) == (2, 3.0)
@@ -118,7 +120,7 @@ def test_no_more_hosts_than_trials(make_spec, storage):
         search="search: {sampler: grid, space: {rank: [2, 4]}}",
         resources="resources: {hosts: 5, slots_per_host: 1, gpus_per_rank: 1}",
     )
-    planned = plan(spec, ROWS, PROMPTS, storage)
+    planned = plan(spec, ROWS, PROMPTS, FRESH, storage)
     assert (planned.hosts, planned.trials_at_once, planned.gpus) == (2, 2, 2.0)
 
 
@@ -151,6 +153,6 @@ def test_no_more_hosts_than_trials(make_spec, storage):
     ids=["by default", "from memory", "one slot", "split"],
 )
 def test_which_packs_are_possible_and_why(make_spec, storage, sections, slots, at_once, packing):
-    planned = plan(make_spec(**sections), ROWS, PROMPTS, storage)
+    planned = plan(make_spec(**sections), ROWS, PROMPTS, FRESH, storage)
     assert (planned.slots_per_host, planned.trials_at_once) == (slots, at_once)
     assert planned.packing.startswith(packing)

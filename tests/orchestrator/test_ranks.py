@@ -18,8 +18,8 @@ family: codec_lm
 training: {epochs: 1, batch_size: 8, dropout: 0.0}
 engine: {zero_stage: 2, ranks: 2}
 search: {sampler: grid, space: {rank: [4]}}
-variants: {lora_scales: [0, 1.0], prompts: prompts.jsonl}
-scoring: {metrics: [dnsmos_p808], primary: dnsmos_p808, bootstrap_resamples: 100}
+variants: {lora_scales: [0, 1.0], prompts: prompts.jsonl, confirmation_prompts: fresh.jsonl}
+scoring: {metrics: [dnsmos_p808], primary: dnsmos_p808, finalists: 1, bootstrap_resamples: 100}
 resources: {hosts: 1, scorers: 1}
 """
 
@@ -29,6 +29,9 @@ def test_two_ranks_train_what_one_would(tmp_path):
     path = tmp_path / "ranks.yaml"
     path.write_text(_SPEC)
     (tmp_path / "prompts.jsonl").write_text('{"id": "p0", "text": "nine two"}\n')
+    words = ("one", "two", "six", "four", "nine")
+    fresh = [f'{{"id": "f{i}", "text": "{word}"}}\n' for i, word in enumerate(words)]
+    (tmp_path / "fresh.jsonl").write_text("".join(fresh))
     run = Run(path, tmp_path / "st").start()
     try:
         assert run.finish() == 0, run.stderr

@@ -203,6 +203,17 @@ UNFIT = [
         ["4: scoring.primary must have a better direction, but duration_ratio has none."],
     ),
     (
+        "a flag as primary and constraint",
+        {
+            "scoring": "scoring: {metrics: [plcmos], primary: plcmos,\n"
+            "  constraints: [{metric: plcmos, margin: 0.1}]}"
+        },
+        [
+            "4: scoring.primary must fall as speech gets worse, plcmos does not. Measure it as a ",
+            "5: scoring.constraints.0.metric must fall as speech gets worse, plcmos does not.",
+        ],
+    ),
+    (
         "what every variant needs, for finalists",
         {
             "scoring": "scoring: {metrics: [similarity], primary: similarity,\n"

@@ -12,12 +12,20 @@ from ray.tune import ExperimentAnalysis, ResultGrid
 from cluster.storage import LocalStorage
 from jobs.speech.clips import read_clips
 from orchestrator import judgement
-from orchestrator.ledger import PROTOCOL_FILE, REPORT_FILE, VERDICT_FILE, Ledger
+from orchestrator.ledger import (
+    CONFIRMATION,
+    PROTOCOL_FILE,
+    REPORT_FILE,
+    VARIANTS_FILE,
+    VERDICT_FILE,
+    Ledger,
+)
 from orchestrator.read_spec import read_spec
-from orchestrator.verdict.judge import judge, objective
+from orchestrator.score_files import judge_files
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
-from tests.small_sweep import EPOCHS, NAME, PROMPTS, RANKS, SCALES, Run, undisturbed
+from orchestrator.verdict.screen import choose_finalists, objective
+from tests.small_sweep import EPOCHS, FRESH_PROMPTS, NAME, PROMPTS, RANKS, SCALES, Run, undisturbed
 
 
 @dataclass(frozen=True)
@@ -93,17 +101,28 @@ def test_the_ledger_is_complete(sweep):
         for scale in SCALES
     ]
     storage = sweep.ledger.storage
-    assert storage.children(f"{NAME}/clips") == sorted(["base", *variants])
+    assert storage.children(f"{NAME}/clips/screen") == sorted(["base", *variants])
     for variant in ["base", *variants]:
         clips = read_clips(storage.fetch(sweep.ledger.clips(variant)))
         assert tuple(clip.text for clip in clips.values()) == PROMPTS
-        rows = sweep.ledger.scores(variant, "all")
+        rows = sweep.ledger.scores(variant)
         assert [row.prompt for row in rows] == list(clips)
         for row in rows:
             measured = {*row.values, *row.failures}
             assert measured == set(read_spec(sweep.run.spec).scoring.measured)
-    scored = [row for v in variants for row in sweep.ledger.scores(v, "all") if not row.failures]
+    scored = [row for v in variants for row in sweep.ledger.scores(v) if not row.failures]
     assert scored, "nothing that was spoken could be scored"
+
+
+def test_the_finalist_was_confirmed_on_fresh_prompts(sweep):
+    (finalist,) = choose_finalists(sweep.table, sweep.protocol)
+    storage = sweep.ledger.storage
+    assert storage.children(f"{NAME}/clips/confirmation") == sorted(["base", finalist])
+    for variant in ("base", finalist):
+        clips = read_clips(storage.fetch(sweep.ledger.clips(variant, CONFIRMATION)))
+        assert tuple(clip.text for clip in clips.values()) == FRESH_PROMPTS
+        rows = sweep.ledger.scores(variant, CONFIRMATION)
+        assert [(row.prompt, row.seed) for row in rows] == [(prompt, 1) for prompt in clips]
 
 
 def test_it_says_how_its_host_packs(sweep):
@@ -119,9 +138,11 @@ def test_training_brings_the_loss_down(sweep):
 
 
 def test_the_verdict_follows_from_the_ledger(sweep):
-    assert judge(sweep.table, sweep.protocol) == Verdict.from_json(
-        sweep.ledger.read_text(VERDICT_FILE)
+    """By what ``voxsweep judge`` reads, nothing else."""
+    again, _ = judge_files(
+        sweep.folder / "scores", sweep.folder / PROTOCOL_FILE, sweep.folder / VARIANTS_FILE
     )
+    assert again == Verdict.from_json(sweep.ledger.read_text(VERDICT_FILE))
 
 
 def test_ray_tells_the_same_story(sweep):

@@ -14,6 +14,7 @@ from orchestrator.spec import SweepSpec
 from orchestrator.tuning.trial import SweepContext
 
 PROMPTS = [PromptSpec(id="p0", text="one"), PromptSpec(id="p1", text="two")]
+CONFIRMATION = [PromptSpec(id=f"c{i}", text=f"fresh {i}") for i in range(8)]
 
 SECTIONS = {
     "training": "training: {epochs: 3}",
@@ -31,7 +32,7 @@ class FakeScorers:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def score(self, variants: Sequence[str], kind: str = "all") -> list[ClipScores]:
+    def score(self, variants: Sequence[str], prompts: str = "screen") -> list[ClipScores]:
         loaded = {"torch", "transformers"} & sys.modules.keys()
         if "pytest" not in sys.modules:
             # This is a trial's own process, in the middle of its work.
@@ -51,9 +52,9 @@ class FakeScorers:
 def fake_context(spec: SweepSpec, storage: Path) -> SweepContext:
     """Everything up to the first trial is done."""
     prepared = Prepared(base_digest="b", data_digest="d", encoder_digest="e")
-    protocol = protocol_for(spec, PROMPTS, prepared)
+    protocol = protocol_for(spec, PROMPTS, CONFIRMATION, prepared)
     context = SweepContext(spec, str(storage), "b", "d", protocol, scorers=None)
     ledger = context.ledger()
     base = [ClipScores("base", p.id, 0, {**_HEALTHY, "similarity": 0.0}) for p in PROMPTS]
-    ledger.write_scores("base", "all", base)
+    ledger.write_scores("base", base)
     return replace(context, scorers=FakeScorers(ledger))

@@ -109,7 +109,7 @@ def test_it_goes_on_after_the_last_committed_epoch(start, context):
     first.next_epoch()
     first.next_epoch()
     storage = context.ledger().storage
-    (missing,) = storage.root.glob("*/clips/*-e02-s0.50")
+    (missing,) = storage.root.glob("*/clips/screen/*-e02-s0.50")
     for path in missing.iterdir():
         path.unlink()
     missing.rmdir()

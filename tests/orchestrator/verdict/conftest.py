@@ -1,11 +1,13 @@
 """Small tables whose numbers can be checked by hand."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from jobs.metrics.base import ClipScores
+from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import Constraint, Gates, MetricVersion, Prompt, Protocol
 from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
 
@@ -43,11 +45,17 @@ def make_protocol() -> Callable[..., Protocol]:
                 "prompt_set": "toy",
                 "prompts": tuple(Prompt(id=f"p{i}", text=f"Text {i}.") for i in range(length)),
                 "seed": 7,
+                "confirmation_set": "fresh",
+                "confirmation": tuple(
+                    Prompt(id=f"c{i}", text=f"Fresh text {i}.") for i in range(2 * length)
+                ),
+                "confirmation_seed": 8,
                 "lora_scales": (0.5, 1.0),
                 "temperature": 0.8,
                 "top_k": 50,
                 "primary": "p808",
                 "min_effect": 0.1,
+                "significance": 0.05,
                 "constraints": (Constraint(metric="speaker_similarity", margin=0.02),),
                 "gates": Gates(),
                 "metrics": METRICS,
@@ -88,17 +96,27 @@ def base() -> VariantInfo:
 
 @pytest.fixture
 def speak() -> Callable[..., list[ClipScores]]:
-    """Clips of one variant: healthy but for the metrics given, one number a prompt."""
+    """Clips of one variant on set A, or ``of="c"`` on set B, which is twice as long.
 
-    def make(variant: str, prompts: int = 4, seed: int = 0, **scores: Sequence[float]) -> Any:
+    They are healthy but for the metrics given, whose numbers come round again.
+    """
+
+    def make(
+        variant: str,
+        prompts: int | None = None,
+        seed: int = 0,
+        of: str = "p",
+        **scores: Sequence[float],
+    ) -> Any:
+        count = prompts or {"p": 4, "c": 8}[of]
         return [
             ClipScores(
                 variant,
-                f"p{i}",
+                f"{of}{i}",
                 seed,
-                {**HEALTHY, **{name: values[i] for name, values in scores.items()}},
+                {**HEALTHY, **{name: values[i % len(values)] for name, values in scores.items()}},
             )
-            for i in range(prompts)
+            for i in range(count)
         ]
 
     return make
@@ -120,5 +138,31 @@ def make_table(
         for name, scores in variants.items():
             clips += speak(name, count, **scores)
         return ScoreTable.build([base, *(info(name) for name in variants)], clips, protocol)
+
+    return make
+
+
+@pytest.fixture
+def make_verdict(base: VariantInfo, make_protocol: Callable[..., Protocol]) -> Callable[..., Any]:
+    """Judge clips of set A; set B says the same twice unless ``fresh`` says otherwise."""
+
+    def make(
+        variants: Sequence[VariantInfo],
+        clips: Sequence[ClipScores],
+        protocol: Protocol | None = None,
+        fresh: Sequence[ClipScores] = (),
+    ) -> Any:
+        protocol = protocol or make_protocol()
+        changed = {clip.variant for clip in fresh}
+        again = [
+            replace(clip, prompt=f"c{int(clip.prompt[1:]) + half}")
+            for half in (0, len(protocol.prompts))
+            for clip in clips
+            if clip.variant not in changed
+        ]
+        infos = [base, *variants]
+        screen = ScoreTable.build(infos, clips, protocol)
+        confirmation = ScoreTable.build(infos, [*again, *fresh], protocol.confirming())
+        return judge(screen, confirmation, protocol)
 
     return make

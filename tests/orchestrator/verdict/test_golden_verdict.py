@@ -10,21 +10,20 @@ import json
 import os
 from pathlib import Path
 
-from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.table import BASE
 
 GOLDEN = Path(__file__).with_name("golden_verdict.json")
 
 
-def test_the_verdict_is_the_golden_one(make_table, make_protocol):
-    protocol = make_protocol()
-    table = make_table(
-        protocol,
-        good={"p808": [3.3, 3.4, 3.3, 3.4]},
-        other_voice={"p808": [4.0] * 4, "speaker_similarity": [0.5] * 4},
-        runaway={"p808": [4.0] * 4, "tail_silence": [9.0] * 4},
-    )
-    verdict = judge(table, protocol)
+def test_the_verdict_is_the_golden_one(make_verdict, info, speak):
+    scores = {
+        "good": {"p808": [3.3, 3.4, 3.35, 3.45]},
+        "other_voice": {"p808": [4.0], "speaker_similarity": [0.5]},
+        "runaway": {"p808": [4.0], "tail_silence": [9.0]},
+    }
+    clips = [*speak(BASE), *(clip for name in scores for clip in speak(name, **scores[name]))]
+    verdict = make_verdict([info(name) for name in scores], clips)
     if os.environ.get("VOXSWEEP_WRITE_GOLDEN"):
         GOLDEN.write_text(verdict.to_json() + "\n", encoding="utf-8")
     golden = GOLDEN.read_text(encoding="utf-8")

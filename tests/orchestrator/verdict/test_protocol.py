@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.verdict.protocol import Constraint, Protocol
+from orchestrator.verdict.protocol import Constraint, Prompt, Protocol
 
 
 def test_the_digest_ignores_the_order_of_digests_and_sees_every_other_change(make_protocol):
@@ -33,7 +33,7 @@ def test_all_problems_are_reported_together(make_protocol):
     assert "primary has a better direction, got 'duration'" in message
     assert "constraints[0].metric is a measured metric, got 'word_eror'" in message
     assert "what the gates read is a measured metric, got 'clipping'" in message
-    assert "a prompt's id is used once, got 'p0' twice" in message
+    assert "a prompt's id is used once in sets A and B, got 'p0' twice: rename one" in message
     assert "not kept for finalists, got 'tail_silence'" in message
 
 
@@ -51,3 +51,22 @@ def test_ratios_are_judged_only_with_what_they_divide(make_protocol):
     without = tuple(m for m in healthy.metrics if m.name != "speaking_rate")
     with pytest.raises(ValidationError, match="got 'rate_ratio'"):
         make_protocol(constraints=rate, metrics=without)
+
+
+def test_set_b_has_other_texts_and_enough_of_them(make_protocol):
+    healthy = make_protocol()
+    again = Prompt(id="c9", text="  text 2. ")
+    with pytest.raises(ValidationError) as caught:
+        make_protocol(confirmation=(*healthy.confirmation[:4], again))
+    message = str(caught.value)
+    assert "set B has texts that set A has not, got '  text 2. ' again in 'c9'" in message
+    # Two finalists at 0.05: five prompts give no p below 1/32 = 0.031, six give 0.016.
+    assert "2 finalists at significance 0.05 need 6 prompts in set B, got 5" in message
+
+
+def test_confirming_is_the_same_rule_over_set_b(make_protocol):
+    protocol = make_protocol(finalist_metrics=("speaking_rate",))
+    fresh = protocol.confirming()
+    assert (fresh.prompts, fresh.seed) == (protocol.confirmation, 8)
+    assert fresh.finalist_metrics == ()
+    assert (fresh.primary, fresh.gates) == (protocol.primary, protocol.gates)

@@ -1,0 +1,128 @@
+"""Score files to a verdict: a sweep's own, or what another tool wrote in the same form."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from jobs.metrics.base import ClipScores
+from jobs.problems import InputError, Problem
+from orchestrator.verdict.judge import judge
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.table import BASE, ScoreTable, ScoreTableError, VariantInfo
+
+_ROW = 'Each line is {"variant": "base", "prompt": "a-001", "similarity": 0.93, ...}.'
+_VARIANT = "Each line has id, trial, epoch, lora_scale, rank, learning_rate, validation_loss."
+_VARIANTS = TypeAdapter(VariantInfo)
+
+
+class _Row(BaseModel):
+    """One clip; what is not named here is a metric, null where it has no value."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None]
+
+    variant: str
+    prompt: str
+    seed: int = 0
+    failures: dict[str, str] = {}
+
+    def scores(self) -> ClipScores:
+        values = {k: v for k, v in self.__pydantic_extra__.items() if v is not None}
+        return ClipScores(self.variant, self.prompt, self.seed, values, self.failures)
+
+
+def judge_files(scores: Path, protocol: Path, variants: Path | None) -> tuple[Verdict, ScoreTable]:
+    """The verdict of score files, and set A's table.
+
+    Args:
+        scores: a JSONL file with one clip a line, or a directory of such files.
+        protocol: a ``protocol.json``. A clip belongs to set A or B by its prompt.
+        variants: a JSONL file that says what each variant is. Without it each is a trial of its
+            own with unknown rank, so that of equal ones the first by name is preferred.
+
+    Raises:
+        InputError: with every line that cannot be read, or every score that cannot be compared.
+    """
+    problems: list[Problem] = []
+    rule = _read_protocol(protocol, problems)
+    rows = [row.scores() for row in _lines(_files(scores), TypeAdapter(_Row), _ROW, problems)]
+    infos = list(_lines([variants] if variants else [], _VARIANTS, _VARIANT, problems))
+    if problems or rule is None:
+        raise InputError(problems)
+    known = {info.id: info for info in infos}
+    heard = {row.variant for row in rows}
+    named = [name for name in known if name in heard]
+    listed = {
+        name: known.get(name) or _unknown(name) for name in (*named, *sorted(heard - {*named}))
+    }
+    fresh = {prompt.id for prompt in rule.confirmation}
+    on_b = [row for row in rows if row.prompt in fresh]
+    finalists = {row.variant for row in on_b}
+    try:
+        screen = ScoreTable.build(
+            [*listed.values()], [row for row in rows if row.prompt not in fresh], rule
+        )
+        confirmation = (
+            ScoreTable.build(
+                [info for name, info in listed.items() if name in finalists],
+                on_b,
+                rule.confirming(),
+            )
+            if on_b
+            else None
+        )
+    except ScoreTableError as error:
+        step = "Correct the scores, or take the protocol they were made under."
+        raise InputError([Problem(str(scores), e, step) for e in str(error).splitlines()]) from None
+    return judge(screen, confirmation, rule), screen
+
+
+def variant_lines(table: ScoreTable) -> str:
+    """What the variants of a table are, as ``judge_files`` reads it."""
+    return "".join(json.dumps(asdict(info)) + "\n" for info in table.variants.values())
+
+
+def _read_protocol(path: Path, problems: list[Problem]) -> Protocol | None:
+    try:
+        return Protocol.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(str(path), f"cannot read it: {error}", "Name a protocol.json."))
+    except ValidationError as error:
+        problems += [
+            Problem(str(path), f"{'.'.join(map(str, e['loc']))}: {e['msg']}", "Correct it.")
+            for e in error.errors()
+        ]
+    return None
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+
+
+def _lines(
+    paths: list[Path], kind: TypeAdapter[Any], hint: str, problems: list[Problem]
+) -> Iterator[Any]:
+    for path in paths:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(str(path), f"cannot read it: {error}", hint))
+            continue
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield kind.validate_json(line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"])) or "the line"
+                problems.append(Problem(f"{path}:{number}", f"{where}: {first['msg']}", hint))
+
+
+def _unknown(name: str) -> VariantInfo:
+    if name == BASE:
+        return VariantInfo(BASE, None, 0, 0.0, None, None, None)
+    return VariantInfo(name, name, 1, 1.0, None, None, None)

@@ -1,0 +1,100 @@
+"""The objective that a search maximises, and whom set A sends to confirmation."""
+
+import math
+
+import pytest
+
+from orchestrator.verdict.protocol import Constraint, MetricVersion
+from orchestrator.verdict.screen import choose_finalists, objective
+from orchestrator.verdict.table import BASE, ScoreTable
+
+
+def test_every_feasible_variant_ranks_above_every_infeasible_one(make_table, make_protocol):
+    protocol = make_protocol()
+    table = make_table(
+        protocol,
+        good={"p808": [3.3, 3.4]},
+        terrible={"p808": [1.0]},
+        slightly_off={"p808": [5.0], "speaker_similarity": [0.87]},
+        other_voice={"p808": [4.0], "speaker_similarity": [0.5]},
+        silent={"p808": [math.nan]},
+    )
+    ranked = ["good", "terrible", "slightly_off", "other_voice", "silent"]
+    values = [objective(table, name, protocol) for name in ranked]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == len(values)
+    assert all(math.isfinite(value) for value in values)
+    assert objective(table, BASE, protocol) == 0
+    assert choose_finalists(table, protocol) == ["good"]
+
+
+def test_a_lower_is_better_primary_gains_by_falling(make_table, make_protocol):
+    protocol = make_protocol(primary="tail_silence", constraints=())
+    table = make_table(protocol, long={"tail_silence": [1.0]})
+    assert objective(table, "long", protocol) == pytest.approx(-0.8)
+
+
+def test_a_constraint_is_held_by_its_bound_not_by_its_mean(make_table, make_protocol):
+    table = make_table(
+        make_protocol(),
+        steady={"speaker_similarity": [0.89]},
+        unsteady={"speaker_similarity": [0.98, 0.80]},
+    )
+    assert objective(table, "steady", make_protocol()) == 0
+    assert objective(table, "unsteady", make_protocol()) < 0
+
+
+def test_a_metric_without_a_better_side_is_held_both_ways(make_table, make_protocol):
+    protocol = make_protocol(constraints=(Constraint(metric="rate_ratio", margin=0.1),))
+    table = make_table(
+        protocol,
+        faster={"speaking_rate": [13.8]},
+        slower={"speaking_rate": [10.2]},
+        as_fast={"speaking_rate": [12.6]},
+    )
+    assert choose_finalists(table, protocol) == ["as_fast"]
+
+
+def test_the_objective_leaves_out_what_only_finalists_have(make_table, make_protocol):
+    word_error = MetricVersion(
+        name="word_error", version="1", unit="share", direction="lower", low=0, high=1
+    )
+    protocol = make_protocol(
+        metrics=(*make_protocol().metrics, word_error),
+        finalist_metrics=("word_error",),
+        constraints=(Constraint(metric="word_error", margin=0.1),),
+    )
+    table = make_table(protocol, v={"p808": [5.0]})
+    assert objective(table, "v", protocol) == pytest.approx(2.0)
+
+
+def test_finalists_are_the_best_trials_without_those_that_are_clearly_worse(
+    make_table, make_protocol
+):
+    near = {"p808": [3.5, 3.3]}
+    table = make_table(
+        make_protocol(), best={"p808": [3.3, 3.52]}, near=near, nearer=near, far={"p808": [3.2]}
+    )
+    assert choose_finalists(table, make_protocol(finalists=3)) == ["best", "near", "nearer"]
+    assert choose_finalists(table, make_protocol(finalists=2)) == ["best", "near"]
+
+
+def test_a_trial_sends_its_earliest_equal_epoch_and_the_middle_of_its_plateau(
+    base, info, speak, make_protocol
+):
+    protocol = make_protocol()
+    gains = {  # by epoch and scale
+        (1, 1.0): [3.1],
+        (2, 0.5): [3.2],
+        (2, 0.7): [3.5, 3.4],
+        (2, 1.0): [3.4, 3.52],
+        (2, 1.3): [3.52, 3.4],
+        (3, 1.0): [3.47, 3.5],
+    }
+    variants, clips = [base], speak(BASE)
+    for (epoch, scale), p808 in gains.items():
+        name = f"e{epoch}-s{scale}"
+        variants.append(info(name, trial="t", epoch=epoch, lora_scale=scale))
+        clips += speak(name, p808=p808)
+    table = ScoreTable.build(variants, clips, protocol)
+    assert choose_finalists(table, protocol) == ["e2-s1.0"]
