@@ -5,7 +5,7 @@ Command: python benchmarks/verdicts.py [--quick] [--json]
 Claim: where no arm is better than the base, at most 5 % of sweeps promote one, with 1, 6 or 36
 arms, correlated arms, skewed scores, ties, uneven prompts, 20 to 100 prompts; a true gain of 0.10
 at a spread of 0.25 over 60 prompts is promoted in 80 % of sweeps or more; a finalist's interval
-holds the truth in 93 % or more; an arm with the best loss and bad audio is never promoted.
+holds the truth in 92 % or more; an arm with the best loss and bad audio is never promoted.
 Baseline: two habits, on the same scores of set A: promote the arm with the best mean if its own
 test says p < 0.05, and promote the arm with the lowest loss.
 Where it loses: the habits find a true gain more often, and need half of the prompts; small gains
