@@ -170,7 +170,9 @@ def test_the_verdict_is_on_the_parent(place, client, tmp_path):
         protocol_hash="abc",
         primary="similarity",
         effect=None,
+        prompts_needed=None,
         rows=(),
+        confirmed=(),
         loss=None,
     )
     (tmp_path / "verdict.json").write_text("{}")
