@@ -147,12 +147,20 @@ class Variant(Strict):
         return f"{self.trial}-e{self.epoch:02d}-s{self.lora_scale:.2f}"
 
 
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+"""A language tag as BCP 47 writes it: ``en``, ``km``, ``zh-Hant``."""
+
+
 class PromptSpec(Strict):
     """A text to speak, and its name in a prompt set."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Names the clip's file too."""
     text: Annotated[str, Field(min_length=1)]
+    language: Language | None = None
+    """What the text is written in; None where the sweep has one language."""
+    speaker: Annotated[str, Field(min_length=1)] | None = None
+    """Who is meant to say it; None where the sweep has one speaker."""
 
 
 def training_fields() -> tuple[str, ...]:

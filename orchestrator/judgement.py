@@ -29,10 +29,10 @@ def protocol_for(
     scoring, decoding = spec.scoring, spec.variants.decoding
     return Protocol(
         prompt_set=spec.variants.prompts,
-        prompts=tuple(Prompt(id=prompt.id, text=prompt.text) for prompt in prompts),
+        prompts=tuple(Prompt(**prompt.model_dump()) for prompt in prompts),
         seed=decoding.seed,
         confirmation_set=spec.variants.confirmation_prompts,
-        confirmation=tuple(Prompt(id=prompt.id, text=prompt.text) for prompt in confirmation),
+        confirmation=tuple(Prompt(**prompt.model_dump()) for prompt in confirmation),
         confirmation_seed=spec.confirmation_decoding.seed,
         lora_scales=spec.variants.lora_scales,
         temperature=decoding.temperature,

@@ -46,6 +46,8 @@ class SpokenClip:
     """What should have been said."""
     reached_end: bool
     """False when generation hit its cap without an end-of-speech token."""
+    language: str | None = None
+    """Tag of what ``text`` is written in, if its prompt says; see ``jobs.spec.Language``."""
 
 
 class MetricError(Exception):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ def write_clips(
             write_flac(clip_path(directory, prompt.id), audio, clip.rate)
         index[prompt.id] = {
             "text": prompt.text,
+            "language": prompt.language,
             "rate": clip.rate,
             "reached_end": clip.reached_end,
             "sounds": sounds,
@@ -47,8 +49,8 @@ def clip_path(directory: Path, prompt: str) -> Path:
     return directory / f"{prompt}.flac"
 
 
-def _read_clip(directory: Path, prompt: str, row: dict[str, object]) -> SpokenClip:
+def _read_clip(directory: Path, prompt: str, row: dict[str, Any]) -> SpokenClip:
     audio = np.zeros(0, dtype=np.float32)
     if row["sounds"]:
         audio, _ = read_audio(clip_path(directory, prompt))
-    return SpokenClip(audio, int(str(row["rate"])), str(row["text"]), bool(row["reached_end"]))
+    return SpokenClip(audio, row["rate"], row["text"], row["reached_end"], row.get("language"))

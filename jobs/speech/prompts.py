@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from jobs.problems import InputError, Problem
 from jobs.spec import PromptSpec
 
-_HINT = 'Each line is {"id": "a-001", "text": "..."}.'
+_HINT = 'Each line is {"id": "a-001", "text": "..."}, and may have "language" and "speaker".'
 
 
 def read_prompts(path: Path) -> list[PromptSpec]:
@@ -28,7 +28,9 @@ def read_prompts(path: Path) -> list[PromptSpec]:
         try:
             prompt = PromptSpec.model_validate_json(line)
         except ValidationError as error:
-            problems.append(Problem(where, f"not a prompt: {error.errors()[0]['msg']}", _HINT))
+            first = error.errors()[0]
+            key = "".join(f"{part}: " for part in first["loc"])
+            problems.append(Problem(where, f"not a prompt: {key}{first['msg']}", _HINT))
             continue
         if prompt.id in prompts:
             what = f"ids must be unique, but {prompt.id!r} was used before"

@@ -23,7 +23,7 @@ def speak_confirmation(
     Raises:
         InfrastructureError: a finalist could not be heard, on any host.
     """
-    prompts = [PromptSpec(id=p.id, text=p.text) for p in context.protocol.confirmation]
+    prompts = [prompt.spec for prompt in context.protocol.confirmation]
     decoding = context.spec.confirmation_decoding
 
     def speak(finalist: Variant) -> None:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from cluster.storage import open_storage
 from jobs.metrics.base import ClipScores
-from jobs.spec import BASE_VARIANT, PromptSpec, TrialSpec, Variant
+from jobs.spec import BASE_VARIANT, TrialSpec, Variant
 from jobs.training.epochs import DivergedError, EpochLosses
 from orchestrator.judgement import base_info, variant_info
 from orchestrator.ledger import Ledger
@@ -131,7 +131,7 @@ class TrialRun:
     def _speak(self, variants: Sequence[Variant]) -> None:
         """Have the variants that were not heard yet speak, in one batch."""
         keys = {variant.lora_scale: self._ledger.clips(variant.id) for variant in variants}
-        prompts = [PromptSpec(id=p.id, text=p.text) for p in self._context.protocol.prompts]
+        prompts = [prompt.spec for prompt in self._context.protocol.prompts]
         decoding = self._context.spec.variants.decoding
 
         def speak() -> bool:

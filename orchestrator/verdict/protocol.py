@@ -10,6 +10,8 @@ from typing import Protocol as TypingProtocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from jobs.spec import Language, PromptSpec
+
 END_OF_SPEECH_FAILURE = "end_of_speech_failure"
 DURATION = "duration"
 TAIL_SILENCE = "tail_silence"
@@ -83,6 +85,13 @@ class Prompt(_Strict):
 
     id: str
     text: str
+    language: Language | None = None
+    speaker: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def spec(self) -> PromptSpec:
+        """The same as what is spoken from. Raises ValidationError for an id that names no file."""
+        return PromptSpec.model_validate(self.model_dump())
 
 
 class Protocol(_Strict):

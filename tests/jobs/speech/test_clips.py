@@ -30,6 +30,13 @@ def test_a_clip_comes_back(tmp_path: Path, reached_end: bool):
     assert (clip.rate, clip.text, clip.reached_end) == (RATE, "one two", reached_end)
 
 
+@pytest.mark.parametrize("language", ["km", None])
+def test_a_clip_has_the_language_of_its_prompt(tmp_path: Path, language: str | None):
+    prompt = PromptSpec(id="p", text="one", language=language)
+    write_clips(tmp_path, [prompt], [SpokenClip(TONE, RATE, prompt.text, reached_end=True)])
+    assert read_clips(tmp_path)["p"].language == language
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_no_sound(tmp_path: Path, bad: float):
     audio = TONE.copy()

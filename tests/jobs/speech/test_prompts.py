@@ -1,5 +1,6 @@
 """A prompt set is read whole, or every reason why not is given."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,29 @@ def test_prompts_come_back_in_order(tmp_path: Path):
     path = tmp_path / "set.jsonl"
     path.write_text('{"id": "z", "text": "one"}\n{"id": "a", "text": "two"}\n')
     assert read_prompts(path) == [PromptSpec(id="z", text="one"), PromptSpec(id="a", text="two")]
+
+
+def test_a_prompt_may_say_its_language_and_its_speaker(tmp_path: Path):
+    path = tmp_path / "set.jsonl"
+    rows = [
+        {"id": "a", "text": "សួស្តី", "language": "km", "speaker": "Sokha B."},
+        {"id": "b", "text": "你好", "language": "zh-Hant"},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert [(p.language, p.speaker) for p in read_prompts(path)] == [
+        ("km", "Sokha B."),
+        ("zh-Hant", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("language", "English"), ("language", ""), ("speaker", ""), ("speaker", 3)]
+)
+def test_what_is_no_language_or_speaker_is_told_by_its_key(tmp_path: Path, key: str, value: object):
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps({"id": "a", "text": "one", key: value}))
+    with pytest.raises(InputError, match=f"set.jsonl:1: not a prompt: {key}: "):
+        read_prompts(path)
 
 
 def test_every_problem_is_reported_with_its_line(tmp_path: Path):

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from jobs.spec import PromptSpec
 from orchestrator.verdict.protocol import Constraint, Prompt, Protocol
 
 
@@ -62,6 +63,11 @@ def test_set_b_has_other_texts_and_enough_of_them(make_protocol):
     assert "set B has texts that set A has not, got '  text 2. ' again in 'c9'" in message
     # Two finalists at 0.05: five prompts give no p below 1/32 = 0.031, six give 0.016.
     assert "2 finalists at significance 0.05 need 6 prompts in set B, got 5" in message
+
+
+def test_a_prompt_is_spoken_with_its_language_and_speaker():
+    prompt = Prompt(id="a", text="one", language="km", speaker="Sokha")
+    assert prompt.spec == PromptSpec(id="a", text="one", language="km", speaker="Sokha")
 
 
 def test_confirming_is_the_same_rule_over_set_b(make_protocol):
