@@ -25,7 +25,14 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.protocol import Constraint, Gates, MetricVersion, Prompt, Protocol
+from orchestrator.verdict.protocol import (
+    Constraint,
+    Gates,
+    Listening,
+    MetricVersion,
+    Prompt,
+    Protocol,
+)
 from orchestrator.verdict.stats import better_than_base
 from orchestrator.verdict.table import BASE, ScoreTable, Values, VariantInfo
 
@@ -54,6 +61,8 @@ class World:
     gains: tuple[float, ...]
     """Of each arm over the base, true."""
     screen: int = 50
+    shortlist_after: int | None = None
+    """Prompts of set A that every arm says; the shortlist says the rest."""
     confirmation: int = 60
     noise: Noise = normal
     shared: float = 0.5
@@ -144,6 +153,7 @@ def protocol_of(world: World, resamples: int) -> Protocol:
     return Protocol(
         prompt_set="a",
         prompts=tuple(Prompt(id=f"a{i}", text=f"a {i}") for i in range(world.screen)),
+        shortlist_after=world.shortlist_after,
         seed=0,
         confirmation_set="b",
         confirmation=tuple(Prompt(id=f"b{i}", text=f"b {i}") for i in range(world.confirmation)),
@@ -166,6 +176,7 @@ def protocol_of(world: World, resamples: int) -> Protocol:
         ),
         finalists=3,
         finalist_metrics=(),
+        listening=Listening(),
         bootstrap_resamples=resamples,
         confidence=0.95,
         family_digests={},
@@ -205,8 +216,9 @@ def simulate(world: World, sweeps: int, seed: int, resamples: int = 1000) -> Tal
     }
     errors, covered, heard, printed = [], 0, 0, 0
     for _ in range(sweeps):
-        screen, confirmation = world.tables(rng, protocol)
-        verdict = judge(screen, confirmation, protocol)
+        full, confirmation = world.tables(rng, protocol)
+        screen = full.only({prompt.id for prompt in protocol.screening().prompts})
+        verdict = judge(screen, confirmation, protocol, full if protocol.rest else None)
         counts["verdicts"][verdict.verdict] += 1
         if verdict.variant:
             counts["ours"][verdict.variant] += 1
@@ -217,12 +229,12 @@ def simulate(world: World, sweeps: int, seed: int, resamples: int = 1000) -> Tal
             true = world.arms[verdict.variant or verdict.runner_up or ""]
             printed += verdict.effect.low <= true <= verdict.effect.high
             errors.append(verdict.effect.mean - true)
-        base = screen.values[BASE][PRIMARY]
-        gains = {arm: screen.values[arm][PRIMARY] - base for arm in world.arms}
+        base = full.values[BASE][PRIMARY]
+        gains = {arm: full.values[arm][PRIMARY] - base for arm in world.arms}
         best = max(gains, key=lambda arm: float(gains[arm].mean()))
         if better_than_base(gains[best]) < protocol.significance:
             counts["best_mean"][best] += 1
-        lowest = min(screen.adapted, key=lambda variant: variant.validation_loss or 0.0)
+        lowest = min(full.adapted, key=lambda variant: variant.validation_loss or 0.0)
         counts["lowest_loss"][lowest.id] += 1
     return Tally(
         world=world.name,
@@ -246,12 +258,14 @@ NULLS = (
     replace(NULL, name="6 arms, uneven prompts", uneven=True),
     replace(NULL, name="36 arms, 20 prompts", gains=(0.0,) * 36, screen=20, confirmation=20),
     replace(NULL, name="6 arms, 100 prompts", screen=100, confirmation=100),
+    replace(NULL, name="36 arms, a shortlist after 16", gains=(0.0,) * 36, shortlist_after=16),
 )
 GAINS = (
     World("1 arm, gain 0.10", (0.10,)),
     World("1 of 6 arms, gain 0.10", (0.10,) + (0.0,) * 5),
     World("1 of 6 arms, gain 0.20", (0.20,) + (0.0,) * 5),
     World("all of 6 arms, gain 0.10", (0.10,) * 6),
+    World("1 of 6 arms, gain 0.20, a shortlist after 16", (0.20,) + (0.0,) * 5, shortlist_after=16),
 )
 WORSE = World("all of 6 arms worse by 0.20", (-0.20,) * 6)
 TRAPPED = World("trap: best loss, other voice", (0.15,) + (0.0,) * 4, trap=True)

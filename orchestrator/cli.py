@@ -101,13 +101,16 @@ def judge(
     variants: Annotated[
         Path | None, typer.Option(help="A variants.jsonl that says what each variant is.")
     ] = None,
+    ratings: Annotated[
+        Path | None, typer.Option(help="A CSV file of listeners' ratings, which may promote.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge scores that were measured already, a sweep's own or another tool's."""
     from orchestrator.console import show_verdict
     from orchestrator.score_files import judge_files
 
-    verdict, table = judge_files(scores, protocol, variants)
+    verdict, table = judge_files(scores, protocol, variants, ratings)
     if as_json:
         typer.echo(verdict.to_json())
     else:

@@ -17,6 +17,7 @@ from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.table import ScoreTable, scientific
 
 _VERDICT_STYLE = {
+    "PROMOTE": "bold green",
     "PROMOTE-PENDING-LISTENING": "bold green",
     "DO-NOT-FINE-TUNE": "bold yellow",
     "INCONCLUSIVE": "bold yellow",
@@ -139,7 +140,7 @@ def show_plan(console: Console, plan: Plan) -> None:
 def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int = 12) -> None:
     """Print the best variants, then the verdict in one sentence."""
     rows = sorted(verdict.rows, key=lambda row: (row.id != "base", -row.objective))
-    shown = Table(header_style="bold", title=f"set A: best of {len(rows) - 1} variants", box=None)
+    shown = Table(header_style="bold", title=_title(verdict), box=None)
     constraints = [c.metric for c in rows[-1].constraints]
     columns = ["variant", verdict.primary, "gain", *constraints, "failed clips", "standing"]
     for name in columns:
@@ -148,8 +149,33 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
         shown.add_row(*_variant_cells(row, table, verdict.primary, constraints))
     console.print(shown)
     console.print()
+    if verdict.groups:
+        console.print(_groups(verdict, table))
+        console.print()
     console.print(f"[{_VERDICT_STYLE.get(verdict.verdict, 'bold red')}]{verdict.verdict}[/]")
     console.print(verdict.sentence, highlight=False, markup=False)
+
+
+def _title(verdict: Verdict) -> str:
+    clips = verdict.rows[0].failures.clips
+    return f"set A: best of {len(verdict.rows) - 1} variants, {clips} clips each"
+
+
+def _groups(verdict: Verdict, table: ScoreTable) -> Table:
+    shown = Table(header_style="bold", title="set B by language and speaker", box=None)
+    for name in ("", "prompts", "gain", "verdict", "variant"):
+        shown.add_column(name, justify="right" if name in {"prompts", "gain"} else "left")
+    for each in verdict.groups:
+        effect, winner = each.effect, each.variant
+        cells = (
+            f"{each.group} {each.name}",
+            "" if effect is None else str(effect.n),
+            "" if effect is None else f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]",
+            each.verdict,
+            "" if winner is None else short(table.variants[winner]),
+        )
+        shown.add_row(*map(escape, cells))
+    return shown
 
 
 def _variant_cells(

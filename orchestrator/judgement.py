@@ -7,7 +7,7 @@ from jobs.metrics.run import METRICS
 from jobs.spec import BASE_VARIANT, PromptSpec, Variant
 from jobs.speech.clips import clip_path
 from jobs.training.epochs import EpochLosses
-from orchestrator.ledger import CONFIRMATION, Ledger, TrialRecord
+from orchestrator.ledger import CONFIRMATION, SCREEN, SHORTLIST, Ledger, TrialRecord
 from orchestrator.preparation import Prepared
 from orchestrator.report.audition import audition
 from orchestrator.report.material import Failure, ReportInput, TrialCurve
@@ -30,6 +30,7 @@ def protocol_for(
     return Protocol(
         prompt_set=spec.variants.prompts,
         prompts=tuple(Prompt(**prompt.model_dump()) for prompt in prompts),
+        shortlist_after=spec.variants.shortlist_after,
         seed=decoding.seed,
         confirmation_set=spec.variants.confirmation_prompts,
         confirmation=tuple(Prompt(**prompt.model_dump()) for prompt in confirmation),
@@ -45,6 +46,7 @@ def protocol_for(
         metrics=tuple(map(_metric_version, scoring.confirmed_by)),
         finalists=scoring.finalists,
         finalist_metrics=scoring.finalist_metrics,
+        listening=scoring.listening,
         bootstrap_resamples=scoring.bootstrap_resamples,
         confidence=scoring.confidence,
         family_digests=prepared.to_dict(),
@@ -83,7 +85,7 @@ def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> 
 
 
 def score_table(ledger: Ledger, spec: SweepSpec, protocol: Protocol) -> ScoreTable:
-    """Every variant that was scored on set A."""
+    """Every variant that was scored, on what all of them say of set A."""
     variants, rows = [base_info()], ledger.scores(BASE_VARIANT) or []
     for record in ledger.trials():
         for losses in ledger.epochs(record.id):
@@ -93,7 +95,21 @@ def score_table(ledger: Ledger, spec: SweepSpec, protocol: Protocol) -> ScoreTab
                 if scores is not None:
                     variants.append(variant_info(variant, record, losses))
                     rows += scores
-    return ScoreTable.build(variants, rows, protocol)
+    return ScoreTable.build(variants, rows, protocol.screening())
+
+
+def shortlist_table(
+    ledger: Ledger, screen: ScoreTable, shortlist: Sequence[str], protocol: Protocol
+) -> ScoreTable:
+    """The base and the shortlist on all of set A."""
+    names = (BASE_VARIANT, *shortlist)
+    rows = [
+        row
+        for name in names
+        for part in (SCREEN, SHORTLIST)
+        for row in ledger.scores(name, part) or []
+    ]
+    return ScoreTable.build([screen.variants[n] for n in names], rows, protocol)
 
 
 def confirmation_table(

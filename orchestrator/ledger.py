@@ -21,10 +21,12 @@ VERDICT_FILE = "verdict.json"
 VARIANTS_FILE = "variants.jsonl"
 REPORT_FILE = "report/index.html"
 
-PromptSet = Literal["screen", "confirmation"]
-"""Set A, which every variant says, and set B, which the base and the finalists say."""
+PromptSet = Literal["screen", "shortlist", "confirmation"]
+"""What of set A every variant says, the rest of it, which the base and the shortlist say, and set
+B, which the base and the finalists say."""
 
 SCREEN: PromptSet = "screen"
+SHORTLIST: PromptSet = "shortlist"
 CONFIRMATION: PromptSet = "confirmation"
 
 TrialEnd = Literal["finished", "stopped", "failed"]

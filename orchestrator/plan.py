@@ -9,6 +9,7 @@ from jobs.data.manifest import ManifestRow
 from jobs.spec import PromptSpec
 from orchestrator.ledger import Ledger, TrialResult
 from orchestrator.spec import SweepSpec
+from orchestrator.verdict.screen import SHORTLISTED
 
 _CLIP_BYTES_A_SECOND = 22_000
 """16 kHz 16-bit FLAC of speech, measured on the shipped voice."""
@@ -64,8 +65,14 @@ def plan(
     seconds = [losses.seconds for epochs in done.values() for losses in epochs]
     clips = sum(row.split == "train" for row in rows)
     epochs = _most_epochs(spec)
-    variants = 1 + epochs * len(spec.variants.adapted_scales)
-    spoken = variants * len(prompts) + (1 + spec.scoring.finalists) * len(confirmation)
+    adapted = epochs * len(spec.variants.adapted_scales)
+    first, rest = spec.variants.parts(prompts)
+    shortlist = min(adapted, -(-adapted // SHORTLISTED) + _most_ranks(spec))
+    spoken = (
+        (1 + adapted) * len(first)
+        + (1 + shortlist) * len(rest)
+        + (1 + spec.scoring.finalists) * len(confirmation)
+    )
     hosts, slots = spec.hosts, spec.slots_per_host
     gpus = spec.resources.gpus_per_rank * spec.engine.ranks
     return Plan(
@@ -73,7 +80,7 @@ def plan(
         trials=spec.search.trial_count,
         most_epochs=epochs,
         most_optimiser_steps=_most_steps(spec, clips),
-        most_variants=variants,
+        most_variants=1 + adapted,
         most_clips=spoken,
         most_clip_megabytes=round(spoken * _SECONDS_A_PROMPT * _CLIP_BYTES_A_SECOND / 1e6, 1),
         prompts=len(prompts),
@@ -119,6 +126,13 @@ def _most_epochs(spec: SweepSpec) -> int:
     if spec.search.sampler == "grid":
         return sum(spec.training_for(point).epochs for point in spec.search.grid())
     return spec.search.trials * spec.longest_training
+
+
+def _most_ranks(spec: SweepSpec) -> int:
+    """How many ranks may have a best variant on the shortlist."""
+    searched = spec.search.space.get("rank")
+    most = 1 if searched is None else len(searched.choices) or spec.search.trial_count
+    return min(most, spec.search.trial_count)
 
 
 def _most_steps(spec: SweepSpec, clips: int) -> int:

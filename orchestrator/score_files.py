@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError, Problem
+from orchestrator.rating_files import read_ratings
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.promote import hear
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.table import BASE, ScoreTable, ScoreTableError, VariantInfo
 
@@ -36,14 +38,17 @@ class _Row(BaseModel):
         return ClipScores(self.variant, self.prompt, self.seed, values, self.failures)
 
 
-def judge_files(scores: Path, protocol: Path, variants: Path | None) -> tuple[Verdict, ScoreTable]:
-    """The verdict of score files, and set A's table.
+def judge_files(
+    scores: Path, protocol: Path, variants: Path | None = None, ratings: Path | None = None
+) -> tuple[Verdict, ScoreTable]:
+    """The verdict of score files, and the table of what every variant said of set A.
 
     Args:
         scores: a JSONL file with one clip a line, or a directory of such files.
         protocol: a ``protocol.json``. A clip belongs to set A or B by its prompt.
         variants: a JSONL file that says what each variant is. Without it each is a trial of its
             own with unknown rank, so that of equal ones the first by name is preferred.
+        ratings: a CSV file of a listening test between the winner and the base.
 
     Raises:
         InputError: with every line that cannot be read, or every score that cannot be compared.
@@ -60,26 +65,33 @@ def judge_files(scores: Path, protocol: Path, variants: Path | None) -> tuple[Ve
     listed = {
         name: known.get(name) or _unknown(name) for name in (*named, *sorted(heard - {*named}))
     }
-    fresh = {prompt.id for prompt in rule.confirmation}
+    fresh, rest = ({prompt.id for prompt in part} for part in (rule.confirmation, rule.rest))
     on_b = [row for row in rows if row.prompt in fresh]
-    finalists = {row.variant for row in on_b}
+    on_a = [row for row in rows if row.prompt not in fresh]
+    on_first = [row for row in on_a if row.prompt not in rest]
+
+    def table(said: list[ClipScores], of: set[str], protocol: Protocol) -> ScoreTable | None:
+        infos = [info for name, info in listed.items() if name in of]
+        return ScoreTable.build(infos, said, protocol) if of else None
+
     try:
-        screen = ScoreTable.build(
-            [*listed.values()], [row for row in rows if row.prompt not in fresh], rule
-        )
-        confirmation = (
-            ScoreTable.build(
-                [info for name, info in listed.items() if name in finalists],
-                on_b,
-                rule.confirming(),
-            )
-            if on_b
-            else None
-        )
+        screen = ScoreTable.build([*listed.values()], on_first, rule.screening())
+        heard_rest = {row.variant for row in on_a if row.prompt in rest}
+        of_rest = [row for row in on_a if row.variant in heard_rest]
+        shortlist = table(of_rest, heard_rest, rule)
+        confirmation = table(on_b, {row.variant for row in on_b}, rule.confirming())
     except ScoreTableError as error:
         step = "Correct the scores, or take the protocol they were made under."
         raise InputError([Problem(str(scores), e, step) for e in str(error).splitlines()]) from None
-    return judge(screen, confirmation, rule), screen
+    verdict = judge(screen, confirmation, rule, shortlist)
+    if ratings is not None:
+        heard_by = read_ratings(ratings, fresh, listed)
+        try:
+            verdict = hear(verdict, heard_by, rule)
+        except ValueError as error:
+            step = "Have listeners rate the winner and the base on the same sentences."
+            raise InputError([Problem(str(ratings), str(error), step)]) from None
+    return verdict, screen
 
 
 def variant_lines(table: ScoreTable) -> str:

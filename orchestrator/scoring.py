@@ -9,7 +9,7 @@ import ray
 
 from cluster.storage import open_storage
 from jobs.metrics.base import ClipScores
-from orchestrator.ledger import SCREEN, Ledger, PromptSet
+from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet
 from orchestrator.spec import ScoringSpec
 
 
@@ -54,7 +54,7 @@ class ClipScorer:
 
     def _names(self, prompts: PromptSet) -> Sequence[str]:
         scoring = self._task.scoring
-        return scoring.measured if prompts == SCREEN else scoring.confirmed_by
+        return scoring.confirmed_by if prompts == CONFIRMATION else scoring.measured
 
     def _models(self, prompts: PromptSet) -> Any:  # noqa: ANN401 (list[Scorer]: a heavy module)
         if prompts not in self._scorers:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from jobs.spec import EMBEDDED, DecodingSpec, EngineSpec, HostSpec, Strict, TrainingSpec
-from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates
+from jobs.spec import EMBEDDED, DecodingSpec, EngineSpec, HostSpec, PromptSpec, Strict, TrainingSpec
+from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Listening
 
 AUTO = "auto"
 """In place of a number: as the machine has it."""
@@ -125,8 +125,15 @@ class VariantsSpec(Strict):
     decoding: DecodingSpec = DecodingSpec()
     prompts: str = EMBEDDED
     """Prompt set A: ``embedded``, or a JSONL file with ``id`` and ``text``."""
+    shortlist_after: Annotated[int, Field(ge=1)] | None = 16
+    """Prompts of set A that every variant says; the best third say the rest. Null: all say all."""
     confirmation_prompts: str = EMBEDDED
     """Prompt set B, other texts, which the finalists are confirmed by: as ``prompts``."""
+
+    def parts(self, prompts: list[PromptSpec]) -> tuple[list[PromptSpec], list[PromptSpec]]:
+        """Set A as what every variant says, and the rest."""
+        first = prompts[: self.shortlist_after]
+        return first, prompts[len(first) :]
 
     @property
     def adapted_scales(self) -> tuple[float, ...]:
@@ -149,6 +156,8 @@ class ScoringSpec(Strict):
     """Smallest gain over the base that counts, in the primary metric's unit."""
     constraints: tuple[Constraint, ...] = ()
     gates: Gates = Gates()
+    listening: Listening = Listening()
+    """When listeners confirm a winner."""
     significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Of the tests of all finalists together, adjusted by Holm."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95

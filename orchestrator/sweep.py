@@ -1,6 +1,7 @@
 """The main job: prepare, search, judge, report, record. Running it again goes on where it was."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import ray
 
 from jobs.data.keys import data_key
 from jobs.problems import InputError, Problem
-from jobs.spec import BASE_VARIANT, Variant
+from jobs.spec import BASE_VARIANT, DecodingSpec, PromptSpec, Variant
 from orchestrator import judgement
 from orchestrator.console import Progress, TrialLine
 from orchestrator.inputs import Inputs
@@ -18,9 +19,11 @@ from orchestrator.ledger import (
     PROTOCOL_FILE,
     REPORT_FILE,
     SCREEN,
+    SHORTLIST,
     VARIANTS_FILE,
     VERDICT_FILE,
     Ledger,
+    PromptSet,
     TrialResult,
 )
 from orchestrator.preparation import prepare_sweep
@@ -29,14 +32,14 @@ from orchestrator.report.page import render
 from orchestrator.score_files import variant_lines
 from orchestrator.scoring import ScorerPool, ScoringTask
 from orchestrator.spec import SweepSpec
-from orchestrator.tuning.confirmation import speak_confirmation
 from orchestrator.tuning.fleet import fleet
 from orchestrator.tuning.search import search
+from orchestrator.tuning.speech import speak_more
 from orchestrator.tuning.trial import SweepContext
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import choose_finalists
+from orchestrator.verdict.screen import choose_finalists, choose_shortlist
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 
@@ -94,18 +97,8 @@ class Sweep:
         with fleet(context, self._progress.note) as hosts:
             self._progress.stage("training, speaking, scoring")
             search(context, hosts, self._directory, self)
-            self._progress.stage("confirming the finalists on fresh prompts")
             table = judgement.score_table(self._ledger, self._spec, context.protocol)
-            finalists = choose_finalists(table, context.protocol)
-            speak_confirmation(
-                context, hosts.pool, [_variant(table.variants[name]) for name in finalists]
-            )
-        context.scorers.score(finalists, CONFIRMATION)
-        self._progress.stage("judging")
-        confirmation = judgement.confirmation_table(
-            self._ledger, table, finalists, context.protocol
-        )
-        verdict = judge(table, confirmation, context.protocol)
+            verdict = self._judge(context, hosts.pool, table)
         self._report(context.protocol, table, verdict)
         return Outcome(
             sweep=self._spec.name,
@@ -163,13 +156,16 @@ class Sweep:
         """Data, the base's speech and its scores: what every trial is compared with."""
         spec, storage = self._spec, self._ledger.storage
         self._progress.stage("preparing data and the base's own speech")
+        first, rest = spec.variants.parts(self._inputs.prompts)
+        speech: dict[PromptSet, tuple[list[PromptSpec], DecodingSpec]] = {
+            SCREEN: (first, spec.variants.decoding),
+            SHORTLIST: (rest, spec.variants.decoding),
+            CONFIRMATION: (self._inputs.confirmation, spec.confirmation_decoding),
+        }
         preparing = ray.remote(prepare_sweep).remote(
             spec.host(),
             self._inputs.rows,
-            {
-                SCREEN: (self._inputs.prompts, spec.variants.decoding),
-                CONFIRMATION: (self._inputs.confirmation, spec.confirmation_decoding),
-            },
+            {prompt_set: said for prompt_set, said in speech.items() if said[0]},
             storage.url,
             spec.name,
         )
@@ -186,7 +182,11 @@ class Sweep:
             spec.name,
             data_key(prepared.data_digest),
             spec.scoring,
-            {SCREEN: protocol.seed, CONFIRMATION: protocol.confirmation_seed},
+            {
+                SCREEN: protocol.seed,
+                SHORTLIST: protocol.seed,
+                CONFIRMATION: protocol.confirmation_seed,
+            },
         )
         scorers = ScorerPool(task, spec.resources.scorers)
         # Of both sets: a scorer that cannot be loaded is found before the first trial.
@@ -195,6 +195,26 @@ class Sweep:
         return SweepContext(
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
         )
+
+    def _judge(self, context: SweepContext, pool: Any, screen: ScoreTable) -> Verdict:  # noqa: ANN401
+        """Have the shortlist and then the finalists, of ``pool``'s hosts, say what decides."""
+        ledger, protocol = self._ledger, context.protocol
+
+        def hear(names: Sequence[str], prompts: PromptSet) -> None:
+            speak_more(context, pool, [_variant(screen.variants[n]) for n in names], prompts)
+            context.scorers.score([BASE_VARIANT, *names], prompts)
+
+        of_all_a, shortlist = screen, None
+        if listed := choose_shortlist(screen, protocol):
+            self._progress.stage(f"hearing the best {len(listed)} variants on the rest of set A")
+            hear(listed, SHORTLIST)
+            of_all_a = shortlist = judgement.shortlist_table(ledger, screen, listed, protocol)
+        self._progress.stage("confirming the finalists on fresh prompts")
+        finalists = choose_finalists(of_all_a, protocol)
+        hear(finalists, CONFIRMATION)
+        self._progress.stage("judging")
+        confirmation = judgement.confirmation_table(ledger, screen, finalists, protocol)
+        return judge(screen, confirmation, protocol, shortlist)
 
     def _agree(self, protocol: Protocol) -> None:
         """Write the protocol before anything is scored by it, or check that it is the same.

@@ -19,6 +19,7 @@ NAME = "small"
 EPOCHS = 2
 RANKS = (2, 4)
 SCALES = (0.7, 1.0)
+SHORTLIST_AFTER = 2
 PROMPTS = ("nine two", "three five five", "one eight", "four six")
 FRESH_PROMPTS = ("two two", "seven one three", "six", "eight nine", "five zero one")
 
@@ -28,7 +29,11 @@ family: codec_lm
 training: {{epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}
 search: {{sampler: grid, space: {{rank: [2, 4]}}}}
 rungs: {{grace_epochs: 2}}
-variants: {{lora_scales: [0, 0.7, 1.0], prompts: prompts.jsonl, confirmation_prompts: fresh.jsonl}}
+variants:
+  lora_scales: [0, 0.7, 1.0]
+  prompts: prompts.jsonl
+  shortlist_after: {first}
+  confirmation_prompts: fresh.jsonl
 scoring:
   metrics: [similarity, word_error, dnsmos_p808]
   primary: similarity
@@ -49,7 +54,7 @@ def write_spec(folder: Path, hosts: int = 1, slots: int = 1) -> Path:
         rows = [f'{{"id": "{name[0]}{i}", "text": "{text}"}}\n' for i, text in enumerate(texts)]
         (folder / f"{name}.jsonl").write_text("".join(rows))
     path = folder / "small.yaml"
-    path.write_text(_SPEC.format(hosts=hosts, slots=slots))
+    path.write_text(_SPEC.format(hosts=hosts, slots=slots, first=SHORTLIST_AFTER))
     return path
 
 

@@ -16,6 +16,7 @@ from orchestrator.verdict.table import scientific
 
 _HERE = Path(__file__).parent
 _BADGES = {
+    "PROMOTE": ("good", "▲", "Promote"),
     "PROMOTE-PENDING-LISTENING": ("good", "▲", "Promote, pending listening"),
     "DO-NOT-FINE-TUNE": ("stay", "■", "Do not fine-tune"),
     "INCONCLUSIVE": ("none", "◇", "Inconclusive"),

@@ -131,7 +131,7 @@ class TrialRun:
     def _speak(self, variants: Sequence[Variant]) -> None:
         """Have the variants that were not heard yet speak, in one batch."""
         keys = {variant.lora_scale: self._ledger.clips(variant.id) for variant in variants}
-        prompts = [prompt.spec for prompt in self._context.protocol.prompts]
+        prompts = [prompt.spec for prompt in self._context.protocol.screening().prompts]
         decoding = self._context.spec.variants.decoding
 
         def speak() -> bool:
@@ -189,7 +189,7 @@ class TrialRun:
         self, variants: Sequence[Variant], rows: list[ClipScores], losses: EpochLosses
     ) -> list[tuple[float, str]]:
         infos = [base_info(), *(variant_info(v, self._record, losses) for v in variants)]
-        protocol = self._context.protocol
+        protocol = self._context.protocol.screening()
         table = ScoreTable.build(infos, [*self._base_scores, *rows], protocol)
         return [(objective(table, variant.id, protocol), variant.id) for variant in variants]
 

@@ -1,43 +1,36 @@
-"""From the scores of set A and set B to a verdict, by the protocol's rule and nothing else."""
+"""The judgement: tables of scores to a verdict, by the protocol's rule and nothing else."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from orchestrator.verdict import wording
-from orchestrator.verdict.confirm import confirm, without_winner
-from orchestrator.verdict.gates import (
-    check_constraints,
-    check_failures,
-    counted,
-    failed_clips,
-    total_violation,
-    unscored_clips,
-)
-from orchestrator.verdict.outcome import Confirmation, LossReport, VariantRow, Verdict
+from orchestrator.verdict.confirm import decide
+from orchestrator.verdict.loss import loss_report
+from orchestrator.verdict.outcome import Confirmation, GroupVerdict, VariantRow, Verdict
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import (
-    bootstrap_of,
-    choose_finalists,
-    feasible_first,
-    gains,
-    is_silent,
-    size,
-)
-from orchestrator.verdict.stats import prompts_needed, spearman
-from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
+from orchestrator.verdict.rows import row_of
+from orchestrator.verdict.screen import choose_finalists, choose_shortlist, is_silent
+from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.words import error_rates
 
 
-def judge(screen: ScoreTable, confirmation: ScoreTable | None, protocol: Protocol) -> Verdict:
+def judge(
+    screen: ScoreTable,
+    confirmation: ScoreTable | None,
+    protocol: Protocol,
+    shortlist: ScoreTable | None = None,
+) -> Verdict:
     """Choose the variant to promote, or say why there is none. The same tables, the same verdict.
 
     Args:
-        screen: set A, every variant.
+        screen: every variant on what all of them say of set A, ``protocol.screening()``.
         confirmation: set B, the base and the finalists that :func:`choose_finalists` gives, built
             with ``protocol.confirming()``; None if there are none.
-        protocol: under which both were scored.
+        protocol: under which all was scored.
+        shortlist: all of set A, the base and the variants that :func:`choose_shortlist` gives;
+            None where the protocol has every variant say all of it.
     """
-    rows = {variant: _row(screen, variant, protocol) for variant in screen.variants}
+    rows = {variant: row_of(screen, variant, protocol.screening()) for variant in screen.variants}
     scored = [rows[v.id] for v in screen.adapted if not is_silent(screen, v.id, protocol)]
     empty = Verdict(
         verdict="NO-VERDICT",
@@ -49,143 +42,122 @@ def judge(screen: ScoreTable, confirmation: ScoreTable | None, protocol: Protoco
         effect=None,
         prompts_needed=None,
         rows=tuple(rows.values()),
+        shortlisted=(),
         confirmed=(),
+        groups=(),
+        error_rates=(),
+        listening=None,
         loss=None,
     )
     if not scored or is_silent(screen, BASE, protocol):
         return replace(empty, rows=tuple(map(_not_compared, rows.values())))
-    verdict = replace(empty, loss=_loss_report(screen, scored, protocol.primary))
-    finalists = choose_finalists(screen, protocol)
+    verdict = replace(empty, loss=loss_report(screen, scored, protocol.primary))
+    of_all_a, considered = screen, scored
+    if listed := choose_shortlist(screen, protocol):
+        lacking = [name for name in (BASE, *listed) if not _is_heard(shortlist, name, protocol)]
+        if shortlist is None or lacking:
+            return replace(verdict, sentence=wording.unheard(lacking, "the rest of set A"))
+        of_all_a = shortlist.of((BASE, *listed))
+        considered = [row_of(of_all_a, name, protocol) for name in listed]
+        verdict = _with_shortlist(verdict, considered)
+    finalists = choose_finalists(of_all_a, protocol)
     if not finalists:
-        best = max(scored, key=lambda row: row.objective)
+        best = max(considered, key=lambda row: row.objective)
         sentence = wording.none_allowed(best, screen.variants[best.id].name, scored)
         return replace(verdict, verdict="DO-NOT-FINE-TUNE", sentence=sentence, runner_up=best.id)
-    lacking = [name for name in (BASE, *finalists) if not _is_heard(confirmation, name, protocol)]
+    lacking = [
+        name
+        for name in (BASE, *finalists)
+        if not _is_heard(confirmation, name, protocol.confirming())
+    ]
     if confirmation is None or lacking:
-        return replace(verdict, sentence=wording.unconfirmed(lacking))
-    return _confirmed(verdict, scored, screen, confirmation, finalists, protocol)
+        return replace(verdict, sentence=wording.unheard(lacking, "set B"))
+    return _confirmed(verdict, of_all_a, considered, confirmation, finalists, protocol)
+
+
+def _with_shortlist(verdict: Verdict, shortlisted: Sequence[VariantRow]) -> Verdict:
+    """Give every row of the first part of set A what all of it says, or that it was not asked."""
+    on_all = {row.id: row for row in shortlisted}
+
+    def told(row: VariantRow) -> VariantRow:
+        if row.id in on_all:
+            full = on_all[row.id]
+            return replace(row, standing=full.standing, reasons=wording.on_all_of_a(full))
+        passed = row.standing == "passed"
+        return replace(row, reasons=(wording.NOT_SHORTLISTED,)) if passed else row
+
+    return replace(
+        verdict, rows=tuple(told(row) for row in verdict.rows), shortlisted=tuple(shortlisted)
+    )
 
 
 def _confirmed(
     verdict: Verdict,
-    scored: Sequence[VariantRow],
-    screen: ScoreTable,
+    of_all_a: ScoreTable,
+    considered: Sequence[VariantRow],
     confirmation: ScoreTable,
     finalists: Sequence[str],
     protocol: Protocol,
 ) -> Verdict:
     """The verdict of a sweep whose finalists were all heard on set B."""
     fresh = protocol.confirming()
-    of_finalists = {name: gains(confirmation, name, fresh) for name in finalists}
-    confirmed = confirm(
-        [_row(confirmation, name, fresh) for name in finalists], [*of_finalists.values()], protocol
+    decision = decide(confirmation, finalists, fresh)
+    first, winner = decision.first, decision.winner
+    groups = tuple(_groups(confirmation, finalists, fresh))
+    name = confirmation.variants[first.row.id].name
+    sentence = (
+        wording.promotion(winner, name, protocol)
+        if winner
+        else wording.refusal(
+            decision.outcome, first, name, decision.confirmed, decision.prompts_needed, protocol
+        )
     )
-    winner = _most_modest(confirmation, confirmed, fresh)
-    # Without a winner the one that set A put first: to take the best on set B is to choose again.
-    best = winner or confirmed[0]
-    name = screen.variants[best.row.id].name
-    outcome = "PROMOTE-PENDING-LISTENING" if winner else without_winner(confirmed)
-    spread = float(of_finalists[best.row.id].std(ddof=1))
-    needed = (
-        _enough_prompts(best.row, spread, len(finalists), protocol)
-        if outcome == "INCONCLUSIVE"
-        else None
-    )
-    others = [row for row in scored if row.id != best.row.id and row.feasible]
+    others = [row for row in considered if row.id != first.row.id and row.feasible]
     return replace(
         verdict,
-        verdict=outcome,
-        sentence=wording.promotion(winner, name, protocol)
-        if winner
-        else wording.refusal(outcome, best, name, confirmed, needed, protocol),
+        verdict=decision.outcome,
+        sentence=sentence + wording.warning(groups),
         variant=winner.row.id if winner else None,
-        runner_up=_runner_up(screen, others, winner.row.id) if winner else best.row.id,
-        effect=best.row.gain,
-        prompts_needed=needed,
-        rows=tuple(_settle(row, confirmed, winner, protocol) for row in verdict.rows),
-        confirmed=confirmed,
-    )
-
-
-def _row(table: ScoreTable, variant: str, protocol: Protocol) -> VariantRow:
-    bootstrap = bootstrap_of(protocol)
-    counts = {m: counted(table, variant, m, protocol) for m in table.values[variant]}
-    base = {m: counted(table, BASE, m, protocol) for m in table.values[BASE]}
-    gain = bootstrap.interval(gains(table, variant, protocol))
-    failures = check_failures(table, variant, protocol)
-    checks = check_constraints(table, variant, protocol, bootstrap)
-    row = VariantRow(
-        id=variant,
-        standing="passed",
-        reasons=(),
-        means={metric: float(values.mean()) for metric, values in counts.items()},
-        differences={m: bootstrap.interval(counts[m] - base[m]) for m in counts if m in base},
-        gain=gain,
-        objective=feasible_first(
-            gain.mean, total_violation(failures, checks), table.metrics[protocol.primary].span
+        runner_up=_runner_up(of_all_a, others, winner.row.id) if winner else first.row.id,
+        effect=first.row.gain,
+        prompts_needed=decision.prompts_needed,
+        rows=tuple(_settle(row, decision.confirmed, winner, protocol) for row in verdict.rows),
+        confirmed=decision.confirmed,
+        groups=groups,
+        error_rates=tuple(
+            rate
+            for variant in (BASE, *finalists)
+            for rate in error_rates(confirmation, variant, fresh)
         ),
-        failures=failures,
-        missing={metric: len(clips) for metric, clips in table.missing[variant].items()},
-        failed_clips=failed_clips(table, variant, protocol),
-        constraints=checks,
     )
-    if variant == BASE:
-        return replace(row, standing="base")
-    reasons = tuple(_objections(table, row, protocol))
-    return replace(row, standing="rejected", reasons=reasons) if reasons else row
 
 
-def _objections(table: ScoreTable, row: VariantRow, protocol: Protocol) -> list[str]:
-    if is_silent(table, row.id, protocol):
-        return [wording.no_scores_reason(unscored_clips(table, row.id, protocol))]
-    gate = [wording.gate_reason(row.failures)] if row.failures.violation else []
-    broken = [wording.constraint_reason(check) for check in row.constraints if check.violation]
-    # A gain that comes with failed clips or another voice is no news: leave it out.
-    no_gain = None if gate or broken else wording.no_gain_reason(row.gain, protocol)
-    return [*gate, *broken, *([no_gain] if no_gain else [])]
+def _groups(
+    confirmation: ScoreTable, finalists: Sequence[str], protocol: Protocol
+) -> Iterator[GroupVerdict]:
+    """The verdict of each language's and each speaker's prompts."""
+    for (group, name), rule in protocol.groups().items():
+        part = confirmation.only({prompt.id for prompt in rule.prompts})
+        if any(is_silent(part, variant, rule) for variant in (BASE, *finalists)):
+            yield GroupVerdict(group, name, "NO-VERDICT", None, None, None, ())
+            continue
+        decision = decide(part, finalists, rule)
+        yield GroupVerdict(
+            group=group,
+            name=name,
+            verdict=decision.outcome,
+            variant=decision.winner.row.id if decision.winner else None,
+            effect=decision.first.row.gain,
+            prompts_needed=decision.prompts_needed,
+            confirmed=decision.confirmed,
+        )
 
 
 def _is_heard(table: ScoreTable | None, variant: str, protocol: Protocol) -> bool:
-    """Whether the variant said set B and was scored."""
+    """Whether the variant is in a table, with scores."""
     if table is None or variant not in table.variants:
         return False
-    return not is_silent(table, variant, protocol.confirming())
-
-
-def _enough_prompts(
-    row: VariantRow, spread: float, finalists: int, protocol: Protocol
-) -> int | None:
-    """How many prompts would likely decide on the variant; None if no more of them would."""
-    counts = []
-    if (effect := protocol.min_effect or row.gain.mean) > 0:
-        counts.append(prompts_needed(spread, effect, finalists, protocol.significance))
-    for check in row.constraints:
-        room = check.margin - check.worsening.mean
-        if check.violation and room > 0:
-            # A bound comes nearer to its mean with the root of the number of prompts.
-            nearer = (check.bound - check.worsening.mean) / room
-            counts.append(math.ceil(row.gain.n * nearer**2))
-    needed = max(counts, default=0)
-    return needed if needed > row.gain.n else None
-
-
-def _most_modest(
-    table: ScoreTable, confirmed: Sequence[Confirmation], protocol: Protocol
-) -> Confirmation | None:
-    """Of the finalists that are better, the smallest change that cannot be told from the best."""
-    better = [each for each in confirmed if each.finding == "better"]
-    if not better:
-        return None
-    best = max(better, key=lambda each: each.row.gain.mean)
-    of_best = gains(table, best.row.id, protocol)
-    tied = [
-        each
-        for each in better
-        if bootstrap_of(protocol)
-        .interval(of_best - gains(table, each.row.id, protocol))
-        .includes_zero
-    ]
-    return min(tied, key=lambda e: (*size(table.variants[e.row.id]), -e.row.gain.mean, e.row.id))
+    return not is_silent(table, variant, protocol)
 
 
 def _runner_up(table: ScoreTable, others: Sequence[VariantRow], winner: str) -> str | None:
@@ -206,8 +178,8 @@ def _settle(
     """Give a row of set A its last word, once set B has spoken."""
     finalist = next((each for each in confirmed if each.row.id == row.id), None)
     if finalist is None:
-        passed = row.standing == "passed"
-        return replace(row, reasons=(wording.NOT_A_FINALIST,)) if passed else row
+        untold = row.standing == "passed" and not row.reasons
+        return replace(row, reasons=(wording.NOT_A_FINALIST,)) if untold else row
     if winner is finalist:
         return replace(row, standing="winner", reasons=())
     if winner and finalist.finding == "better":
@@ -221,33 +193,3 @@ def _not_compared(row: VariantRow) -> VariantRow:
     if row.id == BASE:
         return row
     return replace(row, standing="rejected", reasons=row.reasons or (wording.BASE_INCOMPLETE,))
-
-
-def _loss_report(
-    table: ScoreTable, scored: Sequence[VariantRow], primary: str
-) -> LossReport | None:
-    trained = as_trained([table.variants[row.id] for row in scored])
-    losses = {v.id: v.validation_loss for v in trained if v.validation_loss is not None}
-    if not losses:
-        return None
-    rows: Mapping[str, VariantRow] = {row.id: row for row in scored}
-    lowest = rows[min(losses, key=lambda name: losses[name])]
-    return LossReport(
-        spearman=spearman([*losses.values()], [rows[name].means[primary] for name in losses]),
-        checkpoints=len(losses),
-        lowest=lowest.id,
-        lowest_rank=1 + sum(row.gain.mean > lowest.gain.mean for row in scored),
-        variants=len(scored),
-    )
-
-
-def as_trained(variants: Sequence[VariantInfo]) -> list[VariantInfo]:
-    """One variant a checkpoint that has a validation loss: the lora_scale nearest 1.
-
-    Loss belongs to a checkpoint at scale 1; the same loss at many scales would count it many times.
-    """
-    nearest: dict[tuple[str | None, int], VariantInfo] = {}
-    for variant in sorted(variants, key=lambda v: (abs(v.lora_scale - 1.0), v.id)):
-        if variant.validation_loss is not None and math.isfinite(variant.validation_loss):
-            nearest.setdefault((variant.trial, variant.epoch), variant)
-    return sorted(nearest.values(), key=lambda v: v.id)

@@ -7,9 +7,11 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from orchestrator.verdict.gates import ConstraintCheck, FailedClip, FailureGate, total_violation
+from orchestrator.verdict.protocol import Group
 from orchestrator.verdict.stats import Interval
 
 Outcome = Literal[
+    "PROMOTE",
     "PROMOTE-PENDING-LISTENING",
     "DO-NOT-FINE-TUNE",
     "INCONCLUSIVE",
@@ -64,6 +66,58 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class GroupVerdict:
+    """The verdict of one language's or one speaker's prompts of set B alone.
+
+    The finalists are the sweep's; each group is tested at the protocol's level by itself.
+    """
+
+    group: Group
+    name: str
+    verdict: Outcome
+    variant: str | None
+    """The winner here, which another group may not share."""
+    effect: Interval | None
+    """The gain of the winner or else of the first finalist."""
+    prompts_needed: int | None
+    confirmed: tuple[Confirmation, ...]
+
+
+@dataclass(frozen=True)
+class ErrorRate:
+    """Word or character errors of a variant on set B, as shares.
+
+    ``macro`` is the mean over prompts of each clip's rate, at most 1 a clip, and 1 where there is
+    no score. ``corpus`` is all edits over all words or characters of the texts, where a clip
+    without a score got them all wrong; None where no clip says how many there are.
+    """
+
+    variant: str
+    metric: str
+    language: str | None
+    """None for all prompts."""
+    macro: float
+    corpus: float | None
+    prompts: int
+
+
+@dataclass(frozen=True)
+class ListeningReport:
+    """What listeners heard between the winner and the base."""
+
+    difference: Interval
+    """In points of the five-point scale, over pairs; positive is better. It decides."""
+    mos: float
+    base_mos: float
+    raters: int
+    sentences: int
+    pooled_p: float
+    """Of the paired Wilcoxon test over all pairs, common in the field; it does not decide."""
+    alpha: float | None
+    """Krippendorff's, ordinal; below 0.4 raters hardly agree."""
+
+
+@dataclass(frozen=True)
 class LossReport:
     """How well validation loss would have chosen: one point a checkpoint, as trained.
 
@@ -95,9 +149,17 @@ class Verdict:
     prompts_needed: int | None
     """If inconclusive: how many prompts in set B would likely decide."""
     rows: tuple[VariantRow, ...]
-    """Set A. Its gains are biased: the finalists were chosen by them."""
+    """What every variant said of set A. Gains are biased: finalists were chosen by them."""
+    shortlisted: tuple[VariantRow, ...]
+    """All of set A, of the variants that said it; empty where every variant did."""
     confirmed: tuple[Confirmation, ...]
     """The finalists, in the order of set A's choice."""
+    groups: tuple[GroupVerdict, ...]
+    """By language, then by speaker; empty where prompts of set B name no two of them."""
+    error_rates: tuple[ErrorRate, ...]
+    """Of the base and the finalists, for each metric that counts words or characters."""
+    listening: ListeningReport | None
+    """None until the winner was rated."""
     loss: LossReport | None
     """None when no scored variant has a validation loss."""
 

@@ -5,7 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar, get_args
 from typing import Protocol as TypingProtocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -94,12 +94,30 @@ class Prompt(_Strict):
         return PromptSpec.model_validate(self.model_dump())
 
 
+Group = Literal["language", "speaker"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+"""What prompts may be told apart by; each has a verdict of its own."""
+
+
+class Listening(_Strict):
+    """When a listening test confirms what the metrics chose."""
+
+    raters: Annotated[int, Field(ge=2)] = 8
+    """Fewer decide nothing: with few raters who disagree an interval is too narrow."""
+    sentences: Annotated[int, Field(ge=2)] = 20
+    """Of set B, at least."""
+    min_effect: Annotated[float, Field(ge=0)] = 0.15
+    """Smallest gain over the base that counts, in points of the five-point scale."""
+
+
 class Protocol(_Strict):
     """Prompts, seeds, metrics, gates and margins of one sweep's judgement."""
 
     prompt_set: str
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
-    """Set A: every variant says them, and finalists are chosen by them."""
+    """Set A: finalists are chosen by them."""
+    shortlist_after: Annotated[int, Field(ge=1)] | None
+    """Every variant says so many of set A, and the shortlist the rest; None: all say all."""
     seed: int
     confirmation_set: str
     confirmation: Annotated[tuple[Prompt, ...], Field(min_length=1)]
@@ -120,6 +138,7 @@ class Protocol(_Strict):
     """How many variants at most are confirmed on set B."""
     finalist_metrics: tuple[str, ...]
     """Measured on set B only."""
+    listening: Listening
     bootstrap_resamples: Annotated[int, Field(gt=0)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     family_digests: dict[str, str]
@@ -181,6 +200,15 @@ class Protocol(_Strict):
         ratios = {name: _ratio(name) for name, of in RATIO_SOURCES.items() if of in metrics}
         return {**metrics, **ratios}
 
+    @property
+    def rest(self) -> tuple[Prompt, ...]:
+        """What of set A only the shortlist says."""
+        return () if self.shortlist_after is None else self.prompts[self.shortlist_after :]
+
+    def screening(self) -> "Protocol":
+        """The same rule over what of set A every variant says."""
+        return self.model_copy(update={"prompts": self.prompts[: self.shortlist_after]})
+
     def confirming(self) -> "Protocol":
         """The same rule over set B, where what finalists alone get is measured for all."""
         changes = {
@@ -189,6 +217,16 @@ class Protocol(_Strict):
             "finalist_metrics": (),
         }
         return self.model_copy(update=changes)
+
+    def groups(self) -> dict[tuple[Group, str], "Protocol"]:
+        """The same rule over the prompts of each language, and of each speaker, if several."""
+        found: dict[tuple[Group, str], Protocol] = {}
+        for group in GROUPS:
+            of = _grouped(self.prompts, group)
+            if len(of) > 1:
+                for name, prompts in of.items():
+                    found[group, name] = self.model_copy(update={"prompts": prompts})
+        return found
 
     def digest(self) -> str:
         """SHA-256 of the JSON text with sorted keys."""
@@ -201,6 +239,23 @@ class _Text(TypingProtocol):
     def id(self) -> str: ...
     @property
     def text(self) -> str: ...
+    @property
+    def language(self) -> str | None: ...
+    @property
+    def speaker(self) -> str | None: ...
+
+
+_Prompt = TypeVar("_Prompt", bound=_Text)
+
+
+def _grouped(prompts: Iterable[_Prompt], group: Group) -> dict[str, tuple[_Prompt, ...]]:
+    """Prompts by language or speaker, in the order in which those come up."""
+    found: dict[str, tuple[_Prompt, ...]] = {}
+    for prompt in prompts:
+        name = prompt.language if group == "language" else prompt.speaker
+        if name is not None:
+            found[name] = (*found.get(name, ()), prompt)
+    return found
 
 
 def prompt_set_problems(
@@ -222,6 +277,20 @@ def prompt_set_problems(
             f"set B, got {len(confirmation)}"
         )
         yield what, "add prompts or take fewer finalists"
+    for group in GROUPS:
+        of = _grouped(confirmation, group)
+        if unnamed := len(confirmation) - sum(map(len, of.values())) if of else 0:
+            yield (
+                f"a {group} is named by all prompts of set B or by none, got {unnamed} without",
+                f"name the {group} of each",
+            )
+        for name, named in of.items():
+            if len(of) > 1 and len(named) < least:
+                yield (
+                    f"each {group} has a verdict of its own, which needs {least} prompts in set "
+                    f"B, got {len(named)} of {name!r}",
+                    f"add prompts of it, or leave {group} out of the prompts",
+                )
 
 
 def _spoken(text: str) -> str:

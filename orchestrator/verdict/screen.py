@@ -24,8 +24,8 @@ def bootstrap_of(protocol: Protocol) -> PairedBootstrap:
     )
 
 
-# Set A's and set B's.
-_bootstrap = lru_cache(maxsize=2)(PairedBootstrap)
+# Set A's, its first part's and set B's; those of languages and speakers come and go.
+_bootstrap = lru_cache(maxsize=4)(PairedBootstrap)
 
 
 def gains(table: ScoreTable, variant: str, protocol: Protocol) -> Values:
@@ -55,6 +55,34 @@ def feasible_first(gain: float, violation: float, span: float) -> float:
     """The objective from its parts; ``span`` is the range of the primary metric."""
     # No gain is below -span: both means lie within the primary metric's bounds.
     return max(gain, -span) if violation == 0 else -span - violation
+
+
+SHORTLISTED = 3
+"""One in so many variants says the rest of set A: successive halving with eta 3 (Jamieson and
+Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization")."""
+
+
+def choose_shortlist(table: ScoreTable, protocol: Protocol) -> list[str]:
+    """The variants that say the rest of set A, the best first; none if it has no rest.
+
+    The best third by :func:`objective`, and the best of each rank, so that no rank is given up
+    after a few prompts.
+
+    Args:
+        table: of what every variant says.
+        protocol: over all of set A.
+    """
+    if not protocol.rest:
+        return []
+    first = protocol.screening()
+    scored = [v for v in table.adapted if not is_silent(table, v.id, first)]
+    value = {v.id: objective(table, v.id, first) for v in scored}
+    ordered = sorted(scored, key=lambda v: (-value[v.id], v.id))
+    best_of_rank: dict[int | None, VariantInfo] = {}
+    for variant in ordered:
+        best_of_rank.setdefault(variant.rank, variant)
+    kept = {v.id for v in (*ordered[: -(-len(ordered) // SHORTLISTED)], *best_of_rank.values())}
+    return [v.id for v in ordered if v.id in kept]
 
 
 def choose_finalists(table: ScoreTable, protocol: Protocol) -> list[str]:

@@ -1,8 +1,8 @@
 """What was measured: every variant's scores on the same clips, next to the base's."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,36 @@ class ScoreTable:
     def adapted(self) -> list[VariantInfo]:
         """Every variant but the base."""
         return [variant for variant in self.variants.values() if variant.id != BASE]
+
+    def of(self, variants: Iterable[str]) -> "ScoreTable":
+        """The same table of these variants alone, the base among them."""
+        kept = list(variants)
+        return replace(
+            self,
+            variants={name: self.variants[name] for name in kept},
+            values={name: self.values[name] for name in kept},
+            missing={name: self.missing[name] for name in kept},
+        )
+
+    def only(self, prompts: Collection[str]) -> "ScoreTable":
+        """The same table of these prompts alone."""
+        kept = [place for place, (prompt, _) in enumerate(self.keys) if prompt in prompts]
+        return replace(
+            self,
+            prompts=tuple(prompt for prompt in self.prompts if prompt in prompts),
+            keys=tuple(self.keys[place] for place in kept),
+            values={
+                variant: {metric: values[kept] for metric, values in columns.items()}
+                for variant, columns in self.values.items()
+            },
+            missing={
+                variant: {
+                    metric: {key: why for key, why in clips.items() if key[0] in prompts}
+                    for metric, clips in columns.items()
+                }
+                for variant, columns in self.missing.items()
+            },
+        )
 
     def by_prompt(self, values: Values) -> Values:
         """Average the seeds of each prompt: shape (clips,) to (prompts,).

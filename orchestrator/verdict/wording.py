@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from orchestrator.verdict.gates import ConstraintCheck, FailureGate
-from orchestrator.verdict.outcome import Confirmation, Outcome, VariantRow
+from orchestrator.verdict.outcome import (
+    Confirmation,
+    GroupVerdict,
+    ListeningReport,
+    Outcome,
+    VariantRow,
+)
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import ClipKey, VariantInfo
@@ -30,6 +36,12 @@ def constraint_reason(check: ConstraintCheck) -> str:
         f"{compared(check)}: worse by {check.worsening.mean:.2g} and up to {check.bound:.2g}, "
         f"{check.margin:g} allowed"
     )
+
+
+def broken_rules(row: VariantRow) -> list[str]:
+    """The failure gate and the constraints that do not hold."""
+    gate = [gate_reason(row.failures)] if row.failures.violation else []
+    return [*gate, *(constraint_reason(check) for check in row.constraints if check.violation)]
 
 
 def compared(check: ConstraintCheck) -> str:
@@ -59,20 +71,21 @@ def preferred_reason(gain: Interval, winners: Interval) -> str:
 
 
 NOT_A_FINALIST = "not among the finalists: others of set A did as well or better"
+NOT_SHORTLISTED = "not on the shortlist: enough others did better on the first part of set A"
+
+
+def on_all_of_a(row: VariantRow) -> tuple[str, ...]:
+    """The reasons of a variant on the shortlist."""
+    return tuple(f"all of set A: {reason}" for reason in row.reasons)
 
 
 def finding_reasons(confirmed: Confirmation, protocol: Protocol) -> tuple[str, ...]:
     """Why set B did not show a finalist to be better."""
     row = confirmed.row
-    gate = [gate_reason(row.failures)] if row.failures.violation else []
-    broken = [constraint_reason(check) for check in row.constraints if check.violation]
-    gain = [
-        reason
-        for reason in (no_gain_reason(row.gain, protocol), _p_reason(confirmed, protocol))
-        if reason
-    ]
+    no_gain = (no_gain_reason(row.gain, protocol), _p_reason(confirmed, protocol))
+    gain = [reason for reason in no_gain if reason]
     # A gain that comes with failed clips or another voice is no news.
-    return tuple(f"set B: {reason}" for reason in (gate + broken or gain[:1]))
+    return tuple(f"set B: {reason}" for reason in (broken_rules(row) or gain[:1]))
 
 
 def _p_reason(confirmed: Confirmation, protocol: Protocol) -> str | None:
@@ -114,6 +127,33 @@ def refusal(
     return f"Inconclusive: on fresh prompts {of_best}; {why}.{more}"
 
 
+def heard(outcome: Outcome, report: ListeningReport, before: str, protocol: Protocol) -> str:
+    """The sentence after a listening test; ``before`` is the metrics' own."""
+    rule, difference = protocol.listening, report.difference
+    of_test = (
+        f"{report.raters} listeners over {report.sentences} sentences rate it {report.mos:.2f} and "
+        f"the base {report.base_mos:.2f}, a difference of {difference.mean:+.2f} points "
+        f"({protocol.confidence:.0%} two-way interval {difference.low:+.2f} to "
+        f"{difference.high:+.2f})"
+    )
+    if outcome == "PROMOTE":
+        return f"{before.replace(', once listeners confirm it', '', 1)} {of_test}."
+    if outcome == "REGRESSION":
+        return (
+            f"Listeners hear that fine-tuning made it worse: {of_test}. The metrics said: {before}"
+        )
+    if outcome == "DO-NOT-FINE-TUNE":
+        return (
+            f"Do not fine-tune: {of_test}, below the smallest gain that counts, "
+            f"{rule.min_effect:g}. The metrics said: {before}"
+        )
+    if report.raters < rule.raters or report.sentences < rule.sentences:
+        wanted = f"{rule.raters} listeners and {rule.sentences} sentences decide"
+    else:
+        wanted = f"that decides neither way ({rule.min_effect:g} counts); ask more listeners"
+    return f"{before} So far {of_test}; {wanted}."
+
+
 def none_allowed(best: VariantRow, name: str, rows: Sequence[VariantRow]) -> str:
     """The sentence for a sweep in which no variant keeps the rules; ``rows`` are those scored."""
     return (
@@ -130,12 +170,18 @@ def silence(variants: Sequence[VariantInfo]) -> str:
     )
 
 
-def unconfirmed(lacking: Sequence[str]) -> str:
-    """The sentence for a sweep whose finalists were not all heard on set B."""
+def unheard(lacking: Sequence[str], prompts: str) -> str:
+    """The sentence for a sweep in which not all said what they were to be chosen by."""
     return (
-        f"No verdict: {', '.join(lacking)} lack scores of set B, by which finalists are confirmed; "
+        f"No verdict: {', '.join(lacking)} lack scores of {prompts}; "
         "score their clips of it, then judge again."
     )
+
+
+def warning(groups: Sequence[GroupVerdict]) -> str:
+    """What must be said beside a verdict of languages and speakers that got worse."""
+    worse = [f"{each.group} {each.name}" for each in groups if each.verdict == "REGRESSION"]
+    return f" But it is worse than the base for {', '.join(worse)}." if worse else ""
 
 
 def count(rows: Sequence[VariantRow]) -> str:

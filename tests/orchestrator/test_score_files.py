@@ -6,7 +6,14 @@ import pytest
 
 from jobs.problems import InputError
 from orchestrator.score_files import judge_files
-from orchestrator.verdict.protocol import Constraint, Gates, MetricVersion, Prompt, Protocol
+from orchestrator.verdict.protocol import (
+    Constraint,
+    Gates,
+    Listening,
+    MetricVersion,
+    Prompt,
+    Protocol,
+)
 
 METRICS = {
     "similarity": ("higher", -1.0, 1.0, 0.5),
@@ -22,6 +29,7 @@ def protocol(tmp_path):
     rule = Protocol(
         prompt_set="a",
         prompts=tuple(Prompt(id=f"a{i}", text=f"text {i}") for i in range(3)),
+        shortlist_after=None,
         seed=0,
         confirmation_set="b",
         confirmation=tuple(Prompt(id=f"b{i}", text=f"fresh {i}") for i in range(8)),
@@ -40,6 +48,7 @@ def protocol(tmp_path):
         ),
         finalists=1,
         finalist_metrics=(),
+        listening=Listening(),
         bootstrap_resamples=200,
         confidence=0.95,
         family_digests={},

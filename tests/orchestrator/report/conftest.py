@@ -12,7 +12,14 @@ from jobs.metrics.base import ClipScores
 from orchestrator.report.audition import audition
 from orchestrator.report.material import Failure, ReportInput, TrialCurve
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.protocol import Constraint, Gates, MetricVersion, Prompt, Protocol
+from orchestrator.verdict.protocol import (
+    Constraint,
+    Gates,
+    Listening,
+    MetricVersion,
+    Prompt,
+    Protocol,
+)
 from orchestrator.verdict.screen import choose_finalists
 from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
 
@@ -46,6 +53,7 @@ def metric(name, direction, low, high, unit):
 PROTOCOL = Protocol(
     prompt_set="demo-en",
     prompts=tuple(Prompt(id=f"p{i}", text=text) for i, text in enumerate(TEXTS)),
+    shortlist_after=None,
     seed=11,
     confirmation_set="demo-en-fresh",
     confirmation=tuple(Prompt(id=f"c{i}", text=text) for i, text in enumerate(FRESH)),
@@ -74,6 +82,7 @@ PROTOCOL = Protocol(
     ),
     finalists=3,
     finalist_metrics=(),
+    listening=Listening(),
     bootstrap_resamples=2000,
     confidence=0.95,
     family_digests={"base": "sha256:6f1d0c", "codec": "sha256:a90b11"},

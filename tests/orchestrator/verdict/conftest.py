@@ -8,7 +8,14 @@ import pytest
 
 from jobs.metrics.base import ClipScores
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.protocol import Constraint, Gates, MetricVersion, Prompt, Protocol
+from orchestrator.verdict.protocol import (
+    Constraint,
+    Gates,
+    Listening,
+    MetricVersion,
+    Prompt,
+    Protocol,
+)
 from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
 
 HEALTHY = {
@@ -44,6 +51,7 @@ def make_protocol() -> Callable[..., Protocol]:
             **{
                 "prompt_set": "toy",
                 "prompts": tuple(Prompt(id=f"p{i}", text=f"Text {i}.") for i in range(length)),
+                "shortlist_after": None,
                 "seed": 7,
                 "confirmation_set": "fresh",
                 "confirmation": tuple(
@@ -61,6 +69,7 @@ def make_protocol() -> Callable[..., Protocol]:
                 "metrics": METRICS,
                 "finalists": 2,
                 "finalist_metrics": (),
+                "listening": Listening(),
                 "bootstrap_resamples": 500,
                 "confidence": 0.95,
                 "family_digests": {"base": "sha256:0"},

@@ -248,3 +248,63 @@ def test_the_same_tables_give_the_same_verdict_and_read_back(make_verdict, info,
     first, again = (make_verdict(variants, clips) for _ in range(2))
     assert first == again
     assert Verdict.from_json(first.to_json()) == first
+
+
+@pytest.fixture
+def shortlisted(base, info, speak, make_protocol):
+    """Judge with a shortlist after two of four prompts; ``late`` is told apart by the rest."""
+    protocol = make_protocol(shortlist_after=2, constraints=(), finalists=1)
+    variants = [base, *(info(name, rank=8 * (place + 1)) for place, name in enumerate("abc"))]
+    scores = {"a": {"p808": [3.3, 3.4]}, "b": {"p808": [3.4, 3.5, 2.0, 2.1]}, "c": {}}
+    said = {name: speak(name, **scores.get(name, {})) for name in (BASE, *scores)}
+    again = [c for n in (BASE, *scores) for c in speak(n, of="c", **scores.get(n, {}))]
+    first = [clip for clips in said.values() for clip in clips[:2]]
+    screen = ScoreTable.build(variants, first, protocol.screening())
+    confirmation = ScoreTable.build(variants, again, protocol.confirming())
+
+    def judged(names):
+        clips = [clip for name in names for clip in said[name]]
+        of = [variant for variant in variants if variant.id in names]
+        table = ScoreTable.build(of, clips, protocol) if names else None
+        return judge(screen, confirmation, protocol, table)
+
+    return judged
+
+
+def test_finalists_are_chosen_by_all_of_set_a(shortlisted):
+    verdict = shortlisted([BASE, "a", "b", "c"])
+    assert verdict.variant == "a", "b was the best of the first two prompts"
+    assert [row.id for row in verdict.shortlisted] == ["b", "a", "c"]
+    assert verdict.row("b").gain.mean == pytest.approx(0.45)
+    assert verdict.shortlisted[0].gain.mean == pytest.approx(-0.25)
+    assert verdict.row("b").reasons[0].startswith("all of set A: gain -0.25 is below")
+    assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+@pytest.mark.parametrize("heard", [[], [BASE, "a"]])
+def test_a_shortlist_that_was_not_heard_is_no_verdict(shortlisted, heard):
+    verdict = shortlisted(heard)
+    assert verdict.verdict == "NO-VERDICT"
+    assert "b, " in verdict.sentence
+    assert "lack scores of the rest of set A" in verdict.sentence
+
+
+def test_each_language_has_a_verdict_of_its_own(make_verdict, make_protocol, info, speak):
+    prompts = [
+        prompt.model_copy(update={"language": ("en", "km")[i % 2]})
+        for i, prompt in enumerate(make_protocol(length=8).confirmation)
+    ]
+    protocol = make_protocol(length=8, confirmation=tuple(prompts), constraints=(), finalists=1)
+    clips = [*speak(BASE, 8), *speak("v", 8, p808=[4.0])]
+    fresh = speak("v", 16, of="c", p808=[4.0, 2.8, 4.1, 2.7])
+    verdict = make_verdict([info("v")], clips, protocol, fresh=fresh)
+    en, km = verdict.groups
+    assert (en.group, en.name, en.verdict, en.variant) == (
+        "language",
+        "en",
+        "PROMOTE-PENDING-LISTENING",
+        "v",
+    )
+    assert (km.name, km.verdict, km.variant) == ("km", "REGRESSION", None)
+    assert (en.effect.mean, en.effect.n) == (pytest.approx(1.05), 8)
+    assert verdict.sentence.endswith(" But it is worse than the base for language km.")

@@ -65,6 +65,34 @@ def test_set_b_has_other_texts_and_enough_of_them(make_protocol):
     assert "2 finalists at significance 0.05 need 6 prompts in set B, got 5" in message
 
 
+def test_a_language_or_speaker_is_named_throughout_and_has_prompts_enough(make_protocol):
+    healthy = make_protocol()
+    named = [
+        prompt.model_copy(update={"language": "ko" if i < 2 else "en", "speaker": "ann"})
+        for i, prompt in enumerate(healthy.confirmation)
+    ]
+    named[5] = named[5].model_copy(update={"speaker": None})
+    with pytest.raises(ValidationError) as caught:
+        make_protocol(confirmation=tuple(named))
+    message = str(caught.value)
+    assert (
+        "each language has a verdict of its own, which needs 6 prompts in set B, got 2 of"
+        in message
+    )
+    assert "a speaker is named by all prompts of set B or by none, got 1 without" in message
+
+
+def test_groups_are_the_languages_and_speakers_of_which_there_are_several(make_protocol):
+    prompts = tuple(
+        Prompt(id=f"c{i}", text=f"Fresh {i}.", language=("en", "km")[i % 2], speaker="ann")
+        for i in range(12)
+    )
+    groups = make_protocol(confirmation=prompts).confirming().groups()
+    assert list(groups) == [("language", "en"), ("language", "km")]
+    assert [p.id for p in groups["language", "km"].prompts] == [f"c{i}" for i in range(1, 12, 2)]
+    assert make_protocol().confirming().groups() == {}
+
+
 def test_a_prompt_is_spoken_with_its_language_and_speaker():
     prompt = Prompt(id="a", text="one", language="km", speaker="Sokha")
     assert prompt.spec == PromptSpec(id="a", text="one", language="km", speaker="Sokha")

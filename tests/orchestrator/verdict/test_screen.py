@@ -5,7 +5,7 @@ import math
 import pytest
 
 from orchestrator.verdict.protocol import Constraint, MetricVersion
-from orchestrator.verdict.screen import choose_finalists, objective
+from orchestrator.verdict.screen import choose_finalists, choose_shortlist, objective
 from orchestrator.verdict.table import BASE, ScoreTable
 
 
@@ -66,6 +66,22 @@ def test_the_objective_leaves_out_what_only_finalists_have(make_table, make_prot
     )
     table = make_table(protocol, v={"p808": [5.0]})
     assert objective(table, "v", protocol) == pytest.approx(2.0)
+
+
+def test_the_shortlist_is_the_best_third_and_the_best_of_each_rank(
+    base, info, speak, make_protocol
+):
+    protocol = make_protocol(shortlist_after=2)
+    ranks = {"a": 8, "b": 8, "c": 16, "d": 16, "e": 32, "silent": 64}
+    clips = speak(BASE)[:2]
+    for place, name in enumerate(ranks):
+        clips += speak(name, p808=[3.6 - place / 10] if name != "silent" else [math.nan])[:2]
+    variants = [base, *(info(name, rank=rank) for name, rank in ranks.items())]
+    table = ScoreTable.build(variants, clips, protocol.screening())
+    # Two are a third of five that were heard; c and e are the best of their ranks.
+    assert choose_shortlist(table, protocol) == ["a", "b", "c", "e"]
+    assert choose_shortlist(table, make_protocol(shortlist_after=4)) == []
+    assert choose_shortlist(table, make_protocol()) == []
 
 
 def test_finalists_are_the_best_trials_without_those_that_are_clearly_worse(

@@ -15,7 +15,7 @@ def run(world):
 
 
 def test_the_worlds_are_those_that_are_claimed():
-    assert len(NULLS) == 9
+    assert len(NULLS) == 10
     assert {len(world.gains) for world in NULLS} == {1, 6, 36}
     assert {world.confirmation for world in NULLS} == {20, 60, 100}
 

@@ -18,6 +18,23 @@ def test_seeds_of_a_prompt_are_averaged_first(base, info, speak, make_protocol):
     assert table.by_prompt(table.values["v"]["p808"]).tolist() == [3.5, 4.0, 3.0, 3.0]
 
 
+def test_a_part_of_a_table_is_the_table_of_that_part(base, info, speak, make_protocol):
+    lost = ClipScores("v", "p1", 0, {}, {"p808": "no speech found"})
+    said = [*speak(BASE), *(c for c in speak("v", p808=[4, 5, 3, 2]) if c.prompt != "p1"), lost]
+    infos = [base, info("v"), info("w")]
+    protocol = make_protocol()
+    whole = ScoreTable.build(infos, [*said, *speak("w")], protocol)
+    some = protocol.model_copy(update={"prompts": protocol.prompts[1:3]})
+    kept = [clip for clip in said if clip.prompt in ("p1", "p2")]
+    part = ScoreTable.build(infos[:2], kept, some)
+    again = whole.of([BASE, "v"]).only({"p1", "p2"})
+    assert (again.prompts, again.keys, again.missing) == (part.prompts, part.keys, part.missing)
+    assert again.variants == part.variants
+    for name, columns in part.values.items():
+        for metric, values in columns.items():
+            np.testing.assert_array_equal(again.values[name][metric], values)
+
+
 def test_ratios_are_against_the_base_on_the_same_prompt(make_table):
     table = make_table(v={"duration": [4, 2, 8, 6], "speaking_rate": [12, 24, 6, 12]})
     assert table.values["v"]["duration_ratio"].tolist() == [1.0, 0.5, 2.0, 1.5]

@@ -11,7 +11,7 @@ from jobs.speech.clips import read_clips
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import CONFIRMATION
-from orchestrator.tuning.confirmation import speak_confirmation
+from orchestrator.tuning.speech import speak_more
 from tests.orchestrator.tuning.cluster import KILL, fake_cluster
 from tests.orchestrator.tuning.fake_sweep import CONFIRMATION as FRESH
 from tests.orchestrator.tuning.fake_sweep import SECTIONS, fake_context
@@ -48,8 +48,8 @@ def finalists(context):
 
 
 def test_each_says_set_b_once(cluster, context, finalists):
-    speak_confirmation(context, cluster.pool, finalists)
-    speak_confirmation(context, cluster.pool, finalists)
+    speak_more(context, cluster.pool, finalists, CONFIRMATION)
+    speak_more(context, cluster.pool, finalists, CONFIRMATION)
     for variant in finalists:
         key = context.ledger().clips(variant.id, CONFIRMATION)
         clips = read_clips(LocalStorage(cluster.storage).fetch(key))
@@ -65,7 +65,7 @@ def test_one_whose_host_dies_speaks_on_the_next(cluster, context, finalists):
     said = f"speak {first.trial} 2 0.5"
     cluster.hold(said)
     with ThreadPoolExecutor(1) as beside:
-        speaking = beside.submit(speak_confirmation, context, cluster.pool, [first])
+        speaking = beside.submit(speak_more, context, cluster.pool, [first], CONFIRMATION)
         cluster.wait_for(said)
         cluster.signal_host(0, KILL)
         cluster.let(said)
@@ -78,5 +78,7 @@ def test_one_whose_host_dies_speaks_on_the_next(cluster, context, finalists):
 
 def test_one_that_cannot_be_loaded_is_told_with_the_next_step(cluster, context, finalists):
     lost = finalists[0].model_copy(update={"epoch": 7})
-    with pytest.raises(InfrastructureError, match=r"could not say set B: .*Run the same command"):
-        speak_confirmation(context, cluster.pool, [lost])
+    with pytest.raises(
+        InfrastructureError, match=r"could not say the confirmation .*Run the same command"
+    ):
+        speak_more(context, cluster.pool, [lost], CONFIRMATION)
