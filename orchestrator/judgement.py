@@ -1,6 +1,6 @@
 """From the ledger to a protocol, a score table, a verdict and the report's page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from jobs.metrics.run import METRICS
@@ -137,7 +137,11 @@ def report_input(
         verdict=verdict,
         table=table,
         curves=[_curve(ledger, record) for record in ledger.trials()],
-        clips=_clips(ledger, audition(verdict, table, protocol).clips()),
+        clips=_clips(
+            ledger,
+            audition(verdict, table, protocol).clips(),
+            {prompt.id for prompt in protocol.confirmation},
+        ),
         failures=list(_failures(ledger)),
         facts=[*facts, *((f"{name} version", version(name)) for name in _VERSIONS)],
     )
@@ -158,13 +162,18 @@ def _curve(ledger: Ledger, record: TrialRecord) -> TrialCurve:
     )
 
 
-def _clips(ledger: Ledger, wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, bytes]]:
+def _clips(
+    ledger: Ledger, wanted: Mapping[str, Sequence[str]], fresh: Collection[str]
+) -> dict[str, dict[str, bytes]]:
     """The FLAC files of the prompts wanted of each variant; what does not sound has none."""
-    clips = {}
+    clips: dict[str, dict[str, bytes]] = {}
     for variant, prompts in wanted.items():
-        directory = ledger.storage.fetch(ledger.clips(variant))
-        paths = {prompt: clip_path(directory, prompt) for prompt in prompts}
-        clips[variant] = {p: path.read_bytes() for p, path in paths.items() if path.is_file()}
+        clips[variant] = {}
+        for prompt in prompts:
+            key = ledger.clips(variant, CONFIRMATION if prompt in fresh else SCREEN)
+            path = clip_path(ledger.storage.fetch(key), prompt)
+            if path.is_file():
+                clips[variant][prompt] = path.read_bytes()
     return clips
 
 

@@ -13,6 +13,8 @@ COMPARED_PROMPTS = 8
 GRID_PROMPTS = 3
 """Prompts played in every trial at every lora_scale: a short, a middling and a long one."""
 GRID_TRIALS = 12
+FRESH_PROMPTS = 5
+"""Prompts of set B played in the base and in every finalist."""
 FAILED_OF_ONE = 3
 """Failed clips played of one variant: a broken one has many, and they sound alike."""
 FAILED = 9
@@ -40,6 +42,9 @@ class Audition:
     """The rows of the grid, best trial first: one epoch of a trial at each scale."""
     grid_prompts: tuple[Prompt, ...]
     failed: tuple[FailedTake, ...]
+    fresh: tuple[str, ...]
+    """The base and the finalists, who said set B."""
+    fresh_prompts: tuple[Prompt, ...]
 
     def clips(self) -> dict[str, list[str]]:
         """Variant id to the ids of the prompts that are played of it."""
@@ -53,12 +58,14 @@ class Audition:
         cells = [BASE, *(variant.id for row in self.grid for variant in row)]
         yield from ((variant, p.id) for variant in cells for p in self.grid_prompts)
         yield from ((take.variant, take.clip.prompt) for take in self.failed)
+        yield from ((variant, p.id) for variant in self.fresh for p in self.fresh_prompts)
 
 
 def audition(verdict: Verdict, table: ScoreTable, protocol: Protocol) -> Audition:
     """Choose what to play of a judged sweep."""
     compared = _compared(verdict)
-    prompts = protocol.prompts[:COMPARED_PROMPTS]
+    prompts = protocol.screening().prompts[:COMPARED_PROMPTS]
+    finalists = [each.row.id for each in verdict.confirmed]
     grid = tuple(_grid(verdict, table))
     heard = dict.fromkeys([*compared, *(variant.id for row in grid for variant in row)])
     return Audition(
@@ -66,8 +73,10 @@ def audition(verdict: Verdict, table: ScoreTable, protocol: Protocol) -> Auditio
         prompts=prompts,
         scales=tuple(sorted({variant.lora_scale for row in grid for variant in row})),
         grid=grid,
-        grid_prompts=_spread(prompts),
+        grid_prompts=_spread(prompts, GRID_PROMPTS),
         failed=tuple(_failed(verdict, heard))[:FAILED],
+        fresh=(BASE, *finalists) if finalists else (),
+        fresh_prompts=_spread(protocol.confirmation, FRESH_PROMPTS) if finalists else (),
     )
 
 
@@ -96,11 +105,11 @@ def _grid(verdict: Verdict, table: ScoreTable) -> Iterator[tuple[VariantInfo, ..
         yield tuple(sorted(of_epoch, key=lambda v: v.lora_scale))
 
 
-def _spread(prompts: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
+def _spread(prompts: tuple[Prompt, ...], count: int) -> tuple[Prompt, ...]:
     """From the shortest text to the longest."""
     by_length = sorted(prompts, key=lambda prompt: len(prompt.text))
     last = len(by_length) - 1
-    places = {round(i * last / (GRID_PROMPTS - 1)) for i in range(GRID_PROMPTS)}
+    places = {round(i * last / (count - 1)) for i in range(count)}
     return tuple(by_length[place] for place in sorted(places))
 
 

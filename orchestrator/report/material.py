@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.verdict.outcome import VariantRow, Verdict
-from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo, scientific
 
 
@@ -59,6 +59,11 @@ class ReportInput:
     failures: Sequence[Failure]
     facts: Sequence[tuple[str, str]]
     """Label and value of what else a reader may need: versions, digests, wall time, storage."""
+
+    @property
+    def screen_prompts(self) -> tuple[Prompt, ...]:
+        """What of set A every variant said."""
+        return self.protocol.screening().prompts
 
     @property
     def chosen(self) -> VariantInfo | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestrator.report import figures, scatters, views
+from orchestrator.report import confirmed, figures, scatters, views
 from orchestrator.report.audio import MEDIA_TYPE, embedded
 from orchestrator.report.audition import audition
 from orchestrator.report.cells import rank_rate
@@ -49,8 +49,14 @@ def render(report: ReportInput) -> str:
         columns=views.columns(report, chosen),
         takes=views.takes(report, chosen, sounds),
         grid=views.grid(report, chosen, sounds),
-        confirmed_headings=views.confirmed_headings(report),
-        confirmed=views.confirmed(report),
+        confirmed_headings=confirmed.headings(report),
+        confirmed=confirmed.finalists(report),
+        fresh_columns=confirmed.columns(report, chosen),
+        fresh_takes=confirmed.takes(chosen, sounds),
+        groups=confirmed.groups(report),
+        error_rates=confirmed.error_rates(report),
+        listening=confirmed.listening(report),
+        shortlist=confirmed.shortlist(report),
         headings=views.headings(report),
         lines=views.lines(report),
         rule=views.rule(report),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from orchestrator.report.audio import Sounds
 from orchestrator.report.audition import Audition
 from orchestrator.report.material import ReportInput, labelled, ranked, short
-from orchestrator.verdict.outcome import Confirmation, VariantRow
-from orchestrator.verdict.protocol import Prompt
+from orchestrator.verdict.outcome import VariantRow
+from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import BASE, VariantInfo
 
@@ -65,16 +65,6 @@ class Broken:
     text: str
     reasons: tuple[str, ...]
     audio: str | None
-
-
-@dataclass(frozen=True)
-class Finalist:
-    """A finalist on set B."""
-
-    name: str
-    finding: str
-    winner: bool
-    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -146,7 +136,7 @@ def grid(report: ReportInput, audition: Audition, sounds: Sounds) -> list[GridRo
 
 def _cell(report: ReportInput, audition: Audition, variant: VariantInfo, sounds: Sounds) -> Cell:
     row, primary = report.verdict.row(variant.id), report.verdict.primary
-    mean = _number(row.means.get(primary))
+    mean = number(row.means.get(primary))
     clips = (sounds.get((variant.id, prompt.id), "-") for prompt in audition.grid_prompts)
     name = f"{variant.name}: {primary} {mean}, {row.standing}"
     return Cell(" ".join(clips), mean, row.standing, name)
@@ -198,49 +188,6 @@ def _score(report: ReportInput, variant: str, metric: str, prompt: str) -> str:
     return f"{table.by_prompt(table.values[variant][metric])[table.prompts.index(prompt)]:.3g}"
 
 
-def _confirmed_metrics(report: ReportInput) -> list[str]:
-    """The primary metric, those of the constraints, and what finalists alone are measured by."""
-    return list(dict.fromkeys([*deciding(report), *report.protocol.finalist_metrics]))
-
-
-def confirmed_headings(report: ReportInput) -> list[str]:
-    """The headings over the cells of :func:`confirmed`."""
-    protocol = report.protocol
-    gain = f"gain ({protocol.confidence:.0%} interval)"
-    metrics = (labelled(report, metric) for metric in _confirmed_metrics(report))
-    return [gain, "p", "p after Holm", *metrics, "failed clips", "gain on set A"]
-
-
-def confirmed(report: ReportInput) -> list[Finalist]:
-    """What set B says of each finalist."""
-    return [_finalist(report, each) for each in report.verdict.confirmed]
-
-
-def _finalist(report: ReportInput, confirmation: Confirmation) -> Finalist:
-    row = confirmation.row
-    cells = (
-        _effect(row.gain),
-        f"{confirmation.p:.2g}",
-        f"{confirmation.p_holm:.2g}",
-        *(_against_base(row, metric) for metric in _confirmed_metrics(report)),
-        f"{row.failures.failed} of {row.failures.clips}",
-        f"{report.verdict.row(row.id).gain.mean:+.2f}",
-    )
-    return Finalist(
-        name=short(report.table.variants[row.id]),
-        finding=confirmation.finding,
-        winner=row.id == report.verdict.variant,
-        cells=cells,
-    )
-
-
-def _against_base(row: VariantRow, metric: str) -> str:
-    """The mean, and its difference to the base."""
-    if metric not in row.differences:
-        return _number(row.means.get(metric))
-    return f"{row.means[metric]:.3g} ({row.differences[metric].mean:+.2g})"
-
-
 def headings(report: ReportInput) -> list[str]:
     """The headings over a line's cells."""
     primary, *constraints = (labelled(report, metric) for metric in deciding(report))
@@ -255,18 +202,20 @@ def lines(report: ReportInput) -> list[Line]:
 
 def _line(report: ReportInput, row: VariantRow) -> Line:
     variant = report.table.variants[row.id]
-    primary, *constraints = (_number(row.means.get(metric)) for metric in deciding(report))
-    gain = "–" if row.id == BASE else _effect(row.gain)
+    primary, *constraints = (number(row.means.get(metric)) for metric in deciding(report))
+    gain = "–" if row.id == BASE else effect(row.gain)
     failed = f"{row.failures.failed} of {row.failures.clips}"
-    cells = (primary, gain, *constraints, failed, _number(variant.validation_loss))
+    cells = (primary, gain, *constraints, failed, number(variant.validation_loss))
     return Line(variant, short(variant), row, cells)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """To three digits; a dash where there is none."""
     return "–" if value is None else f"{value:.3g}"
 
 
-def _effect(gain: Interval) -> str:
+def effect(gain: Interval) -> str:
+    """A gain with its interval."""
     return f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
 
 
@@ -281,7 +230,10 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
     ]
     return [
         ("protocol", report.verdict.protocol_hash),
-        ("set A, chooses", f"{_count(protocol.prompts)} of {protocol.prompt_set}"),
+        (
+            "set A, chooses",
+            f"{_count(protocol.prompts)} of {protocol.prompt_set}{_shortlisting(protocol)}",
+        ),
         ("set B, confirms", f"{_count(protocol.confirmation)} of {protocol.confirmation_set}"),
         (
             "decoding",
@@ -311,6 +263,13 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
         ),
         *((f"digest of {name}", value) for name, value in protocol.family_digests.items()),
     ]
+
+
+def _shortlisting(protocol: Protocol) -> str:
+    if not protocol.rest:
+        return ""
+    after = len(protocol.screening().prompts)
+    return f"; after the first {after} the best third and the best of each rank go on"
 
 
 def _count(prompts: Sequence[Prompt]) -> str:

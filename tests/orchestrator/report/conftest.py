@@ -33,7 +33,7 @@ TEXTS = (
     "She sells fresh figs, dates and almonds.",
     "Turn left after the bridge, then keep straight on.",
 )
-FRESH = tuple(f"{text[:-1]}, they say." for text in TEXTS)
+FRESH = tuple(f"{text[:-1]}, {who} say." for who in ("they", "some") for text in TEXTS)
 EPOCHS = (1, 2, 3)
 SCALES = (0.5, 0.75, 1.0)
 TRIALS = {  # name: rank, learning rate, what the primary metric gains at its best
@@ -114,7 +114,7 @@ def healthy(rng, quality, similarity, word_error, rate):
 def clips_of(name, rng, gain, overdrive, prompts="p", seed=11):
     """Overdrive: how far rank, rate, epoch and scale push the adapter beyond the voice."""
     rows = []
-    for place in range(len(TEXTS)):
+    for place in range(len(TEXTS if prompts == "p" else FRESH)):
         scores = healthy(
             rng,
             3.2 + 0.1 * math.sin(place) + gain,
@@ -156,10 +156,17 @@ def make_sweep(trials, gain_of=lambda best, epoch, scale: best * (0.55 + 0.2 * e
 def make_report() -> Callable[..., ReportInput]:
     def make(trials=TRIALS, protocol=PROTOCOL, **changes) -> ReportInput:
         variants, clips, fresh, curves = make_sweep(trials, **changes)
-        table = ScoreTable.build(variants, clips, protocol)
+        first = {prompt.id for prompt in protocol.screening().prompts}
+        table = ScoreTable.build(
+            variants, [clip for clip in clips if clip.prompt in first], protocol.screening()
+        )
+        of_all_a = ScoreTable.build(variants, clips, protocol)
         confirmation = ScoreTable.build(variants, fresh, protocol.confirming())
         verdict = judge(
-            table, confirmation if choose_finalists(table, protocol) else None, protocol
+            table,
+            confirmation if choose_finalists(of_all_a, protocol) else None,
+            protocol,
+            of_all_a if protocol.rest else None,
         )
         played = audition(verdict, table, protocol).clips()
         return ReportInput(

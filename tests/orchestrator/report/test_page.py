@@ -12,13 +12,15 @@ import pytest
 import soundfile
 
 from orchestrator.report.audio import mp3
-from orchestrator.report.audition import FAILED, FAILED_OF_ONE, GRID_TRIALS, audition
+from orchestrator.report.audition import FAILED, FAILED_OF_ONE, FRESH_PROMPTS, GRID_TRIALS, audition
 from orchestrator.report.material import Failure
 from orchestrator.report.page import render
 from orchestrator.report.scatters import checkpoints, pareto_front, spearman_interval
 from orchestrator.verdict.gates import FailedClip
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.protocol import Prompt
+from orchestrator.verdict.outcome import ListeningReport
+from orchestrator.verdict.protocol import MetricVersion, Prompt
+from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import BASE, ScoreTable
 
 HOSTILE = '"><script src="https://evil.example/x.js">alert(1)</script>&{{ 7*7 }}'
@@ -307,8 +309,55 @@ def test_costs_add_up(page):
 
 
 def test_finalists_on_fresh_prompts_are_told(page, report):
-    assert len(page.of("tr", "confirmed")) == 1 + len(report.verdict.confirmed) > 1
+    rows = (1 + len(report.verdict.confirmed), 1 + FRESH_PROMPTS)
+    assert len(page.of("tr", "confirmed")) == sum(rows)
+    assert rows[0] > 1
     assert page.says(f"n = {len(report.protocol.confirmation)} prompts")
+
+
+def test_finalists_play_what_they_said_of_set_b(page, report):
+    heard = [BASE, *(each.row.id for each in report.verdict.confirmed)]
+    (prompts,) = {tuple(p for p in report.clips[name] if p.startswith("c")) for name in heard}
+    assert len(prompts) == FRESH_PROMPTS
+    played = [tag["src"] for tag in page.of("audio", "confirmed")]
+    assert sorted(played) == sorted(
+        PREFIX + embedded(report, name, prompt) for name in heard for prompt in prompts
+    )
+
+
+@pytest.fixture(scope="module")
+def rich(make_report, report):
+    """A shortlist, two languages, counted words, a listening test."""
+    protocol = report.protocol
+    counted = [
+        MetricVersion(name=name, version="1", unit="words", direction=way, low=0, high=99)
+        for name, way in (("word_edits", "lower"), ("word_count", "neither"))
+    ]
+    spoken = protocol.model_copy(
+        update={
+            "shortlist_after": 4,
+            "metrics": (*protocol.metrics, *counted),
+            "confirmation": tuple(
+                prompt.model_copy(update={"language": ("en", "ko")[i % 2]})
+                for i, prompt in enumerate(protocol.confirmation)
+            ),
+        }
+    )
+    made = make_report(protocol=spoken)
+    heard = ListeningReport(Interval(0.4, 0.2, 0.6, 160), 4.1, 3.7, 8, 20, 0.003, 0.31)
+    return replace(made, verdict=replace(made.verdict, listening=heard))
+
+
+def test_shortlist_languages_errors_and_listeners_are_told(rich):
+    page = Page(render(rich))
+    assert len(rich.verdict.shortlisted) > 3
+    assert page.says("The shortlist on all 8 prompts of set A")
+    assert page.says("Means over the first 4 prompts of set A")
+    assert page.says("language ko 8")
+    assert page.says("word_error ko")
+    assert page.says("8 over 20 sentences")
+    assert page.says("0.31: raters hardly agree")
+    assert page.says("after the first 4 the best third and the best of each rank go on")
 
 
 def test_correlation_has_an_interval_around_it(report):
