@@ -121,7 +121,7 @@ def score_table(
     losses: dict[str, float],
     protocol: Protocol,
 ) -> ScoreTable:
-    """Healthy clips with these scores, one a prompt; rank rises from arm to arm."""
+    """Healthy clips with these scores, one a prompt; ranks 8 to 64 come round."""
     count = len(protocol.prompts)
     healthy = {"end_of_speech_failure": 0.0, "duration": 3.0, "tail_silence": 0.1, "clipping": 0.0}
     rest = {name: np.full(count, value) for name, value in healthy.items()}
@@ -131,7 +131,7 @@ def score_table(
         variants={
             arm: VariantInfo(BASE, None, 0, 0.0, None, None, None)
             if arm == BASE
-            else VariantInfo(arm, arm, 1, 1.0, 8 + place, 1e-4, losses[arm])
+            else VariantInfo(arm, arm, 1, 1.0, 8 << place % 4, 1e-4, losses[arm])
             for place, arm in enumerate(scores)
         },
         metrics=protocol.judged_metrics(),

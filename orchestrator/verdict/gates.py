@@ -66,9 +66,11 @@ def failed_clips(table: ScoreTable, variant: str, protocol: Protocol) -> tuple[F
     """Every clip of ``variant`` that has no score or fails a gate, in the order of the prompts."""
     unscored = unscored_clips(table, variant, protocol)
     columns = table.values[variant]
-    lost = np.array([key in unscored for key in table.keys])
+    lost = _fails_a_gate(columns, protocol.gates)
+    if unscored:
+        lost |= np.array([key in unscored for key in table.keys])
     failed = []
-    for clip in np.flatnonzero(lost | _fails_a_gate(columns, protocol.gates)):
+    for clip in np.flatnonzero(lost):
         key, value = table.keys[clip], {name: float(columns[name][clip]) for name in columns}
         reasons = [unscored[key]] if key in unscored else _gate_reasons(value, protocol.gates)
         failed.append(FailedClip(*key, tuple(reasons)))
@@ -141,8 +143,9 @@ def counted(table: ScoreTable, variant: str, metric: str, protocol: Protocol) ->
     decides = {protocol.primary, *(constraint.metric for constraint in protocol.constraints)}
     if metric in decides and table.metrics[metric].direction != "neither":
         failed = {(clip.prompt, clip.seed) for clip in failed_clips(table, variant, protocol)}
-        lost = np.array([key in failed for key in table.keys])
-        values = np.where(lost, table.metrics[metric].worst, values)
+        if failed:
+            lost = np.array([key in failed for key in table.keys])
+            values = np.where(lost, table.metrics[metric].worst, values)
     return table.by_prompt(values)
 
 

@@ -48,12 +48,16 @@ class PairedBootstrap:
         """The mean of paired differences, shape (prompts,), and its interval."""
         mean = float(differences.mean())
         # Resampled deviations from the mean: a constant difference has exactly no spread.
+        if not np.ptp(differences):
+            return Interval(mean, mean, mean, len(differences))
         low, high = np.quantile(self._weights @ (differences - mean), self._quantiles)
         return Interval(mean, mean + float(low), mean + float(high), len(differences))
 
     def upper(self, differences: NDArray[np.float64]) -> float:
         """The one-sided upper bound of the mean of paired differences, shape (prompts,)."""
         mean = float(differences.mean())
+        if not np.ptp(differences):
+            return mean
         return mean + float(np.quantile(self._weights @ (differences - mean), self._one_sided))
 
 

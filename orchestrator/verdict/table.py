@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,10 +139,19 @@ class ScoreTable:
 
         The prompt is the unit of analysis: seeds of one prompt are not independent of each other.
         """
+        total = np.bincount(self._of_prompt, weights=values, minlength=len(self.prompts))
+        return total / self._seeds
+
+    @cached_property
+    def _of_prompt(self) -> NDArray[np.intp]:
+        """The place of each clip's prompt, shape (clips,)."""
         place = {prompt: index for index, prompt in enumerate(self.prompts)}
-        of_prompt = np.array([place[prompt] for prompt, _ in self.keys])
-        total = np.bincount(of_prompt, weights=values, minlength=len(self.prompts))
-        return total / np.bincount(of_prompt, minlength=len(self.prompts))
+        return np.array([place[prompt] for prompt, _ in self.keys], dtype=np.intp)
+
+    @cached_property
+    def _seeds(self) -> NDArray[np.intp]:
+        """How many clips each prompt has, shape (prompts,)."""
+        return np.bincount(self._of_prompt, minlength=len(self.prompts))
 
 
 def _by_variant(clips: Iterable[ClipScores]) -> defaultdict[str, dict[ClipKey, ClipScores]]:
