@@ -88,17 +88,10 @@ def test_shares_are_capped_and_edits_are_not(scorer, hears):
         ("ja", "ＡＢＣです", "abcです", 0, 5),
     ],
 )
-def test_characters_count_where_words_are_not_spaced(model, language, text, heard, edits, count):
-    expected, written = ("".join(said(model, t, language).split()) for t in (text, heard))
+def test_characters_count_where_words_are_not_spaced(scorer, language, text, heard, edits, count):
+    expected, written = ("".join(scorer.normalise(t, language).split()) for t in (text, heard))
     assert len(expected) == count
     assert sum(a != b for a, b in zip(expected, written, strict=True)) == edits
-
-
-def said(model, text, language):
-    return _SCORERS.setdefault(str(model), Whisper(asked(model))).normalise(text, language)
-
-
-_SCORERS: dict[str, Whisper] = {}
 
 
 def test_marks_stay_and_format_characters_go():
