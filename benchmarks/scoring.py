@@ -34,11 +34,12 @@ from speechmos import dnsmos, plcmos
 
 from jobs.data.audio import read_audio
 from jobs.embedded import VOICE_DIR
+from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import Scorer, SpokenClip
+from jobs.metrics.catalogue import METRICS, build_scorers
 from jobs.metrics.plcmos import RATERS_SEED
-from jobs.metrics.run import METRICS, build_scorers
+from jobs.metrics.references import MIN_REFERENCES
 from jobs.metrics.signal import RATE, at_16k, normalise_level
-from jobs.metrics.speaker import MIN_REFERENCES
 
 SECONDS = 4.0
 OTHER_SECONDS = (2.0, 4.013, 10.0, 16.0)
@@ -70,8 +71,12 @@ def spoken(count: int, seconds: float) -> list[SpokenClip]:
 def scorers() -> dict[str, Scorer]:
     """Every scorer that is built from what is installed, by its class."""
     references = [(audio, rate) for audio, rate, _ in voice()[:MIN_REFERENCES]]
-    names = [name for name in METRICS if not name.startswith("word_")]
-    return {type(scorer).__name__: scorer for scorer in build_scorers(names, references)}
+    asked = [
+        MetricSpec(name=name)
+        for name, source in METRICS.items()
+        if not source.options and not name.startswith("word_")
+    ]
+    return {type(scorer).__name__: scorer for scorer in build_scorers(asked, references)}
 
 
 def theirs() -> dict[str, Callable[[NDArray[np.float32]], Mapping[str, float]]]:

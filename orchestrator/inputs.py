@@ -1,6 +1,7 @@
 """What a spec points to, read and checked before anything is spent."""
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import yaml
 
 from jobs.data.manifest import ManifestRow, read_manifest
 from jobs.embedded import PROMPTS_DIR, VOICE_DIR
-from jobs.metrics.speaker import MIN_REFERENCES, SPEAKER_NAMES
+from jobs.metrics.asked import MetricSpec
+from jobs.metrics.catalogue import METRICS
+from jobs.metrics.references import MIN_REFERENCES
 from jobs.problems import InputError, Problem
 from jobs.spec import EMBEDDED, PromptSpec
 from jobs.speech.prompts import read_prompts
@@ -64,12 +67,28 @@ def read_inputs(spec: SweepSpec) -> Inputs:
     if problems := [Problem(str(confirmation), what, next_step) for what, next_step in unfit]:
         raise InputError(problems)
     held_out = sum(row.split == "validation" for row in inputs.rows)
-    if set(SPEAKER_NAMES) & set(spec.scoring.measured) and held_out < MIN_REFERENCES:
-        what = (
-            f"{SPEAKER_NAMES[0]} needs {MIN_REFERENCES} validation clips, but there are {held_out}"
-        )
-        raise InputError([Problem(str(manifest), what, "Mark more, or drop the metric.")])
+    compared = [name for name in scoring.confirmed_by if METRICS[name].hears_references]
+    if compared and held_out < MIN_REFERENCES:
+        what = f"{compared[0]} needs {MIN_REFERENCES} validation clips, but there are {held_out}"
+        problems.append(Problem(str(manifest), what, "Mark more, or drop the metric."))
+    problems += _without_language(prompts, inputs.prompts, scoring.asked(scoring.measured))
+    problems += _without_language(
+        confirmation, inputs.confirmation, scoring.asked(scoring.confirmed_by)
+    )
+    if problems:
+        raise InputError(problems)
     return inputs
+
+
+def _without_language(
+    path: Path, prompts: Sequence[PromptSpec], asked: Iterable[MetricSpec]
+) -> Iterator[Problem]:
+    """A metric that is told what it hears, and the first prompt of a set that nobody tells it."""
+    untold = [prompt.id for prompt in prompts if prompt.language is None]
+    for each in asked:
+        if untold and each.language is None and "language" in METRICS[each.name].options:
+            what = f"{each.name} must know the language, but prompt {untold[0]!r} has none"
+            yield Problem(str(path), what, "Give the prompts a language, or the metric.")
 
 
 def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:

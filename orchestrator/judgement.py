@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
-from jobs.metrics.run import METRICS
+from jobs.metrics.asked import MetricSpec
+from jobs.metrics.catalogue import ScorerUnavailable, metric_of
 from jobs.spec import BASE_VARIANT, PromptSpec, Variant
 from jobs.speech.clips import clip_path
 from jobs.training.epochs import EpochLosses
@@ -11,9 +12,9 @@ from orchestrator.ledger import CONFIRMATION, SCREEN, SHORTLIST, Ledger, TrialRe
 from orchestrator.preparation import Prepared
 from orchestrator.report.audition import audition
 from orchestrator.report.material import Failure, ReportInput, TrialCurve
-from orchestrator.spec import SweepSpec
+from orchestrator.spec import ScoringSpec, SweepSpec
 from orchestrator.verdict.outcome import Verdict
-from orchestrator.verdict.protocol import MetricVersion, Prompt, Protocol
+from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 _VERSIONS = ("voxsweep", "torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
@@ -25,8 +26,14 @@ def protocol_for(
     confirmation: Sequence[PromptSpec],
     prepared: Prepared,
 ) -> Protocol:
-    """The rule for choosing that ``spec`` asks for, with the versions of what will measure."""
-    scoring, decoding = spec.scoring, spec.variants.decoding
+    """The rule for choosing that ``spec`` asks for, with the versions of what will measure.
+
+    Raises:
+        ScorerUnavailable: a required metric cannot be measured.
+    """
+    omitted = tuple(_omitted(spec.scoring))
+    scoring = spec.scoring.without([each.name for each in omitted])
+    decoding = spec.variants.decoding
     return Protocol(
         prompt_set=spec.variants.prompts,
         prompts=tuple(Prompt(**prompt.model_dump()) for prompt in prompts),
@@ -43,9 +50,10 @@ def protocol_for(
         significance=scoring.significance,
         constraints=scoring.constraints,
         gates=scoring.gates,
-        metrics=tuple(map(_metric_version, scoring.confirmed_by)),
+        metrics=tuple(map(_metric_version, scoring.asked(scoring.confirmed_by))),
         finalists=scoring.finalists,
-        finalist_metrics=scoring.finalist_metrics,
+        finalist_metrics=tuple(each.name for each in scoring.finalist_metrics),
+        omitted=omitted,
         listening=scoring.listening,
         bootstrap_resamples=scoring.bootstrap_resamples,
         confidence=scoring.confidence,
@@ -53,10 +61,20 @@ def protocol_for(
     )
 
 
-def _metric_version(name: str) -> MetricVersion:
-    metric = METRICS[name]
+def _omitted(scoring: ScoringSpec) -> Iterator[Omitted]:
+    for each in (*scoring.metrics, *scoring.finalist_metrics):
+        try:
+            metric_of(each)
+        except ScorerUnavailable as error:
+            if each.required:
+                raise
+            yield Omitted(name=each.name, reason=str(error.__cause__))
+
+
+def _metric_version(asked: MetricSpec) -> MetricVersion:
+    metric = metric_of(asked)
     return MetricVersion(
-        name=name,
+        name=metric.name,
         version=metric.version,
         unit=metric.unit,
         direction=metric.direction,

@@ -10,14 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.data.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.families.registry import FAMILIES
-from jobs.metrics.plcmos import PLCMOS_NAMES
-from jobs.metrics.run import METRICS
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec import EMBEDDED, TrainingSpec, training_fields
+from orchestrator.check_scoring import Location, scoring_problems
 from orchestrator.spec import AUTO, SweepSpec, resolve_paths
-from orchestrator.verdict.protocol import GATE_METRICS, RATIO_SOURCES
-
-Location = tuple[int | str, ...]
 
 
 def read_spec(path: Path) -> SweepSpec:
@@ -47,18 +43,23 @@ def read_spec(path: Path) -> SweepSpec:
 
 
 def _without(document: "_Document", locations: Sequence[Location]) -> SweepSpec | None:
-    """The spec as if the keys at ``locations`` were absent; None if that is no spec either."""
-    data = copy.deepcopy(document.data)
-    keys = {document.innermost_key(location) for location in locations}
-    for *parents, key in sorted(filter(None, keys), key=len, reverse=True):
-        holder = data
-        for parent in parents:
-            holder = holder[parent]
-        del holder[key]
-    try:
-        return SweepSpec.model_validate(data)
-    except ValidationError:
-        return None
+    """The spec as if the keys at ``locations`` were absent; None if that is no spec either.
+
+    Of a list's item first its own key alone, then the whole list.
+    """
+    for key_of in (document.innermost_key, document.key_around_lists):
+        data = copy.deepcopy(document.data)
+        keys = {key_of(location) for location in locations}
+        for *parents, key in sorted(filter(None, keys), key=len, reverse=True):
+            holder = data
+            for parent in parents:
+                holder = holder[parent]
+            del holder[key]
+        try:
+            return SweepSpec.model_validate(data)
+        except ValidationError:
+            continue
+    return None
 
 
 class _Document:
@@ -92,6 +93,13 @@ class _Document:
         return f"{self.path}:{self._lines[self._deepest(location)]}"
 
     def innermost_key(self, location: Location) -> Location:
+        """The key of a mapping that ``location`` is, or is an item of the list under."""
+        location = self._deepest(location)
+        while location and isinstance(location[-1], int):
+            location = location[:-1]
+        return location
+
+    def key_around_lists(self, location: Location) -> Location:
         """The key of a mapping that ``location`` is, or stands in a list under."""
         location = self._deepest(location)
         indices = [at for at, part in enumerate(location) if isinstance(part, int)]
@@ -255,39 +263,8 @@ def _bad_epochs(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
 
 
 def _bad_scoring(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
-    scoring = spec.scoring
-    unknown = {*scoring.metrics, *scoring.finalist_metrics} - METRICS.keys()
-    for key in ("metrics", "finalist_metrics"):
-        for index, name in enumerate(getattr(scoring, key)):
-            if name in unknown:
-                where = document.where(("scoring", key, index))
-                yield Problem(where, f"unknown metric {name}", nearest(name, METRICS))
-    used: dict[Location, str] = {("primary",): scoring.primary}
-    used |= {("constraints", i, "metric"): c.metric for i, c in enumerate(scoring.constraints)}
-    derived = [ratio for ratio, source in RATIO_SOURCES.items() if source in scoring.measured]
-    for location, name in used.items():
-        finalist = () if location == ("primary",) else scoring.finalist_metrics
-        judged = (*scoring.measured, *finalist, *derived)
-        if name not in judged:
-            where = document.where(("scoring", *location))
-            what = f"scoring.{_dotted(location)} must be a metric that is measured, got {name}"
-            yield Problem(where, what, nearest(name, [n for n in judged if n not in unknown]))
-    for location, name in used.items():
-        if name in PLCMOS_NAMES:
-            where = document.where(("scoring", *location))
-            what = f"scoring.{_dotted(location)} must fall as speech gets worse, {name} does not"
-            yield Problem(where, what, "Measure it as a flag only, and name another here.")
-    sided = [name for name in METRICS if METRICS[name].direction != "neither"]
-    ranking = [name for name in sided if name not in PLCMOS_NAMES]
-    if scoring.primary in METRICS.keys() - sided or scoring.primary in RATIO_SOURCES:
-        where = document.where(("scoring", "primary"))
-        what = f"scoring.primary must have a better direction, but {scoring.primary} has none"
-        yield Problem(where, what, f"Use one of {', '.join(ranking)}.")
-    for index, name in enumerate(scoring.finalist_metrics):
-        if name in (scoring.primary, *GATE_METRICS):
-            where = document.where(("scoring", "finalist_metrics", index))
-            what = f"every variant needs {name}, so it cannot be kept for finalists"
-            yield Problem(where, what, "Remove it there.")
+    for location, what, next_step in scoring_problems(spec.scoring):
+        yield Problem(document.where(("scoring", *location)), what, next_step)
 
 
 def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
 """Score files to a verdict: a sweep's own, or what another tool wrote in the same form."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError, Problem
+from orchestrator import versa
 from orchestrator.rating_files import read_ratings
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.promote import hear
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.table import BASE, ScoreTable, ScoreTableError, VariantInfo
+from orchestrator.versa import VersaRow
 
 _ROW = 'Each line is {"variant": "base", "prompt": "a-001", "similarity": 0.93, ...}.'
 _VARIANT = "Each line has id, trial, epoch, lora_scale, rank, learning_rate, validation_loss."
@@ -44,7 +46,8 @@ def judge_files(
     """The verdict of score files, and the table of what every variant said of set A.
 
     Args:
-        scores: a JSONL file with one clip a line, or a directory of such files.
+        scores: a JSONL file with one clip a line, or a directory of such files. A line may be
+            VERSA's: then the file is named after the variant.
         protocol: a ``protocol.json``. A clip belongs to set A or B by its prompt.
         variants: a JSONL file that says what each variant is. Without it each is a trial of its
             own with unknown rank, so that of equal ones the first by name is preferred.
@@ -55,10 +58,18 @@ def judge_files(
     """
     problems: list[Problem] = []
     rule = _read_protocol(protocol, problems)
-    rows = [row.scores() for row in _lines(_files(scores), TypeAdapter(_Row), _ROW, problems)]
-    infos = list(_lines([variants] if variants else [], _VARIANTS, _VARIANT, problems))
+    read = list(_lines(_files(scores), _read_clip, _ROW, problems))
+    infos = list(_lines([variants] if variants else [], _read_variant, _VARIANT, problems))
     if problems or rule is None:
         raise InputError(problems)
+    rows, unfit = versa.complete(
+        [row for row in read if isinstance(row, ClipScores)],
+        [row for row in read if isinstance(row, VersaRow)],
+        {prompt.id for prompt in (*rule.prompts, *rule.confirmation)},
+        {metric.name for metric in rule.metrics},
+    )
+    if unfit:
+        raise InputError([Problem(where, what, "Keep one of the two.") for where, what in unfit])
     known = {info.id: info for info in infos}
     heard = {row.variant for row in rows}
     named = [name for name in known if name in heard]
@@ -112,12 +123,22 @@ def _read_protocol(path: Path, problems: list[Problem]) -> Protocol | None:
     return None
 
 
+def _read_clip(path: Path, number: int, line: str) -> ClipScores | VersaRow:
+    """Raises ValidationError for a line that is neither ours nor VERSA's."""
+    by_versa = versa.read_row(path, number, line)
+    return by_versa or _Row.model_validate_json(line).scores()
+
+
+def _read_variant(path: Path, number: int, line: str) -> VariantInfo:
+    return _VARIANTS.validate_json(line)
+
+
 def _files(path: Path) -> list[Path]:
     return sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
 
 
 def _lines(
-    paths: list[Path], kind: TypeAdapter[Any], hint: str, problems: list[Problem]
+    paths: list[Path], read: Callable[[Path, int, str], Any], hint: str, problems: list[Problem]
 ) -> Iterator[Any]:
     for path in paths:
         try:
@@ -127,7 +148,7 @@ def _lines(
             continue
         for number, line in enumerate(lines, start=1):
             try:
-                yield kind.validate_json(line)
+                yield read(path, number, line)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"])) or "the line"

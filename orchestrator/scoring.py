@@ -21,6 +21,9 @@ class ScoringTask:
     sweep: str
     data_key: str
     scoring: ScoringSpec
+    """Without what the protocol omits."""
+    versions: Mapping[str, str]
+    """Of every metric, as the protocol has it."""
     seeds: Mapping[PromptSet, int]
     """That the clips of each prompt set were spoken with."""
 
@@ -66,11 +69,20 @@ class ClipScorer:
         from jobs.data.prepare import reference_paths
         from jobs.embedded import RECOGNISER_DIR
         from jobs.embedded.recogniser import WordRecogniser
-        from jobs.metrics.run import build_scorers
+        from jobs.metrics.catalogue import ScorerUnavailable, build_scorers
 
         data = self._ledger.storage.fetch(self._task.data_key)
         references = [read_audio(path) for path in reference_paths(data)]
-        return build_scorers(names, references, WordRecogniser.load(RECOGNISER_DIR))
+        asked = self._task.scoring.asked(names)
+        scorers = build_scorers(asked, references, WordRecogniser.load(RECOGNISER_DIR))
+        found = {metric.name: metric.version for s in scorers for metric in s.metrics}
+        if others := [name for name in names if found[name] != self._task.versions[name]]:
+            raise ScorerUnavailable(
+                f"scores are made under the protocol's versions, and here {others[0]} has version "
+                f"{found[others[0]]!r}, not {self._task.versions[others[0]]!r}; install on every "
+                "machine that scores what the machine that runs voxsweep has"
+            )
+        return scorers
 
 
 class ScorerPool:

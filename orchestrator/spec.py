@@ -2,16 +2,21 @@
 
 import hashlib
 import itertools
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from jobs.metrics.asked import MetricSpec
 from jobs.spec import EMBEDDED, DecodingSpec, EngineSpec, HostSpec, PromptSpec, Strict, TrainingSpec
 from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Listening
 
 AUTO = "auto"
 """In place of a number: as the machine has it."""
+
+PATH_STARTS = ("/", "./", "../", "~")
+"""How a metric's model begins that is a directory and cannot be an id of the hub."""
 
 Choice = int | float | str | bool | None | tuple[str, ...]
 
@@ -144,9 +149,9 @@ class VariantsSpec(Strict):
 class ScoringSpec(Strict):
     """What is measured, and the rule for choosing."""
 
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[MetricSpec, ...], Field(min_length=1)]
     """On every clip."""
-    finalist_metrics: tuple[str, ...] = ()
+    finalist_metrics: tuple[MetricSpec, ...] = ()
     """Dearer ones, on prompt set B only."""
     finalists: Annotated[int, Field(ge=1)] = 3
     """How many variants at most are confirmed on prompt set B."""
@@ -165,13 +170,28 @@ class ScoringSpec(Strict):
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """What every clip is scored by: ``metrics``, and what the gates read."""
-        return tuple(dict.fromkeys((*self.metrics, *GATE_METRICS)))
+        """Names of what every clip is scored by: ``metrics``, and what the gates read."""
+        return tuple(dict.fromkeys((*_names(self.metrics), *GATE_METRICS)))
 
     @property
     def confirmed_by(self) -> tuple[str, ...]:
-        """What the clips of prompt set B are scored by."""
-        return tuple(dict.fromkeys((*self.measured, *self.finalist_metrics)))
+        """Names of what the clips of prompt set B are scored by."""
+        return tuple(dict.fromkeys((*self.measured, *_names(self.finalist_metrics))))
+
+    def asked(self, names: Iterable[str]) -> list[MetricSpec]:
+        """The metrics of these names, with the options that they were asked for with."""
+        written = {each.name: each for each in (*self.metrics, *self.finalist_metrics)}
+        return [written.get(name) or MetricSpec(name=name) for name in names]
+
+    def without(self, omitted: Collection[str]) -> "ScoringSpec":
+        """The same as if the metrics of these names had not been asked for."""
+        keys = ("metrics", "finalist_metrics")
+        kept = {key: tuple(m for m in getattr(self, key) if m.name not in omitted) for key in keys}
+        return self.model_copy(update=kept)
+
+
+def _names(metrics: Iterable[MetricSpec]) -> list[str]:
+    return [each.name for each in metrics]
 
 
 def _slot_count(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
@@ -286,4 +306,20 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
             "confirmation_prompts": absolute(spec.variants.confirmation_prompts),
         }
     )
-    return spec.model_copy(update={"base": base, "data": data, "variants": variants})
+    scoring = spec.scoring.model_copy(
+        update={
+            key: tuple(_resolved(each, directory) for each in getattr(spec.scoring, key))
+            for key in ("metrics", "finalist_metrics")
+        }
+    )
+    changes = {"base": base, "data": data, "variants": variants, "scoring": scoring}
+    return spec.model_copy(update=changes)
+
+
+def _resolved(asked: MetricSpec, directory: Path) -> MetricSpec:
+    """Its model's path absolute, where it has one: what is no directory is an id of the hub."""
+    if asked.model is None:
+        return asked
+    path = (directory / Path(asked.model).expanduser()).resolve()
+    is_path = path.is_dir() or asked.model.startswith(PATH_STARTS)
+    return asked.model_copy(update={"model": str(path)}) if is_path else asked

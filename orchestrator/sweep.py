@@ -177,11 +177,14 @@ class Sweep:
             spec, self._inputs.prompts, self._inputs.confirmation, prepared
         )
         self._agree(protocol)
+        for omitted in protocol.omitted:
+            self._progress.note(f"without {omitted.name}, which is not required: {omitted.reason}")
         task = ScoringTask(
             storage.url,
             spec.name,
             data_key(prepared.data_digest),
-            spec.scoring,
+            spec.scoring.without([omitted.name for omitted in protocol.omitted]),
+            {metric.name: metric.version for metric in protocol.metrics},
             {
                 SCREEN: protocol.seed,
                 SHORTLIST: protocol.seed,

@@ -36,6 +36,7 @@ variants:
   confirmation_prompts: fresh.jsonl
 scoring:
   metrics: [similarity, word_error, dnsmos_p808]
+  finalist_metrics: [{{name: wavlm_similarity, model: no/such, required: false}}]
   primary: similarity
   constraints: [{{metric: word_error, margin: 0.5}}]
   finalists: 1

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -29,3 +30,12 @@ def fingerprint(package: str, name: str) -> str:
     path = package_file(package, name)
     with path.open("rb") as file:
         return f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+
+def library(distribution: str) -> str:
+    """``<name>-<version>`` of an installed distribution, for metric versions.
+
+    Raises:
+        PackageNotFoundError: it is not installed.
+    """
+    return f"{distribution}-{version(distribution)}"

@@ -96,7 +96,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def word_edits(heard: Sequence[str], expected: Sequence[str]) -> int:
-    """Fewest words inserted, deleted or replaced to turn ``heard`` into ``expected``."""
+    """Fewest words, or letters, inserted, deleted or replaced to make ``expected`` of ``heard``."""
     previous = list(range(len(expected) + 1))
     for row, word in enumerate(heard, start=1):
         current = [row]

@@ -261,6 +261,7 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
             "metrics",
             "; ".join(f"{m.name} ({m.unit}) version {m.version}" for m in protocol.metrics),
         ),
+        *((f"left out: {omitted.name}", omitted.reason) for omitted in protocol.omitted),
         *((f"digest of {name}", value) for name, value in protocol.family_digests.items()),
     ]
 

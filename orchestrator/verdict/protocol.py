@@ -74,6 +74,13 @@ class MetricVersion(_Strict):
         return self.high - self.low
 
 
+class Omitted(_Strict):
+    """A metric that was asked for and could be done without, because it cannot be measured here."""
+
+    name: str
+    reason: str
+
+
 def _ratio(name: str) -> MetricVersion:
     return MetricVersion(
         name=name, version="1", unit="x base", direction="neither", low=0.0, high=RATIO_WORST
@@ -138,6 +145,8 @@ class Protocol(_Strict):
     """How many variants at most are confirmed on set B."""
     finalist_metrics: tuple[str, ...]
     """Measured on set B only."""
+    omitted: tuple[Omitted, ...] = ()
+    """Not required, not there, and so not measured."""
     listening: Listening
     bootstrap_resamples: Annotated[int, Field(gt=0)]
     confidence: Annotated[float, Field(gt=0, lt=1)]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jobs.embedded import VOICE_DIR
-from jobs.metrics.speaker import MIN_REFERENCES
+from jobs.metrics.references import MIN_REFERENCES
 from jobs.problems import InputError
 from orchestrator.inputs import read_inputs
 
@@ -30,3 +30,35 @@ def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
     manifest_with(MIN_REFERENCES - 1, manifest)
     with pytest.raises(InputError, match="similarity needs 10 validation clips, but there are 9"):
         read_inputs(spec)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (
+            "{name: wavlm_similarity, required: false}",
+            "wavlm_similarity needs 10 validation clips, but there are 9",
+        ),
+        (
+            "{name: whisper_word_error, required: false}",
+            "whisper_word_error must know the language, but prompt 'b0' has none",
+        ),
+        ("{name: whisper_word_error, language: en, required: false}", None),
+    ],
+)
+def test_what_finalists_are_measured_by_has_what_it_needs(make_spec, tmp_path, entry, problem):
+    prompts = [{"id": f"b{i}", "text": f"fresh {i}"} for i in range(8)]
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+    manifest_with(MIN_REFERENCES - 1, tmp_path / "manifest.jsonl")
+    spec = make_spec(
+        scoring=f"scoring:\n  primary: word_error\n  metrics: [word_error]\n"
+        f"  finalist_metrics: [{entry}]",
+        data="data: {manifest: manifest.jsonl}",
+        variants="variants: {confirmation_prompts: b.jsonl}",
+    )
+    if problem is None:
+        assert len(read_inputs(spec).confirmation) == 8
+        return
+    with pytest.raises(InputError) as caught:
+        read_inputs(spec)
+    assert [found.what for found in caught.value.problems] == [problem]

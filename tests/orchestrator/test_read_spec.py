@@ -214,6 +214,69 @@ UNFIT = [
         ],
     ),
     (
+        "options of a metric",
+        {
+            "scoring": "scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+            "    - {name: level, modl: x}\n    - {name: duration, requird: 3, language: English}\n"
+            "    - {name: wada_snr, model: some/model}\n    - nothing\n    - {required: false}"
+        },
+        [
+            "8: unknown key scoring.metrics.1.modl. Did you mean model",
+            "9: unknown key scoring.metrics.2.requird. Did you mean required",
+            "9: scoring.metrics.2.language: String should match pattern",
+            "12: scoring.metrics.5.name is required, but it is absent. Add it.",
+        ],
+    ),
+    (
+        "an unknown option and, all the same, what else is wrong",
+        {
+            "scoring": "scoring:\n  primary: similarity\n  metrics:\n"
+            "    - {name: similarity, mo: x}\n"
+            "    - {name: wada_snr, model: some/model}\n    - {name: wada_sn}\n    - wada_snr",
+            "family": "family: qwen",
+        },
+        [
+            "7: unknown key scoring.metrics.0.mo. Did you mean model",
+            "8: wada_snr takes no model, got 'some/model'. Remove it.",
+            "9: unknown metric wada_sn. Did you mean wada_snr",
+            "10: a metric is named once, got wada_snr again. Remove one of the two.",
+            "2: family must be known, got 'qwen'.",
+        ],
+    ),
+    (
+        "models that are not there",
+        {
+            "scoring": "scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+            "    - {name: whisper_word_error, model: ./no/model, language: en}\n"
+            "    - {name: whisper_word_count, model: ./no/model, language: km}\n"
+            "    - name: wavlm_similarity\n      model: no/model"
+        },
+        [
+            "8: whisper_word_error needs a directory that exists, but there is no {here}/no/model.",
+            "9: whisper_word_error and whisper_word_count come from one scorer and take the same ",
+            "10: every metric asked for must be scored, and wavlm_similarity cannot be: "
+            "FileNotFoundError: a model must be a directory or in the hub's cache, and 'no/model' "
+            "is neither; run `hf download no/model --include ",
+        ],
+    ),
+    (
+        "what decides, not required",
+        {
+            "scoring": "scoring:\n  primary: similarity\n  metrics:\n"
+            "    - {name: similarity, required: false}\n    - name: speaking_rate\n"
+            "      required: false\n    - {name: clipping, required: false}\n"
+            "    - {name: level, required: false}\n"
+            "  finalist_metrics:\n    - {name: dnsmos_ovrl, required: false}\n  constraints:\n"
+            "    - {metric: rate_ratio, margin: 0.1}\n    - {metric: dnsmos_ovrl, margin: 0.1}"
+        },
+        [
+            "7: similarity decides (the primary metric), so it must be required. Remove required:",
+            "9: speaking_rate decides (a constraint), so it must be required. Remove required:",
+            "10: clipping decides (the gates read it), so it must be required. Remove required:",
+            "13: dnsmos_ovrl decides (a constraint), so it must be required. Remove required:",
+        ],
+    ),
+    (
         "what every variant needs, for finalists",
         {
             "scoring": "scoring: {metrics: [similarity], primary: similarity,\n"
@@ -362,6 +425,35 @@ def test_a_constraint_may_be_on_what_finalists_get(make_spec):
         "finalist_metrics: [dnsmos_ovrl], constraints: [{metric: dnsmos_ovrl, margin: 0.2}]}"
     )
     assert spec.scoring.constraints[0].metric == "dnsmos_ovrl"
+
+
+def test_a_bare_name_is_short_for_a_mapping(make_spec):
+    bare = make_spec(scoring="scoring: {metrics: [similarity, level], primary: similarity}")
+    written = make_spec(
+        scoring="scoring: {metrics: [{name: similarity}, {name: level, required: true}], "
+        "primary: similarity}"
+    )
+    assert bare == written
+
+
+def test_a_model_is_a_directory_if_there_is_one_and_else_an_id_of_the_hub(make_spec, tmp_path):
+    text = (
+        "scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+        "    - {name: wavlm_similarity, model: some/model, required: false}"
+    )
+    assert make_spec(scoring=text).scoring.metrics[1].model == "some/model"
+    (tmp_path / "some" / "model").mkdir(parents=True)
+    assert make_spec(scoring=text).scoring.metrics[1].model == str(tmp_path / "some" / "model")
+
+
+def test_what_is_not_required_may_be_missing(make_spec):
+    spec = make_spec(
+        scoring="scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+        "    - {name: wavlm_similarity, model: no/such, required: false}"
+    )
+    assert "wavlm_similarity" in spec.scoring.measured
+    assert spec.scoring.asked(["wavlm_similarity"])[0].model == "no/such"
+    assert "wavlm_similarity" not in spec.scoring.without(["wavlm_similarity"]).measured
 
 
 def test_the_digest_follows_what_is_asked(make_spec):

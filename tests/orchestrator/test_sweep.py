@@ -156,6 +156,14 @@ def test_it_says_how_its_host_packs(sweep):
     assert "at batch size 8" in line
 
 
+def test_it_says_what_it_does_without(sweep):
+    (line,) = [line for line in sweep.run.stderr.splitlines() if line.startswith("without ")]
+    assert line.startswith("without wavlm_similarity, which is not required: a model must be a ")
+    (omitted,) = sweep.protocol.omitted
+    assert line.endswith(omitted.reason)
+    assert "left out: wavlm_similarity" in sweep.ledger.read_text(REPORT_FILE)
+
+
 def test_training_brings_the_loss_down(sweep):
     for record in sweep.ledger.trials():
         first, last = sweep.ledger.epochs(record.id)

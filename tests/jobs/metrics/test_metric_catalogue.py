@@ -10,11 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import ClipScores, Metric, MetricError
+from jobs.metrics.catalogue import METRICS, ScorerUnavailable, build_scorers, metric_of, misfits
 from jobs.metrics.plcmos import plcmos_metrics
-from jobs.metrics.run import METRICS, ScorerUnavailable, build_scorers, score_clip
-from jobs.metrics.speaker import MIN_REFERENCES
+from jobs.metrics.references import MIN_REFERENCES
+from jobs.metrics.run import score_clip
 from jobs.metrics.weights import fingerprint, package_file
+
+SHIPPED = [name for name, source in METRICS.items() if not source.options]
+"""What is measured with what is installed; the others need a model that was downloaded."""
+
+
+def asked(*names):
+    return [MetricSpec(name=name) for name in names]
+
+
+def metric(name):
+    return metric_of(MetricSpec(name=name))
 
 
 class Hears:
@@ -28,7 +41,7 @@ class Answers:
     """A scorer of one metric that returns, or raises, what it is told."""
 
     def __init__(self, answer):
-        self.metrics = (replace(METRICS["duration"], name="answer"),)
+        self.metrics = (replace(metric("duration"), name="answer"),)
         self.answer = answer
 
     def measure(self, clip):
@@ -40,7 +53,7 @@ class Answers:
 @pytest.fixture(scope="module")
 def every_scorer(recordings):
     references = [(clip.audio, clip.rate) for clip in recordings[:MIN_REFERENCES]]
-    return build_scorers(METRICS, references, Hears())
+    return build_scorers(asked(*SHIPPED), references, Hears())
 
 
 def score(scorers, clip):
@@ -48,17 +61,17 @@ def score(scorers, clip):
 
 
 def test_every_metric_says_what_it_is():
-    assert len(METRICS) == 19
-    for name in METRICS:
-        metric = METRICS[name]
-        assert metric.name == name
-        assert metric.unit
-        assert metric.description
-        assert metric.direction in ("higher", "lower", "neither")
-        assert metric.version[0] in "12"
-        assert math.isfinite(metric.low)
-        assert metric.low < metric.high < math.inf
-        assert metric.worst == (metric.low if metric.direction == "higher" else metric.high)
+    assert (len(METRICS), len(SHIPPED)) == (26, 19)
+    for name in SHIPPED:
+        found = metric(name)
+        assert found.name == name
+        assert found.unit
+        assert found.description
+        assert found.direction == METRICS[name].directions[name]
+        assert found.version[0] in "12"
+        assert math.isfinite(found.low)
+        assert found.low < found.high < math.inf
+        assert found.worst == (found.low if found.direction == "higher" else found.high)
 
 
 @pytest.mark.parametrize("name", ["dnsmos_p808", "dnsmos_ovrl", "plcmos", "similarity"])
@@ -72,15 +85,23 @@ def test_a_version_holds_the_digest_of_the_weights(name):
     digest = subprocess.run(
         ["sha256sum", package_file(package, file)], check=True, capture_output=True, text=True
     ).stdout[:12]
-    assert f":{digest} " in METRICS[name].version
+    assert f":{digest} " in metric(name).version
 
 
 def test_metadata_loads_no_inference_library():
     code = (
         "import sys, json\n"
-        "from jobs.metrics.run import METRICS\n"
-        "versions = [m.version for m in METRICS.values()]\n"
+        "from jobs.metrics.asked import MetricSpec\n"
+        "from jobs.metrics.catalogue import METRICS, ScorerUnavailable, metric_of\n"
+        "versions = []\n"
+        "for name, source in METRICS.items():\n"
+        "    model = {'model': '/none'} if 'model' in source.options else {}\n"
+        "    try:\n"
+        "        versions.append(metric_of(MetricSpec(name=name, **model)).version)\n"
+        "    except ScorerUnavailable:\n"
+        "        assert model\n"
         "heavy = {'torch', 'librosa', 'onnxruntime', 'resemblyzer', 'scipy', 'speechmos'}\n"
+        "heavy |= {'transformers'}\n"
         "heavy |= {'google.protobuf', 'pyworld'}\n"
         "print(json.dumps([len(versions), sorted(heavy & set(sys.modules))]))"
     )
@@ -96,7 +117,7 @@ def test_the_docs_tell_of_every_metric():
         named = re.findall("`([a-z0-9_]+)`", names)
         directions = direction.strip().split(", ")
         better |= dict(zip(named, directions * len(named), strict=False))
-    assert better == {name: metric.direction for name, metric in METRICS.items()}
+    assert better == {name: source.directions[name] for name, source in METRICS.items()}
 
 
 def test_a_scorer_that_cannot_be_loaded_stops_everything(monkeypatch):
@@ -111,7 +132,7 @@ def test_a_scorer_that_cannot_be_loaded_stops_everything(monkeypatch):
         match=r"dnsmos_ovrl, dnsmos_sig, dnsmos_bak cannot be: FileNotFoundError: .*no file "
         r"'dnsmos_models/sig_bak_ovr.onnx'.*; install what is missing",
     ):
-        build_scorers(["duration", "dnsmos_bak"])
+        build_scorers(asked("duration", "dnsmos_bak"))
 
 
 @pytest.mark.parametrize(
@@ -131,14 +152,15 @@ def test_a_missing_library_is_found_before_any_clip(metric, library):
     code = (
         "import sys\n"
         "import numpy as np\n"
-        "from jobs.metrics.run import build_scorers\n"
+        "from jobs.metrics.asked import MetricSpec\n"
+        "from jobs.metrics.catalogue import build_scorers\n"
         f"sys.modules[{library!r}] = None\n"
         "noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32) / 10\n"
-        f"build_scorers([{metric!r}], [(noise, 16_000)] * 10)\n"
+        f"build_scorers([MetricSpec(name={metric!r})], [(noise, 16_000)] * 10)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("jobs.metrics.run.ScorerUnavailable: every metric asked for"), last
+    assert last.startswith("jobs.metrics.catalogue.ScorerUnavailable: every metric asked for"), last
     assert metric in last
     assert library in last
 
@@ -151,7 +173,7 @@ def test_metadata_without_weights_names_the_metric(monkeypatch):
     fingerprint.cache_clear()
     plcmos_metrics.cache_clear()
     with pytest.raises(ScorerUnavailable, match="and plcmos cannot be: FileNotFoundError: no file"):
-        METRICS["plcmos"]
+        metric("plcmos")
 
 
 def test_missing_weights_say_what_to_install():
@@ -160,33 +182,68 @@ def test_missing_weights_say_what_to_install():
 
 
 def test_only_what_was_asked_for_is_built():
-    assert [type(s).__name__ for s in build_scorers(["tail_silence", "clipping"])] == [
+    assert [type(s).__name__ for s in build_scorers(asked("tail_silence", "clipping"))] == [
         "TailSilence",
         "Clipping",
     ]
-    assert len(build_scorers(["dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"])) == 1
+    assert len(build_scorers(asked("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"))) == 1
 
 
 def test_unknown_metrics_are_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="'dnsmos_ovr'; did you mean dnsmos_ovrl"):
-        build_scorers(["duration", "dnsmos_ovr"])
-    with pytest.raises(ValueError, match=r"'zzz'; did you mean clipping, dnsmos_bak.*word_error"):
-        build_scorers(["zzz"])
+    with pytest.raises(ValueError, match=r"unknown metric dnsmos_ovr\. Did you mean dnsmos_ovrl"):
+        build_scorers(asked("duration", "dnsmos_ovr"))
+    with pytest.raises(ValueError, match=r"zzz\. Valid names: clipping, dnsmos_bak.*word_error"):
+        build_scorers(asked("zzz"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "problems"),
+    [
+        (["duration", "level"], []),
+        (["level", "level"], [(1, "a metric is named once, got level again")]),
+        ([{"name": "level", "model": "x"}], [(0, "level takes no model, got 'x'")]),
+        (
+            [{"name": "wavlm_similarity", "language": "en"}],
+            [(0, "wavlm_similarity takes no language, got 'en'")],
+        ),
+        (
+            [
+                {"name": "whisper_word_error", "model": "a/b", "language": "en"},
+                {"name": "whisper_word_count", "model": "a/b", "language": "en"},
+                {"name": "whisper_character_error", "model": "a/c", "language": "en"},
+            ],
+            [
+                (
+                    2,
+                    "whisper_word_error and whisper_character_error come from one scorer and take "
+                    "the same options, got model 'a/b', language 'en' and model 'a/c', "
+                    "language 'en'",
+                )
+            ],
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_place(entries, problems):
+    wanted = [MetricSpec.model_validate(entry) for entry in entries]
+    assert [(at, what) for at, what, _ in misfits(wanted)] == problems
+    if problems:
+        with pytest.raises(ValueError, match=problems[0][1][:30]):
+            build_scorers(wanted)
 
 
 def test_what_a_metric_needs_is_named():
     with pytest.raises(ValueError, match="need a recogniser"):
-        build_scorers(["word_count"])
+        build_scorers(asked("word_count"))
     with pytest.raises(ValueError, match="at least 10 reference clips"):
-        build_scorers(["similarity"])
+        build_scorers(asked("similarity"))
 
 
 def test_real_speech_has_every_score_within_bounds(every_scorer, clips):
     scores = score(every_scorer, clips[0])
     assert scores.failures == {}
-    assert set(scores.values) == set(METRICS)
+    assert set(scores.values) == set(SHIPPED)
     for name, value in scores.values.items():
-        assert METRICS[name].low <= value <= METRICS[name].high, name
+        assert metric(name).low <= value <= metric(name).high, name
 
 
 @pytest.mark.parametrize(
@@ -203,7 +260,7 @@ def test_a_broken_clip_fails_every_metric_with_the_reason(every_scorer, clips, a
     broken = replace(clips[0], audio=audio.astype(np.float32), rate=16_000)
     scores = score(every_scorer, broken)
     assert scores.values == {}
-    assert set(scores.failures) == set(METRICS)
+    assert set(scores.failures) == set(SHIPPED)
     assert all(reason in why for why in scores.failures.values())
 
 
@@ -218,14 +275,14 @@ def test_silence_fails_what_needs_speech_and_only_that(every_scorer, clips):
         "word_count",
     }
     assert scores.values["word_error"] == 1.0
-    assert set(scores.values) | set(scores.failures) == set(METRICS)
+    assert set(scores.values) | set(scores.failures) == set(SHIPPED)
     assert all("silence" in why for why in scores.failures.values())
 
 
 @pytest.mark.parametrize("samples", [1, 100, 1600])
 def test_a_scrap_of_sound_is_never_an_exception(every_scorer, clips, samples, caplog):
     scores = score(every_scorer, replace(clips[0], audio=clips[0].audio[1600 : 1600 + samples]))
-    assert set(scores.values) | set(scores.failures) == set(METRICS)
+    assert set(scores.values) | set(scores.failures) == set(SHIPPED)
     assert not caplog.records, "a crash where a MetricError was due"
 
 
@@ -244,7 +301,7 @@ def test_a_scorer_that_fails_is_recorded(clips, answer, reason):
 
 def test_a_scorer_that_crashes_costs_its_own_score_and_leaves_a_traceback(clips, caplog):
     with caplog.at_level(logging.ERROR):
-        scores = score([Answers(KeyError("gone")), *build_scorers(["duration"])], clips[0])
+        scores = score([Answers(KeyError("gone")), *build_scorers(asked("duration"))], clips[0])
     assert scores.failures == {"answer": "KeyError: 'gone'"}
     assert scores.values == {"duration": pytest.approx(len(clips[0].audio) / clips[0].rate)}
     (record,) = caplog.records

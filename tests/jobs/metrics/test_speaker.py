@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from jobs.metrics.base import MetricError
-from jobs.metrics.speaker import MIN_REFERENCES, SpeakerSimilarity
+from jobs.metrics.references import MIN_REFERENCES
+from jobs.metrics.speaker import SpeakerSimilarity
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,11 @@ from orchestrator.report.audition import FAILED, FAILED_OF_ONE, FRESH_PROMPTS, G
 from orchestrator.report.material import Failure
 from orchestrator.report.page import render
 from orchestrator.report.scatters import checkpoints, pareto_front, spearman_interval
+from orchestrator.report.views import rule
 from orchestrator.verdict.gates import FailedClip
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import ListeningReport
-from orchestrator.verdict.protocol import MetricVersion, Prompt
+from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import BASE, ScoreTable
 
@@ -257,6 +258,15 @@ def test_hostile_ids_of_prompts_stay_text(report):
     assert len(page.of("script")) == 1
     assert "alert(1)" not in page.scripts[0]
     assert page.of("audio", "listen")
+
+
+def test_the_rule_names_what_was_left_out(report):
+    omitted = Omitted(name="wavlm_similarity", reason="no <such> model")
+    protocol = report.protocol.model_copy(update={"omitted": (omitted,)})
+    assert ("left out: wavlm_similarity", "no <such> model") in rule(
+        replace(report, protocol=protocol)
+    )
+    assert not [label for label, _ in rule(report) if label.startswith("left out")]
 
 
 def test_every_variant_is_in_the_table_with_its_reasons(page, report):

@@ -1,0 +1,109 @@
+"""Models of the hub that were downloaded before: where they are and what identifies them.
+
+Nothing is downloaded here. A model is a local directory, or what ``hf download`` put in the hub's
+cache. Weights are safetensors; where a repository has none, the ``.bin`` that transformers 4.57
+loads with ``weights_only``, which runs no code of the file.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+SAFETENSORS = "model.safetensors"
+PICKLED = "pytorch_model.bin"
+_INDEX = f"{SAFETENSORS}.index.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on disk."""
+
+    directory: Path
+    weights: tuple[Path, ...]
+    """One file, or the shards that the index names."""
+    settings: tuple[Path, ...]
+    """What else decides what the model makes of a clip, as far as it is there."""
+
+    @property
+    def is_safetensors(self) -> bool:
+        """Whether no weight is in a ``PICKLED`` file."""
+        return self.weights[0].suffix == ".safetensors"
+
+    def fingerprint(self) -> str:
+        """``<weights file>:<first 12 hex digits of its SHA-256>`` each, then that of the settings.
+
+        For metric versions. Reads every file once a process.
+        """
+        weights = " ".join(f"{path.name}:{_digest(path)[:12]}" for path in self.weights)
+        lines = "".join(f"{path.name} {_digest(path)}\n" for path in self.settings)
+        return f"{weights} settings:{hashlib.sha256(lines.encode()).hexdigest()[:12]}"
+
+
+def find_model(model: str, settings: Sequence[str], *, pickled: bool = False) -> Model:
+    """The model in directory ``model``, or of that id in the hub's cache.
+
+    Args:
+        model: a directory, or an id of the hub such as ``openai/whisper-large-v3``.
+        settings: names of files beside the weights that decide what it gives.
+        pickled: whether ``PICKLED`` will do where there are no safetensors.
+
+    Raises:
+        FileNotFoundError: it is not there, or not whole, with the command that downloads it.
+    """
+    here = Path(model)
+    directory = here if here.is_dir() else _cached(model, settings, pickled)
+    weights = _weights(directory, pickled)
+    if missing := [f.name for f in weights if not f.is_file()] or (not weights and [SAFETENSORS]):
+        raise FileNotFoundError(
+            f"a model's weights must be there, and {', '.join(missing)} of {model!r} are not "
+            f"(searched {directory}); {_advice(model, here, settings, pickled)}"
+        )
+    if not (directory / "config.json").is_file():
+        raise FileNotFoundError(
+            f"a model must have a config.json, and {model!r} has none (searched {directory}); "
+            f"{_advice(model, here, settings, pickled)}"
+        )
+    there = (directory / name for name in sorted({"config.json", *settings}))
+    return Model(directory, weights, tuple(path for path in there if path.is_file()))
+
+
+def _weights(directory: Path, pickled: bool) -> tuple[Path, ...]:
+    whole, index = directory / SAFETENSORS, directory / _INDEX
+    if whole.is_file():
+        return (whole,)
+    if index.is_file():
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return tuple(directory / name for name in sorted(set(shards)))
+    binary = directory / PICKLED
+    return (binary,) if pickled and binary.is_file() else ()
+
+
+def _cached(model: str, settings: Sequence[str], pickled: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError) as error:
+        raise FileNotFoundError(
+            f"a model must be a directory or in the hub's cache, and {model!r} is neither; "
+            f"{_advice(model, Path(model), settings, pickled)}"
+        ) from error
+
+
+def _advice(model: str, here: Path, settings: Sequence[str], pickled: bool) -> str:
+    if here.is_dir():
+        return "complete the directory"
+    weights = (f"{SAFETENSORS}*", "model-*.safetensors", *([PICKLED] if pickled else []))
+    wanted = (*weights, "config.json", *settings)
+    files = " ".join(f"'{name}'" if "*" in name else name for name in dict.fromkeys(wanted))
+    return f"run `hf download {model} --include {files}`, or name a directory that holds it"
+
+
+@cache
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

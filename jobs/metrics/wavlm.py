@@ -1,0 +1,109 @@
+"""Does it sound like the speaker: WavLM's x-vectors against reference clips.
+
+Chen et al., "WavLM" (2022), with the x-vector head of Snyder et al. (2018), as transformers has it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.metrics.asked import MetricSpec
+from jobs.metrics.base import Direction, Metric, MetricError, SpokenClip
+from jobs.metrics.hub import Model, find_model
+from jobs.metrics.references import Reference, centroid, check_enough, cosine
+from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
+from jobs.metrics.threads import one_thread
+from jobs.metrics.weights import library
+
+DEFAULT_MODEL = "microsoft/wavlm-base-plus-sv"
+"""Its repository has no safetensors, so that its ``.bin`` is read, with ``weights_only``."""
+MOST_SECONDS = 60
+"""What is heard of a longer clip: the memory of attention grows with the square of the length."""
+
+WAVLM_METRICS: Mapping[str, Direction] = {"wavlm_similarity": "higher"}
+
+
+def wavlm_metrics(asked: MetricSpec) -> tuple[Metric, ...]:
+    """Metadata of :class:`WavLM`; reads the model's files once to identify them.
+
+    Raises:
+        FileNotFoundError: the model is not there, with the command that downloads it.
+    """
+    made_of = f"{_find(asked).fingerprint()} {library('transformers')} first-{MOST_SECONDS}s"
+    return tuple(
+        Metric(
+            name=name,
+            unit="cosine",
+            direction=direction,
+            version=f"1 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
+            low=0.0,
+            high=1.0,
+            description="cosine of the WavLM x-vector to the centroid of the reference clips",
+        )
+        for name, direction in WAVLM_METRICS.items()
+    )
+
+
+class WavLM:
+    """Cosine between a clip's x-vector and the centroid of the target speaker's."""
+
+    def __init__(self, asked: MetricSpec, references: Sequence[Reference]) -> None:
+        """Embed the reference clips, which must be recordings the adapters did not train on.
+
+        Raises:
+            FileNotFoundError: the model is not there.
+            ValueError: too few clips, or one that holds no speech.
+        """
+        check_enough(asked.name, references)
+        import torch
+        from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
+
+        self.metrics: Sequence[Metric] = wavlm_metrics(asked)
+        model = _find(asked)
+        self._prepare: Any = Wav2Vec2FeatureExtractor.from_pretrained(
+            model.directory, local_files_only=True
+        )
+        self._model: Any = WavLMForXVector.from_pretrained(
+            model.directory,
+            local_files_only=True,
+            use_safetensors=model.is_safetensors,
+            weights_only=True,
+            dtype=torch.float32,
+        ).eval()
+        self._least = _least_samples(self._model.config)
+        self._centroid = centroid(references, self._embed)
+
+    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
+        """Cosine in [0, 1]. Raises MetricError when there is no speech."""
+        return {name: cosine(self._embed(clip), self._centroid) for name in WAVLM_METRICS}
+
+    def _embed(self, clip: SpokenClip) -> NDArray[np.float32]:
+        """Unit x-vector, shape (dimensions,)."""
+        import torch
+
+        audio = normalise_level(at_16k(clip))[: MOST_SECONDS * RATE]
+        if len(audio) < self._least:
+            raise MetricError(
+                f"{len(audio) / RATE:.2f} s of audio are too short: "
+                f"{self._least / RATE:.2f} s are heard"
+            )
+        heard = self._prepare(audio, sampling_rate=RATE, return_tensors="pt")
+        with one_thread(), torch.no_grad():
+            voice: NDArray[np.float32] = self._model(**heard).embeddings[0].numpy()
+        return voice / np.linalg.norm(voice)
+
+
+def _least_samples(config: Any) -> int:  # noqa: ANN401 (transformers' WavLMConfig)
+    """The shortest clip that leaves the pooling two frames, which their deviation needs."""
+    layers = zip(config.tdnn_kernel, config.tdnn_dilation, strict=True)
+    samples = 2 + sum((kernel - 1) * dilation for kernel, dilation in layers)
+    convolutions = zip(config.conv_kernel, config.conv_stride, strict=True)
+    for kernel, stride in reversed([*convolutions]):
+        samples = (samples - 1) * stride + kernel
+    return int(samples)
+
+
+def _find(asked: MetricSpec) -> Model:
+    return find_model(asked.model or DEFAULT_MODEL, ["preprocessor_config.json"], pickled=True)

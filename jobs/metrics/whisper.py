@@ -1,0 +1,203 @@
+"""Were the words said: what Whisper hears against the text, in words and in characters.
+
+Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022). Transcripts are
+greedy, in a language that is told and never guessed, and both sides are written as Whisper's own
+normalisers write them.
+"""
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.data.audio import RESAMPLER
+from jobs.metrics.asked import MetricSpec
+from jobs.metrics.base import Direction, Metric, MetricError, SpokenClip
+from jobs.metrics.hub import Model, find_model
+from jobs.metrics.signal import RATE, at_16k
+from jobs.metrics.threads import one_thread
+from jobs.metrics.weights import library
+from jobs.metrics.words import MOST_WORDS, word_edits
+
+DEFAULT_MODEL = "openai/whisper-large-v3"
+MOST_CHARACTERS = 100_000.0
+"""Bound of the counts: more than anyone says in the longest clip that is scored."""
+ONE_WINDOW = 30 * RATE
+"""Samples that Whisper hears at once; a longer clip is transcribed window by window."""
+
+_SETTINGS = (
+    "added_tokens.json",
+    "generation_config.json",
+    "merges.txt",
+    "normalizer.json",
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+_ZERO_WIDTH_SPACE = "\u200b"
+
+WHISPER_METRICS: Mapping[str, Direction] = {
+    "whisper_word_error": "lower",
+    "whisper_word_edits": "lower",
+    "whisper_word_count": "neither",
+    "whisper_character_error": "lower",
+    "whisper_character_edits": "lower",
+    "whisper_character_count": "neither",
+}
+"""By name, which way is better. All of them come from one transcript."""
+
+
+def whisper_metrics(asked: MetricSpec) -> tuple[Metric, ...]:
+    """Metadata of :class:`Whisper`; reads the model's files once to identify them.
+
+    Raises:
+        FileNotFoundError: the model is not there, with the command that downloads it.
+    """
+    language = asked.language or "of-the-prompt"
+    made_of = f"{_find(asked).fingerprint()} {library('transformers')} language-{language}"
+    return tuple(
+        Metric(
+            name=name,
+            unit="share" if name.endswith("error") else unit,
+            direction=WHISPER_METRICS[name],
+            version=f"1 {made_of} {RESAMPLER}",
+            low=0.0,
+            high=1.0 if name.endswith("error") else most,
+            description=description,
+        )
+        for unit, most in (("words", MOST_WORDS), ("characters", MOST_CHARACTERS))
+        for name, description in (
+            (f"whisper_{unit[:-1]}_error", f"{unit} wrong per {unit[:-1]} of the text, at most 1"),
+            (f"whisper_{unit[:-1]}_edits", f"{unit} inserted, deleted or replaced"),
+            (f"whisper_{unit[:-1]}_count", f"{unit} of the text"),
+        )
+    )
+
+
+class Whisper:
+    """Levenshtein distances between the text and what Whisper hears."""
+
+    def __init__(self, asked: MetricSpec) -> None:
+        """Load the model.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: it does not know the language.
+        """
+        import torch
+        from transformers import WhisperForConditionalGeneration, WhisperProcessor
+        from transformers.models.whisper.english_normalizer import (
+            BasicTextNormalizer,
+            EnglishTextNormalizer,
+        )
+
+        self.metrics: Sequence[Metric] = whisper_metrics(asked)
+        directory = _find(asked).directory
+        processor: Any = WhisperProcessor.from_pretrained(directory, local_files_only=True)
+        self._model: Any = WhisperForConditionalGeneration.from_pretrained(
+            directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        ).eval()
+        self._processor = processor
+        spellings = processor.tokenizer.english_spelling_normalizer or {}
+        self._english: Callable[[str], str] = EnglishTextNormalizer(spellings)
+        basic: Any = BasicTextNormalizer()
+        basic.clean = without_symbols
+        self._basic: Callable[[str], str] = basic
+        self._language = asked.language
+        if asked.language and (problem := self._unknown(asked.language)):
+            raise ValueError(problem)
+
+    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
+        """Shares, edits and counts.
+
+        Raises:
+            MetricError: the text has no words, or its language is not told or not known.
+        """
+        language = clip.language or self._language
+        if language is None:
+            raise MetricError("neither the prompt nor the metric says the language")
+        if problem := self._unknown(language):
+            raise MetricError(problem)
+        expected = self.normalise(clip.text, language)
+        if not any(map(str.isalnum, expected)):
+            raise MetricError(f"the text has no words to compare with: {clip.text!r}")
+        heard = self.normalise(self.transcribe(at_16k(clip), language), language)
+        return {
+            **_errors("word", heard.split(), expected.split()),
+            **_errors("character", "".join(heard.split()), "".join(expected.split())),
+        }
+
+    def transcribe(self, audio: NDArray[np.float32], language: str) -> str:
+        """What is heard in ``audio`` (samples,) at 16 kHz, as Whisper writes it."""
+        import torch
+
+        long = len(audio) > ONE_WINDOW
+        # A short clip is padded to one window, which is all that Whisper takes.
+        padding = {"truncation": False, "padding": "longest"} if long else {}
+        heard = self._processor(
+            audio, sampling_rate=RATE, return_tensors="pt", return_attention_mask=True, **padding
+        )
+        said = {}
+        if self._model.generation_config.is_multilingual:
+            said = {"language": _primary(language), "task": "transcribe"}
+        with one_thread(), torch.no_grad():
+            tokens = self._model.generate(
+                **heard, **said, do_sample=False, num_beams=1, return_timestamps=long
+            )
+        text: str = self._processor.batch_decode(tokens, skip_special_tokens=True)[0]
+        return text
+
+    def normalise(self, text: str, language: str) -> str:
+        """``text`` as both sides of a comparison are written: words with spaces between."""
+        return self._english(text) if _primary(language) == "en" else self._basic(text)
+
+    def _unknown(self, language: str) -> str | None:
+        """Why the model cannot transcribe ``language``, if so."""
+        config = self._model.generation_config
+        known = {"en"}
+        if config.is_multilingual:
+            known = {token.strip("<|>") for token in config.lang_to_id}
+        if _primary(language) in known:
+            return None
+        return (
+            f"Whisper must know the language, got {language!r}; this model knows "
+            f"{', '.join(sorted(known))}: take another model or drop the metric"
+        )
+
+
+def without_symbols(text: str) -> str:
+    """``text`` with punctuation and symbols as spaces.
+
+    In place of the one of Whisper's basic normaliser, which takes marks out as well: in Khmer, Thai
+    or Hindi these are vowels. A zero-width space, which Khmer is typeset with, parts words.
+    """
+    return "".join(map(_kept, unicodedata.normalize("NFKC", text)))
+
+
+def _kept(letter: str) -> str:
+    category = unicodedata.category(letter)
+    if letter == _ZERO_WIDTH_SPACE or category[0] in "SP":
+        return " "
+    return "" if category == "Cf" else letter
+
+
+def _errors(unit: str, heard: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
+    edits = word_edits(heard, expected)  # of characters in the same way
+    return {
+        f"whisper_{unit}_error": min(edits / len(expected), 1.0),
+        f"whisper_{unit}_edits": float(edits),
+        f"whisper_{unit}_count": float(len(expected)),
+    }
+
+
+def _primary(language: str) -> str:
+    """What Whisper calls it: the tag without script and region."""
+    return language.split("-")[0]
+
+
+def _find(asked: MetricSpec) -> Model:
+    return find_model(asked.model or DEFAULT_MODEL, _SETTINGS)
