@@ -91,7 +91,7 @@ def test_each_home_uses_what_it_keeps():
 RAY_MODULES = {
     "orchestrator.scoring",
     "orchestrator.sweep",
-    "orchestrator.tuning.confirmation",
+    "orchestrator.tuning.speech",
     "orchestrator.tuning.fleet",
     "orchestrator.tuning.group",
     "orchestrator.tuning.host_actor",
