@@ -34,7 +34,7 @@ def speaker_metrics() -> tuple[Metric, ...]:
             name=SPEAKER_NAMES[0],
             unit="cosine",
             direction="higher",
-            version=f"1 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
+            version=f"2 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
             low=0.0,
             high=1.0,
             description="cosine of the voice embedding to the centroid of the reference clips",
