@@ -42,6 +42,30 @@ def speaker_metrics() -> tuple[Metric, ...]:
     )
 
 
+class VoiceEmbedder:
+    """Clips to embeddings of the voice in them; what is said hardly matters."""
+
+    def __init__(self) -> None:
+        self._encoder = _load_encoder()
+
+    def embed(self, clip: SpokenClip) -> NDArray[np.float32]:
+        """Unit embedding, shape (256,), after Resemblyzer's own trimming of pauses.
+
+        The level is set first: the encoder hears absolute mel power.
+
+        Raises:
+            MetricError: there is no speech.
+        """
+        from resemblyzer import preprocess_wav
+
+        trimmed = preprocess_wav(normalise_level(at_16k(clip)))
+        if not trimmed.size:
+            raise MetricError("no speech left after trimming silences")
+        with _one_thread():
+            embedding: NDArray[np.float32] = self._encoder.embed_utterance(trimmed)
+        return embedding
+
+
 class SpeakerSimilarity:
     """Cosine between a clip's voice embedding and the centroid of the target speaker's."""
 
@@ -57,12 +81,12 @@ class SpeakerSimilarity:
                 f"speaker, got {len(references)}; hold out more clips or drop the metric"
             )
         self.metrics: Sequence[Metric] = speaker_metrics()
-        self._encoder = _load_encoder()
+        self._embedder = VoiceEmbedder()
         self._centroid = self._centre(references)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Cosine in [0, 1]. Raises MetricError when there is no speech."""
-        cosine = float(self._embed(clip) @ self._centroid)
+        cosine = float(self._embedder.embed(clip) @ self._centroid)
         return {SPEAKER_NAMES[0]: min(max(cosine, 0.0), 1.0)}
 
     def _centre(self, references: Sequence[Reference]) -> NDArray[np.float32]:
@@ -70,7 +94,9 @@ class SpeakerSimilarity:
         embeddings = []
         for number, (audio, rate) in enumerate(references, start=1):
             try:
-                embeddings.append(self._embed(SpokenClip(audio, rate, "", reached_end=True)))
+                embeddings.append(
+                    self._embedder.embed(SpokenClip(audio, rate, "", reached_end=True))
+                )
             except MetricError as error:
                 raise ValueError(
                     f"every reference clip must hold speech; clip {number} of "
@@ -78,20 +104,6 @@ class SpeakerSimilarity:
                 ) from error
         mean: NDArray[np.float32] = np.mean(embeddings, axis=0)
         return mean / np.linalg.norm(mean)
-
-    def _embed(self, clip: SpokenClip) -> NDArray[np.float32]:
-        """Unit embedding, shape (256,), after Resemblyzer's own trimming of pauses.
-
-        The level is set first: the encoder hears absolute mel power.
-        """
-        from resemblyzer import preprocess_wav
-
-        trimmed = preprocess_wav(normalise_level(at_16k(clip)))
-        if not trimmed.size:
-            raise MetricError("no speech left after trimming silences")
-        with _one_thread():
-            embedding: NDArray[np.float32] = self._encoder.embed_utterance(trimmed)
-        return embedding
 
 
 def _load_encoder() -> "VoiceEncoder":
