@@ -57,7 +57,7 @@ class Forecast:
     outcome: Outcome
     sentence: str
     because: tuple[str, ...]
-    """What made it so, by name of the light; nothing made clean and diverse data so."""
+    """What made it so, the lights by name; nothing makes data clean and diverse."""
     lights: tuple[Light, ...]
 
 
@@ -83,7 +83,7 @@ def _dirt(summary: SpeakerSummary, colours: Mapping[str, Colour | None]) -> list
     if level is not None and level > _LOUDNESS_MESS:
         dirt.append("level")
     if summary.bad_share > MOST_BAD:
-        dirt.append("bad clips")
+        dirt.append(f"{summary.bad_share:.0%} bad clips")
     return dirt
 
 

@@ -46,9 +46,9 @@ def test_clean_but_few(varied, forecast_of):
     ("changes", "because"),
     [
         ({"dnsmos_ovrl": 1.0}, ("cleanliness",)),
-        ({"level": 9.0}, ("level", "bad clips")),
+        ({"level": 9.0}, ("level", "35% bad clips")),
         ({"centroid_similarity": 0.15}, ("one voice",)),
-        ({"dnsmos_bak": 0.8}, ("bad clips",)),
+        ({"dnsmos_bak": 0.8}, ("32% bad clips",)),
     ],
 )
 def test_dirty(varied, forecast_of, changes, because):
@@ -76,5 +76,5 @@ def test_what_cannot_be_told_is_no_variety(typical, forecast_of):
 
 def test_nothing_measured_is_dirty(typical, forecast_of):
     found = forecast_of([typical(failures=dict.fromkeys(typical().values, "silence"))])
-    assert (found.outcome, found.because) == ("dirty", ("bad clips",))
+    assert (found.outcome, found.because) == ("dirty", ("100% bad clips",))
     assert colours(found)["cleanliness"] is None
