@@ -1,6 +1,7 @@
 """The picture of the training clips: one strip a feature, one point a clip."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -69,7 +70,7 @@ def _points(
     clips: Sequence[Judged],
     speakers: Sequence[str],
     marker: str,
-    look: dict[str, object],
+    look: dict[str, Any],
 ) -> None:
     drawn = [judged for judged in clips if name in judged.clip.values]
     across = [

@@ -83,7 +83,7 @@ def worst_rows(data: DataReport) -> list[Row]:
             text=clip.judged.clip.text,
             faults=clip.judged.faults,
             quality=_number(clip.judged.clip.values.get("dnsmos_ovrl"), 2),
-            audio=clip.flac and base64.b64encode(mp3(clip.flac)).decode("ascii"),
+            audio=None if clip.flac is None else base64.b64encode(mp3(clip.flac)).decode("ascii"),
         )
         for clip in data.worst
     ]

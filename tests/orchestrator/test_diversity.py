@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from jobs.data.diversity.features import FEATURES, ClipFeatures
 from jobs.data.diversity.summary import QUALITY_FLOOR
 from jobs.data.manifest import ManifestRow
 from jobs.metrics.base import ClipScores
+from jobs.metrics.run import ScorerUnavailable
 from orchestrator.diversity import data_report, measure_data, quality_floor
 from orchestrator.judgement import base_info
 from orchestrator.ledger import DATA_FILE, Ledger
@@ -101,6 +103,28 @@ def test_what_is_told_and_kept(tmp_path, rows, fake_measure):
     (speaker,) = kept["speakers"]
     assert speaker["summary"]["features"]["dnsmos_ovrl"]["median"] == 2.5
     assert speaker["forecast"]["outcome"] == "dirty"
+
+
+def test_a_sweep_ends_without_what_could_not_be_measured(monkeypatch):
+    from ray.exceptions import RayTaskError, WorkerCrashedError
+
+    from orchestrator.sweep import Sweep
+
+    notes = []
+    sweep = Sweep.__new__(Sweep)
+    sweep._progress = SimpleNamespace(note=notes.append)
+    missing = RayTaskError("measure_data", "Traceback", ScorerUnavailable("no speechmos"))
+    for error, reason in (
+        (missing, "ScorerUnavailable: no speechmos"),
+        (WorkerCrashedError(), "WorkerCrashedError: The worker died unexpectedly"),
+    ):
+
+        def fail(reference, error=error):
+            raise error
+
+        monkeypatch.setattr("orchestrator.sweep.ray.get", fail)
+        assert sweep._data(None, table(SCORES)).startswith(reason)
+        assert reason in notes[-1]
 
 
 def test_the_beginning_of_a_long_clip_is_played(tmp_path, rows, fake_measure):
