@@ -12,6 +12,7 @@ from orchestrator.ledger import CONFIRMATION, SCREEN, SHORTLIST, Ledger, TrialRe
 from orchestrator.preparation import Prepared
 from orchestrator.report.audition import audition
 from orchestrator.report.material import Failure, ReportInput, TrialCurve
+from orchestrator.report.training_data import DataReport
 from orchestrator.spec import ScoringSpec, SweepSpec
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protocol
@@ -146,6 +147,7 @@ def report_input(
     table: ScoreTable,
     verdict: Verdict,
     facts: Sequence[tuple[str, str]],
+    data: DataReport | str,
 ) -> ReportInput:
     """What the page of this sweep shows."""
     return ReportInput(
@@ -162,6 +164,7 @@ def report_input(
         ),
         failures=list(_failures(ledger)),
         facts=[*facts, *((f"{name} version", version(name)) for name in _VERSIONS)],
+        data=data,
     )
 
 

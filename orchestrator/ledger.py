@@ -20,6 +20,7 @@ PROTOCOL_FILE = "protocol.json"
 VERDICT_FILE = "verdict.json"
 VARIANTS_FILE = "variants.jsonl"
 REPORT_FILE = "report/index.html"
+DATA_FILE = "data.json"
 
 PromptSet = Literal["screen", "shortlist", "confirmation"]
 """What of set A every variant says, the rest of it, which the base and the shortlist say, and set

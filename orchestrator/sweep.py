@@ -13,6 +13,7 @@ from jobs.problems import InputError, Problem
 from jobs.spec import BASE_VARIANT, DecodingSpec, PromptSpec, Variant
 from orchestrator import judgement
 from orchestrator.console import Progress, TrialLine
+from orchestrator.diversity import data_report, measure_data
 from orchestrator.inputs import Inputs
 from orchestrator.ledger import (
     CONFIRMATION,
@@ -27,8 +28,10 @@ from orchestrator.ledger import (
     TrialResult,
 )
 from orchestrator.preparation import prepare_sweep
+from orchestrator.records.data_params import data_params
 from orchestrator.records.tracking import Tracker, local_tracking
 from orchestrator.report.page import render
+from orchestrator.report.training_data import DataReport
 from orchestrator.score_files import variant_lines
 from orchestrator.scoring import ScorerPool, ScoringTask
 from orchestrator.spec import SweepSpec
@@ -95,11 +98,13 @@ class Sweep:
         context = self._prepare()
         self._progress.stage("loading the base into the hosts, and measuring packs")
         with fleet(context, self._progress.note) as hosts:
+            # Only now: it would slow down the packs that hosts have just timed.
+            measuring = self._measure_data()
             self._progress.stage("training, speaking, scoring")
             search(context, hosts, self._directory, self)
             table = judgement.score_table(self._ledger, self._spec, context.protocol)
             verdict = self._judge(context, hosts.pool, table)
-        self._report(context.protocol, table, verdict)
+        self._report(context.protocol, table, verdict, self._data(measuring, table))
         return Outcome(
             sweep=self._spec.name,
             verdict=verdict,
@@ -233,7 +238,30 @@ class Sweep:
             raise InputError([Problem(where, what, "Run the spec under another name.")])
         self._ledger.write_text(PROTOCOL_FILE, text + "\n")
 
-    def _report(self, protocol: Protocol, table: ScoreTable, verdict: Verdict) -> None:
+    def _measure_data(self) -> Any:  # noqa: ANN401 (Ray's reference to the features' key)
+        """Begin to measure the training clips, unless an earlier run did; nobody waits for it."""
+        # It takes no CPU from Ray's count, or it would begin when the trials have ended; its
+        # process ends with it, since it has made itself the last in the queue for the CPU.
+        task = ray.remote(num_cpus=0, max_calls=1)(measure_data)
+        return task.remote(self._inputs.rows, self._ledger.storage.url)
+
+    def _data(self, measuring: Any, table: ScoreTable) -> DataReport | str:  # noqa: ANN401
+        """What the training clips are like, or why that is not known: no sweep fails by it."""
+        try:
+            key = ray.get(measuring)
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", error)
+            reason = f"{type(cause).__name__}: {cause}"
+            self._progress.note(f"the training clips could not be measured: {reason}")
+            return reason
+        said = [prompt.text for prompt in (*self._inputs.prompts, *self._inputs.confirmation)]
+        data = data_report(self._ledger, key, self._inputs.rows, said, table)
+        self._tracker.describe_data(data_params(data.speakers))
+        return data
+
+    def _report(
+        self, protocol: Protocol, table: ScoreTable, verdict: Verdict, data: DataReport | str
+    ) -> None:
         """The page, MLflow's copy, and last ``verdict.json``: with it the sweep is complete."""
         minutes = (time.time() - self._started) / 60
         facts = [
@@ -242,7 +270,7 @@ class Sweep:
             ("Epochs trained by the last run", str(self._epochs_trained)),
         ]
         page = render(
-            judgement.report_input(self._ledger, self._spec, protocol, table, verdict, facts)
+            judgement.report_input(self._ledger, self._spec, protocol, table, verdict, facts, data)
         )
         self._ledger.write_text(REPORT_FILE, page)
         self._ledger.write_text(VARIANTS_FILE, variant_lines(table))

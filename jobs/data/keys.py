@@ -9,3 +9,8 @@ JOB_FOLDER = "job"
 def data_key(digest: str) -> str:
     """Where the prepared data with this digest is kept."""
     return f"{DATA_FOLDER}/{digest[:16]}"
+
+
+def diversity_key(digest: str) -> str:
+    """Where the features of the training clips with this digest are kept."""
+    return f"{DATA_FOLDER}/diversity-{digest[:16]}"

@@ -86,7 +86,7 @@ def _opinion(name: str, made_of: str) -> Metric:
         name=name,
         unit="MOS",
         direction="higher",
-        version=f"2 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
+        version=f"3 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
         low=WORST,
         high=BEST,
         description=f"predicted {_HEARD[name]}, 1 to 5, at a fixed speech level",

@@ -44,7 +44,7 @@ def plcmos_metrics() -> tuple[Metric, ...]:
             name=PLCMOS_NAMES[0],
             unit="MOS",
             direction="higher",
-            version=f"1 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
+            version=f"2 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
             low=WORST,
             high=BEST,
             description="predicted quality after packet loss (PLCMOS v2), 1 to 5, at a fixed "

@@ -39,8 +39,11 @@ def at_16k(clip: SpokenClip) -> NDArray[np.float32]:
 
 
 def rms_dbfs(audio: NDArray[np.float32]) -> float:
-    """Root mean square in dB relative to a full-scale square wave; -inf without any signal."""
-    power = float(np.sum(np.square(audio, dtype=np.float64))) / max(len(audio), 1)
+    """Root mean square of all samples, of any shape, in dB relative to a full-scale square wave.
+
+    -inf without any signal.
+    """
+    power = float(np.sum(np.square(audio, dtype=np.float64))) / max(audio.size, 1)
     return 10.0 * math.log10(power) if power > 0.0 else -math.inf
 
 
@@ -160,7 +163,7 @@ LEVEL = Metric(
     name="level",
     unit="dBFS",
     direction="neither",
-    version=f"1 {VAD_VERSION}",
+    version=f"2 {VAD_VERSION}",
     low=-120.0,
     high=0.0,
     description="RMS over the frames that are speech, as synthesised",
@@ -178,7 +181,7 @@ WADA_SNR = Metric(
     name="wada_snr",
     unit="dB",
     direction="higher",
-    version=f"1 {VAD_VERSION}",
+    version=f"2 {VAD_VERSION}",
     low=_WADA_RANGE[0],
     high=_WADA_RANGE[1],
     description="signal-to-noise ratio from the amplitude distribution (WADA-SNR)",

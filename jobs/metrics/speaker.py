@@ -30,12 +30,36 @@ def speaker_metrics() -> tuple[Metric, ...]:
             name=SPEAKER_NAMES[0],
             unit="cosine",
             direction="higher",
-            version=f"1 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
+            version=f"2 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
             low=0.0,
             high=1.0,
             description="cosine of the voice embedding to the centroid of the reference clips",
         ),
     )
+
+
+class VoiceEmbedder:
+    """Clips to embeddings of the voice in them; what is said hardly matters."""
+
+    def __init__(self) -> None:
+        self._encoder = _load_encoder()
+
+    def embed(self, clip: SpokenClip) -> NDArray[np.float32]:
+        """Unit embedding, shape (256,), after Resemblyzer's own trimming of pauses.
+
+        The level is set first: the encoder hears absolute mel power.
+
+        Raises:
+            MetricError: there is no speech.
+        """
+        from resemblyzer import preprocess_wav
+
+        trimmed = preprocess_wav(normalise_level(at_16k(clip)))
+        if not trimmed.size:
+            raise MetricError("no speech left after trimming silences")
+        with one_thread():
+            embedding: NDArray[np.float32] = self._encoder.embed_utterance(trimmed)
+        return embedding
 
 
 class SpeakerSimilarity:
@@ -49,26 +73,12 @@ class SpeakerSimilarity:
         """
         check_enough(SPEAKER_NAMES[0], references)
         self.metrics: Sequence[Metric] = speaker_metrics()
-        self._encoder = _load_encoder()
-        self._centroid = centroid(references, self._embed)
+        self._embedder = VoiceEmbedder()
+        self._centroid = centroid(references, self._embedder.embed)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Cosine in [0, 1]. Raises MetricError when there is no speech."""
-        return {SPEAKER_NAMES[0]: cosine(self._embed(clip), self._centroid)}
-
-    def _embed(self, clip: SpokenClip) -> NDArray[np.float32]:
-        """Unit embedding, shape (256,), after Resemblyzer's own trimming of pauses.
-
-        The level is set first: the encoder hears absolute mel power.
-        """
-        from resemblyzer import preprocess_wav
-
-        trimmed = preprocess_wav(normalise_level(at_16k(clip)))
-        if not trimmed.size:
-            raise MetricError("no speech left after trimming silences")
-        with one_thread():
-            embedding: NDArray[np.float32] = self._encoder.embed_utterance(trimmed)
-        return embedding
+        return {SPEAKER_NAMES[0]: cosine(self._embedder.embed(clip), self._centroid)}
 
 
 def _load_encoder() -> "VoiceEncoder":

@@ -6,7 +6,7 @@ same again adds nothing: MLflow keeps one value per key, time and step.
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +31,8 @@ SWEEP_TAG = "voxsweep.sweep"
 _STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 _BATCH = 500
 """Metrics a request; MLflow takes at most 1000."""
+_PARAMS = 100
+"""Params a request, as many as MLflow takes."""
 
 for _noisy in ("alembic", "mlflow"):
     logging.getLogger(_noisy).setLevel(logging.ERROR)
@@ -91,6 +93,17 @@ class Tracker:
         with _unreachable(self._uri):
             self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
             self._client.set_terminated(run_id, _STATUS[result.end])
+
+    def describe_data(self, params: Mapping[str, str]) -> None:
+        """Add ``params`` to the parent run.
+
+        Those that an earlier run of the sweep logged stay as they are: MLflow never changes one.
+        """
+        with _unreachable(self._uri):
+            known = self._client.get_run(self.parent).data.params
+            new = [Param(key, value) for key, value in params.items() if key not in known]
+            for start in range(0, len(new), _PARAMS):
+                self._client.log_batch(self.parent, params=new[start : start + _PARAMS])
 
     def end_sweep(self, verdict: Verdict, files: Iterable[Path]) -> None:
         """Record the verdict on the parent run, with ``files`` as its artifacts, and close it."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.report.training_data import DataReport
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo, scientific
@@ -59,6 +60,8 @@ class ReportInput:
     failures: Sequence[Failure]
     facts: Sequence[tuple[str, str]]
     """Label and value of what else a reader may need: versions, digests, wall time, storage."""
+    data: DataReport | str = "They were not measured."
+    """The training clips, or why nothing is known of them."""
 
     @property
     def screen_prompts(self) -> tuple[Prompt, ...]:

@@ -3,15 +3,18 @@
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestrator.report import confirmed, figures, scatters, views
+from orchestrator.report import confirmed, figures, scatters, training_data, views
 from orchestrator.report.audio import MEDIA_TYPE, embedded
 from orchestrator.report.audition import audition
 from orchestrator.report.cells import rank_rate
 from orchestrator.report.material import ReportInput
+from orchestrator.report.strips import strips
+from orchestrator.report.training_data import DataReport
 from orchestrator.verdict.table import scientific
 
 _HERE = Path(__file__).parent
@@ -73,9 +76,26 @@ def render(report: ReportInput) -> str:
         scale_curves=figures.scale_curves(report),
         forest_rows=figures.FOREST_ROWS,
         shown_lines=views.SHOWN_LINES,
+        **_of_data(report.data),
         scientific=scientific,
         clock=views.clock,
     )
+
+
+def _of_data(data: DataReport | str) -> dict[str, Any]:
+    """What the section of the training clips shows; nothing when nothing is known of them."""
+    if isinstance(data, str):
+        return {}
+    return {
+        "lights": training_data.LIGHTS,
+        "outcomes": training_data.OUTCOMES,
+        "shown_speakers": training_data.SHOWN_SPEAKERS,
+        "longest_played": training_data.LONGEST_PLAYED,
+        "counts": training_data.counts,
+        "distributions": training_data.distributions,
+        "worst_rows": training_data.worst_rows(data),
+        "data_strips": strips(data),
+    }
 
 
 def _digest(script: str) -> str:

@@ -10,10 +10,12 @@ import pytest
 from ray.tune import ExperimentAnalysis, ResultGrid
 
 from cluster.storage import LocalStorage
+from jobs.data.diversity.measure import read_measured
 from jobs.speech.clips import read_clips
 from orchestrator import judgement
 from orchestrator.ledger import (
     CONFIRMATION,
+    DATA_FILE,
     PROTOCOL_FILE,
     REPORT_FILE,
     SHORTLIST,
@@ -216,6 +218,22 @@ def test_there_is_a_report(sweep):
         assert record.id in page
 
 
+def test_the_data_was_measured_once_and_told(sweep, monkeypatch):
+    told = json.loads(sweep.ledger.read_text(DATA_FILE))
+    measured = read_measured(sweep.ledger.storage, told["features"])
+    assert len(measured.clips) == 64
+    assert not any(clip.failures for clip in measured.clips)
+    (speaker,) = told["speakers"]
+    page = sweep.ledger.read_text(REPORT_FILE)
+    assert speaker["forecast"]["sentence"] in page
+    assert page.count('aria-label="Training clip ') == 10
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{sweep.folder / 'mlflow.db'}")
+    runs = mlflow.search_runs(experiment_names=[NAME])
+    (parent,) = runs[runs["tags.voxsweep.sweep"] == NAME].to_dict("records")
+    assert parent["params.data.slt.clips"] == "64"
+    assert parent["params.data.slt.forecast"] == speaker["forecast"]["outcome"]
+
+
 def test_nothing_is_left_running(sweep):
     assert len(sweep.run.processes) >= 4, "the run's processes were not seen"
     assert sweep.left_behind == []
@@ -224,6 +242,8 @@ def test_nothing_is_left_running(sweep):
 def test_again_trains_nothing_and_says_the_same(sweep):
     before = sweep.ledger.read_text(VERDICT_FILE)
     checkpoints = _inodes(sweep.folder / "trials")
+    data = _files(sweep.run.storage / "data")
+    assert [path.name for path in data].count("diversity.json") == 1
     assert len(checkpoints) >= len(RANKS) * EPOCHS * 4
     first = json.loads(sweep.run.stdout)
     run = Run(sweep.run.spec, sweep.run.storage).start()
@@ -235,10 +255,15 @@ def test_again_trains_nothing_and_says_the_same(sweep):
         run.end()
     assert sweep.ledger.read_text(VERDICT_FILE) == before
     assert _inodes(sweep.folder / "trials") == checkpoints
+    assert _files(sweep.run.storage / "data") == data
     test_optuna_tells_the_same_story(sweep)
     test_ray_tells_the_same_story(sweep)
 
 
 def _inodes(folder: Path) -> dict[Path, tuple[int, int]]:
-    files = [path for path in folder.rglob("checkpoints/**/*") if path.is_file()]
+    return {path: of for path, of in _files(folder).items() if "checkpoints" in path.parts}
+
+
+def _files(folder: Path) -> dict[Path, tuple[int, int]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}

@@ -35,6 +35,15 @@ def test_level_is_of_the_speech_and_not_of_the_silence_around_it(clips):
     assert Level().measure(padded)["level"] == pytest.approx(alone, abs=0.3)
 
 
+def test_level_is_the_rms_of_the_speech_frames(clips):
+    """In numbers that the module under test has not computed."""
+    audio = at_16k(clips[0])
+    frames = audio[: len(audio) - len(audio) % FRAME].reshape(-1, FRAME)[speech_frames(audio)]
+    expected = 20 * np.log10(np.sqrt(np.mean(frames.astype(np.float64) ** 2)))
+    assert Level().measure(clips[0])["level"] == pytest.approx(expected, abs=1e-6)
+    assert -40 < expected < -10
+
+
 def test_level_follows_gain(clips):
     halved = replace(clips[0], audio=clips[0].audio * np.float32(0.5))
     difference = Level().measure(clips[0])["level"] - Level().measure(halved)["level"]

@@ -145,6 +145,15 @@ def test_more_metrics_than_one_request_takes(place, client):
     assert sorted((m.step, m.value) for m in losses) == [(i + 1, float(i)) for i in range(steps)]
 
 
+def test_data_is_described_once(place, client):
+    """In more params than a request takes; what an earlier run logged is left as it is."""
+    first = {f"data.slt.{i}": str(i) for i in range(230)}
+    Tracker(*place, "sweep").describe_data(first)
+    again = Tracker(*place, "sweep")
+    again.describe_data({**first, "data.slt.0": "changed", "data.slt.minutes": "1.3"})
+    assert runs(client)["sweep"].data.params == {**first, "data.slt.minutes": "1.3"}
+
+
 @pytest.mark.parametrize(
     ("end", "status"), [("finished", "FINISHED"), ("stopped", "FINISHED"), ("failed", "FAILED")]
 )
@@ -172,7 +181,11 @@ def test_the_verdict_is_on_the_parent(place, client, tmp_path):
         effect=None,
         prompts_needed=None,
         rows=(),
+        shortlisted=(),
         confirmed=(),
+        groups=(),
+        error_rates=(),
+        listening=None,
         loss=None,
     )
     (tmp_path / "verdict.json").write_text("{}")

@@ -29,7 +29,7 @@ PICTURES = ("loss", "rank-rate", "effects", "pareto", "learning", "scale")
 SECTIONS = (
     *("verdict", "listen", "grid", "confirmed", "variants"),
     *PICTURES,
-    *("cost", "failures", "protocol"),
+    *("data", "cost", "failures", "protocol"),
 )
 PREFIX = "data:audio/mpeg;base64,"
 VOID = {"meta", "link", "br", "hr", "img", "input", "source"}

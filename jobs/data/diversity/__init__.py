@@ -1,0 +1,1 @@
+"""How clean and how varied the training clips of each speaker are; a report, never a gate."""

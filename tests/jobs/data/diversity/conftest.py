@@ -1,0 +1,62 @@
+"""Clips to summarise, made up, and real ones to measure."""
+
+import numpy as np
+import pytest
+
+from jobs.data.audio import read_audio
+from jobs.data.diversity.features import ClipFeatures
+from jobs.data.manifest import ManifestRow, read_manifest
+from jobs.embedded import VOICE_DIR
+from jobs.metrics.base import SpokenClip
+
+TYPICAL = {
+    "level": -20.0,
+    "dynamics": 25.0,
+    "dnsmos_ovrl": 3.2,
+    "dnsmos_p808": 3.6,
+    "wada_snr": 40.0,
+    "dnsmos_bak": 4.0,
+    "log2_f0": 7.5,
+    "f0_sd": 3.0,
+    "speaking_rate": 14.0,
+    "centroid_similarity": 0.9,
+    "duration": 6.0,
+}
+
+
+@pytest.fixture
+def typical():
+    """A clean clip, with changes; ``failures`` take values away."""
+
+    def make(text="a text", speaker="ada", failures=None, **changes) -> ClipFeatures:
+        failures = failures or {}
+        values = {k: v for k, v in {**TYPICAL, **changes}.items() if k not in failures}
+        return ClipFeatures(speaker, text, values, failures)
+
+    return make
+
+
+@pytest.fixture
+def varied(typical):
+    """``count`` clean clips; each feature named has this standard deviation around the typical."""
+
+    def make(count=120, speaker="ada", **sds) -> list[ClipFeatures]:
+        ramp = np.linspace(-1, 1, count)
+        ramp /= ramp.std(ddof=1)
+        return [
+            typical(f"text {i}", speaker, **{k: TYPICAL[k] + sd * x for k, sd in sds.items()})
+            for i, x in enumerate(ramp)
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def voice() -> list[ManifestRow]:
+    """The shipped voice."""
+    return read_manifest(VOICE_DIR / "manifest.jsonl")
+
+
+@pytest.fixture(scope="session")
+def recordings(voice) -> list[SpokenClip]:
+    return [SpokenClip(*read_audio(row.audio), row.text, reached_end=True) for row in voice[:3]]

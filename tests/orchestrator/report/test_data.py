@@ -1,0 +1,163 @@
+"""The section on the training clips: what it tells, plays and leaves as text."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jobs.data.diversity.faults import judge_clips, worst
+from jobs.data.diversity.features import ClipFeatures
+from jobs.data.diversity.forecast import forecast
+from jobs.data.diversity.summary import summarise
+from orchestrator.report.audio import mp3
+from orchestrator.report.page import render
+from orchestrator.report.strips import POINTS
+from orchestrator.report.training_data import SHOWN_SPEAKERS, DataReport, Speaker, WorstClip
+from tests.orchestrator.report.conftest import flac
+from tests.orchestrator.report.test_page import HOSTILE, PREFIX, Page, base64
+
+
+def made_up(speaker: str, count: int, seed: int, **changes) -> list[ClipFeatures]:
+    """Clips as a clean, varied speaker's are, but for ``changes`` of the means."""
+    rng = np.random.default_rng(seed)
+    spread = {
+        "level": (-22.0, 2.5),
+        "dynamics": (24.0, 3.0),
+        "dnsmos_ovrl": (3.3, 0.3),
+        "dnsmos_p808": (3.7, 0.25),
+        "wada_snr": (38.0, 8.0),
+        "dnsmos_bak": (4.0, 0.1),
+        "log2_f0": (7.6, 0.1),
+        "f0_sd": (3.0, 0.5),
+        "speaking_rate": (14.0, 2.5),
+        "centroid_similarity": (0.9, 0.02),
+        "duration": (6.0, 1.5),
+    }
+    spread |= changes
+    return [
+        ClipFeatures(
+            speaker,
+            f"Sentence {i} of {speaker}.",
+            {name: float(rng.normal(*of)) for name, of in spread.items()},
+        )
+        for i in range(count)
+    ]
+
+
+def data_of(clips: list[ClipFeatures]) -> DataReport:
+    judged = judge_clips(clips)
+    return DataReport(
+        features="data/diversity-0123456789abcdef",
+        speakers=[Speaker(s, forecast(s)) for s in summarise(judged, ["Turn left."], 0.117)],
+        clips=judged,
+        worst=[
+            WorstClip(each, f"clip-{each.place}.flac", flac(200 + each.place, 500))
+            for each in worst(judged)
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[ClipFeatures]:
+    noisy = made_up("Bo", 60, 2, dnsmos_ovrl=(2.2, 0.4), dnsmos_bak=(3.2, 0.4), wada_snr=(14, 8))
+    dull = made_up("Cy", 40, 3, level=(-20, 0.3), f0_sd=(1.0, 0.1), speaking_rate=(14, 0.4))
+    silent = ClipFeatures("Cy", "Nothing.", {"duration": 2.0}, {"level": "silence", "f0_sd": "x"})
+    return [*made_up("Ada", 150, 1), *noisy, *dull, silent]
+
+
+@pytest.fixture(scope="module")
+def told(make_report, clips):
+    return replace(make_report(), data=data_of(clips))
+
+
+@pytest.fixture(scope="module")
+def page(told):
+    page = Page(render(told))
+    assert not page.open, "every element is closed"
+    return page
+
+
+def test_each_speaker_has_a_forecast_and_its_lights(page, told):
+    outcomes = {s.summary.speaker: s.forecast.outcome for s in told.data.speakers}
+    assert outcomes == {"Ada": "clean and diverse", "Bo": "dirty", "Cy": "clean but narrow"}
+    assert page.says("1. Ada: ● clean and diverse")
+    assert page.says("2. Bo: ✕ dirty")
+    assert page.says("3. Cy: ▲ clean but narrow")
+    for speaker in told.data.speakers:
+        assert page.says(speaker.forecast.sentence)
+        for light in speaker.forecast.lights:
+            assert page.says(light.measured)
+    assert page.says("nothing was decided by it")
+    assert page.says("not calibrated")
+
+
+def test_a_light_is_a_symbol_and_a_word(page, told):
+    lights = [light for s in told.data.speakers for light in s.forecast.lights]
+    assert {light.colour for light in lights} == {"green", "amber", "red"}
+    cells = [cell for cell in page.of("td", "data") if cell.get("class", "").startswith("light")]
+    assert len(cells) == len(lights) == 3 * 8
+    for symbol in ("● green", "▲ amber", "✕ red"):
+        assert page.says(symbol)
+
+
+def test_the_worst_clips_play_with_their_faults(page, told):
+    players = [audio["src"] for audio in page.of("audio", "data")]
+    encoded = [base64.b64encode(mp3(clip.flac)).decode() for clip in told.data.worst]
+    assert players == [PREFIX + sound for sound in encoded]
+    assert len(players) == 10
+    for clip in told.data.worst:
+        assert page.says(clip.name)
+        assert all(page.says(f"✕ {fault}") for fault in clip.judged.faults)
+
+
+def test_there_is_one_picture_of_all_clips(page):
+    (svg,) = page.pictures["data"]
+    assert svg["aria-label"].endswith("of 251 training clips")
+
+
+def test_a_clip_that_has_gone_leaves_a_note(told):
+    gone = [replace(clip, flac=None) for clip in told.data.worst]
+    page = Page(render(replace(told, data=replace(told.data, worst=gone))))
+    assert page.of("audio", "data") == []
+    assert page.says("no audio kept")
+
+
+def test_hostile_names_and_texts_stay_text(told):
+    clips = [replace(clip, speaker=HOSTILE, text=HOSTILE) for clip in made_up("x", 12, 4)]
+    clips[3] = replace(clips[3], failures={"level": HOSTILE})
+    data = data_of(clips)
+    named = replace(data, worst=[replace(clip, name=HOSTILE) for clip in data.worst])
+    page = Page(render(replace(told, data=named)))
+    assert len(page.of("script")) == 1
+    assert page.says(f"{HOSTILE}: ")
+    assert page.says(f"✕ not measured: {HOSTILE}")
+    assert f"Lights of {HOSTILE}" in {tag.get("aria-label") for tag in page.of("div", "data")}
+
+
+def test_without_a_measurement_the_reason_is_told(told):
+    page = Page(render(replace(told, data="ScorerUnavailable: no <b>speechmos</b>")))
+    assert page.says("is not known: ScorerUnavailable: no <b>speechmos</b>")
+    assert page.of("audio", "data") == []
+
+
+def test_many_clips_and_speakers_leave_the_page_small(told):
+    clips = [clip for i in range(9) for clip in made_up(f"speaker {i}", 400, i)]
+    data = data_of(clips)
+    html, before = render(replace(told, data=data)), render(replace(told, data=""))
+    page = Page(html)
+    assert page.says("3 more speakers, with less speech")
+    assert len([s for s in page.of("details", "data")]) == SHOWN_SPEAKERS
+    (svg,) = page.pictures["data"]
+    assert int(svg["aria-label"].split()[-3]) <= POINTS + 10
+    assert len(html) - len(before) < 600_000
+
+
+def test_one_clip_of_one_speaker_is_enough(told):
+    page = Page(render(replace(told, data=data_of(made_up("solo", 1, 5)))))
+    assert page.says("solo: ▲ clean but narrow")
+    assert page.says("○ cannot be told")
+    assert len(page.of("audio", "data")) == 1
+
+
+def test_the_same_data_gives_the_same_page(told, clips):
+    assert render(told) == render(replace(told, data=data_of(clips)))
