@@ -5,6 +5,7 @@ one which is can be ended without touching anybody else's.
 """
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,11 @@ from pathlib import Path
 
 import psutil
 
+from jobs.embedded import VOICE_DIR
+from jobs.metrics.references import MIN_REFERENCES
+
 NAME = "small"
+TRAINING_CLIPS = 24
 EPOCHS = 2
 RANKS = (2, 4)
 SCALES = (0.7, 1.0)
@@ -26,6 +31,7 @@ FRESH_PROMPTS = ("two two", "seven one three", "six", "eight nine", "five zero o
 _SPEC = """\
 name: small
 family: codec_lm
+data: {{manifest: manifest.jsonl}}
 training: {{epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}
 search: {{sampler: grid, space: {{rank: [2, 4]}}}}
 rungs: {{grace_epochs: 2}}
@@ -49,11 +55,24 @@ _POLL = 0.05
 _DEADLINE = 420.0
 
 
+def write_manifest(folder: Path) -> None:
+    """The first clips of the embedded voice, enough to train on and to compare voices with."""
+    left, rows = {"train": TRAINING_CLIPS, "validation": MIN_REFERENCES}, []
+    for line in (VOICE_DIR / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        left[row["split"]] -= 1
+        if left[row["split"]] >= 0:
+            rows.append({**row, "audio": str(VOICE_DIR / row["audio"])})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "manifest.jsonl").write_text(lines, encoding="utf-8")
+
+
 def write_spec(folder: Path, hosts: int = 1, slots: int = 1) -> Path:
     """The spec and its prompts in ``folder``; what trials run on is not part of the question."""
     for name, texts in (("prompts", PROMPTS), ("fresh", FRESH_PROMPTS)):
         rows = [f'{{"id": "{name[0]}{i}", "text": "{text}"}}\n' for i, text in enumerate(texts)]
         (folder / f"{name}.jsonl").write_text("".join(rows))
+    write_manifest(folder)
     path = folder / "small.yaml"
     path.write_text(_SPEC.format(hosts=hosts, slots=slots, first=SHORTLIST_AFTER))
     return path

@@ -6,6 +6,7 @@ and in their order, so that a search that was cut off goes on where it was.
 
 import logging
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ class StudySearch(OptunaSearch):
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 (Tune takes a marker too)
         """The next point as ``{"point": ...}``; FINISHED when only known ones come."""
         for _ in range(_MOST_REPEATS):
-            params = super().suggest(trial_id)
+            with warnings.catch_warnings():
+                # Ray takes a slow disk under Optuna's database for a function that computes.
+                warnings.filterwarnings("ignore", "Define-by-run function", UserWarning)
+                params = super().suggest(trial_id)
             if params is None:
                 return None
             point = self._search_space.point(params)

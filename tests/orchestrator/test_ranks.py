@@ -10,11 +10,12 @@ from jobs.spec import EngineSpec
 from jobs.training.host import Host
 from orchestrator.ledger import Ledger
 from orchestrator.read_spec import read_spec
-from tests.small_sweep import Run
+from tests.small_sweep import Run, write_manifest
 
 _SPEC = """\
 name: ranks
 family: codec_lm
+data: {manifest: manifest.jsonl}
 training: {epochs: 1, batch_size: 8, dropout: 0.0}
 engine: {zero_stage: 2, ranks: 2}
 search: {sampler: grid, space: {rank: [4]}}
@@ -28,6 +29,7 @@ resources: {hosts: 1, scorers: 1}
 def test_two_ranks_train_what_one_would(tmp_path):
     path = tmp_path / "ranks.yaml"
     path.write_text(_SPEC)
+    write_manifest(tmp_path)
     (tmp_path / "prompts.jsonl").write_text('{"id": "p0", "text": "nine two"}\n')
     words = ("one", "two", "six", "four", "nine")
     fresh = [f'{{"id": "f{i}", "text": "{word}"}}\n' for i, word in enumerate(words)]

@@ -36,6 +36,7 @@ from tests.small_sweep import (
     RANKS,
     SCALES,
     SHORTLIST_AFTER,
+    TRAINING_CLIPS,
     Run,
     undisturbed,
 )
@@ -221,7 +222,7 @@ def test_there_is_a_report(sweep):
 def test_the_data_was_measured_once_and_told(sweep, monkeypatch):
     told = json.loads(sweep.ledger.read_text(DATA_FILE))
     measured = read_measured(sweep.ledger.storage, told["features"])
-    assert len(measured.clips) == 64
+    assert len(measured.clips) == TRAINING_CLIPS
     assert not any(clip.failures for clip in measured.clips)
     (speaker,) = told["speakers"]
     page = sweep.ledger.read_text(REPORT_FILE)
@@ -230,7 +231,7 @@ def test_the_data_was_measured_once_and_told(sweep, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{sweep.folder / 'mlflow.db'}")
     runs = mlflow.search_runs(experiment_names=[NAME])
     (parent,) = runs[runs["tags.voxsweep.sweep"] == NAME].to_dict("records")
-    assert parent["params.data.slt.clips"] == "64"
+    assert parent["params.data.slt.clips"] == str(TRAINING_CLIPS)
     assert parent["params.data.slt.forecast"] == speaker["forecast"]["outcome"]
 
 
