@@ -1,7 +1,7 @@
 """Score files to a verdict: a sweep's own, or what another tool wrote in the same form."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,19 @@ def judge_files(
     infos = list(_lines([variants] if variants else [], _read_variant, _VARIANT, problems))
     if problems or rule is None:
         raise InputError(problems)
+    rows = _with_versa(read, rule)
+    known = _variants(infos, {row.variant for row in rows})
+    try:
+        screen, shortlist, confirmation = _tables(rows, known, rule)
+    except ScoreTableError as error:
+        step = "Correct the scores, or take the protocol they were made under."
+        raise InputError([Problem(str(scores), e, step) for e in str(error).splitlines()]) from None
+    verdict = judge(screen, confirmation, rule, shortlist)
+    return (_heard(verdict, ratings, known, rule) if ratings else verdict), screen
+
+
+def _with_versa(read: Sequence[ClipScores | VersaRow], rule: Protocol) -> list[ClipScores]:
+    """Every clip, with what VERSA says of it."""
     rows, unfit = versa.complete(
         [row for row in read if isinstance(row, ClipScores)],
         [row for row in read if isinstance(row, VersaRow)],
@@ -70,39 +83,46 @@ def judge_files(
     )
     if unfit:
         raise InputError([Problem(where, what, "Keep one of the two.") for where, what in unfit])
-    known = {info.id: info for info in infos}
-    heard = {row.variant for row in rows}
-    named = [name for name in known if name in heard]
-    listed = {
-        name: known.get(name) or _unknown(name) for name in (*named, *sorted(heard - {*named}))
-    }
+    return rows
+
+
+def _variants(infos: Sequence[VariantInfo], heard: set[str]) -> dict[str, VariantInfo]:
+    """Those that were heard: as they are listed, then by name those that are not."""
+    known = {info.id: info for info in infos if info.id in heard}
+    return known | {name: _unknown(name) for name in sorted(heard - known.keys())}
+
+
+def _tables(
+    rows: Sequence[ClipScores], known: Mapping[str, VariantInfo], rule: Protocol
+) -> tuple[ScoreTable, ScoreTable | None, ScoreTable | None]:
+    """What all say of set A, all of it, and set B; None where nobody said the rest, or set B."""
     fresh, rest = ({prompt.id for prompt in part} for part in (rule.confirmation, rule.rest))
-    on_b = [row for row in rows if row.prompt in fresh]
     on_a = [row for row in rows if row.prompt not in fresh]
-    on_first = [row for row in on_a if row.prompt not in rest]
+    on_b = [row for row in rows if row.prompt in fresh]
 
-    def table(said: list[ClipScores], of: set[str], protocol: Protocol) -> ScoreTable | None:
-        infos = [info for name, info in listed.items() if name in of]
-        return ScoreTable.build(infos, said, protocol) if of else None
+    def table(said: Sequence[ClipScores], of: set[str], protocol: Protocol) -> ScoreTable | None:
+        infos = [info for name, info in known.items() if name in of]
+        of_these = [row for row in said if row.variant in of]
+        return ScoreTable.build(infos, of_these, protocol) if of else None
 
+    screen = ScoreTable.build(
+        [*known.values()], [row for row in on_a if row.prompt not in rest], rule.screening()
+    )
+    return (
+        screen,
+        table(on_a, {row.variant for row in on_a if row.prompt in rest}, rule),
+        table(on_b, {row.variant for row in on_b}, rule.confirming()),
+    )
+
+
+def _heard(verdict: Verdict, ratings: Path, known: Collection[str], rule: Protocol) -> Verdict:
+    """The verdict after the listening test in the file ``ratings``."""
+    heard_by = read_ratings(ratings, {prompt.id for prompt in rule.confirmation}, known)
     try:
-        screen = ScoreTable.build([*listed.values()], on_first, rule.screening())
-        heard_rest = {row.variant for row in on_a if row.prompt in rest}
-        of_rest = [row for row in on_a if row.variant in heard_rest]
-        shortlist = table(of_rest, heard_rest, rule)
-        confirmation = table(on_b, {row.variant for row in on_b}, rule.confirming())
-    except ScoreTableError as error:
-        step = "Correct the scores, or take the protocol they were made under."
-        raise InputError([Problem(str(scores), e, step) for e in str(error).splitlines()]) from None
-    verdict = judge(screen, confirmation, rule, shortlist)
-    if ratings is not None:
-        heard_by = read_ratings(ratings, fresh, listed)
-        try:
-            verdict = hear(verdict, heard_by, rule)
-        except ValueError as error:
-            step = "Have listeners rate the winner and the base on the same sentences."
-            raise InputError([Problem(str(ratings), str(error), step)]) from None
-    return verdict, screen
+        return hear(verdict, heard_by, rule)
+    except ValueError as error:
+        step = "Have listeners rate the winner and the base on the same sentences."
+        raise InputError([Problem(str(ratings), str(error), step)]) from None
 
 
 def variant_lines(table: ScoreTable) -> str:

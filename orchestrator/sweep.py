@@ -204,7 +204,12 @@ class Sweep:
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
         )
 
-    def _judge(self, context: SweepContext, pool: Any, screen: ScoreTable) -> Verdict:  # noqa: ANN401
+    def _judge(
+        self,
+        context: SweepContext,
+        pool: Any,  # noqa: ANN401 (an actor handle)
+        screen: ScoreTable,
+    ) -> Verdict:
         """Have the shortlist and then the finalists, of ``pool``'s hosts, say what decides."""
         ledger, protocol = self._ledger, context.protocol
 
@@ -245,7 +250,11 @@ class Sweep:
         task = ray.remote(num_cpus=0, max_calls=1)(measure_data)
         return task.remote(self._inputs.rows, self._ledger.storage.url)
 
-    def _data(self, measuring: Any, table: ScoreTable) -> DataReport | str:  # noqa: ANN401
+    def _data(
+        self,
+        measuring: Any,  # noqa: ANN401 (what _measure_data gives)
+        table: ScoreTable,
+    ) -> DataReport | str:
         """What the training clips are like, or why that is not known: no sweep fails by it."""
         try:
             key = ray.get(measuring)

@@ -59,7 +59,7 @@ def open_part(
     return _session(model.SerializeToString())
 
 
-def _declare(declared: Any, name: str, shape: Shape | None = None) -> None:  # noqa: ANN401
+def _declare(declared: Any, name: str, shape: Shape | None = None) -> None:  # noqa: ANN401 (a message of no static class)
     """Fill in a ValueInfoProto of 32-bit floats."""
     declared.name = name
     declared.type.tensor_type.elem_type = 1  # TensorProto.FLOAT
@@ -104,7 +104,7 @@ _FIELDS: dict[str, list[tuple[str, int, str]]] = {
 @cache
 def _messages() -> dict[str, Any]:
     """The message classes of ``_FIELDS``, by name."""
-    from google.protobuf import (  # type: ignore[import-untyped]
+    from google.protobuf import (  # type: ignore[import-untyped]  # it ships no types
         descriptor_pb2,
         descriptor_pool,
         message_factory,

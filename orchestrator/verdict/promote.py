@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from orchestrator.verdict import wording
 from orchestrator.verdict.listening import Ratings, pooled_wilcoxon, two_way_interval
 from orchestrator.verdict.outcome import ListeningReport, Outcome, Verdict
@@ -27,7 +29,7 @@ def hear(verdict: Verdict, ratings: Ratings, protocol: Protocol) -> Verdict:
     if verdict.variant is None:
         return verdict
     differences = ratings.differences(verdict.variant, BASE)
-    paired = differences == differences  # NaN where a rater lacks one of the two
+    paired = ~np.isnan(differences)
     report = ListeningReport(
         difference=two_way_interval(
             differences, protocol.seed, protocol.bootstrap_resamples, protocol.confidence

@@ -108,3 +108,52 @@ def test_a_protocol_that_is_none_is_told(tmp_path, text):
         path.write_text(text)
     with pytest.raises(InputError, match=r"p\.json"):
         judge_files(tmp_path / "no.jsonl", path, None)
+
+
+def rated(path, systems):
+    """Eight raters on eight sentences; ``tuned`` is a point better than what is beside it."""
+    lines = [
+        f"r{rater},b{sentence},{system},{axis},{4 if system == 'tuned' else 3}"
+        for rater in range(8)
+        for sentence in range(8)
+        for system in systems
+        for axis in ("naturalness", "prosody", "pronunciation")
+    ]
+    path.write_text("\n".join(["rater,sentence,system,axis,score", *lines]))
+    return path
+
+
+def test_listeners_ratings_are_part_of_the_verdict(tmp_path, protocol):
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("\n".join([*rows("base", 0.5), *rows("tuned", 0.7), *rows("worse", 0.3)]))
+    ratings = rated(tmp_path / "ratings.csv", ("base", "tuned"))
+    verdict, _ = judge_files(scores, protocol, ratings=ratings)
+    assert verdict.listening.difference.mean == pytest.approx(1)
+    assert verdict.verdict == "PROMOTE-PENDING-LISTENING", "20 sentences are asked for"
+    enough = json.loads(protocol.read_text())
+    enough["listening"]["sentences"] = 8
+    protocol.write_text(json.dumps(enough))
+    assert judge_files(scores, protocol, ratings=ratings)[0].verdict == "PROMOTE"
+    other = rated(tmp_path / "other.csv", ("base", "worse"))
+    with pytest.raises(InputError, match=r"got 'tuned'.*Have listeners rate the winner"):
+        judge_files(scores, protocol, ratings=other)
+
+
+def test_the_rest_of_set_a_counts_where_only_a_shortlist_said_it(tmp_path, protocol):
+    rule = json.loads(protocol.read_text())
+    rule["shortlist_after"] = 2
+    protocol.write_text(json.dumps(rule))
+    scores = tmp_path / "scores.jsonl"
+    shortlisted = [*rows("base", 0.5), *rows("tuned", 0.7)]
+    others = [
+        row for name in ("v", "w") for row in rows(name, 0.4) if '"a0"' in row or '"a1"' in row
+    ]
+    variants = tmp_path / "variants.jsonl"
+    facts = {"epoch": 1, "lora_scale": 1.0, "rank": 8, "learning_rate": None}
+    infos = [{"id": n, "trial": n, **facts, "validation_loss": None} for n in ("tuned", "v", "w")]
+    variants.write_text("\n".join(map(json.dumps, infos)))
+    scores.write_text("\n".join([*shortlisted, *others]))
+    verdict, table = judge_files(scores, protocol, variants)
+    assert (verdict.verdict, verdict.variant) == ("PROMOTE-PENDING-LISTENING", "tuned")
+    assert [row.id for row in verdict.shortlisted] == ["tuned"]
+    assert set(table.prompts) == {"a0", "a1"}
