@@ -18,10 +18,12 @@ from jobs.data.keys import JOB_FOLDER, data_key
 from jobs.data.manifest import read_manifest
 from jobs.data.prepare import prepare
 from jobs.data.prepared import read_prepared
+from jobs.data.spec import DataSpec
 from jobs.embedded import VOICE_DIR
 from jobs.families.registry import load_base
 from jobs.problems import InputError, Problem
-from jobs.spec import EMBEDDED, EngineSpec, HostSpec, Strict, TrainingSpec, TrialSpec
+from jobs.spec import EngineSpec, HostSpec, TrainingSpec, TrialSpec
+from jobs.strict import EMBEDDED, Strict
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import checkpoint_key
 from jobs.training.host import Host
@@ -35,7 +37,7 @@ class JobSpec(Strict):
     """One trial as written in YAML."""
 
     host: HostSpec
-    manifest: str = EMBEDDED
+    data: DataSpec = DataSpec()
     training: TrainingSpec = TrainingSpec()
     engine: EngineSpec = EngineSpec()
 
@@ -43,7 +45,7 @@ class JobSpec(Strict):
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobs", description=__doc__)
-    parser.add_argument("job", type=Path, help="YAML with host, manifest, training, engine")
+    parser.add_argument("job", type=Path, help="YAML with host, data, training, engine")
     parser.add_argument("--storage", required=True, help="where checkpoints are kept")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -68,8 +70,9 @@ def train(job: JobSpec, storage_url: str) -> None:
         raise InputError([Problem("engine.ranks", f"{what}, got {job.engine.ranks}", hint)])
     storage = open_storage(storage_url)
     base = load_base(job.host)
-    manifest = VOICE_DIR / "manifest.jsonl" if job.manifest == EMBEDDED else Path(job.manifest)
-    digest = prepare(read_manifest(manifest), base, storage)
+    (manifest,) = job.data.manifest
+    path = VOICE_DIR / "manifest.jsonl" if manifest == EMBEDDED else Path(manifest)
+    digest = prepare(read_manifest(path), base, storage)
     trial = TrialSpec(
         family=job.host.family,
         base_digest=base.digest,

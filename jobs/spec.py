@@ -3,16 +3,13 @@
 import hashlib
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from jobs.data.spec import MixSpec
+from jobs.strict import Language, Strict
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["fp32", "bf16"]
-
-
-class Strict(BaseModel):
-    """Frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TrainingSpec(Strict):
@@ -46,11 +43,16 @@ class TrainingSpec(Strict):
     """Largest gradient norm of the adapter; null for none."""
     batch_size: Annotated[int, Field(ge=1)] = 4
     """Clips per micro-batch, over all ranks."""
+    batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens per micro-batch at most, padding included: clips of like length then share one, up to
+    ``batch_size``. Null: ``batch_size`` clips in any order."""
     accumulation: Annotated[int, Field(ge=1)] = 1
     """Micro-batches per optimiser step."""
     epochs: Annotated[int, Field(ge=1)] = 4
     """The longest training; every epoch before it is a checkpoint of the same run."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    mix: str | None = None
+    """One of ``data.mixes``; null is every training clip once an epoch."""
 
     @property
     def scaling_alpha(self) -> float:
@@ -82,10 +84,6 @@ class EngineSpec(Strict):
         return self
 
 
-EMBEDDED = "embedded"
-"""Names what is shipped with the package: the base, its codec, the target voice, the prompts."""
-
-
 class HostSpec(Strict):
     """What a host loads: a base, its codec, prepared data."""
 
@@ -97,6 +95,8 @@ class HostSpec(Strict):
     voice: str | None
     """Which of the base's voices is asked to become the target; None for its default."""
     precision: Precision
+    language_tag: bool = False
+    """Whether a text is read behind the tag of its language; see ``data.language_tag``."""
 
 
 class TrialSpec(Strict):
@@ -107,14 +107,21 @@ class TrialSpec(Strict):
     data_digest: str
     training: TrainingSpec
     engine: EngineSpec
+    mix: MixSpec | None = None
+    """What ``training.mix`` names."""
 
     @property
     def id(self) -> str:
         """``t`` and twelve hex digits of the SHA-256 of what determines the weights."""
         spec = self.training
         filled = spec.model_copy(update={"alpha": spec.scaling_alpha})
-        horizon_free = {} if spec.depends_on_horizon else {"training": {"epochs"}}
-        text = self.model_copy(update={"training": filled}).model_dump_json(exclude=horizon_free)
+        # What the mix is decides, and not its name. The ids of before there were mixes and token
+        # budgets stay what they are.
+        left_out = {"mix"} | ({"batch_tokens"} if spec.batch_tokens is None else set())
+        left_out |= set() if spec.depends_on_horizon else {"epochs"}
+        text = self.model_copy(update={"training": filled}).model_dump_json(
+            exclude={"training": left_out} | ({"mix": True} if self.mix is None else {})
+        )
         return "t" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -145,10 +152,6 @@ class Variant(Strict):
         if self.trial is None:
             return BASE_VARIANT
         return f"{self.trial}-e{self.epoch:02d}-s{self.lora_scale:.2f}"
-
-
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
-"""A language tag as BCP 47 writes it: ``en``, ``km``, ``zh-Hant``."""
 
 
 class PromptSpec(Strict):

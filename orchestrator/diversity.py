@@ -57,7 +57,7 @@ def data_report(
     ]
     told = {"features": key, "speakers": [asdict(speaker) for speaker in speakers]}
     ledger.write_text(DATA_FILE, json.dumps(told, indent=1) + "\n")
-    paths = [(judged, training[judged.place].audio) for judged in worst(clips)]
+    paths = [(judged, Path(training[judged.place].audio)) for judged in worst(clips)]
     return DataReport(
         features=key,
         speakers=speakers,

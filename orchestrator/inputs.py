@@ -14,8 +14,9 @@ from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import METRICS
 from jobs.metrics.references import MIN_REFERENCES
 from jobs.problems import InputError, Problem
-from jobs.spec import EMBEDDED, PromptSpec
+from jobs.spec import PromptSpec
 from jobs.speech.prompts import read_prompts
+from jobs.strict import EMBEDDED
 from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger
 from orchestrator.plan import plan
 from orchestrator.spec import SweepSpec
@@ -43,7 +44,7 @@ def read_inputs(spec: SweepSpec) -> Inputs:
         InputError: with every problem of both, or because too few clips are held out for the
             metrics asked for.
     """
-    manifest = _named(spec.data.manifest, VOICE_DIR / "manifest.jsonl")
+    manifest = _named(spec.data.manifest[0], VOICE_DIR / "manifest.jsonl")
     prompts = _named(spec.variants.prompts, PROMPTS_DIR / "a.jsonl")
     confirmation = _named(spec.variants.confirmation_prompts, PROMPTS_DIR / "b.jsonl")
     problems: list[Problem] = []

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from jobs.data.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.families.registry import FAMILIES
 from jobs.problems import InputError, Problem, nearest
-from jobs.spec import EMBEDDED, TrainingSpec, training_fields
+from jobs.spec import TrainingSpec, training_fields
+from jobs.strict import EMBEDDED
 from orchestrator.check_scoring import Location, scoring_problems
 from orchestrator.spec import AUTO, SweepSpec, resolve_paths
 
@@ -271,7 +272,7 @@ def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     used: dict[Location, tuple[str, str]] = {
         ("base", "source"): (spec.base.source, "config.json"),
         ("base", "codec"): (spec.base.codec, "config.json"),
-        ("data", "manifest"): (spec.data.manifest, ""),
+        ("data", "manifest"): (spec.data.manifest[0], ""),
         ("variants", "prompts"): (spec.variants.prompts, ""),
         ("variants", "confirmation_prompts"): (spec.variants.confirmation_prompts, ""),
     }

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from jobs.data.spec import DataSpec
 from jobs.metrics.asked import MetricSpec
-from jobs.spec import EMBEDDED, DecodingSpec, EngineSpec, HostSpec, PromptSpec, Strict, TrainingSpec
+from jobs.spec import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec
+from jobs.strict import EMBEDDED, Strict
 from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Listening
 
 AUTO = "auto"
@@ -66,13 +68,6 @@ class BaseSpec(Strict):
     """``embedded``, or the directory of a codec."""
     voice: str | None = None
     """Which of the base's voices is asked to become the target; null for its default."""
-
-
-class DataSpec(Strict):
-    """The target's clips and their transcripts."""
-
-    manifest: str = EMBEDDED
-    """``embedded``, or a JSONL file with ``audio``, ``text`` and ``split``."""
 
 
 class SearchSpec(Strict):
@@ -277,6 +272,7 @@ class SweepSpec(Strict):
             codec=self.base.codec,
             voice=self.base.voice,
             precision=self.engine.precision,
+            language_tag=self.data.language_tag,
         )
 
     @property
@@ -299,7 +295,7 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
     base = spec.base.model_copy(
         update={"source": absolute(spec.base.source), "codec": absolute(spec.base.codec)}
     )
-    data = spec.data.model_copy(update={"manifest": absolute(spec.data.manifest)})
+    data = spec.data.model_copy(update={"manifest": tuple(map(absolute, spec.data.manifest))})
     variants = spec.variants.model_copy(
         update={
             "prompts": absolute(spec.variants.prompts),

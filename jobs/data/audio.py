@@ -12,7 +12,7 @@ RESAMPLER = f"soxr-{soxr.__version__}-HQ"
 """What :func:`resample` is: part of every cache key and metric version that depends on it."""
 
 
-def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
+def read_audio(path: Path | str) -> tuple[NDArray[np.float32], int]:
     """Mono samples in [-1, 1], shape (samples,), and their rate in Hz.
 
     Several channels are averaged.

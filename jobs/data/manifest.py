@@ -1,29 +1,51 @@
 """The list of a target's clips: JSON lines, audio paths relative to the file."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from jobs.problems import InputError, Problem
-from jobs.spec import Strict
+from jobs.strict import Language, Strict
+
+Split = Literal["train", "validation"]
 
 _HINT = "See docs/data.md for the manifest's keys."
 
 
-class ManifestRow(Strict):
-    """One clip and what it says."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestRow:
+    """One clip of the target and what it says."""
 
+    where: str
+    """``manifest:line``, or the file that stands for the clip."""
+    audio: str
+    """An absolute path, or a URL under ``s3://``; it lies in the data root."""
+    text: str
+    speaker: str | None = None
+    language: str | None = None
+    ref_audio: str | None = None
+    """Another recording of the speaker, as ``audio``."""
+    duration: float | None = None
+    """Seconds, as the manifest claims."""
+    split: Split | None = None
+    """None where the manifest leaves it to :mod:`jobs.data.split`."""
+
+
+class _Line(Strict):
     audio: Path
     text: Annotated[str, Field(min_length=1)]
-    split: Literal["train", "validation"]
-    speaker: str | None = None
+    speaker: Annotated[str, Field(min_length=1)] | None = None
+    language: Language | None = None
+    ref_audio: Path | None = None
     duration: Annotated[float, Field(gt=0)] | None = None
-    """Seconds."""
+    split: Split | None = None
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
-    """Read every row; ``audio`` comes back absolute.
+    """Read every row.
 
     Raises:
         InputError: with every problem of the file: no JSON, unknown or missing keys, audio that
@@ -48,7 +70,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     return rows
 
 
-def _check_splits(path: Path, rows: list[ManifestRow]) -> list[Problem]:
+def _check_splits(path: Path, rows: Sequence[ManifestRow]) -> list[Problem]:
     present = {row.split for row in rows}
     return [
         Problem(
@@ -64,13 +86,21 @@ def _check_splits(path: Path, rows: list[ManifestRow]) -> list[Problem]:
 def _read_row(path: Path, number: int, line: str) -> ManifestRow | Problem:
     where = f"{path}:{number}"
     try:
-        row = ManifestRow.model_validate_json(line)
+        row = _Line.model_validate_json(line)
     except ValidationError as error:
         return Problem(where, "; ".join(map(_describe, error.errors())), _HINT)
     audio = path.parent / row.audio
     if not audio.is_file():
         return Problem(where, f"audio must exist, but there is no {audio}", "Correct the path.")
-    return row.model_copy(update={"audio": audio.absolute()})
+    return ManifestRow(
+        where=where,
+        audio=str(audio.absolute()),
+        text=row.text,
+        speaker=row.speaker,
+        language=row.language,
+        duration=row.duration,
+        split=row.split,
+    )
 
 
 def _describe(details: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)

@@ -19,7 +19,8 @@ _REFERENCES = "references"
 def data_digest(rows: Sequence[ManifestRow], encoder_digest: str) -> str:
     """SHA-256 over what the prepared data follows from: clips, transcripts, splits, encoder."""
     clips = [
-        [hashlib.sha256(row.audio.read_bytes()).hexdigest(), row.text, row.split] for row in rows
+        [hashlib.sha256(Path(row.audio).read_bytes()).hexdigest(), row.text, row.split]
+        for row in rows
     ]
     text = json.dumps([encoder_digest, RESAMPLER, clips])
     return hashlib.sha256(text.encode()).hexdigest()
@@ -48,10 +49,9 @@ def _prepare_clip(clip_id: str, row: ManifestRow, base: Base) -> PreparedClip:
         codes, word_starts = base.encode(resample(audio, rate, base.sample_rate), row.text)
     except ValueError as error:
         what = f"the clip must say its text, but: {error}"
-        raise InputError(
-            [Problem(str(row.audio), what, "Correct the text, or drop it.")]
-        ) from error
-    return PreparedClip(clip_id, row.text, row.split, codes, word_starts)
+        raise InputError([Problem(row.where, what, "Correct the text, or drop it.")]) from error
+    assert row.split is not None
+    return PreparedClip(clip_id, row.text, row.split, codes, word_starts, row.speaker, row.language)
 
 
 def _write_references(directory: Path, rows: Sequence[ManifestRow], rate: int) -> None:

@@ -3,13 +3,13 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-Split = Literal["train", "validation"]
+from jobs.data.manifest import Split
+
 _CODES = "codes.safetensors"
 _CLIPS = "clips.jsonl"
 
@@ -25,6 +25,8 @@ class PreparedClip:
     """Codec tokens, shape (frames,)."""
     word_starts: tuple[int, ...] | None
     """First frame of each word; None when the layout has no word markers."""
+    speaker: str | None = None
+    language: str | None = None
 
 
 def write_prepared(directory: Path, clips: list[PreparedClip]) -> None:

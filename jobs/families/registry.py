@@ -1,18 +1,30 @@
 """The families by name. Loading one imports its model code; asking for the names does not."""
 
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.embedded import BASE_DIR, CODEC_DIR
+from jobs.families.rules import DataRules
 from jobs.problems import nearest
-from jobs.spec import EMBEDDED, HostSpec
+from jobs.spec import HostSpec
+from jobs.strict import EMBEDDED
 
 if TYPE_CHECKING:
     from jobs.families.base import Base
 
-FAMILIES = {"codec_lm": "jobs.families.codec_lm"}
-"""Family name to the module whose ``load`` gives its :class:`~jobs.families.base.Base`."""
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of TTS model."""
+
+    module: str
+    """Its ``load`` gives a :class:`~jobs.families.base.Base`."""
+    rules: DataRules
+
+
+FAMILIES = {"codec_lm": Family("jobs.families.codec_lm", DataRules())}
 
 
 def load_base(spec: HostSpec) -> "Base":
@@ -27,7 +39,7 @@ def load_base(spec: HostSpec) -> "Base":
         raise ValueError(f"family must be known, got {spec.family!r}. {advice}")
     source = BASE_DIR if spec.source == EMBEDDED else Path(spec.source)
     codec = CODEC_DIR if spec.codec == EMBEDDED else Path(spec.codec)
-    base: Base = import_module(FAMILIES[spec.family]).load(
+    base: Base = import_module(FAMILIES[spec.family].module).load(
         source, codec, spec.voice, spec.precision
     )
     return base

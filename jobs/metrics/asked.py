@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from jobs.spec import Language, Strict
+from jobs.strict import Language, Strict
 
 
 class MetricSpec(Strict):

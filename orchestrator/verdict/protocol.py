@@ -10,7 +10,8 @@ from typing import Protocol as TypingProtocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobs.spec import Language, PromptSpec
+from jobs.spec import PromptSpec
+from jobs.strict import Language
 
 END_OF_SPEECH_FAILURE = "end_of_speech_failure"
 DURATION = "duration"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from jobs.data.spec import MixSpec
 from jobs.spec import (
     BASE_VARIANT,
     DecodingSpec,
@@ -44,18 +45,26 @@ CHANGES: dict[str, Any] = {
     "weight_decay": 0.1,
     "clip": None,
     "batch_size": 8,
+    "batch_tokens": 512,
     "accumulation": 2,
     "seed": 1,
 }
 
 
 def test_every_hyper_parameter_is_looked_at():
-    assert {*CHANGES, "epochs"} == set(training_fields())
+    assert {*CHANGES, "epochs", "mix"} == set(training_fields())
 
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_what_changes_the_weights_changes_the_id(field: str):
     assert trial(**{field: CHANGES[field]}).id != trial().id
+
+
+def test_a_mix_counts_by_what_it_is_and_not_by_its_name():
+    mix = MixSpec(by="speaker", shares={"ann": 1.0})
+    mixed = trial(mix="ann alone").model_copy(update={"mix": mix})
+    assert trial(mix="ann alone").id == trial().id
+    assert mixed.id == trial(mix="other").model_copy(update={"mix": mix}).id != trial().id
 
 
 @pytest.mark.parametrize("field", ["family", "base_digest", "data_digest"])

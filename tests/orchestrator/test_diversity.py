@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,7 +36,13 @@ def rows(tmp_path) -> list[ManifestRow]:
         write_flac(tmp_path / f"{i}.flac", np.sin(440 * time).astype("f4"), RATE)
     splits = ("validation", "train", "train")
     return [
-        ManifestRow(audio=tmp_path / f"{i}.flac", text=f"text {i}", split=split, speaker="ada")
+        ManifestRow(
+            where="m:1",
+            audio=str(tmp_path / f"{i}.flac"),
+            text=f"text {i}",
+            split=split,
+            speaker="ada",
+        )
         for i, split in enumerate(splits)
     ]
 
@@ -130,7 +137,7 @@ def test_a_sweep_ends_without_what_could_not_be_measured(monkeypatch):
 def test_the_beginning_of_a_long_clip_is_played(tmp_path, rows, fake_measure):
     ledger = Ledger(LocalStorage(tmp_path / "st"), "one")
     key = measure_data(rows, ledger.storage.url)
-    rows[2].audio.unlink()
+    Path(rows[2].audio).unlink()
     gone, long = data_report(ledger, key, rows, ["text"], table(SCORES)).worst
     assert gone.flac is None
     heard, rate = soundfile.read(io.BytesIO(long.flac))

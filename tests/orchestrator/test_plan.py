@@ -12,7 +12,7 @@ from orchestrator.plan import plan
 PROMPTS = [PromptSpec(id=f"p{i}", text="one two") for i in range(5)]
 FRESH = [PromptSpec(id=f"f{i}", text="three") for i in range(6)]
 ROWS = [
-    ManifestRow(audio="a.wav", text="one", split=split)
+    ManifestRow(where="m:1", audio="a.wav", text="one", split=split)
     for split in ["train"] * 10 + ["validation"] * 3
 ]
 SCALES = "variants: {lora_scales: [0, 0.5, 1.0]}"

@@ -32,8 +32,8 @@ def test_the_least_spec_has_the_defaults(make_spec):
 
 
 TRAINING = (
-    "accumulation, alpha, batch_size, betas, clip, dropout, epochs, learning_rate, rank, schedule, "
-    "seed, targets, warmup_steps, weight_decay"
+    "accumulation, alpha, batch_size, batch_tokens, betas, clip, dropout, epochs, learning_rate, "
+    "mix, rank, schedule, seed, targets, warmup_steps, weight_decay"
 )
 UNFIT = [
     # what the case is, the sections, the problems
@@ -416,7 +416,7 @@ def test_paths_start_at_the_specs_folder(make_spec, tmp_path):
     )
     assert spec.base.source == spec.base.codec == str(tmp_path / "own")
     assert spec.variants.prompts == str(tmp_path / "own" / "prompts.jsonl")
-    assert spec.data.manifest == "embedded"
+    assert spec.data.manifest == ("embedded",)
 
 
 def test_a_constraint_may_be_on_what_finalists_get(make_spec):

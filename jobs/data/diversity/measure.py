@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +163,7 @@ def _versions() -> dict[str, str]:
 def _digest(rows: Sequence[ManifestRow], versions: Mapping[str, str]) -> str:
     """SHA-256 over what the features follow from: clips, texts, speakers and what measures."""
     clips = [
-        [hashlib.sha256(row.audio.read_bytes()).hexdigest(), row.text, row.speaker] for row in rows
+        [hashlib.sha256(Path(row.audio).read_bytes()).hexdigest(), row.text, row.speaker]
+        for row in rows
     ]
     return hashlib.sha256(json.dumps([versions, clips]).encode()).hexdigest()

@@ -32,9 +32,19 @@ def test_rows_come_back_in_order_with_absolute_audio(tmp_path: Path):
     extra = row(text="two", split="validation", speaker="ann", duration=1.5)
     rows = read_manifest(write_manifest(tmp_path, row(), extra))
     assert rows == [
-        ManifestRow(audio=tmp_path / "a.flac", text="one", split="train"),
         ManifestRow(
-            audio=tmp_path / "a.flac", text="two", split="validation", speaker="ann", duration=1.5
+            where=f"{tmp_path}/manifest.jsonl:1",
+            audio=str(tmp_path / "a.flac"),
+            text="one",
+            split="train",
+        ),
+        ManifestRow(
+            where=f"{tmp_path}/manifest.jsonl:2",
+            audio=str(tmp_path / "a.flac"),
+            text="two",
+            split="validation",
+            speaker="ann",
+            duration=1.5,
         ),
     ]
 

@@ -1,6 +1,7 @@
 """Data is encoded once, and kept under the name of what it follows from."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_a_recording_at_another_rate_is_resampled(
     audio, rate = read_audio(rows[1].audio)
     path = tmp_path / "high.flac"
     write_flac(path, 0.5 * resample(audio, rate, 2 * rate), 2 * rate)
-    high = [rows[0], rows[1].model_copy(update={"audio": path})]
+    high = [rows[0], replace(rows[1], audio=str(path))]
     directory = storage.fetch(data_key(prepare(high, base, storage)))
     heard, at = read_audio(reference_paths(directory)[0])
     assert at == base.sample_rate
@@ -110,7 +111,7 @@ def test_a_recording_at_another_rate_is_resampled(
 def test_data_that_cannot_be_encoded_leaves_nothing(
     rows: list[ManifestRow], base: Listening, storage: LocalStorage
 ):
-    wrong = [rows[0], rows[1].model_copy(update={"text": "parsnip"})]
+    wrong = [rows[0], replace(rows[1], text="parsnip")]
     with pytest.raises(InputError, match="parsnip"):
         prepare(wrong, base, storage)
     assert not storage.is_committed(data_key(data_digest(wrong, base.encoder_digest)))
@@ -120,7 +121,7 @@ def test_data_that_cannot_be_encoded_leaves_nothing(
 def test_the_digest_is_of_the_content(rows: list[ManifestRow], tmp_path: Path):
     digest = data_digest(rows, "encoder")
     moved = Path(shutil.copy(rows[0].audio, tmp_path / "moved.flac"))
-    elsewhere = rows[0].model_copy(update={"audio": moved, "speaker": "ann"})
+    elsewhere = replace(rows[0], audio=str(moved), speaker="ann")
     assert data_digest([elsewhere, *rows[1:]], "encoder") == digest
 
     others = [
@@ -128,7 +129,7 @@ def test_the_digest_is_of_the_content(rows: list[ManifestRow], tmp_path: Path):
         data_digest(rows[:-1], "encoder"),
         data_digest([rows[1], rows[0], *rows[2:]], "encoder"),
         *(
-            data_digest([rows[0].model_copy(update=change), *rows[1:]], "encoder")
+            data_digest([replace(rows[0], **change), *rows[1:]], "encoder")
             for change in ({"text": "nine"}, {"split": "validation"}, {"audio": rows[1].audio})
         ),
     ]

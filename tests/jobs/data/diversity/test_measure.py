@@ -1,6 +1,7 @@
 """Training clips are measured once, each in every feature or with the reason why not."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,10 +41,16 @@ def rows(tmp_path_factory, voice) -> list[ManifestRow]:
     for name, audio in made.items():
         write_flac(folder / f"{name}.flac", audio, RATE)
     return [
-        *(row.model_copy(update={"split": "train"}) for row in voice[:2]),
-        ManifestRow(audio=folder / "buzz.flac", text="ab cd ef", split="train", speaker="slt"),
-        ManifestRow(audio=folder / "silence.flac", text="nothing", split="train"),
-        voice[-1].model_copy(update={"split": "validation"}),
+        *(replace(row, split="train") for row in voice[:2]),
+        ManifestRow(
+            where="m:1",
+            audio=str(folder / "buzz.flac"),
+            text="ab cd ef",
+            split="train",
+            speaker="slt",
+        ),
+        ManifestRow(where="m:1", audio=str(folder / "silence.flac"), text="nothing", split="train"),
+        replace(voice[-1], split="validation"),
     ]
 
 
@@ -102,7 +109,7 @@ def test_it_is_measured_once(rows, storage, key, monkeypatch):
 @pytest.mark.parametrize("change", [{"text": "other"}, {"speaker": "bea"}])
 def test_other_data_is_measured_anew(rows, storage, key, monkeypatch, change):
     monkeypatch.setattr(module, "measure_clips", lambda rows: [])
-    changed = [rows[0].model_copy(update=change), *rows[1:]]
+    changed = [replace(rows[0], **change), *rows[1:]]
     assert measure_once(changed, storage) != key
 
 
@@ -123,9 +130,9 @@ def test_leave_one_out_by_hand():
 
 def test_another_speaker_is_compared_with_and_a_lone_clip_says_so(voice):
     rows = [
-        voice[0].model_copy(update={"speaker": "ada"}),
-        voice[1].model_copy(update={"speaker": "ada"}),
-        voice[2].model_copy(update={"speaker": "bea"}),
+        replace(voice[0], speaker="ada"),
+        replace(voice[1], speaker="ada"),
+        replace(voice[2], speaker="bea"),
     ]
     ada, other, bea = measure_clips(rows)
     assert ada.values["centroid_similarity"] == pytest.approx(

@@ -1,0 +1,18 @@
+"""The base of every model that is read from somebody's file."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+EMBEDDED = "embedded"
+"""Names what is shipped with the package: the base, its codec, the target voice, the prompts."""
+
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+"""A language tag as BCP 47 writes it: ``en``, ``km``, ``zh-Hant``."""
