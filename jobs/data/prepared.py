@@ -27,12 +27,14 @@ class PreparedClip:
     """First frame of each word; None when the layout has no word markers."""
     speaker: str | None = None
     language: str | None = None
+    reference: Path | None = None
+    """A recording of the speaker, at the base's rate, for families that condition on one."""
 
 
 def write_prepared(directory: Path, clips: list[PreparedClip]) -> None:
     """Write ``clips`` into ``directory``: codes as safetensors, the rest as JSON lines."""
     save_file({clip.id: clip.codes for clip in clips}, directory / _CODES)
-    rows = [{k: v for k, v in asdict(clip).items() if k != "codes"} for clip in clips]
+    rows = [{k: v for k, v in asdict(clip).items() if k not in ("codes", "reference")} for clip in clips]
     (directory / _CLIPS).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

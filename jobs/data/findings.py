@@ -1,0 +1,19 @@
+"""What is wrong, or odd, with a target's data: each finding has a rule's name and its place."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jobs.problems import Problem
+
+Severity = Literal["error", "warning"]
+"""An error keeps the clip out of training; a warning is for a person to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule that one clip, or one line, does not keep."""
+
+    rule: str
+    """A stable name, such as ``audio-missing``; docs/data.md lists them."""
+    severity: Severity
+    problem: Problem
