@@ -14,5 +14,7 @@ class Strict(BaseModel):
 EMBEDDED = "embedded"
 """Names what is shipped with the package: the base, its codec, the target voice, the prompts."""
 
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+LANGUAGE_TAG = r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
+
+Language = Annotated[str, Field(pattern=LANGUAGE_TAG)]
 """A language tag as BCP 47 writes it: ``en``, ``km``, ``zh-Hant``."""

@@ -1,108 +1,117 @@
-"""The list of a target's clips: JSON lines, audio paths relative to the file."""
+"""The clips of a target, from a list of JSON lines, a folder, or what is shipped; one at a time."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError
-
+from cluster.sources import Root, SourceError, check_file, is_folder, list_folder, open_root
+from jobs.data.findings import Finding, error
+from jobs.data.layouts import METADATA, read_ljspeech, read_pairs
+from jobs.data.lines import Entry, read_jsonl
+from jobs.data.rows import ManifestRow as ManifestRow  # what this module gives
+from jobs.data.rows import Split as Split
+from jobs.data.values import check_values
+from jobs.embedded import VOICE_DIR
 from jobs.problems import InputError, Problem
-from jobs.strict import Language, Strict
+from jobs.strict import EMBEDDED
 
-Split = Literal["train", "validation"]
-
-_HINT = "See docs/data.md for the manifest's keys."
+_SPLITS = ("train", "validation")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestRow:
-    """One clip of the target and what it says."""
+def read_rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding]:
+    """The clips of ``manifest`` in order, each a row or the findings that keep it from being one.
 
-    where: str
-    """``manifest:line``, or the file that stands for the clip."""
-    audio: str
-    """An absolute path, or a URL under ``s3://``; it lies in the data root."""
-    text: str
-    speaker: str | None = None
-    language: str | None = None
-    ref_audio: str | None = None
-    """Another recording of the speaker, as ``audio``."""
-    duration: float | None = None
-    """Seconds, as the manifest claims."""
-    split: Split | None = None
-    """None where the manifest leaves it to :mod:`jobs.data.split`."""
+    Warnings stand before the row that they are of. A row's audio lies below ``root`` (None: the
+    manifest's folder), and on this machine it is a regular file; whether it is there is found in
+    S3 when it is read. Lines are read as they are asked for: memory does not grow with them.
 
+    Args:
+        manifest: ``embedded``, a file of JSON lines, or a folder in LJSpeech's layout or of
+            recordings and texts; a path or under ``s3://``.
+        root: the folder that all audio must lie in.
 
-class _Line(Strict):
-    audio: Path
-    text: Annotated[str, Field(min_length=1)]
-    speaker: Annotated[str, Field(min_length=1)] | None = None
-    language: Language | None = None
-    ref_audio: Path | None = None
-    duration: Annotated[float, Field(gt=0)] | None = None
-    split: Split | None = None
+    Raises:
+        InputError: there is no such manifest or root, or it cannot be read, also half way.
+    """
+    if manifest == EMBEDDED:
+        manifest, root = str(VOICE_DIR / "manifest.jsonl"), None
+    try:
+        entries, place = _open(manifest, root)
+    except SourceError as problem:
+        raise _unreadable(manifest, problem) from None
+    return _check_all(manifest, entries, place)
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
-    """Read every row.
+    """Every row of a manifest that has nothing wrong.
 
     Raises:
-        InputError: with every problem of the file: no JSON, unknown or missing keys, audio that
-            does not exist, a split without clips.
+        InputError: with every problem, such as audio that does not exist, or a split without clips.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError([Problem(str(path), f"cannot read it: {error}", _HINT)]) from None
     rows: list[ManifestRow] = []
     problems: list[Problem] = []
-    for number, line in enumerate(lines, start=1):
-        row = _read_row(path, number, line)
-        if isinstance(row, ManifestRow):
-            rows.append(row)
-        else:
-            problems.append(row)
+    for item in read_rows(str(path), None):
+        if isinstance(item, ManifestRow):
+            rows.append(item)
+        elif item.severity == "error":
+            problems.append(item.problem)
     if not problems:
-        problems = _check_splits(path, rows)
+        what, hint = "a manifest needs clips with split {!r}", "Mark about a fifth as validation."
+        absent = [split for split in _SPLITS if split not in {row.split for row in rows}]
+        problems = [Problem(str(path), what.format(split), hint) for split in absent]
     if problems:
         raise InputError(problems)
     return rows
 
 
-def _check_splits(path: Path, rows: Sequence[ManifestRow]) -> list[Problem]:
-    present = {row.split for row in rows}
-    return [
-        Problem(
-            str(path),
-            f"a manifest needs clips with split {split!r}, but it has none",
-            "Mark about a fifth as validation.",
-        )
-        for split in ("train", "validation")
-        if split not in present
-    ]
+def _open(manifest: str, root: str | None) -> tuple[Iterator[Entry | Finding], Root]:
+    if not is_folder(manifest):
+        check_file(manifest)
+        place = open_root(os.path.dirname(manifest) or ".", root)
+        return read_jsonl(manifest, manifest), place
+    place = open_root(manifest, root)
+    files, _, _ = list_folder(manifest)
+    read = read_ljspeech if METADATA in files else read_pairs
+    return read(manifest, place), place
 
 
-def _read_row(path: Path, number: int, line: str) -> ManifestRow | Problem:
-    where = f"{path}:{number}"
+def _check_all(
+    manifest: str, entries: Iterator[Entry | Finding], place: Root
+) -> Iterator[ManifestRow | Finding]:
+    is_empty = True
     try:
-        row = _Line.model_validate_json(line)
-    except ValidationError as error:
-        return Problem(where, "; ".join(map(_describe, error.errors())), _HINT)
-    audio = path.parent / row.audio
-    if not audio.is_file():
-        return Problem(where, f"audio must exist, but there is no {audio}", "Correct the path.")
-    return ManifestRow(
-        where=where,
-        audio=str(audio.absolute()),
-        text=row.text,
-        speaker=row.speaker,
-        language=row.language,
-        duration=row.duration,
-        split=row.split,
-    )
+        for entry in entries:
+            is_empty = False
+            if isinstance(entry, Finding):
+                yield entry
+            else:
+                yield from _check(entry, place)
+    except SourceError as problem:
+        raise _unreadable(manifest, problem) from None
+    if is_empty:
+        yield error("no-clips", manifest, "a manifest must name clips, but has none", "Add some.")
 
 
-def _describe(details: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
-    key = ".".join(map(str, details["loc"]))
-    return f"{key}: {details['msg']}" if key else details["msg"]
+def _check(entry: Entry, place: Root) -> Iterator[ManifestRow | Finding]:
+    findings = [*entry.findings, *check_values(entry.values, entry.where)]
+    located: dict[str, Any] = {}
+    for key in ("audio", "ref_audio"):
+        name = entry.values.get(key)
+        if isinstance(name, str) and name.strip():
+            try:
+                located[key] = place.locate(name)
+            except SourceError as problem:
+                what = f"{key} {problem.what}"
+                rule = f"audio-{problem.rule}"
+                findings.append(error(rule, entry.where, what, problem.next_step))
+    if findings:
+        yield from findings
+    else:
+        if entry.values.get("duration") is not None:
+            located["duration"] = float(entry.values["duration"])
+        yield ManifestRow(where=entry.where, **{**entry.values, **located})
+
+
+def _unreadable(manifest: str, problem: SourceError) -> InputError:
+    return InputError([Problem(manifest, f"a manifest {problem.what}", problem.next_step)])

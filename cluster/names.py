@@ -1,0 +1,89 @@
+"""Names of files that somebody wrote into a list: which are refused, and how they are shown."""
+
+import re
+from typing import Literal
+
+Rule = Literal[
+    "backslash",
+    "bad-name",
+    "link-loop",
+    "link-outside-root",
+    "missing",
+    "name-too-long",
+    "not-a-file",
+    "outside-root",
+    "too-large",
+    "unreadable",
+    "url",
+]
+"""Why a file is not read."""
+
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+_LOGIN = re.compile(r"(?<=://)[^/?#]*@")
+_QUERY = re.compile(r"(?<=\?)[^?]*$")
+_SHOWN = 160
+"""Characters of a name that an error shows."""
+
+
+class SourceError(Exception):
+    """A file that is not read, and the rule that forbids it."""
+
+    def __init__(self, rule: Rule, what: str, next_step: str) -> None:
+        super().__init__(rule, what, next_step)
+        self.rule = rule
+        self.what = what
+        """The rule and the value, to be put after what the file is: ``must exist, but ...``."""
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.next_step}"
+
+
+def shown(name: str) -> str:
+    """``name`` as an error shows it: quoted, escaped, short, without a password or a signature."""
+    if _SCHEME.match(name):
+        name = _QUERY.sub("...", _LOGIN.sub("", name))
+    if len(name) > _SHOWN:
+        name = f"{name[: _SHOWN // 2]}...{name[-_SHOWN // 2 :]}"
+    return repr(name)
+
+
+def check_name(name: str) -> None:
+    """What holds for every name, wherever it leads.
+
+    Raises:
+        SourceError: a backslash, or a character that no name may have.
+    """
+    if "\\" in name:
+        what = f"must be written with /, but has a backslash: {shown(name)}"
+        raise SourceError("backslash", what, "Replace each backslash by /.")
+    # str.isprintable is too strict: it refuses the joiners that Khmer or Persian names may have.
+    if not name or any(ch < " " or "\x7f" <= ch < "\xa0" or _is_surrogate(ch) for ch in name):
+        what = (
+            "must be a name without control characters and bytes that are not UTF-8, "
+            f"got {shown(name)}"
+        )
+        raise SourceError("bad-name", what, "Rename the file.")
+
+
+def scheme(name: str) -> str | None:
+    """``https`` of ``https://host/a.wav``; None for a path."""
+    found = _SCHEME.match(name)
+    return found.group().removesuffix("://").lower() if found else None
+
+
+def refuse_url(name: str) -> SourceError:
+    """For a name that leads to another kind of place."""
+    what = f"must be a path below its list's root, got the URL {shown(name)}"
+    return SourceError("url", what, "Fetch the file, and name it by its path.")
+
+
+def refuse_outside(name: str, root: str) -> SourceError:
+    """For a name that leaves the root."""
+    what = f"must lie in {shown(root)}, but {shown(name)} leads out of it"
+    hint = "Move the file there, or name the folder that holds everything as the root."
+    return SourceError("outside-root", what, hint)
+
+
+def _is_surrogate(character: str) -> bool:
+    return "\ud800" <= character <= "\udfff"
