@@ -13,6 +13,9 @@ from cluster.names import Rule, SourceError, check_name, refuse_outside, refuse_
 _CHUNK = 2**18
 """Bytes."""
 
+_MAX_PATH = 4096
+"""Bytes, with a zero at the end: PATH_MAX in Linux's limits.h."""
+
 _RULES: dict[int | None, tuple[Rule, str, str]] = {
     errno.ENOENT: ("missing", "must exist, but there is no {}", "Correct the path."),
     errno.ENOTDIR: ("missing", "must exist, but there is no {}", "Correct the path."),
@@ -42,6 +45,8 @@ class LocalFolder:
         if scheme(name):
             raise refuse_url(name)
         path = os.path.normpath(os.path.join(self._start, name))
+        if len(os.fsencode(path)) >= _MAX_PATH:
+            raise explain(path, OSError(errno.ENAMETOOLONG, ""))
         if not any(_is_below(path, root) for root in self._roots):
             raise refuse_outside(name, self._roots[-1])
         try:
@@ -69,11 +74,10 @@ def open_file(path: str, limit: int) -> BinaryIO:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise explain(path, error) from None
-    file = os.fdopen(descriptor, "rb")
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_size <= limit:
-        return file
-    file.close()
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
     if stat.S_ISREG(found.st_mode):
         raise refuse_size(path, found.st_size, limit)
     raise _refuse_kind(path, found.st_mode)

@@ -1,6 +1,8 @@
 """What many rooms' tests share."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,45 @@ def process_group() -> None:
     from jobs.training.engine.start import start_distributed  # seconds to import
 
     start_distributed()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 that lives in this process, on a port that was free."""
+    from moto.server import ThreadedMotoServer  # a second to import
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_login(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment with which a process reads from that S3."""
+    from cluster import s3
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    s3.client.cache_clear()
+    yield
+    s3.client.cache_clear()
+
+
+@pytest.fixture
+def bucket(s3_login: None) -> Iterator[Any]:
+    """An empty bucket named ``voices``, as boto3 has it."""
+    import boto3
+
+    made = boto3.resource("s3", region_name="us-east-1").create_bucket(Bucket="voices")
+    yield made
+    made.objects.all().delete()
+    made.delete()
