@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ _CODES = "codes.safetensors"
 _CLIPS = "clips.jsonl"
 
 
+Codes = NDArray[np.integer[Any] | np.floating[Any]]
+"""What a model learns of a recording: a codec's tokens, shape (frames,) or (frames, codebooks), or
+latents, shape (frames, channels) and float32."""
+
+
 @dataclass(frozen=True)
 class PreparedClip:
     """One clip of the target, as the model will learn it."""
@@ -21,8 +27,8 @@ class PreparedClip:
     id: str
     text: str
     split: Split
-    codes: NDArray[np.int64]
-    """Codec tokens, shape (frames,)."""
+    codes: Codes
+    """Read-only and in a file where they come from :func:`read_prepared`: copy what is changed."""
     word_starts: tuple[int, ...] | None
     """First frame of each word; None when the layout has no word markers."""
     speaker: str | None = None
