@@ -1,6 +1,8 @@
 """Audio in and out of files, and from one sample rate to another: always told, never assumed."""
 
+import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,52 @@ from numpy.typing import NDArray
 
 RESAMPLER = f"soxr-{soxr.__version__}-HQ"
 """What :func:`resample` is: part of every cache key and metric version that depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Sound that was decoded to its end."""
+
+    samples: NDArray[np.float32]
+    """Mono, shape (samples,): the mean of the channels."""
+    rate: int
+    """Hz."""
+    channels: int
+    """Of the file."""
+
+
+class AudioError(Exception):
+    """A file that is no usable recording, and the rule that it breaks."""
+
+    def __init__(self, rule: str, what: str, next_step: str) -> None:
+        super().__init__(rule, what, next_step)
+        self.rule = rule
+        self.what = what
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.next_step}"
+
+
+def decode(location: str) -> Recording:
+    """The whole of a recording.
+
+    Raises:
+        AudioError: it is missing or is not audio.
+    """
+    try:
+        samples, rate = read_audio(location)
+    except soundfile.SoundFileError as error:
+        what = f"audio must be readable, but {location} is not: {error}"
+        raise AudioError("audio-unreadable", what, "Correct the path, or convert it.") from None
+    return Recording(samples, rate, soundfile.info(location).channels)
+
+
+def pcm_digest(recording: Recording) -> str:
+    """SHA-256 over the rate and the mono samples: the same for the same sound in whatever file."""
+    digest = hashlib.sha256(recording.rate.to_bytes(8, "little"))
+    digest.update(np.ascontiguousarray(recording.samples, dtype="<f4").data)
+    return digest.hexdigest()
 
 
 def read_audio(path: Path | str) -> tuple[NDArray[np.float32], int]:
