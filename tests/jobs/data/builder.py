@@ -1,7 +1,8 @@
 """A process that prepares data, for tests of several: ``python builder.py STORAGE MARKS [CLIP]``.
 
-It says that it is there, waits for a line, prepares, and prints how many clips it encoded. Its base
-leaves a file in MARKS for each clip that it encodes. At the clip numbered CLIP it says so, and stays.
+It says that it is there, waits for a line, prepares, and says how many clips it encoded. Its base
+leaves a file in MARKS for each clip that it encodes. At the clip numbered CLIP it says so, and
+stays.
 """
 
 import sys
@@ -41,7 +42,7 @@ class MarkingBase:
         (self._marks / uuid.uuid4().hex).touch()
         self._encoded += 1
         if self._encoded == self._stays_at:
-            print("staying", flush=True)
+            say("staying")
             sys.stdin.read()
         return np.array([len(audio)]), None
 
@@ -49,9 +50,14 @@ class MarkingBase:
 def main(storage: str, marks: str, stays_at: str | None = None) -> None:
     base: Any = MarkingBase(Path(marks), None if stays_at is None else int(stays_at))
     clips = read_target(DataSpec())[:CLIPS]
-    print("ready", flush=True)
+    say("ready")
     sys.stdin.readline()
-    print(prepare(clips, base, open_storage(storage), DataSpec()).encoded, flush=True)
+    say(str(prepare(clips, base, open_storage(storage), DataSpec()).encoded))
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
