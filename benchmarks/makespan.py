@@ -80,11 +80,12 @@ def prepared_context(spec: SweepSpec, storage: Path) -> Any:  # noqa: ANN401 (a 
 
     def prepare() -> Prepared:
         from jobs.data.prepare import prepare
+        from jobs.data.target import target_clips
         from jobs.families.registry import load_base
 
         base = load_base(spec.host())
-        digest = prepare(rows, base, open_storage(str(storage)))
-        return Prepared(base.digest, digest, base.encoder_digest)
+        done = prepare(target_clips(rows), base, open_storage(str(storage)), spec.data)
+        return Prepared(base.digest, done.digest, base.encoder_digest)
 
     prepared: Prepared = ray.get(ray.remote(prepare).remote())
     protocol = protocol_for(spec, inputs.prompts, inputs.confirmation, prepared)

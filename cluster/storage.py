@@ -1,5 +1,7 @@
 """Where a sweep is kept: files under a root, directories that exist only once committed."""
 
+import fcntl
+import glob
 import os
 import shutil
 import uuid
@@ -41,6 +43,16 @@ class Storage(Protocol):
         """A local directory to fill; committed to ``key`` when the block ends without an error.
 
         A key that is committed already keeps its first content: the block's files are dropped.
+        """
+        ...
+
+    @contextmanager
+    def exclusively(self, key: str) -> Iterator[None]:
+        """Wait until nobody else is in such a block for ``key``, in any process on any node.
+
+        For what is dear to make and is to be made once: look whether it is committed, build and
+        commit it within the block. One whose process died is out of its block, and what it had
+        written for ``key`` without committing it is gone when the next one is in.
         """
         ...
 
@@ -105,6 +117,19 @@ class LocalStorage:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
+    @contextmanager
+    def exclusively(self, key: str) -> Iterator[None]:
+        final = self._path(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        # The lock belongs to the open file, and the kernel closes the files of whoever dies: no
+        # lock is left behind, as one that stands for itself by its name would be. The file stays,
+        # since two who each locked a file of this name could both be in.
+        with (final.parent / f".{final.name}.lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for abandoned in final.parent.glob(_temporary_name(glob.escape(final.name), _ANY_MARK)):
+                shutil.rmtree(abandoned)
+            yield
+
     def is_committed(self, key: str) -> bool:
         return (self._path(key) / COMMITTED).is_file()
 
@@ -145,8 +170,12 @@ def open_storage(url: str) -> Storage:
     return LocalStorage(Path(url).expanduser())
 
 
-def _temporary_name(name: str) -> str:
-    return f".{name}.{uuid.uuid4().hex}.tmp"
+_ANY_MARK = "[0-9a-f]" * 32
+"""A glob of what tells temporary names of one key apart, and no longer key of the same start."""
+
+
+def _temporary_name(name: str, mark: str | None = None) -> str:
+    return f".{name}.{mark or uuid.uuid4().hex}.tmp"
 
 
 def _flush_files(directory: Path) -> None:

@@ -8,22 +8,22 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import Self
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 from torch.distributed import get_rank, get_world_size
 
 from cluster.storage import Storage, open_storage
 from jobs.data.keys import JOB_FOLDER, data_key
-from jobs.data.manifest import read_manifest
 from jobs.data.prepare import prepare
 from jobs.data.prepared import read_prepared
-from jobs.data.spec import DataSpec
-from jobs.embedded import VOICE_DIR
+from jobs.data.spec import DataSpec, MixSpec
+from jobs.data.target import read_target
 from jobs.families.registry import load_base
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, nearest
 from jobs.spec import EngineSpec, HostSpec, TrainingSpec, TrialSpec
-from jobs.strict import EMBEDDED, Strict
+from jobs.strict import Strict
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import checkpoint_key
 from jobs.training.host import Host
@@ -40,6 +40,27 @@ class JobSpec(Strict):
     data: DataSpec = DataSpec()
     training: TrainingSpec = TrainingSpec()
     engine: EngineSpec = EngineSpec()
+
+    @model_validator(mode="after")
+    def _check_one_key(self) -> Self:
+        if "language_tag" in self.host.model_fields_set:
+            raise ValueError("host.language_tag follows data.language_tag: write that one alone")
+        if self.training.mix is not None and self.training.mix not in self.data.mixes:
+            raise ValueError(
+                f"training.mix must be one of data.mixes, got {self.training.mix!r}. "
+                f"{nearest(self.training.mix, self.data.mixes)}"
+            )
+        return self
+
+    @property
+    def loaded(self) -> HostSpec:
+        """What is loaded: the base reads texts as the data has them."""
+        return self.host.model_copy(update={"language_tag": self.data.language_tag})
+
+    @property
+    def mix(self) -> MixSpec | None:
+        """What ``training.mix`` names."""
+        return None if self.training.mix is None else self.data.mixes[self.training.mix]
 
 
 def main(arguments: list[str]) -> int:
@@ -69,18 +90,21 @@ def train(job: JobSpec, storage_url: str) -> None:
         hint = "Correct it, or start as many with torch.distributed.run."
         raise InputError([Problem("engine.ranks", f"{what}, got {job.engine.ranks}", hint)])
     storage = open_storage(storage_url)
-    base = load_base(job.host)
-    (manifest,) = job.data.manifest
-    path = VOICE_DIR / "manifest.jsonl" if manifest == EMBEDDED else Path(manifest)
-    digest = prepare(read_manifest(path), base, storage)
+    clips = read_target(job.data)
+    base = load_base(job.loaded)
+    # Every rank asks; the first to come encodes, if nobody has, and the others wait for it.
+    prepared = prepare(clips, base, storage, job.data)
     trial = TrialSpec(
         family=job.host.family,
         base_digest=base.digest,
-        data_digest=digest,
+        data_digest=prepared.digest,
         training=job.training,
         engine=job.engine,
+        mix=job.mix,
     )
-    host = Host(base, read_prepared(storage.fetch(data_key(digest))), job.engine)
+    log.info("%d clips, %d of them encoded now", prepared.clips, prepared.encoded)
+    data = read_prepared(storage.fetch(data_key(prepared.digest)))
+    host = Host(base, data, job.engine)
     _advance(host, trial, storage, is_writer=get_rank() == 0)
 
 

@@ -57,6 +57,27 @@ def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False
 
 
 @app.command()
+def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
+    """Prepare a sweep's data, as the sweep would: each clip is encoded once, for all sweeps."""
+    from jobs.data.target import target_clips
+    from orchestrator.console import encoding, show_prepared
+    from orchestrator.inputs import read_inputs
+    from orchestrator.preparation import prepare_data
+    from orchestrator.read_spec import read_spec
+
+    sweep = read_spec(spec)
+    inputs = read_inputs(sweep)
+    with encoding(_messages) as progress:
+        prepared = prepare_data(
+            sweep.host(), target_clips(inputs.rows), sweep.data, open_storage(storage), progress
+        )
+    if as_json:
+        typer.echo(json.dumps(prepared.to_dict()))
+    else:
+        show_prepared(_output, prepared)
+
+
+@app.command()
 def run(
     spec: SpecPath,
     storage: StorageUrl = "sweeps",

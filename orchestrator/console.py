@@ -1,17 +1,20 @@
 """What a person sees of a running sweep: a live table in a terminal, plain lines elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.spinner import Spinner
-from rich.table import Table
+from rich.table import Column, Table
 
 from jobs.spec import TrainingSpec
 from orchestrator.plan import Plan
+from orchestrator.preparation import PreparedData
 from orchestrator.report.material import short
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.table import ScoreTable, scientific
@@ -191,3 +194,29 @@ def _variant_cells(
         row.standing,
     ]
     return list(map(escape, cells))
+
+
+@contextmanager
+def encoding(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar of clips while they are encoded, where the console is a terminal."""
+    columns = ("encoding", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("encoding")
+
+        def advanced(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advanced
+
+
+def show_prepared(console: Console, prepared: PreparedData) -> None:
+    """Where the data lies, what it consists of, and what of it was made just now."""
+    table = Table("split", "speaker", "language", Column("clips", justify="right"))
+    for split, speaker, language, clips in prepared.groups:
+        table.add_row(split, escape(speaker or "-"), language or "-", str(clips))
+    console.print(table)
+    console.print(f"{prepared.clips} clips: {prepared.encoded} encoded, {prepared.reused} reused")
+    if prepared.quieter:
+        console.print(f"{prepared.quieter} are less loud than asked for: they would have clipped")
+    console.print(f"{prepared.bytes / 1e6:.1f} MB in {prepared.place}", soft_wrap=True)
+    console.print(f"digest {prepared.digest}", highlight=False, soft_wrap=True)

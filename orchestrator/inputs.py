@@ -72,6 +72,9 @@ def read_inputs(spec: SweepSpec) -> Inputs:
     if compared and held_out < MIN_REFERENCES:
         what = f"{compared[0]} needs {MIN_REFERENCES} validation clips, but there are {held_out}"
         problems.append(Problem(str(manifest), what, "Mark more, or drop the metric."))
+    if spec.data.language_tag:
+        problems += _untagged(prompts, inputs.prompts)
+        problems += _untagged(confirmation, inputs.confirmation)
     problems += _without_language(prompts, inputs.prompts, scoring.asked(scoring.measured))
     problems += _without_language(
         confirmation, inputs.confirmation, scoring.asked(scoring.confirmed_by)
@@ -79,6 +82,14 @@ def read_inputs(spec: SweepSpec) -> Inputs:
     if problems:
         raise InputError(problems)
     return inputs
+
+
+def _untagged(path: Path, prompts: Sequence[PromptSpec]) -> Iterator[Problem]:
+    """A text is said as texts were learned: where these had a tag, so has it."""
+    untold = [prompt.id for prompt in prompts if prompt.language is None]
+    if untold:
+        what = f"data.language_tag needs a language for every prompt, but {untold[0]!r} has none"
+        yield Problem(str(path), what, "Add it, or switch the tag off.")
 
 
 def _without_language(

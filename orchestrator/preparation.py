@@ -1,12 +1,23 @@
 """What comes before the first trial: data prepared once, and the base's own speech."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from cluster.storage import open_storage
-from jobs.data.manifest import ManifestRow
+from cluster.storage import Storage, open_storage
+from jobs.data.clips import TargetClip
+from jobs.data.keys import data_key
+from jobs.data.spec import DataSpec
 from jobs.spec import BASE_VARIANT, DecodingSpec, HostSpec, PromptSpec
 from orchestrator.ledger import Ledger, PromptSet
+
+if TYPE_CHECKING:
+    from jobs.data.prepare import Preparation
+    from jobs.families.base import Base
+
+_QUIETER = 0.05
+"""LU below what was asked for; less is rounding."""
 
 
 @dataclass(frozen=True)
@@ -22,27 +33,93 @@ class Prepared:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set as it lies in the storage, and what of it was made just now."""
+
+    digest: str
+    place: str
+    clips: int
+    encoded: int
+    reused: int
+    groups: tuple[tuple[str, str | None, str | None, int], ...]
+    """Clips by split, speaker and language."""
+    quieter: int
+    """Clips that are less loud than was asked for, since they would have clipped."""
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The one object that ``voxsweep prepare --json`` prints."""
+        keys = ("split", "speaker", "language", "clips")
+        groups = [dict(zip(keys, group, strict=True)) for group in self.groups]
+        return {**asdict(self), "groups": groups}
+
+
+def prepare_data(
+    host: HostSpec,
+    clips: Sequence[TargetClip],
+    data: DataSpec,
+    storage: Storage,
+    progress: Callable[[int, int], None],
+) -> PreparedData:
+    """Prepare the data in this process, as a sweep would, which then finds it.
+
+    Raises:
+        InputError: see :func:`jobs.data.prepare.prepare`.
+    """
+    from jobs.data.prepared import read_prepared
+
+    _, done = _prepare(host, clips, data, storage, progress)
+    directory = storage.fetch(data_key(done.digest))
+    prepared = read_prepared(directory)
+    groups = Counter((clip.split, clip.speaker, clip.language) for clip in prepared)
+    reached = [clip.loudness for clip in prepared if clip.loudness is not None]
+    asked = data.loudness
+    return PreparedData(
+        digest=done.digest,
+        place=str(directory),
+        clips=done.clips,
+        encoded=done.encoded,
+        reused=done.reused,
+        groups=tuple((*group, count) for group, count in groups.items()),
+        quieter=sum(asked is not None and loudness < asked - _QUIETER for loudness in reached),
+        bytes=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
+    )
+
+
 def prepare_sweep(
     host: HostSpec,
-    rows: list[ManifestRow],
+    clips: Sequence[TargetClip],
+    data: DataSpec,
     speech: Mapping[PromptSet, tuple[list[PromptSpec], DecodingSpec]],
     storage_url: str,
     sweep: str,
-) -> Prepared:
+) -> tuple[Prepared, int]:
     """Prepare the data and have the base say the prompt sets; what is there is left alone.
 
-    Runs in a Ray worker, because the driver loads no model.
+    Runs in a Ray worker, because the driver loads no model. Also tells how many clips it encoded.
     """
-    from jobs.data.prepare import prepare
-    from jobs.families.registry import load_base
     from jobs.speech.clips import write_clips
 
     storage = open_storage(storage_url)
-    base = load_base(host)
-    digest = prepare(rows, base, storage)
+    base, done = _prepare(host, clips, data, storage, lambda done, total: None)
     for prompt_set, (prompts, decoding) in speech.items():
         key = Ledger(storage, sweep).clips(BASE_VARIANT, prompt_set)
         if not storage.is_committed(key):
             with storage.commit(key) as directory:
                 write_clips(directory, prompts, base.speak(base.model, prompts, decoding))
-    return Prepared(base.digest, digest, base.encoder_digest)
+    return Prepared(base.digest, done.digest, base.encoder_digest), done.encoded
+
+
+def _prepare(
+    host: HostSpec,
+    clips: Sequence[TargetClip],
+    data: DataSpec,
+    storage: Storage,
+    progress: Callable[[int, int], None],
+) -> "tuple[Base, Preparation]":
+    from jobs.data.prepare import prepare
+    from jobs.families.registry import load_base
+
+    base = load_base(host)
+    return base, prepare(clips, base, storage, data, progress)

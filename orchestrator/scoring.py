@@ -66,13 +66,14 @@ class ClipScorer:
 
     def _load(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (as above)
         from jobs.data.audio import read_audio
-        from jobs.data.prepare import reference_paths
+        from jobs.data.prepared import reference_recordings
         from jobs.embedded import RECOGNISER_DIR
         from jobs.embedded.recogniser import WordRecogniser
         from jobs.metrics.catalogue import ScorerUnavailable, build_scorers
 
         data = self._ledger.storage.fetch(self._task.data_key)
-        references = [read_audio(path) for path in reference_paths(data)]
+        spoken = reference_recordings(data).values()
+        references = [read_audio(path) for paths in spoken for path in paths]
         asked = self._task.scoring.asked(names)
         scorers = build_scorers(asked, references, WordRecogniser.load(RECOGNISER_DIR))
         found = {metric.name: metric.version for s in scorers for metric in s.metrics}

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from jobs.data.keys import data_key
+from jobs.data.target import target_clips
 from jobs.problems import InputError, Problem
 from jobs.spec import BASE_VARIANT, DecodingSpec, PromptSpec, Variant
 from orchestrator import judgement
@@ -169,15 +170,17 @@ class Sweep:
         }
         preparing = ray.remote(prepare_sweep).remote(
             spec.host(),
-            self._inputs.rows,
+            target_clips(self._inputs.rows),
+            spec.data,
             {prompt_set: said for prompt_set, said in speech.items() if said[0]},
             storage.url,
             spec.name,
         )
         try:
-            prepared = ray.get(preparing)
+            prepared, encoded = ray.get(preparing)
         except ray.exceptions.RayTaskError as error:
             raise _as_input_error(error.cause) or error from None
+        self._progress.note(f"{encoded} clips were encoded")
         protocol = judgement.protocol_for(
             spec, self._inputs.prompts, self._inputs.confirmation, prepared
         )

@@ -62,7 +62,9 @@ def toy_tokenizer(layout: Layout) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<unk>")
 
 
-def toy_base(seed: int = 0, hidden: int = 32, layers: int = 2) -> CodecLM:
+def toy_base(
+    seed: int = 0, hidden: int = 32, layers: int = 2, *, language_tag: bool = False
+) -> CodecLM:
     layout = toy_layout()
     tokenizer = toy_tokenizer(layout)
     torch.manual_seed(seed)
@@ -77,7 +79,15 @@ def toy_base(seed: int = 0, hidden: int = 32, layers: int = 2) -> CodecLM:
         initializer_range=1.5 / hidden**0.5,  # so that it has opinions on the next token
     )
     model = Qwen2ForCausalLM(config)
-    return CodecLM(model, layout.bind(tokenizer), ToneCodec(), None, None, f"toy{seed}")
+    return CodecLM(
+        model,
+        layout.bind(tokenizer),
+        ToneCodec(),
+        None,
+        None,
+        f"toy{seed}",
+        language_tag=language_tag,
+    )
 
 
 def toy_trial(

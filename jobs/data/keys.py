@@ -5,12 +5,27 @@ DATA_FOLDER = "data"
 JOB_FOLDER = "job"
 """Trials of ``python -m jobs``."""
 
+_NAME = 16
+
+
+def data_digest(recipe: str, content: str) -> str:
+    """The digest of a data set: of its recipe's digest the first digits, of its content's the rest.
+
+    So that what was prepared in one way lies in one folder, and is found there.
+    """
+    return recipe[:_NAME] + content[_NAME:]
+
+
+def recipe_key(digest: str) -> str:
+    """The folder of every data set that was prepared as the one with this digest."""
+    return f"{DATA_FOLDER}/{digest[:_NAME]}"
+
 
 def data_key(digest: str) -> str:
     """Where the prepared data with this digest is kept."""
-    return f"{DATA_FOLDER}/{digest[:16]}"
+    return f"{recipe_key(digest)}/{digest[_NAME : 2 * _NAME]}"
 
 
 def diversity_key(digest: str) -> str:
     """Where the features of the training clips with this digest are kept."""
-    return f"{DATA_FOLDER}/diversity-{digest[:16]}"
+    return f"{DATA_FOLDER}/diversity-{digest[:_NAME]}"

@@ -1,62 +1,194 @@
-"""Preparing data once: resample, encode, align; content-addressed and shared by all sweeps."""
+"""Preparing data once: each clip encoded by one process, and never again by any."""
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.storage import Storage
-from jobs.data.audio import RESAMPLER, read_audio, resample, write_flac
-from jobs.data.keys import data_key
-from jobs.data.manifest import ManifestRow
-from jobs.data.prepared import PreparedClip, write_prepared
-from jobs.families.base import Base
+from jobs.data.clips import TargetClip
+from jobs.data.keys import data_key, recipe_key
+from jobs.data.prepared import (
+    Codes,
+    PreparedClip,
+    read_prepared,
+    recording_path,
+    write_prepared,
+)
+from jobs.data.recipe import Recipe
+from jobs.data.references import (
+    SpeakerReference,
+    choose_references,
+    reread,
+    write_recording,
+    write_references,
+)
+from jobs.data.spec import DataSpec
 from jobs.problems import InputError, Problem
 
-_REFERENCES = "references"
+if TYPE_CHECKING:
+    from jobs.families.base import Base  # which imports torch; encoding may need none
+
+Progress = Callable[[int, int], None]
+"""Told how many clips are encoded, and of how many."""
 
 
-def data_digest(rows: Sequence[ManifestRow], encoder_digest: str) -> str:
-    """SHA-256 over what the prepared data follows from: clips, transcripts, splits, encoder."""
-    clips = [
-        [hashlib.sha256(Path(row.audio).read_bytes()).hexdigest(), row.text, row.split]
-        for row in rows
-    ]
-    text = json.dumps([encoder_digest, RESAMPLER, clips])
-    return hashlib.sha256(text.encode()).hexdigest()
+@dataclass(frozen=True)
+class Preparation:
+    """What :func:`prepare` did."""
+
+    digest: str
+    """Of the data set; :func:`~jobs.data.keys.data_key` says where it is."""
+    clips: int
+    encoded: int
+    """Recordings that this call encoded."""
+
+    @property
+    def reused(self) -> int:
+        """Clips whose codes were there, or are those of another clip of the same sound."""
+        return self.clips - self.encoded
 
 
-def prepare(rows: Sequence[ManifestRow], base: Base, storage: Storage) -> str:
-    """Encode the clips with the base's codec unless that was done before; returns the digest."""
-    digest = data_digest(rows, base.encoder_digest)
-    key = data_key(digest)
+@dataclass(frozen=True)
+class _Encoded:
+    codes: Codes
+    word_starts: tuple[int, ...] | None
+    loudness: float | None
+
+
+def prepare(
+    clips: Sequence[TargetClip],
+    base: "Base",
+    storage: Storage,
+    data: DataSpec,
+    progress: Progress = lambda done, total: None,
+) -> Preparation:
+    """Encode what no data set of the same recipe has, unless all of it was prepared before.
+
+    Of several processes that ask for the same data at once, one encodes and the others wait.
+    Each clip has its split.
+
+    Raises:
+        InputError: two speakers would be one voice of the base, a text lacks the language that its
+            tag needs, a recording does not say its text or has changed since it was looked into.
+            Nothing is kept then.
+    """
+    _check(clips, base, data)
+    recipe = Recipe.of(base, data)
+    references = choose_references(clips) if base.rules.conditions_on_reference else {}
+    told = {speaker: reference.pcm for speaker, reference in references.items()}
+    digest = recipe.data_digest(clips, told, language_tag=data.language_tag)
+    key, encoded = data_key(digest), 0
     if not storage.is_committed(key):
-        with storage.commit(key) as directory:
-            clips = [_prepare_clip(f"{i:05d}", row, base) for i, row in enumerate(rows)]
-            write_prepared(directory, clips)
-            _write_references(directory / _REFERENCES, rows, base.sample_rate)
-    return digest
+        with storage.exclusively(key):
+            if not storage.is_committed(key):
+                known = _known(storage, recipe_key(digest), set(map(recipe.clip_key, clips)))
+                with storage.commit(key) as directory:
+                    fresh = _encode(clips, known, base, recipe, progress)
+                    _write(directory, clips, {**known, **fresh}, recipe, references)
+                encoded = len(fresh)
+    return Preparation(digest, len(clips), encoded)
 
 
-def reference_paths(directory: Path) -> list[Path]:
-    """Recordings of the target that no adapter trained on: the validation clips."""
-    return sorted((directory / _REFERENCES).glob("*.flac"))
+def _check(clips: Sequence[TargetClip], base: "Base", data: DataSpec) -> None:
+    problems = _shared_voices(clips, base)
+    untold = [clip.row for clip in clips if clip.row.language is None]
+    if data.language_tag and untold:
+        what = f"data.language_tag needs a language for every clip, but {len(untold)} have none"
+        problems.append(Problem(untold[0].where, what, "Add it, or switch the tag off."))
+    if problems:
+        raise InputError(problems)
 
 
-def _prepare_clip(clip_id: str, row: ManifestRow, base: Base) -> PreparedClip:
-    audio, rate = read_audio(row.audio)
-    try:
-        codes, word_starts = base.encode(resample(audio, rate, base.sample_rate), row.text)
-    except ValueError as error:
-        what = f"the clip must say its text, but: {error}"
-        raise InputError([Problem(row.where, what, "Correct the text, or drop it.")]) from error
-    assert row.split is not None
-    return PreparedClip(clip_id, row.text, row.split, codes, word_starts, row.speaker, row.language)
+def _shared_voices(clips: Sequence[TargetClip], base: "Base") -> list[Problem]:
+    """A voice of the base that two speakers would both be asked for by: it can become but one."""
+    places: dict[str, str] = {}
+    for clip in clips:
+        if clip.row.speaker is not None:
+            places.setdefault(clip.row.speaker, clip.row.where)
+    first: dict[str, str] = {}
+    problems = []
+    for speaker, where in places.items():
+        voice = base.voice_of(speaker)
+        if voice is not None and first.setdefault(voice, speaker) != speaker:
+            what = (
+                f"each speaker needs a voice of the base, but {first[voice]!r} and {speaker!r} "
+                f"would both be asked for as {voice!r}"
+            )
+            advice = "Name them after voices that the base has, or tune one at a time."
+            problems.append(Problem(where, what, advice))
+    return problems
 
 
-def _write_references(directory: Path, rows: Sequence[ManifestRow], rate: int) -> None:
-    directory.mkdir()
-    for index, row in enumerate(rows):
+def _known(storage: Storage, folder: str, wanted: set[str]) -> dict[str, _Encoded]:
+    """By key, what earlier data sets of this recipe have of the clips that are wanted."""
+    known: dict[str, _Encoded] = {}
+    for name in storage.children(folder):
+        if len(known) < len(wanted) and storage.is_committed(f"{folder}/{name}"):
+            for clip in read_prepared(storage.fetch(f"{folder}/{name}")):
+                if clip.key in wanted:
+                    known[clip.key] = _Encoded(clip.codes, clip.word_starts, clip.loudness)
+    return known
+
+
+def _encode(
+    clips: Sequence[TargetClip],
+    known: Mapping[str, _Encoded],
+    base: "Base",
+    recipe: Recipe,
+    progress: Progress,
+) -> dict[str, _Encoded]:
+    """By key, the clips that are not known, each encoded by itself."""
+    missing = {recipe.clip_key(clip): clip for clip in clips}
+    missing = {key: clip for key, clip in missing.items() if key not in known}
+    encoded: dict[str, _Encoded] = {}
+    problems: list[Problem] = []
+    for done, (key, clip) in enumerate(missing.items(), start=1):
+        try:
+            recording = reread(clip.row.audio, clip.pcm, clip.row.where)
+            audio, loudness = recipe.preprocessing.apply(recording.samples, recording.rate)
+            encoded[key] = _Encoded(*base.encode(audio, clip.row.text), loudness)
+        except InputError as error:
+            problems += error.problems
+        except ValueError as error:
+            what = f"the clip must say its text, and be heard: {error}"
+            problems.append(Problem(clip.row.where, what, "Correct the text, or drop it."))
+        progress(done, len(missing))
+    if problems:
+        raise InputError(problems)
+    return encoded
+
+
+def _write(
+    directory: Path,
+    clips: Sequence[TargetClip],
+    encoded: Mapping[str, _Encoded],
+    recipe: Recipe,
+    references: Mapping[str | None, SpeakerReference],
+) -> None:
+    paths = write_references(directory, references, recipe.preprocessing.rate)
+    prepared = []
+    for number, clip in enumerate(clips):
+        row, key = clip.row, recipe.clip_key(clip)
+        assert row.split is not None
+        made = encoded[key]
+        prepared.append(
+            PreparedClip(
+                id=f"{number:05d}",
+                text=row.text,
+                split=row.split,
+                codes=made.codes,
+                word_starts=made.word_starts,
+                speaker=row.speaker,
+                language=row.language,
+                reference=paths.get(row.speaker),
+                key=key,
+                loudness=made.loudness,
+            )
+        )
         if row.split == "validation":
-            audio, original_rate = read_audio(row.audio)
-            write_flac(directory / f"{index:05d}.flac", resample(audio, original_rate, rate), rate)
+            recording = reread(row.audio, clip.pcm, row.where)
+            write_recording(
+                recording_path(directory, prepared[-1].id), recording, recipe.preprocessing.rate
+            )
+    write_prepared(directory, prepared)

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jobs.data.prepared import PreparedClip
+from jobs.data.prepared import Codes, PreparedClip
 from jobs.families.layout import Example
+from jobs.families.rules import DataRules
 from jobs.metrics.base import SpokenClip
 from jobs.spec import DecodingSpec, PromptSpec
 
@@ -54,14 +55,32 @@ class Base(Protocol):
         ...
 
     @property
+    def rules(self) -> DataRules:
+        """What the family asks of its data."""
+        ...
+
+    @property
     def encoder_digest(self) -> str:
         """SHA-256 over what :meth:`encode` depends on besides its arguments."""
         ...
 
-    def encode(
-        self, audio: NDArray[np.float32], text: str
-    ) -> tuple[NDArray[np.int64], tuple[int, ...] | None]:
-        """A recording, shape (samples,) at ``sample_rate``, as codes (frames,) and word starts.
+    @property
+    def aligns(self) -> bool:
+        """Whether :meth:`encode` looks for the words of the text; if not, it does not read it."""
+        ...
+
+    def voice_of(self, speaker: str | None) -> str | None:
+        """Which of the base's own voices a speaker is asked for by.
+
+        None where the base has no voices by name: a speaker is then told by recordings or not at
+        all. Somebody whom it does not know is asked for by the voice that the base was loaded with.
+        """
+        ...
+
+    def encode(self, audio: NDArray[np.float32], text: str) -> tuple[Codes, tuple[int, ...] | None]:
+        """A recording, shape (samples,) at ``sample_rate``, as codes and word starts.
+
+        One at a time: with others in its batch, a clip's last frame may come out otherwise.
 
         Word starts are frames, one a word, or None for a layout without word markers.
 
@@ -71,7 +90,12 @@ class Base(Protocol):
         ...
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
-        """Lay the clips out as the model reads them."""
+        """Lay the clips out as the model reads them: by their speaker's voice, and behind the tag
+        of their language where the base was loaded so.
+
+        Raises:
+            ValueError: a tag is wanted, and a clip has no language.
+        """
         ...
 
     def collate(self, examples: Sequence[Example]) -> Batch:
@@ -102,7 +126,11 @@ class Base(Protocol):
     ) -> list[SpokenClip]:
         """Say all prompts with each of ``voices`` adapters, voice by voice, in one batch.
 
-        A clip does not depend on which others are asked for.
+        A clip does not depend on which others are asked for. A prompt is read as :meth:`examples`
+        reads a clip of its speaker and language; the clip that comes back has its plain text.
+
+        Raises:
+            ValueError: a tag is wanted, and a prompt has no language.
         """
         ...
 

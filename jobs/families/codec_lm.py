@@ -22,6 +22,7 @@ from jobs.embedded import RECOGNISER_DIR
 from jobs.embedded.recogniser import WordRecogniser
 from jobs.families.base import Batch, RowShare, device_of, frozen, unshared
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
+from jobs.families.rules import CODEC_LM
 from jobs.families.segments import Segments, segmented
 from jobs.metrics.base import SpokenClip
 from jobs.spec import DecodingSpec, Precision, PromptSpec
@@ -45,6 +46,8 @@ class Aligner(Protocol):
 class CodecLM:
     """A loaded base of the family. See :class:`jobs.families.base.Base`."""
 
+    rules = CODEC_LM
+
     def __init__(
         self,
         model: nn.Module,
@@ -53,6 +56,8 @@ class CodecLM:
         aligner: Aligner | None,
         voice: str | None,
         digest: str,
+        *,
+        language_tag: bool = False,
     ) -> None:
         self.model = segmented(frozen(model))
         self.stream = stream
@@ -61,6 +66,17 @@ class CodecLM:
         self.digest = digest
         self.sample_rate = codec.sample_rate
         self._aligner = aligner
+        self._language_tag = language_tag
+
+    @property
+    def aligns(self) -> bool:
+        """Word starts are found where the layout marks words."""
+        return self._aligner is not None
+
+    def voice_of(self, speaker: str | None) -> str | None:
+        """The voice of that name, else the one that the base was loaded with or has by default."""
+        layout = self.stream.layout
+        return speaker if speaker in layout.voices else self.voice or layout.default_voice
 
     @property
     def encoder_digest(self) -> str:
@@ -82,7 +98,13 @@ class CodecLM:
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Prompt, codes and, where the layout has them, word markers as ids and labels."""
         return [
-            self.stream.example(clip.text, clip.codes.tolist(), clip.word_starts, self.voice)
+            self.stream.example(
+                clip.text,
+                clip.codes.tolist(),
+                clip.word_starts,
+                self.voice_of(clip.speaker),
+                self._tag(clip),
+            )
             for clip in clips
         ]
 
@@ -148,7 +170,10 @@ class CodecLM:
         self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> list[list[int]]:
         """Token ids of each prompt's speech, END included unless the cap came first."""
-        asked = [self.stream.prompt_ids(prompt.text, self.voice) for prompt in prompts]
+        asked = [
+            self.stream.prompt_ids(prompt.text, self.voice_of(prompt.speaker), self._tag(prompt))
+            for prompt in prompts
+        ]
         caps = [self.stream.max_new_tokens(prompt.text) for prompt in prompts]
         sampler = Sampler(decoding, [prompt.id for prompt in prompts])
         ids, mask = self._left_padded(asked)
@@ -174,6 +199,12 @@ class CodecLM:
                 return written
             ids = chosen[:, None]
             mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
+
+    def _tag(self, said: PreparedClip | PromptSpec) -> str | None:
+        """The language that ``said`` is tagged with; None where texts stand without a tag."""
+        if self._language_tag and said.language is None:
+            raise ValueError(f"a language tag needs a language, but {said.id} has none")
+        return said.language if self._language_tag else None
 
     def _ended(self, written: list[int], cap: int) -> bool:
         return len(written) >= cap or (bool(written) and written[-1] == self.stream.end_id)
@@ -206,7 +237,9 @@ def _loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
     )
 
 
-def load(source: Path, codec: Path, voice: str | None, precision: Precision) -> CodecLM:
+def load(
+    source: Path, codec: Path, voice: str | None, precision: Precision, language_tag: bool = False
+) -> CodecLM:
     """Load a base directory (model, tokenizer, ``layout.json``) and a codec directory.
 
     Raises:
@@ -219,7 +252,15 @@ def load(source: Path, codec: Path, voice: str | None, precision: Precision) -> 
     model = Qwen2ForCausalLM.from_pretrained(source, dtype=_DTYPES[precision])
     stream = layout.bind(AutoTokenizer.from_pretrained(source))
     aligner = WordRecogniser.load(RECOGNISER_DIR) if layout.markers else None
-    return CodecLM(model, stream, WorldCodec.load(codec), aligner, voice, digest_of(source))
+    return CodecLM(
+        model,
+        stream,
+        WorldCodec.load(codec),
+        aligner,
+        voice,
+        digest_of(source),
+        language_tag=language_tag,
+    )
 
 
 def digest_of(source: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.embedded import BASE_DIR, CODEC_DIR
-from jobs.families.rules import DataRules
+from jobs.families.rules import CODEC_LM, DataRules
 from jobs.problems import nearest
 from jobs.spec import HostSpec
 from jobs.strict import EMBEDDED
@@ -24,7 +24,7 @@ class Family:
     rules: DataRules
 
 
-FAMILIES = {"codec_lm": Family("jobs.families.codec_lm", DataRules())}
+FAMILIES = {"codec_lm": Family("jobs.families.codec_lm", CODEC_LM)}
 
 
 def load_base(spec: HostSpec) -> "Base":
@@ -40,6 +40,6 @@ def load_base(spec: HostSpec) -> "Base":
     source = BASE_DIR if spec.source == EMBEDDED else Path(spec.source)
     codec = CODEC_DIR if spec.codec == EMBEDDED else Path(spec.codec)
     base: Base = import_module(FAMILIES[spec.family].module).load(
-        source, codec, spec.voice, spec.precision
+        source, codec, spec.voice, spec.precision, spec.language_tag
     )
     return base

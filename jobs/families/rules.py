@@ -13,3 +13,8 @@ class DataRules:
     """As the base's tokenizer counts them, the language tag included; None: what the base reads."""
     trailing_silence: float = 0.0
     """Seconds put after every clip."""
+    conditions_on_reference: bool = False
+    """Whether a clip is learned beside another recording of its speaker."""
+
+
+CODEC_LM = DataRules()

@@ -1,8 +1,11 @@
 """What every storage promises. Another kind is tested by one more case of ``storage``."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +106,72 @@ class TestEveryStorage:
         assert (fetched / "one").read_bytes() == (fetched / "two").read_bytes()
         assert storage.children("t") == ["e"]
 
+    def test_one_at_a_time_is_inside(self, storage):
+        """All want in at once; each looks, and the first who is in makes what the others find."""
+        all_there, made, inside = threading.Barrier(8, timeout=60), [], []
+
+        def build(name: int) -> None:
+            mine = open_storage(storage.url)  # as another process would
+            all_there.wait()
+            with mine.exclusively("t/e"):
+                inside.append(name)
+                assert inside == [name]
+                if not mine.is_committed("t/e"):
+                    made.append(name)
+                    with mine.commit("t/e") as directory:
+                        (directory / "by").write_text(str(name))
+                inside.remove(name)
+
+        threads = [threading.Thread(target=build, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 1, "nobody fails, and one builds"
+        assert (storage.fetch("t/e") / "by").read_text() == str(made[0])
+        assert storage.children("t") == ["e"]
+
+    def test_another_key_is_not_waited_for(self, storage):
+        with storage.exclusively("t/e"), storage.exclusively("t/f"), storage.exclusively("t"):
+            pass
+
+    def test_an_error_inside_lets_the_next_one_in(self, storage):
+        with pytest.raises(KeyboardInterrupt), storage.exclusively("t/e"):
+            _commit_and_stop(storage, "t/e")
+        with storage.exclusively("t/e"):
+            assert not storage.is_committed("t/e")
+
+    def test_who_dies_inside_lets_the_next_one_in(self, storage):
+        """And what it had written is gone, but not what others write."""
+        program = (
+            "import os, sys\n"
+            "from cluster.storage import open_storage\n"
+            "storage = open_storage(sys.argv[1])\n"
+            "with storage.exclusively('t/e'), storage.commit('t/e') as directory:\n"
+            "    (directory / 'half').touch()\n"
+            "    print(directory, flush=True)\n"
+            "    sys.stdin.read()\n"
+        )
+        with (
+            storage.commit("t/e.f") as another,
+            subprocess.Popen(
+                [sys.executable, "-c", program, storage.url],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as builder,
+        ):
+            half_written = Path(builder.stdout.readline().strip())
+            assert (half_written / "half").exists()
+            builder.kill()
+            with storage.exclusively("t/e"):
+                assert not half_written.exists()
+                assert another.exists()
+                with storage.commit("t/e") as directory:
+                    (directory / "whole").touch()
+        assert (storage.fetch("t/e") / "whole").exists()
+        assert storage.children("t") == ["e", "e.f"]
+
     @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "."])
     def test_keys_stay_inside(self, storage, key):
         for use in (storage.read, storage.exists, storage.children, storage.is_committed):
@@ -111,6 +180,8 @@ class TestEveryStorage:
         with pytest.raises(ValueError, match="a storage key is relative"):
             storage.write(key, b"")
         with pytest.raises(ValueError, match="a storage key is relative"), storage.commit(key):
+            pass
+        with pytest.raises(ValueError, match="a storage key is relative"), storage.exclusively(key):
             pass
 
     def test_its_url_opens_the_same_place(self, storage):

@@ -1,5 +1,7 @@
 """What every family promises; a new one adds a line to ``BASES``."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from jobs.data.audio import read_audio, resample
 from jobs.data.prepared import PreparedClip
 from jobs.embedded import VOICE_DIR
 from jobs.families.base import Base
+from jobs.families.registry import FAMILIES
 from jobs.spec import DecodingSpec, PromptSpec, TrainingSpec
 from jobs.training.adapter import Adapters
 from jobs.training.packed import Owner
@@ -51,6 +54,26 @@ def test_a_base_has_names_for_what_it_is(base: Base):
     assert base.digest
     assert base.encoder_digest
     assert base.sample_rate > 0
+    assert base.rules in {family.rules for family in FAMILIES.values()}
+
+
+def test_a_stranger_is_asked_for_as_nobody_is(base: Base, clips: list[PreparedClip]):
+    assert base.voice_of("a stranger") == base.voice_of(None)
+    plain, *_ = base.examples(clips)
+    (strange,) = base.examples([replace(clips[0], speaker="a stranger")])
+    assert strange == plain
+    said = [PROMPTS[0], PROMPTS[0].model_copy(update={"speaker": "a stranger"})]
+    nobody, stranger = base.speak(base.model, said, DecodingSpec())
+    np.testing.assert_array_equal(nobody.audio, stranger.audio)
+
+
+def test_only_what_aligns_reads_the_text_of_a_recording(base: Base):
+    audio = resample(*read_audio(VOICE_DIR / "four-five-nine.flac"), base.sample_rate)
+    codes, starts = base.encode(audio, "four five nine")
+    assert (starts is not None) == base.aligns
+    if not base.aligns:
+        other, _ = base.encode(audio, "nine five four two")
+        np.testing.assert_array_equal(other, codes)
 
 
 def test_loss_and_targets_add_up_over_clips(base: Base, clips: list[PreparedClip]):

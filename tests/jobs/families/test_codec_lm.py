@@ -127,6 +127,54 @@ def test_targets_are_codes_markers_and_end(base: CodecLM, clips: list[PreparedCl
     assert base.targets(base.examples(clips)) == sum(expected)
 
 
+def heard_by(base: CodecLM, prompt: PromptSpec) -> list[int]:
+    """The ids that the model is given to go on from."""
+    seen: list[Tensor] = []
+    hook = base.model.register_forward_pre_hook(
+        lambda _, __, given: seen.append(given["input_ids"]), with_kwargs=True
+    )
+    try:
+        base.generate(base.model, [prompt], GREEDY)
+    finally:
+        hook.remove()
+    return seen[0][0].tolist()
+
+
+def learned_by(base: CodecLM, clip: PreparedClip) -> list[int]:
+    """The ids that stand before what a clip teaches."""
+    (example,) = base.examples([clip])
+    return example.input_ids[: example.labels.count(IGNORED_LABEL)]
+
+
+@pytest.mark.parametrize("tag", [False, True], ids=["plain", "tagged"])
+@pytest.mark.parametrize("speaker", [None, "bob", "a stranger"])
+def test_a_prompt_is_read_as_a_clip_is(clips: list[PreparedClip], tag: bool, speaker: str | None):
+    base = toy_base(language_tag=tag)
+    clip = replace(clips[0], speaker=speaker, language="km")
+    prompt = PromptSpec(id="p", text=clip.text, speaker=speaker, language="km")
+    voice = "bob" if speaker == "bob" else "ann"
+    expected = base.stream.prompt_ids(clip.text, voice, "km" if tag else None)
+    assert heard_by(base, prompt) == learned_by(base, clip) == expected
+    assert [said.text for said in base.speak(base.model, [prompt], GREEDY)] == [clip.text]
+
+
+def test_a_tag_is_read_and_another_voice_is_another(clips: list[PreparedClip]):
+    tagged, plain = toy_base(language_tag=True), toy_base()
+    clip = replace(clips[0], language="km")
+    assert len(learned_by(tagged, clip)) > len(learned_by(plain, clip))
+    assert learned_by(plain, replace(clip, speaker="bob")) != learned_by(plain, clip)
+    (with_tag,), (without,) = tagged.examples([clip]), plain.examples([clip])
+    assert speech_of(with_tag) == speech_of(without)
+
+
+def test_a_tag_of_no_language_is_refused(clips: list[PreparedClip]):
+    base = toy_base(language_tag=True)
+    with pytest.raises(ValueError, match="needs a language, but clip-000 has none"):
+        base.examples(clips[:1])
+    with pytest.raises(ValueError, match="needs a language, but p1 has none"):
+        base.speak(base.model, PROMPTS[:1], GREEDY)
+
+
 @pytest.mark.filterwarnings("ignore:.*generation flags:UserWarning")
 def test_greedy_generation_is_that_of_hugging_face(base: CodecLM):
     written = base.generate(base.model, PROMPTS, GREEDY)

@@ -98,6 +98,17 @@ def test_voice_changes_one_token_and_defaults(embedded: TokenStream):
     assert sum(a != b for a, b in zip(default, rms, strict=True)) == 1
 
 
+def test_a_language_tag_stands_before_the_words_and_is_none(embedded: TokenStream):
+    written = embedded.layout.prompt_text("4 2", language="km")
+    assert "[km] <|word_1|> four<|word_2|> two<|TEXT_PROMPT_END|>" in written
+    example = embedded.example("4 2", [1, 2], [0, 1], language="km")
+    plain = embedded.example("4 2", [1, 2], [0, 1])
+    assert len(example.input_ids) > len(plain.input_ids)
+    assert [x for x in example.labels if x != IGNORED_LABEL] == [
+        x for x in plain.labels if x != IGNORED_LABEL
+    ]
+
+
 def test_max_new_tokens_has_room_for_the_longest_reading(embedded: TokenStream):
     codes = [0] * embedded.layout.max_codes("1 2 3")
     speech = embedded.example("1 2 3", codes, [0, 1, 2]).input_ids

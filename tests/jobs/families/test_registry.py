@@ -58,6 +58,16 @@ def test_it_speaks_in_bf16(prompts: list[PromptSpec]):
     assert_speech(base.speak(base.model, prompts[:3], DecodingSpec()), prompts[:3], base)
 
 
+def test_it_reads_the_tag_of_a_language(prompts: list[PromptSpec]):
+    base = load_base(SHIPPED.model_copy(update={"language_tag": True}))
+    with pytest.raises(ValueError, match="needs a language"):
+        base.speak(base.model, prompts[:1], DecodingSpec())
+    told = [prompt.model_copy(update={"language": "en"}) for prompt in prompts[:2]]
+    assert [clip.text for clip in base.speak(base.model, told, DecodingSpec())] == [
+        prompt.text for prompt in told
+    ]
+
+
 def test_an_unknown_family_names_the_nearest():
     spec = SHIPPED.model_copy(update={"family": "codek_lm"})
     with pytest.raises(ValueError, match="Did you mean codec_lm"):
