@@ -75,7 +75,7 @@ def prepared_context(spec: SweepSpec, storage: Path) -> Any:  # noqa: ANN401 (a 
     rows = [
         row
         for split, count in CLIPS.items()
-        for row in [row for row in inputs.rows if row.split == split][:count]
+        for row in [clip.row for clip in inputs.clips if clip.row.split == split][:count]
     ]
 
     def prepare() -> Prepared:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cluster.storage import open_storage
-from jobs.data.manifest import ManifestRow
+from jobs.data.clips import TargetClip
 from jobs.spec import BASE_VARIANT, DecodingSpec, HostSpec, PromptSpec
 from orchestrator.ledger import Ledger, PromptSet
 
@@ -24,7 +24,7 @@ class Prepared:
 
 def prepare_sweep(
     host: HostSpec,
-    rows: list[ManifestRow],
+    clips: list[TargetClip],
     speech: Mapping[PromptSet, tuple[list[PromptSpec], DecodingSpec]],
     storage_url: str,
     sweep: str,
@@ -39,7 +39,7 @@ def prepare_sweep(
 
     storage = open_storage(storage_url)
     base = load_base(host)
-    digest = prepare(rows, base, storage)
+    digest = prepare([clip.row for clip in clips], base, storage)
     for prompt_set, (prompts, decoding) in speech.items():
         key = Ledger(storage, sweep).clips(BASE_VARIANT, prompt_set)
         if not storage.is_committed(key):

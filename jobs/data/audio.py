@@ -1,6 +1,7 @@
 """Audio in and out of files, and from one sample rate to another: always told, never assumed."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,47 @@ from numpy.typing import NDArray
 
 RESAMPLER = f"soxr-{soxr.__version__}-HQ"
 """What :func:`resample` is: part of every cache key and metric version that depends on it."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a file holds, mixed down to one channel."""
+
+    samples: NDArray[np.float32]
+    """In [-1, 1] or a little over, shape (samples,); finite."""
+    rate: int
+    """Hz."""
+    channels: int
+    """Before they were averaged."""
+
+
+class AudioError(Exception):
+    """A file is missing, or is not audio that can be used."""
+
+    def __init__(self, rule: str, what: str, next_step: str) -> None:
+        self.rule, self.what, self.next_step = rule, what, next_step
+        super().__init__(rule, what, next_step)
+
+
+def decode(location: str) -> Recording:
+    """The whole of an audio file.
+
+    Raises:
+        AudioError: there is none, it is not audio, or its samples are not finite.
+    """
+    if not Path(location).is_file():
+        what = f"audio must exist, but there is no {location}"
+        raise AudioError("audio-missing", what, "Correct the path.")
+    try:
+        frames, rate = soundfile.read(location, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        what = f"audio must be readable, but {location} is not: {error}"
+        raise AudioError("audio-unreadable", what, "Convert or drop it.") from None
+    samples: NDArray[np.float32] = np.mean(frames, axis=1, dtype=np.float32)
+    if not samples.size or not np.isfinite(samples).all():
+        what = f"audio must have finite samples, but {location} has none or others"
+        raise AudioError("audio-unreadable", what, "Convert or drop it.")
+    return Recording(samples, rate, frames.shape[1])
 
 
 def read_audio(path: Path | str) -> tuple[NDArray[np.float32], int]:

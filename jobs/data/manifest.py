@@ -1,12 +1,13 @@
 """The list of a target's clips: JSON lines, audio paths relative to the file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from jobs.data.findings import Finding
 from jobs.problems import InputError, Problem
 from jobs.strict import Language, Strict
 
@@ -68,6 +69,39 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     if problems:
         raise InputError(problems)
     return rows
+
+
+def read_rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding]:
+    """One item a line, in order: a row, or what is wrong with the line.
+
+    Raises:
+        InputError: the manifest cannot be read at all.
+    """
+    path = Path(manifest)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(str(path), f"cannot read it: {error}", _HINT)]) from None
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        try:
+            row = _Line.model_validate_json(line)
+        except ValidationError as error:
+            what = "; ".join(map(_describe, error.errors()))
+            yield Finding("line-malformed", "error", Problem(where, what, _HINT))
+            continue
+        folder = Path(root).absolute() if root else path.absolute().parent
+        reference = row.ref_audio and str(folder / row.ref_audio)
+        yield ManifestRow(
+            where=where,
+            audio=str(folder / row.audio),
+            text=row.text,
+            speaker=row.speaker,
+            language=row.language,
+            ref_audio=reference or None,
+            duration=row.duration,
+            split=row.split,
+        )
 
 
 def _check_splits(path: Path, rows: Sequence[ManifestRow]) -> list[Problem]:
