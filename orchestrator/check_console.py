@@ -10,8 +10,9 @@ from rich.table import Table
 
 from jobs.data.audio import RESAMPLER
 from jobs.data.findings import Finding
-from orchestrator.check_data import DataCheck, by_rule
-from orchestrator.check_data import Progress as Tell
+from jobs.data.target import CheckedTarget
+from jobs.data.target import Progress as Tell
+from orchestrator.check_data import by_rule, rates, totals
 
 _SHOWN = 20
 """Findings of one rule, and groups of one kind, that are printed."""
@@ -50,12 +51,10 @@ class _Lines:
             self._console.print(f"checked {done} of {total} clips", highlight=False, soft_wrap=True)
 
 
-def show_check(console: Console, found: DataCheck) -> None:
+def show_check(console: Console, found: CheckedTarget) -> None:
     """Print the summary, the rules that were broken, then where."""
     checked = found.checked
     console.print(_summary(found))
-    if checked.dropped:
-        console.print(f"{checked.dropped} clips are left out.", highlight=False)
     console.print()
     if not checked.findings:
         console.print("[green]No problem found.[/]")
@@ -78,7 +77,7 @@ def tell_warnings(console: Console, findings: Sequence[Finding], manifests: Iter
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def _summary(found: DataCheck) -> Table:
+def _summary(found: CheckedTarget) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("usable", overflow="fold")
     table.add_column("clips", justify="right")
@@ -88,13 +87,13 @@ def _summary(found: DataCheck) -> Table:
     minutes = sum(clip.seconds for clip in clips) / 60
     table.add_row("all", str(len(clips)), f"{minutes:.1f}", "")
     for kind in ("split", "speaker", "language"):
-        groups = found.totals(kind)
+        groups = totals(clips, kind)
         for name, (count, seconds) in list(groups.items())[:_SHOWN]:
             named = f"no {kind}" if name is None else f"{kind} {name}"
             table.add_row(escape(named), str(count), f"{seconds / 60:.1f}", "")
         if len(groups) > _SHOWN:
             table.add_row(f"... and {len(groups) - _SHOWN} more {kind}s: --json lists them")
-    for rate, count in sorted(found.rates.items()):
+    for rate, count in rates(clips).items():
         table.add_row(f"{rate} Hz", str(count), "", _resampled(rate, found.rate))
     return table
 

@@ -135,8 +135,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say every problem of a target's clips, with lines. Touches nothing."""
+    from jobs.data.target import check_target
     from orchestrator.check_console import check_progress, show_check
-    from orchestrator.check_data import asked_data, asked_host, check_data
+    from orchestrator.check_data import asked_data, asked_host, to_dict
 
     host = asked_host(family, base)
     data = asked_data(
@@ -149,9 +150,9 @@ def check(
         language_tag=language_tag,
     )
     with check_progress(_messages) as tell:
-        found = check_data(data, host, workers, tell)
+        found = check_target(data, host, workers, tell)
     if as_json:
-        typer.echo(json.dumps(found.to_dict()))
+        typer.echo(json.dumps(to_dict(found)))
     else:
         show_check(_output, found)
     if found.checked.errors:

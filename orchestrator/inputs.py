@@ -10,6 +10,7 @@ import yaml
 
 from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
+from jobs.data.target import Progress, check_target
 from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import METRICS
@@ -18,7 +19,6 @@ from jobs.problems import InputError, Problem
 from jobs.spec import PromptSpec
 from jobs.speech.prompts import read_prompts
 from jobs.strict import EMBEDDED
-from orchestrator.check_data import Progress, check_data
 from orchestrator.check_groups import group_problems
 from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger
 from orchestrator.plan import plan
@@ -91,7 +91,7 @@ def read_inputs(spec: SweepSpec, progress: Progress | None = None) -> Inputs:
 
 def _checked(spec: SweepSpec, progress: Progress | None) -> tuple[list[TargetClip], list[Finding]]:
     """The clips and what is odd with them. Raises InputError with all that is wrong with them."""
-    checked = check_data(spec.data, spec.host(), progress=progress).checked
+    checked = check_target(spec.data, spec.host(), progress=progress).checked
     problems = [finding.problem for finding in checked.errors]
     # Of clips that are there in part, nobody can say which speakers they lack.
     problems = problems or list(group_problems(spec.data, checked.clips))

@@ -1,5 +1,6 @@
 """Audio in and out of files, and from one sample rate to another: always told, never assumed."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,13 @@ def decode(location: str) -> Recording:
         what = f"audio must have finite samples, but {location} has none or others"
         raise AudioError("audio-unreadable", what, "Convert or drop it.")
     return Recording(samples, rate, frames.shape[1])
+
+
+def pcm_digest(recording: Recording) -> str:
+    """SHA-256 over the rate and the mono samples: the same for the same sound in whatever file."""
+    digest = hashlib.sha256(recording.rate.to_bytes(8, "little"))
+    digest.update(np.ascontiguousarray(recording.samples, dtype="<f4").data)
+    return digest.hexdigest()
 
 
 def read_audio(path: Path | str) -> tuple[NDArray[np.float32], int]:

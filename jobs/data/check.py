@@ -14,7 +14,7 @@ from jobs.data.corpus_checks import (
     repeated_texts,
 )
 from jobs.data.diversity.texts import folded
-from jobs.data.findings import Finding
+from jobs.data.findings import Finding, error
 from jobs.data.in_order import in_order
 from jobs.data.limits import Limits
 from jobs.data.manifest import ManifestRow
@@ -25,8 +25,9 @@ from jobs.data.split import assign_splits
 from jobs.data.text_checks import stripped, text_findings
 from jobs.families.rules import DataRules
 from jobs.families.text import TextReader
-from jobs.problems import Problem
 
+_OF_AUDIO = "audio-"
+"""How rules begin that a line breaks by its recording, and not by how it is written."""
 _LEFT_OUT = "The clip is left out."
 
 
@@ -112,7 +113,8 @@ class _Checking:
         self._found: list[tuple[int, Finding]] = []
         self._candidates: list[Candidate] = []
         self._references: dict[str, _Heard | None] = {}
-        self._with_split = self._dropped = 0
+        self._with_split = 0
+        self._dropped: set[str] = set()
         self._split_missing: list[tuple[int, str]] = []
         self._last = 0
 
@@ -121,7 +123,7 @@ class _Checking:
         for place, row in enumerate(rows):
             self._last = place + 1
             if isinstance(row, Finding):
-                self._found.append((place, row))
+                self._read(place, row)
                 continue
             reference = row.ref_audio
             is_new = reference is not None and reference not in self._references
@@ -162,7 +164,14 @@ class _Checking:
         clips = [each.clip for each in self._candidates]
         self._check_splits(clips)
         self._found.sort(key=lambda found: found[0])
-        return Checked(clips, [finding for _, finding in self._found], self._dropped)
+        return Checked(clips, [finding for _, finding in self._found], len(self._dropped))
+
+    def _read(self, place: int, found: Finding) -> None:
+        """What was found in reading a line: of its audio, or that it is no row, which stays so."""
+        if found.rule.startswith(_OF_AUDIO):
+            self._keep(place, [found])
+        else:
+            self._found.append((place, found))
 
     def _leave_out(self, faults: Iterator[Fault]) -> None:
         found: dict[int, list[Finding]] = {}
@@ -176,7 +185,7 @@ class _Checking:
         """Write down what was found in one clip; whether it can still be used."""
         is_bad = any(finding.severity == "error" for finding in found)
         if is_bad and self._data.bad_clips == "drop":
-            self._dropped += 1
+            self._dropped.add(found[0].problem.where)
             found = [_as_left_out(finding) for finding in found]
         self._found += [(place, finding) for finding in found]
         return not is_bad
@@ -188,8 +197,7 @@ class _Checking:
             what = f"split must be given for all clips or for none, but {self._with_split} have one"
             advice = "Write train or validation, or take the key out everywhere."
             for place, where in self._split_missing:
-                problem = Problem(where, what, advice)
-                self._found.append((place, Finding("split-missing", "error", problem)))
+                self._found.append((place, error("split-missing", where, what, advice)))
             return
         rows = assign_splits([each.clip.row for each in self._candidates], self._data.split)
         self._candidates = [
@@ -210,8 +218,7 @@ class _Checking:
                     if self._with_split
                     else "Correct the clips, or set data.split.validation."
                 )
-                problem = Problem(where, what, advice)
-                self._found.append((self._last, Finding("split-empty", "error", problem)))
+                self._found.append((self._last, error("split-empty", where, what, advice)))
 
 
 def _as_left_out(finding: Finding) -> Finding:

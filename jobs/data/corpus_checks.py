@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.data.clips import TargetClip
-from jobs.data.findings import Finding, Severity
-from jobs.problems import Problem
+from jobs.data.findings import Finding, error, warning
 
 ENOUGH_TO_COMPARE = 20
 """Clips of a speaker from which on one clip's rate of speech is compared with the others'."""
@@ -47,11 +46,11 @@ def repeated_audio(candidates: Sequence[Candidate]) -> Iterator[Fault]:
             continue
         if earlier.row.text == clip.row.text:
             what = f"a clip must stand once, but {earlier.row.where} is the same sound and text"
-            yield at, _finding("duplicate-clip", "error", clip, what, "Delete one of the two.")
+            yield at, error("duplicate-clip", clip.row.where, what, "Delete one of the two.")
         else:
             what = f"a sound must have one text, but at {earlier.row.where} the same has another"
             advice = "Listen, and delete the wrong one."
-            yield at, _finding("duplicate-audio", "error", clip, what, advice)
+            yield at, error("duplicate-audio", clip.row.where, what, advice)
 
 
 def repeated_texts(candidates: Sequence[Candidate]) -> Iterator[Fault]:
@@ -63,7 +62,7 @@ def repeated_texts(candidates: Sequence[Candidate]) -> Iterator[Fault]:
         if earlier is not each.clip:
             what = f"a text should be said once by a speaker, but {earlier.row.where} has it too"
             advice = "Look whether one of the two was meant to be another."
-            yield at, _finding("duplicate-text", "warning", each.clip, what, advice)
+            yield at, warning("duplicate-text", each.clip.row.where, what, advice)
 
 
 def leaks(candidates: Sequence[Candidate]) -> Iterator[Fault]:
@@ -80,18 +79,18 @@ def leaks(candidates: Sequence[Candidate]) -> Iterator[Fault]:
             continue
         if (held_out := sounds.get(each.clip.pcm)) is not None:
             what = f"a training clip must not be held out too, but {held_out} is the same sound"
-            yield at, _finding("leak-audio", "error", each.clip, what, "Delete one of the two.")
+            yield at, error("leak-audio", each.clip.row.where, what, "Delete one of the two.")
         elif each.said in texts:
             yield at, _leaked_text(each.clip, texts[each.said])
 
 
 def _leaked_text(clip: TargetClip, held_out: dict[str | None, str]) -> Finding:
     own = held_out.get(clip.row.speaker)
-    severity: Severity = "warning" if own is None else "error"
+    told = warning if own is None else error
     by = "another speaker" if own is None else "the same speaker"
     where = own or next(iter(held_out.values()))
     what = f"a training text should not be held out too, but {where} has it, by {by}"
-    return _finding("leak-text", severity, clip, what, "Give both clips the same split.")
+    return told("leak-text", clip.row.where, what, "Give both clips the same split.")
 
 
 def odd_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:
@@ -116,8 +115,4 @@ def odd_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:
             )
             clip = candidates[places[index]].clip
             advice = "Listen whether the text is what is said."
-            yield places[index], _finding("speaking-rate", "warning", clip, what, advice)
-
-
-def _finding(rule: str, severity: Severity, clip: TargetClip, what: str, next_step: str) -> Finding:
-    return Finding(rule, severity, Problem(clip.row.where, what, next_step))
+            yield places[index], warning("speaking-rate", clip.row.where, what, advice)

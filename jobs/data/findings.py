@@ -17,3 +17,13 @@ class Finding:
     """A stable name, such as ``audio-missing``; docs/data.md lists them."""
     severity: Severity
     problem: Problem
+
+
+def error(rule: str, where: str, what: str, next_step: str) -> Finding:
+    """A finding that keeps what stands at ``where`` out of training."""
+    return Finding(rule, "error", Problem(where, what, next_step))
+
+
+def warning(rule: str, where: str, what: str, next_step: str) -> Finding:
+    """A finding for a person to look at."""
+    return Finding(rule, "warning", Problem(where, what, next_step))

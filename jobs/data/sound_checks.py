@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from jobs.data.audio import RESAMPLER
-from jobs.data.findings import Finding, Severity
+from jobs.data.findings import Finding, error, warning
 from jobs.data.limits import Limits
 from jobs.data.manifest import ManifestRow
 from jobs.data.sounds import Sound, Unheard
 from jobs.metrics.signal import SILENCE
-from jobs.problems import Problem
 
 CLIPPED_SOME = 0.001
 """Share of the samples at full scale from which on a clip is told of: more than single peaks."""
@@ -25,24 +24,25 @@ def sound_findings(
 ) -> Iterator[Finding]:
     """What is wrong with the clip's own recording; ``rate`` is the base's, in Hz."""
     if isinstance(heard, Unheard):
-        yield _finding(heard.rule, "error", row, heard.what, heard.next_step)
+        yield error(heard.rule, row.where, heard.what, heard.next_step)
         return
     yield from _bad_duration(row, heard.seconds, limits)
     if not heard.level >= SILENCE:
         yield _silent(row, "audio", heard)
         return
     if heard.clipped >= CLIPPED_SOME:
-        severity: Severity = "error" if heard.clipped >= CLIPPED_MUCH else "warning"
-        bound = CLIPPED_MUCH if severity == "error" else CLIPPED_SOME
+        told, bound = (
+            (error, CLIPPED_MUCH) if heard.clipped >= CLIPPED_MUCH else (warning, CLIPPED_SOME)
+        )
         what = f"less than {bound:.1%} of audio may be at full scale, but {heard.clipped:.1%} is"
-        yield _finding("audio-clipped", severity, row, what, "Record it again, or drop the clip.")
+        yield told("audio-clipped", row.where, what, "Record it again, or drop the clip.")
     yield from _lacking(row, heard, rate)
 
 
 def reference_findings(row: ManifestRow, heard: Sound | Unheard) -> Iterator[Finding]:
     """What is wrong with ``ref_audio``: that it is not audio, or that it is silent."""
     if isinstance(heard, Unheard):
-        yield _finding(heard.rule, "error", row, f"ref_audio: {heard.what}", heard.next_step)
+        yield error(heard.rule, row.where, f"ref_audio: {heard.what}", heard.next_step)
     elif not heard.level >= SILENCE:
         yield _silent(row, "ref_audio", heard)
 
@@ -51,16 +51,16 @@ def _bad_duration(row: ManifestRow, seconds: float, limits: Limits) -> Iterator[
     if seconds < limits.min_seconds:
         what = f"audio must last {limits.min_seconds:g} s or longer ({limits.min_by})"
         advice = "Drop the clip, or set data.min_seconds."
-        yield _finding("duration-short", "error", row, f"{what}, got {seconds:.2f} s", advice)
+        yield error("duration-short", row.where, f"{what}, got {seconds:.2f} s", advice)
     if seconds > limits.max_seconds:
         what = f"audio must last {limits.max_seconds:g} s or less ({limits.max_by})"
         advice = "Cut the clip, or set data.max_seconds."
-        yield _finding("duration-long", "error", row, f"{what}, got {seconds:.2f} s", advice)
+        yield error("duration-long", row.where, f"{what}, got {seconds:.2f} s", advice)
     claimed = row.duration
     if claimed and abs(claimed - seconds) > max(CLAIM_SECONDS, CLAIM_SHARE * seconds):
         what = f"duration must be that of the audio, {seconds:.2f} s, got {claimed:g}"
         advice = "Correct it, or look whether this is the file that was meant."
-        yield _finding("duration-claimed", "warning", row, what, advice)
+        yield warning("duration-claimed", row.where, what, advice)
 
 
 def _lacking(row: ManifestRow, heard: Sound, rate: int | None) -> Iterator[Finding]:
@@ -68,7 +68,7 @@ def _lacking(row: ManifestRow, heard: Sound, rate: int | None) -> Iterator[Findi
     if rate is not None and heard.rate < rate:
         what = f"audio should be recorded at the base's {rate} Hz or more, got {heard.rate} Hz"
         advice = f"It is resampled by {RESAMPLER}; what lies above {heard.rate // 2} Hz is missing."
-        yield _finding("rate-low", "warning", row, what, advice)
+        yield warning("rate-low", row.where, what, advice)
     carried = min(heard.rate, rate or heard.rate) / 2
     if heard.edge is not None and heard.edge < UPSAMPLED_SHARE * carried:
         what = (
@@ -76,13 +76,9 @@ def _lacking(row: ManifestRow, heard: Sound, rate: int | None) -> Iterator[Findi
             f"spectrum ends at {heard.edge:.0f} Hz"
         )
         advice = "It was upsampled or went through MP3: look for the original."
-        yield _finding("audio-upsampled", "warning", row, what, advice)
+        yield warning("audio-upsampled", row.where, what, advice)
 
 
 def _silent(row: ManifestRow, key: str, heard: Sound) -> Finding:
     what = f"{key} must reach {SILENCE:.0f} dBFS RMS, got {heard.level:.1f} dBFS"
-    return _finding("audio-silent", "error", row, what, "Look for the original, or drop the clip.")
-
-
-def _finding(rule: str, severity: Severity, row: ManifestRow, what: str, next_step: str) -> Finding:
-    return Finding(rule, severity, Problem(row.where, what, next_step))
+    return error("audio-silent", row.where, what, "Look for the original, or drop the clip.")

@@ -1,12 +1,10 @@
 """What a check needs to know of a recording, without keeping its samples."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jobs.data.audio import AudioError, decode
+from jobs.data.audio import AudioError, decode, pcm_digest
 from jobs.data.bandwidth import spectral_edge
 from jobs.metrics.signal import CLIPPED, rms_dbfs
 
@@ -45,15 +43,10 @@ def listen(location: str) -> Sound | Unheard:
         return Unheard(error.rule, error.what, error.next_step)
     samples, rate = recording.samples, recording.rate
     return Sound(
-        pcm=pcm_digest(samples, rate),
+        pcm=pcm_digest(recording),
         rate=rate,
         seconds=len(samples) / rate,
         level=rms_dbfs(samples - np.mean(samples, dtype=np.float64).astype(np.float32)),
         clipped=float(np.mean(np.abs(samples) >= CLIPPED)),
         edge=spectral_edge(samples, rate),
     )
-
-
-def pcm_digest(samples: NDArray[np.float32], rate: int) -> str:
-    """The same for two files of the same sound, whatever their containers."""
-    return hashlib.sha256(f"{rate} ".encode() + samples.astype("<f4").tobytes()).hexdigest()

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 from jobs.data.annotations import annotations, control_tokens, without_annotations
 from jobs.data.diversity.texts import folded
-from jobs.data.findings import Finding, Severity
+from jobs.data.findings import Finding, error, warning
 from jobs.data.limits import Limits
 from jobs.data.manifest import ManifestRow
 from jobs.data.spec import DataSpec
 from jobs.families.text import TextReader
-from jobs.problems import Problem
 
 
 def stripped(row: ManifestRow, data: DataSpec) -> ManifestRow:
@@ -31,23 +30,23 @@ def text_findings(
     where = written.where
     if tokens := control_tokens(written.text):
         what = f"text must not hold a model's own tokens, but it has {_quoted(tokens)}"
-        yield _finding("text-control", "error", where, what, "Take them out.")
+        yield error("text-control", where, what, "Take them out.")
         return
     if tags := annotations(written.text):
         what = f"text must be what is said, but it has {_quoted(tags)}"
         if data.tags == "strip":
-            yield _finding("text-tag", "warning", where, what, "Taken out of what is learned.")
+            yield warning("text-tag", where, what, "Taken out of what is learned.")
         else:
             advice = "Take them out, or set data.tags: strip."
-            yield _finding("text-tag", "error", where, what, advice)
+            yield error("text-tag", where, what, advice)
             return
     if not folded(learned.text):
         what = f"text must have a letter or a digit, got {written.text!r}"
-        yield _finding("text-empty", "error", where, what, "Write what is said, or drop the clip.")
+        yield error("empty-text", where, what, "Write what is said, or drop the clip.")
         return
     if data.language_tag and learned.language is None:
         what = "data.language_tag needs a language for each clip, but this one has none"
-        yield _finding("language-missing", "error", where, what, "Add the key language.")
+        yield error("language-missing", where, what, "Add the key language.")
     yield from _unfit(learned, data, limits, reader)
 
 
@@ -59,20 +58,16 @@ def _unfit(
         return
     try:
         tokens = reader.count(row.text, row.language if data.language_tag else None)
-    except ValueError as error:
-        what = f"the base must be able to read the text, but: {error}"
-        yield _finding("text-unreadable", "error", row.where, what, "Correct it, or drop the clip.")
+    except ValueError as reason:
+        what = f"the base must be able to read the text, but: {reason}"
+        yield error("text-unreadable", row.where, what, "Correct it, or drop the clip.")
         return
     if limits.max_tokens is not None and tokens > limits.max_tokens:
         what = (
             f"text must have at most {limits.max_tokens} tokens ({limits.tokens_by}), got {tokens}"
         )
-        yield _finding("text-long", "error", row.where, what, "Cut the clip in two, or drop it.")
+        yield error("text-long", row.where, what, "Cut the clip in two, or drop it.")
 
 
 def _quoted(found: list[str]) -> str:
     return ", ".join(dict.fromkeys(found))
-
-
-def _finding(rule: str, severity: Severity, where: str, what: str, next_step: str) -> Finding:
-    return Finding(rule, severity, Problem(where, what, next_step))

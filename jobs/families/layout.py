@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
+from jobs.families.tag import tagged
+
 LAYOUT_FILE = "layout.json"
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -136,8 +138,10 @@ class Layout(_Strict):
             )
         return words
 
-    def prompt_text(self, text: str, voice: str | None = None) -> str:
+    def prompt_text(self, text: str, voice: str | None = None, language: str | None = None) -> str:
         """The prompt as a string, START included; `voice` defaults to `default_voice`.
+
+        With a `language`, its tag stands before the words, whatever the front end reads.
 
         Raises:
             ValueError: the text (see `words`) or the voice is not one of this base's.
@@ -150,6 +154,8 @@ class Layout(_Strict):
             written = "".join(self._marker(i, word) for i, word in enumerate(words))
         else:
             written = " ".join(words) if self.front_end == "digits" else text
+        if language is not None:
+            written = tagged(written, language)
         prompt = self.prompt.replace("{voice}", self._voice_token(spoken) if spoken else "")
         return prompt.replace("{text}", written) + self.start
 
@@ -234,9 +240,11 @@ class TokenStream:
         self._code_of = np.full(max(ids) + 1, -1, dtype=np.int64)
         self._code_of[self.code_ids] = np.arange(layout.codebook_size)
 
-    def prompt_ids(self, text: str, voice: str | None = None) -> list[int]:
+    def prompt_ids(
+        self, text: str, voice: str | None = None, language: str | None = None
+    ) -> list[int]:
         """The prompt as ids, START last; see `Layout.prompt_text`."""
-        return self._encode(self.layout.prompt_text(text, voice))
+        return self._encode(self.layout.prompt_text(text, voice, language))
 
     def example(
         self,
@@ -244,9 +252,10 @@ class TokenStream:
         codes: Sequence[int],
         word_starts: Sequence[int] | None = None,
         voice: str | None = None,
+        language: str | None = None,
     ) -> Example:
         """A clip as ids and labels, the prompt masked; see `Layout.speech_text`."""
-        prompt = self.prompt_ids(text, voice)
+        prompt = self.prompt_ids(text, voice, language)
         speech = self._encode(self.layout.speech_text(codes, text, word_starts))
         return Example(prompt + speech, [IGNORED_LABEL] * len(prompt) + speech)
 

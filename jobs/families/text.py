@@ -34,11 +34,8 @@ class LayoutText:
 
     def count(self, text: str, language: str | None) -> int:
         """See :class:`TextReader`."""
-        tokens = self._tokens(self._layout.prompt_text(text, self._voice))
-        return tokens if language is None else tokens + self._tokens(f"[{language}] ")
-
-    def _tokens(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        prompt = self._layout.prompt_text(text, self._voice, language)
+        return len(self._tokenizer.encode(prompt, add_special_tokens=False).ids)
 
 
 def open_text(spec: HostSpec) -> LayoutText:
