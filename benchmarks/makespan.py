@@ -72,19 +72,18 @@ def prepared_context(spec: SweepSpec, storage: Path) -> Any:  # noqa: ANN401 (a 
     from orchestrator.tuning.trial import SweepContext
 
     inputs = read_inputs(spec)
-    rows = [
-        row
+    clips = [
+        clip
         for split, count in CLIPS.items()
-        for row in [row for row in inputs.rows if row.split == split][:count]
+        for clip in [clip for clip in inputs.clips if clip.row.split == split][:count]
     ]
 
     def prepare() -> Prepared:
         from jobs.data.prepare import prepare
-        from jobs.data.target import target_clips
         from jobs.families.registry import load_base
 
         base = load_base(spec.host())
-        done = prepare(target_clips(rows), base, open_storage(str(storage)), spec.data)
+        done = prepare(clips, base, open_storage(str(storage)), spec.data)
         return Prepared(base.digest, done.digest, base.encoder_digest)
 
     prepared: Prepared = ray.get(ray.remote(prepare).remote())

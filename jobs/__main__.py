@@ -90,7 +90,7 @@ def train(job: JobSpec, storage_url: str) -> None:
         hint = "Correct it, or start as many with torch.distributed.run."
         raise InputError([Problem("engine.ranks", f"{what}, got {job.engine.ranks}", hint)])
     storage = open_storage(storage_url)
-    clips = read_target(job.data)
+    clips = read_target(job.data, job.loaded)
     base = load_base(job.loaded)
     # Every rank asks; the first to come encodes, if nobody has, and the others wait for it.
     prepared = prepare(clips, base, storage, job.data)

@@ -1,6 +1,7 @@
 """The ``voxsweep`` command."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from cluster.storage import open_storage
 from jobs.problems import InputError
+from jobs.strict import EMBEDDED
 from orchestrator.errors import Exit, InfrastructureError
 
 
@@ -27,6 +29,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+class Tags(StrEnum):
+    """What becomes of annotations in texts."""
+
+    REJECT = "reject"
+    STRIP = "strip"
+
+
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]
 StorageUrl = Annotated[
     str, typer.Option("--storage", callback=_storage_url, help="Where sweeps are kept.")
@@ -40,15 +50,18 @@ _messages = Console(stderr=True)
 @app.command()
 def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
     """Say what a sweep would run, and what of it is done. Touches nothing."""
+    from orchestrator.check_console import check_progress, tell_warnings
     from orchestrator.console import show_plan
     from orchestrator.inputs import read_inputs
     from orchestrator.plan import plan as make_plan
     from orchestrator.read_spec import read_spec
 
     sweep = read_spec(spec)
-    inputs = read_inputs(sweep)
+    with check_progress(_messages) as tell:
+        inputs = read_inputs(sweep, tell)
+    tell_warnings(_messages, inputs.warnings, sweep.data.manifest)
     planned = make_plan(
-        sweep, inputs.rows, inputs.prompts, inputs.confirmation, open_storage(storage)
+        sweep, inputs.clips, inputs.prompts, inputs.confirmation, open_storage(storage)
     )
     if as_json:
         typer.echo(json.dumps(planned.to_dict()))
@@ -59,17 +72,19 @@ def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False
 @app.command()
 def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
     """Prepare a sweep's data, as the sweep would: each clip is encoded once, for all sweeps."""
-    from jobs.data.target import target_clips
+    from orchestrator.check_console import check_progress, tell_warnings
     from orchestrator.console import encoding, show_prepared
     from orchestrator.inputs import read_inputs
     from orchestrator.preparation import prepare_data
     from orchestrator.read_spec import read_spec
 
     sweep = read_spec(spec)
-    inputs = read_inputs(sweep)
+    with check_progress(_messages) as tell:
+        inputs = read_inputs(sweep, tell)
+    tell_warnings(_messages, inputs.warnings, sweep.data.manifest)
     with encoding(_messages) as progress:
         prepared = prepare_data(
-            sweep.host(), target_clips(inputs.rows), sweep.data, open_storage(storage), progress
+            sweep.host(), inputs.clips, sweep.data, open_storage(storage), progress
         )
     if as_json:
         typer.echo(json.dumps(prepared.to_dict()))
@@ -88,13 +103,16 @@ def run(
 ) -> None:
     """Run a sweep to its verdict. Run it again to go on where it was cut off."""
     from cluster.connect import ray_cluster
+    from orchestrator.check_console import check_progress, tell_warnings
     from orchestrator.console import Progress, show_verdict
     from orchestrator.inputs import claim, read_inputs
     from orchestrator.ledger import Ledger
     from orchestrator.read_spec import read_spec
 
     sweep = read_spec(spec)
-    inputs = read_inputs(sweep)
+    with check_progress(_messages) as tell:
+        inputs = read_inputs(sweep, tell)
+    tell_warnings(_messages, inputs.warnings, sweep.data.manifest)
     ledger = Ledger(open_storage(storage), sweep.name)
     claim(ledger, sweep, inputs)
     progress = Progress(_messages if as_json else _output)
@@ -111,6 +129,57 @@ def run(
         _output.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
     if outcome.verdict.verdict == "NO-VERDICT":
         raise typer.Exit(Exit.NO_VERDICT)
+
+
+@app.command()
+def check(
+    manifests: Annotated[
+        list[str], typer.Argument(metavar="MANIFEST...", help="What data.manifest may name.")
+    ],
+    family: Annotated[str, typer.Option(help="Whose bounds the clips must keep.")],
+    base: Annotated[
+        str, typer.Option(help="The base's directory, whose tokenizer reads the texts.")
+    ] = EMBEDDED,
+    root: Annotated[
+        str | None, typer.Option(help="The folder that audio must lie in, if not the manifest's.")
+    ] = None,
+    tags: Annotated[
+        Tags, typer.Option(help="What becomes of annotations such as <laugh>.")
+    ] = Tags.REJECT,
+    min_seconds: Annotated[float | None, typer.Option(help="Of a clip.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Of a clip.")] = None,
+    max_text_tokens: Annotated[int | None, typer.Option(help="Of a text.")] = None,
+    language_tag: Annotated[
+        bool, typer.Option("--language-tag", help="Each text comes behind its language's tag.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that decode audio; by default, all CPUs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say every problem of a target's clips, with lines. Touches nothing."""
+    from jobs.data.target import check_target
+    from orchestrator.check_console import check_progress, show_check
+    from orchestrator.check_data import asked_data, asked_host, to_dict
+
+    host = asked_host(family, base)
+    data = asked_data(
+        manifest=manifests,
+        root=root,
+        tags=tags.value,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+        max_text_tokens=max_text_tokens,
+        language_tag=language_tag,
+    )
+    with check_progress(_messages) as tell:
+        found = check_target(data, host, workers, tell)
+    if as_json:
+        typer.echo(json.dumps(to_dict(found)))
+    else:
+        show_check(_output, found)
+    if found.checked.errors:
+        raise typer.Exit(Exit.BAD_INPUT)
 
 
 @app.command()

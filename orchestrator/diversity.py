@@ -5,18 +5,18 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import numpy as np
 import soundfile
 
 from cluster.storage import open_storage
-from jobs.data.audio import read_audio, resample
+from jobs.data.audio import AudioError, decode, resample
+from jobs.data.clips import TargetClip
 from jobs.data.diversity.faults import judge_clips, worst
 from jobs.data.diversity.forecast import forecast
-from jobs.data.diversity.measure import measure_once, read_measured, training_rows
+from jobs.data.diversity.measure import measure_once, read_measured, training_clips
 from jobs.data.diversity.summary import QUALITY_FLOOR, summarise
-from jobs.data.manifest import ManifestRow
 from jobs.metrics.signal import RATE
 from orchestrator.ledger import DATA_FILE, Ledger
 from orchestrator.report.training_data import LONGEST_PLAYED, DataReport, Speaker, WorstClip
@@ -28,19 +28,19 @@ _ENOUGH = 8
 _NICENESS = 19
 
 
-def measure_data(rows: list[ManifestRow], storage_url: str) -> str:
+def measure_data(clips: list[TargetClip], storage_url: str) -> str:
     """Measure the training clips unless that was done; returns the key of what is kept.
 
     Runs beside the trials in a Ray worker of its own, which gives way to theirs.
     """
     os.nice(_NICENESS)
-    return measure_once(rows, open_storage(storage_url))
+    return measure_once(clips, open_storage(storage_url))
 
 
 def data_report(
     ledger: Ledger,
     key: str,
-    rows: Sequence[ManifestRow],
+    targets: Sequence[TargetClip],
     prompts: Sequence[str],
     table: ScoreTable,
 ) -> DataReport:
@@ -49,7 +49,7 @@ def data_report(
     ``prompts`` are the texts that variants are judged on; the base's scores in ``table`` say, if
     they can, how far quality differs between texts alone.
     """
-    training = training_rows(rows)
+    training = training_clips(targets)
     clips = judge_clips(read_measured(ledger.storage, key).clips)
     speakers = [
         Speaker(summary, forecast(summary))
@@ -57,12 +57,14 @@ def data_report(
     ]
     told = {"features": key, "speakers": [asdict(speaker) for speaker in speakers]}
     ledger.write_text(DATA_FILE, json.dumps(told, indent=1) + "\n")
-    paths = [(judged, Path(training[judged.place].audio)) for judged in worst(clips)]
+    found = [(judged, training[judged.place].row.audio) for judged in worst(clips)]
     return DataReport(
         features=key,
         speakers=speakers,
         clips=clips,
-        worst=[WorstClip(judged, path.name, _heard(path)) for judged, path in paths],
+        worst=[
+            WorstClip(judged, PurePosixPath(audio).name, _heard(audio)) for judged, audio in found
+        ],
     )
 
 
@@ -80,12 +82,13 @@ def quality_floor(table: ScoreTable) -> float:
     return QUALITY_FLOOR
 
 
-def _heard(path: Path) -> bytes | None:
-    """The beginning of a clip as FLAC, at the rate at which it was measured."""
-    if not path.is_file():
+def _heard(audio: str) -> bytes | None:
+    """The beginning of a clip as FLAC, at the rate at which it was measured; None if it is gone."""
+    try:
+        heard = decode(audio)
+    except AudioError:
         return None
-    audio, rate = read_audio(path)
-    beginning = resample(audio[: int(LONGEST_PLAYED * rate)], rate, RATE)
+    beginning = resample(heard.samples[: int(LONGEST_PLAYED * heard.rate)], heard.rate, RATE)
     file = io.BytesIO()
     soundfile.write(file, np.clip(beginning, -1.0, 1.0), RATE, format="FLAC", subtype="PCM_16")
     return file.getvalue()

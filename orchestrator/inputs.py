@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
-from jobs.data.manifest import ManifestRow, read_manifest
-from jobs.embedded import PROMPTS_DIR, VOICE_DIR
+from jobs.data.clips import TargetClip
+from jobs.data.findings import Finding
+from jobs.data.target import Progress, check_target
+from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import METRICS
 from jobs.metrics.references import MIN_REFERENCES
@@ -17,6 +19,7 @@ from jobs.problems import InputError, Problem
 from jobs.spec import PromptSpec
 from jobs.speech.prompts import read_prompts
 from jobs.strict import EMBEDDED
+from orchestrator.check_groups import group_problems
 from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger
 from orchestrator.plan import plan
 from orchestrator.spec import SweepSpec
@@ -30,48 +33,53 @@ _MAY_CHANGE = ("resources", "records")
 class Inputs:
     """What a spec points to, read and valid."""
 
-    rows: list[ManifestRow]
+    clips: list[TargetClip]
+    """Those that can be used, each with its split."""
+    warnings: list[Finding]
+    """What is odd with the clips, or why some were left out."""
     prompts: list[PromptSpec]
     """Set A."""
     confirmation: list[PromptSpec]
     """Set B."""
 
 
-def read_inputs(spec: SweepSpec) -> Inputs:
-    """Read the manifest and the prompts.
+def read_inputs(spec: SweepSpec, progress: Progress | None = None) -> Inputs:
+    """Check the clips and read the prompts; ``progress`` is told of the clips.
 
     Raises:
         InputError: with every problem of both, or because too few clips are held out for the
             metrics asked for.
     """
-    manifest = _named(spec.data.manifest[0], VOICE_DIR / "manifest.jsonl")
     prompts = _named(spec.variants.prompts, PROMPTS_DIR / "a.jsonl")
     confirmation = _named(spec.variants.confirmation_prompts, PROMPTS_DIR / "b.jsonl")
     problems: list[Problem] = []
     read: list[Any] = []
-    for reader, path in (
-        (read_manifest, manifest),
-        (read_prompts, prompts),
-        (read_prompts, confirmation),
+    for reader in (
+        lambda: _checked(spec, progress),
+        lambda: read_prompts(prompts),
+        lambda: read_prompts(confirmation),
     ):
         try:
-            read.append(reader(path))
+            read.append(reader())
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(problems)
-    inputs = Inputs(*read)
+    (clips, warnings), first, fresh = read
+    inputs = Inputs(clips, warnings, first, fresh)
     scoring = spec.scoring
     unfit = prompt_set_problems(
         inputs.prompts, inputs.confirmation, scoring.finalists, scoring.significance
     )
     if problems := [Problem(str(confirmation), what, next_step) for what, next_step in unfit]:
         raise InputError(problems)
-    held_out = sum(row.split == "validation" for row in inputs.rows)
+    held_out = sum(clip.row.split == "validation" for clip in inputs.clips)
     compared = [name for name in scoring.confirmed_by if METRICS[name].hears_references]
     if compared and held_out < MIN_REFERENCES:
         what = f"{compared[0]} needs {MIN_REFERENCES} validation clips, but there are {held_out}"
-        problems.append(Problem(str(manifest), what, "Mark more, or drop the metric."))
+        problems.append(
+            Problem(", ".join(spec.data.manifest), what, "Mark more, or drop the metric.")
+        )
     if spec.data.language_tag:
         problems += _untagged(prompts, inputs.prompts)
         problems += _untagged(confirmation, inputs.confirmation)
@@ -90,6 +98,17 @@ def _untagged(path: Path, prompts: Sequence[PromptSpec]) -> Iterator[Problem]:
     if untold:
         what = f"data.language_tag needs a language for every prompt, but {untold[0]!r} has none"
         yield Problem(str(path), what, "Add it, or switch the tag off.")
+
+
+def _checked(spec: SweepSpec, progress: Progress | None) -> tuple[list[TargetClip], list[Finding]]:
+    """The clips and what is odd with them. Raises InputError with all that is wrong with them."""
+    checked = check_target(spec.data, spec.host(), progress=progress).checked
+    problems = [finding.problem for finding in checked.errors]
+    # Of clips that are there in part, nobody can say which speakers they lack.
+    problems = problems or list(group_problems(spec.data, checked.clips))
+    if problems:
+        raise InputError(problems)
+    return checked.clips, checked.findings
 
 
 def _without_language(
@@ -119,7 +138,7 @@ def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:
             what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"
             raise InputError([Problem(where, what, "Give the changed spec another name.")])
     ledger.write_text(SPEC_FILE, yaml.safe_dump(asked, sort_keys=False))
-    planned = plan(spec, inputs.rows, inputs.prompts, inputs.confirmation, ledger.storage)
+    planned = plan(spec, inputs.clips, inputs.prompts, inputs.confirmation, ledger.storage)
     ledger.write_text(PLAN_FILE, json.dumps(planned.to_dict(), indent=2) + "\n")
 
 

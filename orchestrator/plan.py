@@ -5,7 +5,7 @@ from typing import Any
 
 from cluster.storage import Storage
 from jobs.data.batches import BatchPlan
-from jobs.data.manifest import ManifestRow
+from jobs.data.clips import TargetClip
 from jobs.spec import PromptSpec
 from orchestrator.ledger import Ledger, TrialResult
 from orchestrator.spec import SweepSpec
@@ -54,7 +54,7 @@ class Plan:
 
 def plan(
     spec: SweepSpec,
-    rows: list[ManifestRow],
+    targets: list[TargetClip],
     prompts: list[PromptSpec],
     confirmation: list[PromptSpec],
     storage: Storage,
@@ -63,7 +63,7 @@ def plan(
     ledger = Ledger(storage, spec.name)
     done = {record.id: ledger.epochs(record.id) for record in ledger.trials()}
     seconds = [losses.seconds for epochs in done.values() for losses in epochs]
-    clips = sum(row.split == "train" for row in rows)
+    clips = sum(clip.row.split == "train" for clip in targets)
     epochs = _most_epochs(spec)
     adapted = epochs * len(spec.variants.adapted_scales)
     first, rest = spec.variants.parts(prompts)
@@ -86,7 +86,7 @@ def plan(
         prompts=len(prompts),
         confirmation_prompts=len(confirmation),
         training_clips=clips,
-        validation_clips=len(rows) - clips,
+        validation_clips=len(targets) - clips,
         hosts=hosts,
         slots_per_host=slots,
         trials_at_once=slots and hosts * slots,

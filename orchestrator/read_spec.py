@@ -9,12 +9,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from jobs.data.keys import DATA_FOLDER, JOB_FOLDER
+from jobs.data.spec import DataSpec
 from jobs.families.registry import FAMILIES
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec import TrainingSpec, training_fields
 from jobs.strict import EMBEDDED
 from orchestrator.check_scoring import Location, scoring_problems
-from orchestrator.spec import AUTO, SweepSpec, resolve_paths
+from orchestrator.spec import AUTO, REMOTE, Choice, SweepSpec, resolve_paths
 
 
 def read_spec(path: Path) -> SweepSpec:
@@ -220,11 +221,24 @@ def _unknown_names(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     if spec.family not in FAMILIES:
         what = f"family must be known, got {spec.family!r}"
         yield Problem(document.where(("family",)), what, nearest(spec.family, FAMILIES))
+    for location, mix in _mixes_asked(spec):
+        if mix is not None and mix not in spec.data.mixes:
+            what = f"{_dotted(location)} must name one of data.mixes, got {mix!r}"
+            advice = nearest(str(mix), spec.data.mixes) if spec.data.mixes else "There are none."
+            yield Problem(document.where(location), what, advice)
     for name in spec.search.space:
         if name not in training_fields():
             where = document.where(("search", "space", name))
             what = f"search.space may hold keys of training, got {name}"
             yield Problem(where, what, nearest(name, training_fields()))
+
+
+def _mixes_asked(spec: SweepSpec) -> Iterator[tuple[Location, Choice]]:
+    """Names of mixes, and where they stand."""
+    yield ("training", "mix"), spec.training.mix
+    searched = spec.search.space.get("mix")
+    for index, mix in enumerate(searched.choices if searched else ()):
+        yield ("search", "space", "mix", index), mix
 
 
 def _bad_points(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
@@ -272,7 +286,6 @@ def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     used: dict[Location, tuple[str, str]] = {
         ("base", "source"): (spec.base.source, "config.json"),
         ("base", "codec"): (spec.base.codec, "config.json"),
-        ("data", "manifest"): (spec.data.manifest[0], ""),
         ("variants", "prompts"): (spec.variants.prompts, ""),
         ("variants", "confirmation_prompts"): (spec.variants.confirmation_prompts, ""),
     }
@@ -281,3 +294,20 @@ def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
         if value != EMBEDDED and not path.is_file():
             what = f"{_dotted(location)} must name something that exists, but there is no {path}"
             yield Problem(document.where(location), what, f"Correct the path or use {EMBEDDED}.")
+    yield from _missing_data(spec.data, document)
+
+
+def _missing_data(data: DataSpec, document: _Document) -> Iterator[Problem]:
+    """Manifests, which may be folders too, and the folder of the audio."""
+    for index, manifest in enumerate(data.manifest):
+        if not _is_elsewhere(manifest) and not Path(manifest).exists():
+            what = f"data.manifest must name something that exists, but there is no {manifest}"
+            where = document.where(("data", "manifest", index))
+            yield Problem(where, what, f"Correct the path or use {EMBEDDED}.")
+    if data.root is not None and not _is_elsewhere(data.root) and not Path(data.root).is_dir():
+        what = f"data.root must be a folder, but there is no {data.root}"
+        yield Problem(document.where(("data", "root")), what, "Correct the path.")
+
+
+def _is_elsewhere(path: str) -> bool:
+    return path == EMBEDDED or path.startswith(REMOTE)

@@ -20,6 +20,9 @@ AUTO = "auto"
 PATH_STARTS = ("/", "./", "../", "~")
 """How a metric's model begins that is a directory and cannot be an id of the hub."""
 
+REMOTE = "s3://"
+"""How data begins that is not on this machine."""
+
 Choice = int | float | str | bool | None | tuple[str, ...]
 
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
@@ -290,12 +293,18 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
     """Make the spec's relative paths absolute, taken from the spec file's ``directory``."""
 
     def absolute(path: str) -> str:
-        return path if path == EMBEDDED else str((directory / Path(path).expanduser()).resolve())
+        is_path = path != EMBEDDED and not path.startswith(REMOTE)
+        return path if not is_path else str((directory / Path(path).expanduser()).resolve())
 
     base = spec.base.model_copy(
         update={"source": absolute(spec.base.source), "codec": absolute(spec.base.codec)}
     )
-    data = spec.data.model_copy(update={"manifest": tuple(map(absolute, spec.data.manifest))})
+    data = spec.data.model_copy(
+        update={
+            "manifest": tuple(map(absolute, spec.data.manifest)),
+            "root": spec.data.root and absolute(spec.data.root),
+        }
+    )
     variants = spec.variants.model_copy(
         update={
             "prompts": absolute(spec.variants.prompts),

@@ -9,7 +9,6 @@ from typing import Any
 import ray
 
 from jobs.data.keys import data_key
-from jobs.data.target import target_clips
 from jobs.problems import InputError, Problem
 from jobs.spec import BASE_VARIANT, DecodingSpec, PromptSpec, Variant
 from orchestrator import judgement
@@ -170,7 +169,7 @@ class Sweep:
         }
         preparing = ray.remote(prepare_sweep).remote(
             spec.host(),
-            target_clips(self._inputs.rows),
+            self._inputs.clips,
             spec.data,
             {prompt_set: said for prompt_set, said in speech.items() if said[0]},
             storage.url,
@@ -251,7 +250,7 @@ class Sweep:
         # It takes no CPU from Ray's count, or it would begin when the trials have ended; its
         # process ends with it, since it has made itself the last in the queue for the CPU.
         task = ray.remote(num_cpus=0, max_calls=1)(measure_data)
-        return task.remote(self._inputs.rows, self._ledger.storage.url)
+        return task.remote(self._inputs.clips, self._ledger.storage.url)
 
     def _data(
         self,
@@ -267,7 +266,7 @@ class Sweep:
             self._progress.note(f"the training clips could not be measured: {reason}")
             return reason
         said = [prompt.text for prompt in (*self._inputs.prompts, *self._inputs.confirmation)]
-        data = data_report(self._ledger, key, self._inputs.rows, said, table)
+        data = data_report(self._ledger, key, self._inputs.clips, said, table)
         self._tracker.describe_data(data_params(data.speakers))
         return data
 

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.families.base import Base
 from jobs.families.registry import load_base
-from jobs.spec import HostSpec
+from tests.embedded_voice import EMBEDDED_HOST
 
 # A test that starts Ray in this process imports it before ``ray_cluster`` sets the stage, and Ray
 # reads these when it is imported.
@@ -18,11 +18,7 @@ os.environ |= {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0
 @pytest.fixture(scope="session")
 def embedded_base() -> Base:
     """The shipped base, loaded once; a test must leave it as it is."""
-    return load_base(
-        HostSpec(
-            family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"
-        )
-    )
+    return load_base(EMBEDDED_HOST)
 
 
 @pytest.fixture(scope="session")

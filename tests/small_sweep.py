@@ -31,7 +31,7 @@ FRESH_PROMPTS = ("two two", "seven one three", "six", "eight nine", "five zero o
 _SPEC = """\
 name: small
 family: codec_lm
-data: {{manifest: manifest.jsonl}}
+data: {{manifest: manifest.jsonl, root: {root}}}
 training: {{epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}
 search: {{sampler: grid, space: {{rank: [2, 4]}}}}
 rungs: {{grace_epochs: 2}}
@@ -74,7 +74,7 @@ def write_spec(folder: Path, hosts: int = 1, slots: int = 1) -> Path:
         (folder / f"{name}.jsonl").write_text("".join(rows))
     write_manifest(folder)
     path = folder / "small.yaml"
-    path.write_text(_SPEC.format(hosts=hosts, slots=slots, first=SHORTLIST_AFTER))
+    path.write_text(_SPEC.format(hosts=hosts, slots=slots, first=SHORTLIST_AFTER, root=VOICE_DIR))
     return path
 
 

@@ -34,7 +34,7 @@ def test_it_is_valid(path):
         assert job.host.family in FAMILIES
         return
     inputs = read_inputs(read_spec(path))
-    assert inputs.rows
+    assert inputs.clips
     assert inputs.prompts
 
 

@@ -1,47 +1,110 @@
-"""The target's clips as a spec names them, each looked into: decoded, measured, with its split."""
+"""The clips of a target as a spec names them: every row of all manifests, looked into."""
 
-from collections.abc import Iterable
-from pathlib import Path
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from jobs.data.audio import AudioError, decode, pcm_digest
+from jobs.data.check import Checked, check
 from jobs.data.clips import TargetClip
-from jobs.data.manifest import ManifestRow, read_manifest
+from jobs.data.findings import Finding
+from jobs.data.limits import Limits
+from jobs.data.manifest import ManifestRow, read_rows
 from jobs.data.spec import DataSpec
-from jobs.data.split import assign_splits
 from jobs.embedded import VOICE_DIR
+from jobs.families.registry import FAMILIES, open_text, sample_rate
+from jobs.families.rules import DataRules
 from jobs.problems import InputError, Problem
+from jobs.spec import HostSpec
 from jobs.strict import EMBEDDED
 
+Progress = Callable[[int, int], None]
+"""Told how many rows are done, and of how many."""
 
-def read_target(data: DataSpec) -> list[TargetClip]:
-    """Read the manifests, hold clips out where they do not say which, and look into each.
+_MANY = 200
+"""Rows from which on starting other processes, a second or two each, pays."""
+
+
+@dataclass(frozen=True)
+class CheckedTarget:
+    """What a check found, and for which base."""
+
+    data: DataSpec
+    family: str
+    rate: int | None
+    """The base's, Hz; None where it is known only once the base is loaded."""
+    checked: Checked
+
+
+def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
+    """One item a line, manifest after manifest.
 
     Raises:
-        InputError: with every problem of a manifest, or of the recordings.
+        InputError: a manifest cannot be read at all; with the problem of each such.
     """
-    paths = [
-        VOICE_DIR / "manifest.jsonl" if name == EMBEDDED else Path(name) for name in data.manifest
-    ]
-    rows = [row for path in paths for row in read_manifest(path)]
-    return target_clips(assign_splits(rows, data.split))
-
-
-def target_clips(rows: Iterable[ManifestRow]) -> list[TargetClip]:
-    """Decode every row's audio.
-
-    Raises:
-        InputError: with every row whose audio cannot be read.
-    """
-    clips: list[TargetClip] = []
+    items: list[ManifestRow | Finding] = []
     problems: list[Problem] = []
-    for row in rows:
+    for manifest in data.manifest:
         try:
-            recording = decode(row.audio)
-        except AudioError as error:
-            problems.append(Problem(row.where, error.what, error.next_step))
-            continue
-        seconds = len(recording.samples) / recording.rate
-        clips.append(TargetClip(row, pcm_digest(recording), recording.rate, seconds))
+            items += _rows(manifest, data.root)
+        except InputError as error:
+            problems += error.problems
     if problems:
         raise InputError(problems)
-    return clips
+    return items
+
+
+def check_target(
+    data: DataSpec, host: HostSpec, workers: int | None = None, progress: Progress | None = None
+) -> CheckedTarget:
+    """Check the clips that ``data`` names for the base that ``host`` names, without loading it.
+
+    ``workers`` decode audio; None takes one a CPU where there are many clips.
+
+    Raises:
+        InputError: a manifest or the base cannot be read at all, or no clip could keep the bounds.
+    """
+    try:
+        reader, rate = open_text(host), sample_rate(host)
+    except (ValueError, OSError) as error:
+        raise InputError([Problem("base", str(error), "Correct the base.")]) from error
+    rules = FAMILIES[host.family].rules
+    _check_bounds(data, rules)
+    rows = target_rows(data)
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if len(rows) >= _MANY else 1
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(done, len(rows))
+
+    return CheckedTarget(
+        data, host.family, rate, check(rows, data, rules, reader, rate, workers, tell)
+    )
+
+
+def read_target(data: DataSpec, host: HostSpec) -> list[TargetClip]:
+    """The clips that can be used, each with its split.
+
+    Raises:
+        InputError: with every error of the data.
+    """
+    checked = check_target(data, host).checked
+    if checked.errors:
+        raise InputError([finding.problem for finding in checked.errors])
+    return checked.clips
+
+
+def _rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding]:
+    if manifest == EMBEDDED:
+        return read_rows(str(VOICE_DIR / "manifest.jsonl"), None)
+    return read_rows(manifest, root)
+
+
+def _check_bounds(data: DataSpec, rules: DataRules) -> None:
+    limits = Limits.of(data, rules)
+    if limits.min_seconds > limits.max_seconds:
+        what = (
+            f"the shortest clip ({limits.min_seconds:g} s, {limits.min_by}) must not be longer "
+            f"than the longest ({limits.max_seconds:g} s, {limits.max_by})"
+        )
+        raise InputError([Problem("data.min_seconds", what, "Correct one of the two.")])

@@ -13,6 +13,7 @@ from jobs.strict import EMBEDDED
 
 if TYPE_CHECKING:
     from jobs.families.base import Base
+    from jobs.families.text import TextReader
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,35 @@ class Family:
     module: str
     """Its ``load`` gives a :class:`~jobs.families.base.Base`."""
     rules: DataRules
+    text: str | None = None
+    """Without torch: its ``open_text`` gives a :class:`~jobs.families.text.TextReader`, its
+    ``sample_rate`` that of the audio, Hz. None: neither is known before the base is loaded."""
 
 
-FAMILIES = {"codec_lm": Family("jobs.families.codec_lm", CODEC_LM)}
+FAMILIES = {"codec_lm": Family("jobs.families.codec_lm", CODEC_LM, "jobs.families.text")}
+
+
+def open_text(spec: HostSpec) -> "TextReader | None":
+    """How the base that ``spec`` names reads texts, without its weights; None if that is not known.
+
+    Raises:
+        ValueError: the family is not known, or a file of the base is not what it must be.
+        FileNotFoundError: the base lacks a file.
+    """
+    module = _family(spec.family).text
+    reader: TextReader | None = import_module(module).open_text(spec) if module else None
+    return reader
+
+
+def sample_rate(spec: HostSpec) -> int | None:
+    """Hz of all audio that the base takes in, without loading it; None if that is not known.
+
+    Raises:
+        ValueError: the family is not known.
+    """
+    module = _family(spec.family).text
+    rate: int | None = import_module(module).sample_rate(spec) if module else None
+    return rate
 
 
 def load_base(spec: HostSpec) -> "Base":
@@ -34,12 +61,16 @@ def load_base(spec: HostSpec) -> "Base":
         ValueError: the family or the voice is not known.
         FileNotFoundError: a directory lacks a file that the family needs.
     """
-    if spec.family not in FAMILIES:
-        advice = nearest(spec.family, FAMILIES)
-        raise ValueError(f"family must be known, got {spec.family!r}. {advice}")
+    family = _family(spec.family)
     source = BASE_DIR if spec.source == EMBEDDED else Path(spec.source)
     codec = CODEC_DIR if spec.codec == EMBEDDED else Path(spec.codec)
-    base: Base = import_module(FAMILIES[spec.family].module).load(
+    base: Base = import_module(family.module).load(
         source, codec, spec.voice, spec.precision, spec.language_tag
     )
     return base
+
+
+def _family(name: str) -> Family:
+    if name not in FAMILIES:
+        raise ValueError(f"family must be known, got {name!r}. {nearest(name, FAMILIES)}")
+    return FAMILIES[name]

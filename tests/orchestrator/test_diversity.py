@@ -12,6 +12,7 @@ import soundfile
 
 from cluster.storage import LocalStorage
 from jobs.data.audio import write_flac
+from jobs.data.clips import TargetClip
 from jobs.data.diversity import measure
 from jobs.data.diversity.features import FEATURES, ClipFeatures
 from jobs.data.diversity.summary import QUALITY_FLOOR
@@ -29,19 +30,24 @@ RATE = 24_000
 
 
 @pytest.fixture
-def rows(tmp_path) -> list[ManifestRow]:
+def clips(tmp_path) -> list[TargetClip]:
     """A held-out clip first, so that places in the manifest and among the training clips differ."""
     for i, seconds in enumerate((1, 20, 2)):
         time = np.arange(seconds * RATE) / RATE
         write_flac(tmp_path / f"{i}.flac", np.sin(440 * time).astype("f4"), RATE)
     splits = ("validation", "train", "train")
     return [
-        ManifestRow(
-            where="m:1",
-            audio=str(tmp_path / f"{i}.flac"),
-            text=f"text {i}",
-            split=split,
-            speaker="ada",
+        TargetClip(
+            ManifestRow(
+                where="m:1",
+                audio=str(tmp_path / f"{i}.flac"),
+                text=f"text {i}",
+                split=split,
+                speaker="ada",
+            ),
+            pcm=str(i),
+            rate=RATE,
+            seconds=1.0,
         )
         for i, split in enumerate(splits)
     ]
@@ -52,14 +58,15 @@ def fake_measure(monkeypatch) -> list[list[str]]:
     """Measuring gives made-up numbers and keeps a list of what it was asked for."""
     asked = []
 
-    def clips(rows):
+    def measured(clips):
+        rows = [clip.row for clip in clips]
         asked.append([row.text for row in rows])
         return [
             ClipFeatures("ada", row.text, {**dict.fromkeys(FEATURES, 4.0), "dnsmos_ovrl": 3.0 - i})
             for i, row in enumerate(rows)
         ]
 
-    monkeypatch.setattr(measure, "measure_clips", clips)
+    monkeypatch.setattr(measure, "measure_clips", measured)
     monkeypatch.setattr("os.nice", lambda by: 0)
     return asked
 
@@ -85,13 +92,13 @@ def test_the_floor_is_the_bases_own():
     assert quality_floor(unscored) == QUALITY_FLOOR
 
 
-def test_a_second_sweep_measures_nothing(tmp_path, rows, fake_measure):
+def test_a_second_sweep_measures_nothing(tmp_path, clips, fake_measure):
     storage = LocalStorage(tmp_path / "st")
-    key = measure_data(rows, storage.url)
+    key = measure_data(clips, storage.url)
     assert fake_measure == [["text 1", "text 2"]]
-    assert measure_data(rows, storage.url) == key
+    assert measure_data(clips, storage.url) == key
     reports = [
-        data_report(Ledger(storage, sweep), key, rows, ["text"], table(SCORES))
+        data_report(Ledger(storage, sweep), key, clips, ["text"], table(SCORES))
         for sweep in ("one", "two")
     ]
     assert reports[0] == reports[1]
@@ -99,10 +106,10 @@ def test_a_second_sweep_measures_nothing(tmp_path, rows, fake_measure):
     assert key.startswith("data/diversity-")
 
 
-def test_what_is_told_and_kept(tmp_path, rows, fake_measure):
+def test_what_is_told_and_kept(tmp_path, clips, fake_measure):
     ledger = Ledger(LocalStorage(tmp_path / "st"), "one")
-    key = measure_data(rows, ledger.storage.url)
-    data = data_report(ledger, key, rows, ["text"], table(SCORES))
+    key = measure_data(clips, ledger.storage.url)
+    data = data_report(ledger, key, clips, ["text"], table(SCORES))
     assert [clip.name for clip in data.worst] == ["2.flac", "1.flac"]
     assert data.speakers[0].summary.quality_floor == pytest.approx(np.std(SCORES, ddof=1))
     kept = json.loads(ledger.read_text(DATA_FILE))
@@ -134,11 +141,11 @@ def test_a_sweep_ends_without_what_could_not_be_measured(monkeypatch):
         assert reason in notes[-1]
 
 
-def test_the_beginning_of_a_long_clip_is_played(tmp_path, rows, fake_measure):
+def test_the_beginning_of_a_long_clip_is_played(tmp_path, clips, fake_measure):
     ledger = Ledger(LocalStorage(tmp_path / "st"), "one")
-    key = measure_data(rows, ledger.storage.url)
-    Path(rows[2].audio).unlink()
-    gone, long = data_report(ledger, key, rows, ["text"], table(SCORES)).worst
+    key = measure_data(clips, ledger.storage.url)
+    Path(clips[2].row.audio).unlink()
+    gone, long = data_report(ledger, key, clips, ["text"], table(SCORES)).worst
     assert gone.flac is None
     heard, rate = soundfile.read(io.BytesIO(long.flac))
     assert (len(heard) / rate, rate) == (LONGEST_PLAYED, 16_000)

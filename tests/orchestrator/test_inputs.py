@@ -22,11 +22,15 @@ def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
     manifest = tmp_path / "manifest.jsonl"
     spec = make_spec()
     spec = spec.model_copy(
-        update={"data": spec.data.model_copy(update={"manifest": str(manifest)})}
+        update={
+            "data": spec.data.model_copy(
+                update={"manifest": (str(manifest),), "root": str(VOICE_DIR)}
+            )
+        }
     )
     assert "similarity" in spec.scoring.measured
     manifest_with(MIN_REFERENCES, manifest)
-    assert len(read_inputs(spec).rows) > MIN_REFERENCES
+    assert len(read_inputs(spec).clips) > MIN_REFERENCES
     manifest_with(MIN_REFERENCES - 1, manifest)
     with pytest.raises(InputError, match="similarity needs 10 validation clips, but there are 9"):
         read_inputs(spec)
@@ -53,7 +57,7 @@ def test_what_finalists_are_measured_by_has_what_it_needs(make_spec, tmp_path, e
     spec = make_spec(
         scoring=f"scoring:\n  primary: word_error\n  metrics: [word_error]\n"
         f"  finalist_metrics: [{entry}]",
-        data="data: {manifest: manifest.jsonl}",
+        data=f"data: {{manifest: manifest.jsonl, root: {VOICE_DIR}}}",
         variants="variants: {confirmation_prompts: b.jsonl}",
     )
     if problem is None:

@@ -6,20 +6,20 @@ from cluster.storage import LocalStorage
 from jobs.data.keys import data_key
 from jobs.data.prepare import prepare
 from jobs.data.spec import DataSpec
-from jobs.data.target import read_target
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
 from jobs.spec import PromptSpec
 from jobs.speech.clips import write_clips
 from orchestrator.ledger import SCREEN, Ledger
 from orchestrator.scoring import ClipScorer, ScoringTask
+from tests.embedded_voice import embedded_clips
 from tests.jobs.metrics.tiny_models import write_whisper
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, embedded_base):
     storage = LocalStorage(tmp_path_factory.mktemp("st"))
-    digest = prepare(read_target(DataSpec()), embedded_base, storage, DataSpec()).digest
+    digest = prepare(embedded_clips(), embedded_base, storage, DataSpec()).digest
     return storage, data_key(digest)
 
 
@@ -44,7 +44,7 @@ def voice():
     from jobs.data.audio import read_audio
     from jobs.metrics.base import SpokenClip
 
-    row = read_target(DataSpec())[0].row
+    row = embedded_clips()[0].row
     return SpokenClip(*read_audio(row.audio), row.text, reached_end=True)
 
 

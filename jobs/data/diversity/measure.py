@@ -4,13 +4,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.storage import Storage
 from jobs.data.audio import read_audio
+from jobs.data.clips import TargetClip
 from jobs.data.diversity.dynamics import DYNAMICS, Dynamics
 from jobs.data.diversity.features import (
     FEATURES,
@@ -20,7 +20,6 @@ from jobs.data.diversity.features import (
     MeasuredData,
 )
 from jobs.data.keys import diversity_key
-from jobs.data.manifest import ManifestRow
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import ClipScores, MetricError, SpokenClip
 from jobs.metrics.catalogue import build_scorers, metric_of
@@ -42,18 +41,18 @@ Embeddings = NDArray[np.float64]
 """Unit voice embeddings, shape (clips, 256)."""
 
 
-def training_rows(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
+def training_clips(clips: Sequence[TargetClip]) -> list[TargetClip]:
     """The clips that adapters train on."""
-    return [row for row in rows if row.split == "train"]
+    return [clip for clip in clips if clip.row.split == "train"]
 
 
-def measure_once(rows: Sequence[ManifestRow], storage: Storage) -> str:
-    """Measure the training clips of ``rows`` unless that was done before; returns the key.
+def measure_once(clips: Sequence[TargetClip], storage: Storage) -> str:
+    """Measure the training clips of ``clips`` unless that was done before; returns the key.
 
     Raises:
         ScorerUnavailable: a library or the weights of a metric cannot be loaded.
     """
-    training = training_rows(rows)
+    training = training_clips(clips)
     versions = _versions()
     key = diversity_key(_digest(training, versions))
     if not storage.is_committed(key):
@@ -68,18 +67,18 @@ def read_measured(storage: Storage, key: str) -> MeasuredData:
     return MeasuredData.from_json((storage.fetch(key) / FILE).read_text(encoding="utf-8"))
 
 
-def measure_clips(rows: Sequence[ManifestRow]) -> list[ClipFeatures]:
-    """The features of every clip, in the order of ``rows``; what fails is in its ``failures``."""
+def measure_clips(clips: Sequence[TargetClip]) -> list[ClipFeatures]:
+    """The features of every clip, in their order; what fails is in its ``failures``."""
     scorers, embedder = [*build_scorers(_SCORED), Dynamics()], VoiceEmbedder()
     scores, embeddings = [], []
-    for row in rows:
-        clip = SpokenClip(*read_audio(row.audio), row.text, reached_end=True)
-        scored = score_clip(scorers, clip, variant="", prompt="", seed=0)
+    for row in (clip.row for clip in clips):
+        heard = SpokenClip(*read_audio(row.audio), row.text, reached_end=True)
+        scored = score_clip(scorers, heard, variant="", prompt="", seed=0)
         scores.append(scored)
-        embeddings.append(_embedding(embedder, clip, scored))
-    speakers = [row.speaker or UNNAMED for row in rows]
+        embeddings.append(_embedding(embedder, heard, scored))
+    speakers = [clip.row.speaker or UNNAMED for clip in clips]
     voices = _voices(speakers, embeddings)
-    return [_features(*of_clip) for of_clip in zip(rows, speakers, scores, voices, strict=True)]
+    return [_features(*of_clip) for of_clip in zip(clips, speakers, scores, voices, strict=True)]
 
 
 def leave_one_out(embeddings: Embeddings) -> NDArray[np.float64]:
@@ -129,7 +128,7 @@ def _voices(
 
 
 def _features(
-    row: ManifestRow, speaker: str, scored: ClipScores, voice: Mapping[str, float] | str
+    clip: TargetClip, speaker: str, scored: ClipScores, voice: Mapping[str, float] | str
 ) -> ClipFeatures:
     values, failures = dict(scored.values), dict(scored.failures)
     if isinstance(voice, str):
@@ -145,7 +144,7 @@ def _features(
     kept = {*FEATURES, OTHER_SIMILARITY}
     return ClipFeatures(
         speaker,
-        row.text,
+        clip.row.text,
         {name: value for name, value in values.items() if name in kept},
         {name: why for name, why in failures.items() if name in kept},
     )
@@ -160,10 +159,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _digest(rows: Sequence[ManifestRow], versions: Mapping[str, str]) -> str:
+def _digest(clips: Sequence[TargetClip], versions: Mapping[str, str]) -> str:
     """SHA-256 over what the features follow from: clips, texts, speakers and what measures."""
-    clips = [
-        [hashlib.sha256(Path(row.audio).read_bytes()).hexdigest(), row.text, row.speaker]
-        for row in rows
-    ]
-    return hashlib.sha256(json.dumps([versions, clips]).encode()).hexdigest()
+    measured = [[clip.pcm, clip.row.text, clip.row.speaker] for clip in clips]
+    return hashlib.sha256(json.dumps([versions, measured]).encode()).hexdigest()

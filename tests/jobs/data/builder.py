@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from cluster.storage import open_storage
 from jobs.data.prepare import prepare
 from jobs.data.spec import DataSpec
-from jobs.data.target import read_target
 from jobs.families.rules import DataRules
+from tests.embedded_voice import embedded_clips
 
 CLIPS = 6
 
@@ -49,7 +49,7 @@ class MarkingBase:
 
 def main(storage: str, marks: str, stays_at: str | None = None) -> None:
     base: Any = MarkingBase(Path(marks), None if stays_at is None else int(stays_at))
-    clips = read_target(DataSpec())[:CLIPS]
+    clips = embedded_clips()[:CLIPS]
     say("ready")
     sys.stdin.readline()
     say(str(prepare(clips, base, open_storage(storage), DataSpec()).encoded))

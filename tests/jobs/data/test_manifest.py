@@ -144,7 +144,7 @@ def test_a_manifest_is_read_in_s3(bucket):
     assert three.rule == "audio-outside-root"
     assert isinstance(four, Finding)
     assert (four.rule, four.problem.where) == ("not-json", "s3://voices/v/m.jsonl:4")
-    with pytest.raises(InputError, match="there is no s3://voices/v/gone.jsonl"):
+    with pytest.raises(InputError, match=r"there is no s3://voices/v/gone\.jsonl"):
         read_rows("s3://voices/v/gone.jsonl", None)
 
 

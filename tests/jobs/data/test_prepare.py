@@ -23,10 +23,10 @@ from jobs.data.prepare import Preparation, prepare
 from jobs.data.prepared import PreparedClip, read_prepared, reference_recordings
 from jobs.data.recipe import Recipe
 from jobs.data.spec import DataSpec
-from jobs.data.target import read_target, target_clips
 from jobs.families.base import Base
 from jobs.families.rules import DataRules
 from jobs.problems import InputError
+from tests.embedded_voice import embedded_clips, target_clips
 from tests.jobs.data.builder import CLIPS
 
 ROOT = Path(__file__).parents[3]
@@ -72,7 +72,7 @@ def storage(tmp_path: Path) -> LocalStorage:
 
 @pytest.fixture(scope="module")
 def target() -> list[TargetClip]:
-    return read_target(AS_IT_IS)
+    return embedded_clips()
 
 
 @pytest.fixture(scope="module")

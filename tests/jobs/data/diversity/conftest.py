@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from jobs.data.audio import read_audio
+from jobs.data.clips import TargetClip
 from jobs.data.diversity.features import ClipFeatures
-from jobs.data.manifest import ManifestRow, read_manifest
-from jobs.embedded import VOICE_DIR
+from jobs.data.spec import DataSpec
+from jobs.data.target import target_rows
 from jobs.metrics.base import SpokenClip
 
 TYPICAL = {
@@ -52,11 +53,12 @@ def varied(typical):
 
 
 @pytest.fixture(scope="session")
-def voice() -> list[ManifestRow]:
-    """The shipped voice."""
-    return read_manifest(VOICE_DIR / "manifest.jsonl")
+def voice() -> list[TargetClip]:
+    """The shipped voice; its clips' names stand for the digests of their sound."""
+    return [TargetClip(row, row.audio, 16_000, row.duration) for row in target_rows(DataSpec())]
 
 
 @pytest.fixture(scope="session")
 def recordings(voice) -> list[SpokenClip]:
-    return [SpokenClip(*read_audio(row.audio), row.text, reached_end=True) for row in voice[:3]]
+    rows = [clip.row for clip in voice[:3]]
+    return [SpokenClip(*read_audio(row.audio), row.text, reached_end=True) for row in rows]

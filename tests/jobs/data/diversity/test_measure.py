@@ -8,6 +8,7 @@ import pytest
 
 from cluster.storage import LocalStorage
 from jobs.data.audio import read_audio, write_flac
+from jobs.data.clips import TargetClip
 from jobs.data.diversity import measure as module
 from jobs.data.diversity.features import FEATURES, MeasuredData
 from jobs.data.diversity.measure import (
@@ -16,7 +17,7 @@ from jobs.data.diversity.measure import (
     measure_clips,
     measure_once,
     read_measured,
-    training_rows,
+    training_clips,
 )
 from jobs.data.manifest import ManifestRow
 
@@ -33,24 +34,32 @@ def buzz(pitch, seconds=1.5, level=-20.0):
     return audio.astype(np.float32)
 
 
+def changed(clip, **keys) -> TargetClip:
+    return replace(clip, row=replace(clip.row, **keys))
+
+
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory, voice) -> list[ManifestRow]:
+def clips(tmp_path_factory, voice) -> list[TargetClip]:
     """Two clips of the shipped voice, a buzz of known level and pitch, and silence."""
     folder = tmp_path_factory.mktemp("clips")
     made = {"buzz": buzz(200.0, level=-22.0), "silence": np.zeros(RATE, np.float32)}
     for name, audio in made.items():
         write_flac(folder / f"{name}.flac", audio, RATE)
+    buzzing = ManifestRow(
+        where="m:1",
+        audio=str(folder / "buzz.flac"),
+        text="ab cd ef",
+        split="train",
+        speaker="slt",
+    )
+    silent = ManifestRow(
+        where="m:1", audio=str(folder / "silence.flac"), text="nothing", split="train"
+    )
     return [
-        *(replace(row, split="train") for row in voice[:2]),
-        ManifestRow(
-            where="m:1",
-            audio=str(folder / "buzz.flac"),
-            text="ab cd ef",
-            split="train",
-            speaker="slt",
-        ),
-        ManifestRow(where="m:1", audio=str(folder / "silence.flac"), text="nothing", split="train"),
-        replace(voice[-1], split="validation"),
+        *(changed(clip, split="train") for clip in voice[:2]),
+        TargetClip(buzzing, "buzz", RATE, 1.5),
+        TargetClip(silent, "silence", RATE, 1.0),
+        changed(voice[-1], split="validation"),
     ]
 
 
@@ -60,8 +69,8 @@ def storage(tmp_path_factory) -> LocalStorage:
 
 
 @pytest.fixture(scope="module")
-def key(rows, storage) -> str:
-    return measure_once(rows, storage)
+def key(clips, storage) -> str:
+    return measure_once(clips, storage)
 
 
 @pytest.fixture
@@ -69,8 +78,8 @@ def measured(storage, key) -> MeasuredData:
     return read_measured(storage, key)
 
 
-def test_training_clips_alone_in_their_order(rows, measured):
-    assert [clip.text for clip in measured.clips] == [row.text for row in rows[:-1]]
+def test_training_clips_alone_in_their_order(clips, measured):
+    assert [clip.text for clip in measured.clips] == [clip.row.text for clip in clips[:-1]]
     assert [clip.speaker for clip in measured.clips] == ["slt", "slt", "slt", "unnamed"]
 
 
@@ -93,24 +102,28 @@ def test_features_of_a_known_signal(measured):
     assert buzzing["centroid_similarity"] < measured.clips[0].values["centroid_similarity"]
 
 
-def test_it_is_measured_once(rows, storage, key, monkeypatch):
+def test_it_is_measured_once(clips, storage, key, monkeypatch):
     written = storage.read(f"{key}/{FILE}")
 
-    def again(rows):
+    def again(clips):
         raise AssertionError("measured again")
 
     monkeypatch.setattr(module, "measure_clips", again)
-    assert measure_once(rows, storage) == key
+    assert measure_once(clips, storage) == key
     assert storage.read(f"{key}/{FILE}") == written
     # What is held out is not measured, so that another choice of it changes nothing.
-    assert measure_once(rows[:-1], storage) == key
+    assert measure_once(clips[:-1], storage) == key
 
 
 @pytest.mark.parametrize("change", [{"text": "other"}, {"speaker": "bea"}])
-def test_other_data_is_measured_anew(rows, storage, key, monkeypatch, change):
-    monkeypatch.setattr(module, "measure_clips", lambda rows: [])
-    changed = [replace(rows[0], **change), *rows[1:]]
-    assert measure_once(changed, storage) != key
+def test_other_data_is_measured_anew(clips, storage, key, monkeypatch, change):
+    monkeypatch.setattr(module, "measure_clips", lambda clips: [])
+    assert measure_once([changed(clips[0], **change), *clips[1:]], storage) != key
+
+
+def test_other_sound_is_measured_anew(clips, storage, key, monkeypatch):
+    monkeypatch.setattr(module, "measure_clips", lambda clips: [])
+    assert measure_once([replace(clips[0], pcm="other"), *clips[1:]], storage) != key
 
 
 def test_the_file_reads_as_it_was_written(measured):
@@ -129,12 +142,9 @@ def test_leave_one_out_by_hand():
 
 
 def test_another_speaker_is_compared_with_and_a_lone_clip_says_so(voice):
-    rows = [
-        replace(voice[0], speaker="ada"),
-        replace(voice[1], speaker="ada"),
-        replace(voice[2], speaker="bea"),
-    ]
-    ada, other, bea = measure_clips(rows)
+    speakers = ("ada", "ada", "bea")
+    clips = [changed(clip, speaker=name) for clip, name in zip(voice[:3], speakers, strict=True)]
+    ada, other, bea = measure_clips(clips)
     assert ada.values["centroid_similarity"] == pytest.approx(
         other.values["centroid_similarity"], abs=1e-4
     )
@@ -144,5 +154,5 @@ def test_another_speaker_is_compared_with_and_a_lone_clip_says_so(voice):
 
 
 def test_held_out_clips_are_not_trained_on(voice):
-    assert len(training_rows(voice)) == 64
-    assert read_audio(training_rows(voice)[0].audio)[1] == RATE
+    assert len(training_clips(voice)) == 64
+    assert read_audio(training_clips(voice)[0].row.audio)[1] == RATE

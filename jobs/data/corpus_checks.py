@@ -1,0 +1,118 @@
+"""What may be wrong between the clips of a corpus: said twice, told in both splits, out of pace."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.data.clips import TargetClip
+from jobs.data.findings import Finding, error, warning
+
+ENOUGH_TO_COMPARE = 20
+"""Clips of a speaker from which on one clip's rate of speech is compared with the others'."""
+ODD_RATE = 5.0
+"""Standard deviations of the logarithm of characters per second, taken from the median absolute
+deviation, and at least ``ODD_FACTOR``: a belief. The shipped voice's clips stay within 3.1."""
+ODD_FACTOR = 1.5
+_TO_DEVIATION = 1.4826
+"""From a median absolute deviation to a standard deviation, of what is normally distributed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A clip with nothing wrong in itself."""
+
+    place: int
+    """Of its line among all that were read."""
+    clip: TargetClip
+    said: bytes
+    """Digest of its text without case and punctuation."""
+    letters: int
+    """How many characters that text has, spaces not counted."""
+
+
+Fault = tuple[int, Finding]
+"""A finding and its clip's place among the candidates."""
+
+
+def repeated_audio(candidates: Sequence[Candidate]) -> Iterator[Fault]:
+    """Clips with the samples of an earlier one, within a split."""
+    first: dict[tuple[str | None, str], TargetClip] = {}
+    for at, each in enumerate(candidates):
+        clip = each.clip
+        earlier = first.setdefault((clip.row.split, clip.pcm), clip)
+        if earlier is clip:
+            continue
+        if earlier.row.text == clip.row.text:
+            what = f"a clip must stand once, but {earlier.row.where} is the same sound and text"
+            yield at, error("duplicate-clip", clip.row.where, what, "Delete one of the two.")
+        else:
+            what = f"a sound must have one text, but at {earlier.row.where} the same has another"
+            advice = "Listen, and delete the wrong one."
+            yield at, error("duplicate-audio", clip.row.where, what, advice)
+
+
+def repeated_texts(candidates: Sequence[Candidate]) -> Iterator[Fault]:
+    """Clips with the text of an earlier one of the same speaker, within a split."""
+    first: dict[tuple[str | None, str | None, bytes], TargetClip] = {}
+    for at, each in enumerate(candidates):
+        row = each.clip.row
+        earlier = first.setdefault((row.split, row.speaker, each.said), each.clip)
+        if earlier is not each.clip:
+            what = f"a text should be said once by a speaker, but {earlier.row.where} has it too"
+            advice = "Look whether one of the two was meant to be another."
+            yield at, warning("duplicate-text", each.clip.row.where, what, advice)
+
+
+def leaks(candidates: Sequence[Candidate]) -> Iterator[Fault]:
+    """Training clips whose sound or text is held out too."""
+    sounds: dict[str, str] = {}
+    texts: dict[bytes, dict[str | None, str]] = {}
+    for each in candidates:
+        row = each.clip.row
+        if row.split == "validation":
+            sounds.setdefault(each.clip.pcm, row.where)
+            texts.setdefault(each.said, {}).setdefault(row.speaker, row.where)
+    for at, each in enumerate(candidates):
+        if each.clip.row.split == "validation":
+            continue
+        if (held_out := sounds.get(each.clip.pcm)) is not None:
+            what = f"a training clip must not be held out too, but {held_out} is the same sound"
+            yield at, error("leak-audio", each.clip.row.where, what, "Delete one of the two.")
+        elif each.said in texts:
+            yield at, _leaked_text(each.clip, texts[each.said])
+
+
+def _leaked_text(clip: TargetClip, held_out: dict[str | None, str]) -> Finding:
+    own = held_out.get(clip.row.speaker)
+    told = warning if own is None else error
+    by = "another speaker" if own is None else "the same speaker"
+    where = own or next(iter(held_out.values()))
+    what = f"a training text should not be held out too, but {where} has it, by {by}"
+    return told("leak-text", clip.row.where, what, "Give both clips the same split.")
+
+
+def odd_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:
+    """Clips whose text is too long or short for their sound, as their speaker speaks."""
+    groups: dict[tuple[str | None, str | None], list[int]] = {}
+    for at, each in enumerate(candidates):
+        groups.setdefault((each.clip.row.speaker, each.clip.row.language), []).append(at)
+    for (speaker, _), places in groups.items():
+        if len(places) < ENOUGH_TO_COMPARE:
+            continue
+        clips = (candidates[at] for at in places)
+        rates = np.array([math.log(each.letters / each.clip.seconds) for each in clips])
+        usual = float(np.median(rates))
+        deviation = _TO_DEVIATION * float(np.median(np.abs(rates - usual)))
+        bound = max(ODD_RATE * deviation, math.log(ODD_FACTOR))
+        for index in np.flatnonzero(np.abs(rates - usual) > bound).tolist():
+            whose = "the usual" if speaker is None else f"{speaker}'s usual"
+            low, middle, high = (math.exp(usual + by) for by in (-bound, 0.0, bound))
+            what = (
+                f"text should fit the sound: characters a second must be {low:.1f} to {high:.1f}, "
+                f"around {whose} {middle:.1f}, got {math.exp(rates[index]):.1f}"
+            )
+            clip = candidates[places[index]].clip
+            advice = "Listen whether the text is what is said."
+            yield places[index], warning("speaking-rate", clip.row.where, what, advice)

@@ -1,0 +1,28 @@
+"""The shipped voice as clips that can be used, and any other rows that a test has made up."""
+
+from collections.abc import Iterable
+
+from jobs.data.audio import decode, pcm_digest
+from jobs.data.clips import TargetClip
+from jobs.data.manifest import ManifestRow
+from jobs.data.spec import DataSpec
+from jobs.data.target import read_target
+from jobs.spec import HostSpec
+
+EMBEDDED_HOST = HostSpec(
+    family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"
+)
+
+
+def embedded_clips() -> list[TargetClip]:
+    return read_target(DataSpec(), EMBEDDED_HOST)
+
+
+def target_clips(rows: Iterable[ManifestRow]) -> list[TargetClip]:
+    """Without any check."""
+    clips = []
+    for row in rows:
+        heard = decode(row.audio)
+        seconds = len(heard.samples) / heard.rate
+        clips.append(TargetClip(row, pcm_digest(heard), heard.rate, seconds))
+    return clips
