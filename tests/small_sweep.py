@@ -7,6 +7,7 @@ one which is can be ended without touching anybody else's.
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -62,7 +63,8 @@ def write_manifest(folder: Path) -> None:
         row = json.loads(line)
         left[row["split"]] -= 1
         if left[row["split"]] >= 0:
-            rows.append({**row, "audio": str(VOICE_DIR / row["audio"])})
+            shutil.copy(VOICE_DIR / row["audio"], folder)
+            rows.append(row)
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "manifest.jsonl").write_text(lines, encoding="utf-8")
 

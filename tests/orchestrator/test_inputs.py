@@ -1,6 +1,7 @@
 """What a spec points to is checked before anything is spent."""
 
 import json
+import shutil
 
 import pytest
 
@@ -13,7 +14,7 @@ from orchestrator.inputs import read_inputs
 def manifest_with(held_out: int, path) -> None:
     rows = [json.loads(row) for row in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
     for index, row in enumerate(rows):
-        row["audio"] = str(VOICE_DIR / row["audio"])
+        shutil.copy(VOICE_DIR / row["audio"], path.parent)
         row["split"] = "validation" if index < held_out else "train"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -22,7 +23,7 @@ def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
     manifest = tmp_path / "manifest.jsonl"
     spec = make_spec()
     spec = spec.model_copy(
-        update={"data": spec.data.model_copy(update={"manifest": str(manifest)})}
+        update={"data": spec.data.model_copy(update={"manifest": (str(manifest),)})}
     )
     assert "similarity" in spec.scoring.measured
     manifest_with(MIN_REFERENCES, manifest)
