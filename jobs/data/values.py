@@ -2,7 +2,6 @@
 
 import re
 import sys
-import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -16,21 +15,24 @@ REQUIRED = ("audio", "text")
 _STRINGS = (*REQUIRED, "speaker", "language", "ref_audio", "split")
 KEYS = (*_STRINGS, "duration")
 
-_WRITE_SPLIT = f"Write {' or '.join(get_args(Split))}, or leave it out."
+_SPLITS: tuple[str, ...] = get_args(Split)
+_UNSAYABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
+"""Control characters (Unicode's Cc), halves of surrogate pairs, and the mark of what was lost."""
+_LANGUAGE = re.compile(LANGUAGE_TAG)
 
 
 def check_values(values: Mapping[str, Any], where: str) -> Iterator[Finding]:
     """Every rule that the values of one clip break, whatever the audio is."""
-    for key in (key for key in values if key not in KEYS):
-        what = f"{show(key)} is no key of a manifest"
-        yield error("unknown-key", where, what, nearest(key, KEYS))
     for key in REQUIRED:
         if key not in values:
             yield error("missing-key", where, f"the key {key} must be there", "Add it.")
-    for key in KEYS:
+    for key, value in values.items():
+        if key not in KEYS:
+            what = f"{show(key)} is no key of a manifest"
+            yield error("unknown-key", where, what, nearest(key, KEYS))
         # null says of an optional key what leaving it out says.
-        if key in values and (key in REQUIRED or values[key] is not None):
-            yield from _check_value(key, values[key], where)
+        elif key in REQUIRED or value is not None:
+            yield from _check_value(key, value, where)
 
 
 def _check_value(key: str, value: object, where: str) -> Iterator[Finding]:
@@ -53,16 +55,16 @@ def _check_string(key: str, value: str, where: str) -> Iterator[Finding]:
         what = f"{key} must not be empty, got {show(value)}"
         hint = "Write what is said." if key == "text" else "Fill it in, or leave it out."
         yield error(rule, where, what, hint)
-    elif key == "split" and value not in get_args(Split):
-        what = f"split must be {' or '.join(get_args(Split))}, got {show(value)}"
-        yield error("bad-split", where, what, _WRITE_SPLIT)
-    elif key == "language" and not re.fullmatch(LANGUAGE_TAG, value):
+    elif key == "split" and value not in _SPLITS:
+        what = f"split must be {' or '.join(_SPLITS)}, got {show(value)}"
+        yield error("bad-split", where, what, "Correct it, or leave it out.")
+    elif key == "language" and not _LANGUAGE.fullmatch(value):
         what = f"language must be a tag such as en, km or zh-Hant, got {show(value)}"
         yield error("bad-language", where, what, "Write it as BCP 47 has it.")
-    elif key in {"text", "speaker"} and (bad := next(filter(_is_unsayable, value), None)):
+    elif key in {"text", "speaker"} and (bad := _UNSAYABLE.search(value)):
         what = (
             f"{key} must not hold control characters, halves of surrogate pairs, or U+FFFD, which "
-            f"stands for what was lost, but holds U+{ord(bad):04X}"
+            f"stands for what was lost, but holds U+{ord(bad.group()):04X}"
         )
         yield error("bad-characters", where, what, "Correct the text at its source.")
 
@@ -74,7 +76,3 @@ def _wrong_type(key: str, wanted: str, value: object, where: str) -> Finding:
 def _is_duration(value: float) -> bool:
     # A whole number of JSON may be too large for a float; NaN is in no range.
     return 0 < value <= sys.float_info.max
-
-
-def _is_unsayable(character: str) -> bool:
-    return unicodedata.category(character) in {"Cc", "Cs"} or character == "\ufffd"

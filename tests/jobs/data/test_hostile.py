@@ -117,3 +117,12 @@ def test_the_watch_sees_the_canary(root: Path):
     finally:
         SEEN.is_on = False
     assert SEEN.paths == [str(canary)]
+
+
+def test_every_rule_is_in_the_documentation():
+    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+    # A folder's texts are held to the rules of paths, which stand there as those of audio.
+    rules = {case.rule.replace("text-", "audio-") for case in CASES if case.rule} - {
+        "audio-without-audio"
+    }
+    assert [rule for rule in sorted(rules) if f"`{rule}`" not in text] == []
