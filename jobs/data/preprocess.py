@@ -5,14 +5,13 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pyloudnorm
 from numpy.typing import NDArray
 
 from jobs.data.audio import RESAMPLER, resample
 from jobs.data.spec import DataSpec
 from jobs.families.rules import DataRules
 
-_METER = f"pyloudnorm-{version('pyloudnorm')}"
+_METER = "pyloudnorm"
 _SHORTEST = 0.4
 """Seconds: one block of ITU-R BS.1770-4, without which there is no loudness."""
 _CEILING = 10 ** (-1 / 20)
@@ -39,7 +38,7 @@ class Preprocessing:
 
     def recipe(self) -> dict[str, Any]:
         """All that :meth:`apply` depends on besides the recording, for a cache's key."""
-        meter = None if self.loudness is None else _METER
+        meter = None if self.loudness is None else f"{_METER}-{version(_METER)}"
         return {**asdict(self), "resampler": RESAMPLER, "meter": meter}
 
     def apply(
@@ -66,6 +65,8 @@ def _brought_to(
 ) -> tuple[NDArray[np.float32], float]:
     if len(audio) < _SHORTEST * rate:
         raise ValueError(f"loudness is measured over {_SHORTEST} s, it has {len(audio) / rate:.3f}")
+    import pyloudnorm  # and scipy.signal, longer than all else here: most data sets do without
+
     measured = float(pyloudnorm.Meter(rate).integrated_loudness(audio.astype(np.float64)))
     if not np.isfinite(measured):
         raise ValueError("loudness is measured over what is above -70 LUFS, and nothing is")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from jobs.data.keys import data_key
+from jobs.embedded import VOICE_DIR
 from orchestrator.cli import app
 
 HERE = Path(__file__).parent
@@ -25,7 +27,7 @@ def voxsweep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize("command", ["run", "plan", "prepare"])
 def test_a_broken_spec_costs_nothing(tmp_path, command):
     """Exit code 2, every problem on stderr as written, and nothing on the disk."""
     text = (HERE / "broken.yaml").read_text()
@@ -37,7 +39,7 @@ def test_a_broken_spec_costs_nothing(tmp_path, command):
     assert [path.name for path in tmp_path.iterdir()] == ["broken.yaml"]
 
 
-@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize("command", ["run", "plan", "prepare"])
 def test_bad_data_costs_nothing(tmp_path, write_spec, command):
     """Problems of the manifest and of the prompts come together."""
     (tmp_path / "clips.jsonl").write_text('{"audio": "a.wav", "text": "one", "split": "test"}\n')
@@ -51,6 +53,53 @@ def test_bad_data_costs_nothing(tmp_path, write_spec, command):
     assert f"{tmp_path / 'clips.jsonl'}:1: " in ended.stderr
     assert f"{tmp_path / 'prompts.jsonl'}:1: " in ended.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+SPEAKERS = """\
+{"audio": "%s/eight-five.flac", "text": "8 5", "split": "train", "speaker": "slt"}
+{"audio": "%s/two-six.flac", "text": "2 6", "split": "validation", "speaker": "slt"}
+{"audio": "%s/two-two.flac", "text": "2 2", "split": "train", "speaker": "rms", "language": "en"}
+"""
+
+
+@pytest.fixture
+def few_clips(tmp_path, write_spec):
+    """A spec whose data are three clips of two speakers."""
+    (tmp_path / "clips.jsonl").write_text(SPEAKERS.replace("%s", str(VOICE_DIR)))
+    return write_spec(
+        data="data: {manifest: clips.jsonl, loudness: -30, trailing_silence: 0.1}",
+        scoring="scoring: {metrics: [word_error], primary: word_error}",
+    )
+
+
+def test_prepare_says_what_it_made_and_makes_it_once(tmp_path, few_clips):
+    said = [
+        voxsweep("prepare", few_clips, "--storage", "st", *more, cwd=tmp_path)
+        for more in (["--json"], ["--json"], [])
+    ]
+    assert [ended.returncode for ended in said] == [0, 0, 0], [ended.stderr for ended in said]
+    first, again = (json.loads(ended.stdout) for ended in said[:2])
+    assert again == {**first, "encoded": 0, "reused": 3}
+    assert (first["clips"], first["encoded"], first["reused"], first["quieter"]) == (3, 3, 0, 0)
+    assert first["groups"] == [
+        {"split": "train", "speaker": "slt", "language": None, "clips": 1},
+        {"split": "validation", "speaker": "slt", "language": None, "clips": 1},
+        {"split": "train", "speaker": "rms", "language": "en", "clips": 1},
+    ]
+    assert first["place"] == str(tmp_path / "st" / data_key(first["digest"]))
+    lying = [path for path in Path(first["place"]).rglob("*") if path.is_file()]
+    assert first["bytes"] == sum(path.stat().st_size for path in lying) > 0
+    for part in ("rms", "3 clips: 0 encoded, 3 reused", first["digest"]):
+        assert part in said[2].stdout
+
+
+def test_prepare_refuses_two_speakers_of_one_voice(tmp_path, few_clips):
+    manifest = tmp_path / "clips.jsonl"
+    manifest.write_text(manifest.read_text().replace("rms", "bob"))
+    ended = voxsweep("prepare", few_clips, "--storage", "st", "--json", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert f"{manifest}:3: each speaker needs a voice of the base" in ended.stderr
+    assert not (tmp_path / "st").exists()
 
 
 def test_an_unknown_storage_is_a_usage_error(tmp_path, write_spec):

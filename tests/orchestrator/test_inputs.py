@@ -36,6 +36,29 @@ def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
         read_inputs(spec)
 
 
+def test_a_tag_needs_the_language_of_every_prompt(make_spec, tmp_path):
+    """Of both sets, told together."""
+    for name, told in (("a", 7), ("b", 0)):
+        prompts = [
+            {"id": f"{name}{i}", "text": f"{name} {i}", "language": "km" if i < told else None}
+            for i in range(8)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+    sections = {
+        "scoring": "scoring: {metrics: [word_error], primary: word_error}",
+        "variants": "variants: {prompts: a.jsonl, confirmation_prompts: b.jsonl}",
+    }
+    read_inputs(make_spec(**sections))
+    with pytest.raises(InputError) as error:
+        read_inputs(make_spec(**sections, data="data: {language_tag: true}"))
+    assert [problem.where for problem in error.value.problems] == [
+        str(tmp_path / "a.jsonl"),
+        str(tmp_path / "b.jsonl"),
+    ]
+    assert "every prompt, but 'a7' has none" in error.value.problems[0].what
+    assert "every prompt, but 'b0' has none" in error.value.problems[1].what
+
+
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
