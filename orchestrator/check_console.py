@@ -1,6 +1,6 @@
 """What a person sees of a check: a bar, a summary, and the findings with their places."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -67,13 +67,17 @@ def show_check(console: Console, found: CheckedTarget) -> None:
         _show_findings(console, findings)
 
 
-def tell_warnings(console: Console, findings: Sequence[Finding], manifests: Iterable[str]) -> None:
+def tell_warnings(console: Console, findings: Sequence[Finding], dropped: int) -> None:
     """Warnings of a check that was made on the way to something else: a line for each rule."""
-    for rule, of_rule in by_rule(findings).items():
-        line = f"data: {len(of_rule)} x {rule}, first at {of_rule[0].problem.where}"
-        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    lines = [
+        f"data: {len(found)} x {rule}, first at {found[0].problem.where}"
+        for rule, found in by_rule(findings).items()
+    ]
+    if dropped:
+        lines.append(f"data: {dropped} clips are left out")
     if findings:
-        line = f"data: see them all with: voxsweep check {' '.join(manifests)}"
+        lines.append("data: voxsweep check lists them all")
+    for line in lines:
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 

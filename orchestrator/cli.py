@@ -59,7 +59,7 @@ def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False
     sweep = read_spec(spec)
     with check_progress(_messages) as tell:
         inputs = read_inputs(sweep, tell)
-    tell_warnings(_messages, inputs.warnings, sweep.data.manifest)
+    tell_warnings(_messages, inputs.warnings, inputs.dropped)
     planned = make_plan(
         sweep, inputs.clips, inputs.prompts, inputs.confirmation, open_storage(storage)
     )
@@ -89,7 +89,7 @@ def run(
     sweep = read_spec(spec)
     with check_progress(_messages) as tell:
         inputs = read_inputs(sweep, tell)
-    tell_warnings(_messages, inputs.warnings, sweep.data.manifest)
+    tell_warnings(_messages, inputs.warnings, inputs.dropped)
     ledger = Ledger(open_storage(storage), sweep.name)
     claim(ledger, sweep, inputs)
     progress = Progress(_messages if as_json else _output)
