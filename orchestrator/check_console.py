@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 from rich.console import Console
 from rich.markup import escape
@@ -113,7 +114,7 @@ def _counts(rules: dict[str, list[Finding]]) -> Table:
     table.add_column("rule")
     table.add_column("errors", justify="right")
     table.add_column("warnings", justify="right")
-    for rule, findings in rules.items():
+    for rule, findings in {**rules, "all": list(chain(*rules.values()))}.items():
         errors = sum(finding.severity == "error" for finding in findings)
         warnings = len(findings) - errors
         cells = (str(count) if count else "" for count in (errors, warnings))
