@@ -90,7 +90,7 @@ def read_rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding
             what = "; ".join(map(_describe, error.errors()))
             yield Finding("line-malformed", "error", Problem(where, what, _HINT))
             continue
-        folder = Path(root).absolute() if root else path.absolute().parent
+        folder = path.absolute().parent
         reference = row.ref_audio and str(folder / row.ref_audio)
         yield ManifestRow(
             where=where,

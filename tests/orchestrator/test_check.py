@@ -62,7 +62,6 @@ def bad(tmp_path) -> Path:
     soundfile.write(tmp_path / "leak.wav", audio, rate)
     rows.append({"audio": "leak.wav", "text": "one nine", "split": "train", "speaker": "slt"})
     rows.append({"audio": "tagged.wav", "text": "nine nine", "split": "train", "speaker": "bea"})
-    rows.append({"audio": "gone.wav", "text": "nine nine", "split": "train"})
     path = tmp_path / "bad.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

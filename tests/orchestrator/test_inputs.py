@@ -69,10 +69,11 @@ def test_what_finalists_are_measured_by_has_what_it_needs(make_spec, tmp_path, e
 
 
 def target(folder, count=24, **keys) -> str:
-    """Clips of the shipped voice under ``folder``, every fourth held out, its keys replaced."""
+    """A manifest in ``folder`` of clips of the shipped voice, every fourth held out, its keys replaced."""
     rows = [json.loads(row) for row in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
     lines = []
     for index, row in enumerate(rows[:count]):
+        row["audio"] = str(VOICE_DIR / row["audio"])
         row["split"] = "train" if index % 4 else "validation"
         row |= {key: values[index % len(values)] for key, values in keys.items()}
         lines.append(json.dumps({key: value for key, value in row.items() if value is not None}))
