@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jobs.data.audio import RESAMPLER
+from jobs.data.check_target import CheckedTarget
+from jobs.data.check_target import Progress as Tell
 from jobs.data.findings import Finding
-from jobs.data.target import CheckedTarget
-from jobs.data.target import Progress as Tell
 from orchestrator.check_data import by_rule, rates, totals
 
 _SHOWN = 20

@@ -135,7 +135,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say every problem of a target's clips, with lines. Touches nothing."""
-    from jobs.data.target import check_target
+    from jobs.data.check_target import check_target
     from orchestrator.check_console import check_progress, show_check
     from orchestrator.check_data import asked_data, asked_host, to_dict
 

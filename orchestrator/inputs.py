@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from jobs.data.check import Checked
+from jobs.data.check_target import Progress, check_target
 from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
-from jobs.data.target import Progress, check_target
 from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import METRICS

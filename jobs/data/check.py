@@ -61,8 +61,8 @@ def check(
     """Check every row by itself, then all together.
 
     Args:
-        rows: as :func:`jobs.data.target.target_rows` gives them; what was found in reading them
-            is passed on.
+        rows: as :func:`jobs.data.check_target.target_rows` gives them; what was found in reading
+            them is passed on.
         data: what of the spec concerns data.
         rules: the family's bounds, for what ``data`` leaves open.
         text: how the base reads texts; None leaves them uncounted.

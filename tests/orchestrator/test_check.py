@@ -13,8 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from jobs.data.audio import RESAMPLER
+from jobs.data.check_target import check_target
 from jobs.data.findings import error, warning
-from jobs.data.target import check_target
 from jobs.embedded import VOICE_DIR
 from orchestrator.check_console import check_progress, show_check, tell_warnings
 from orchestrator.check_data import asked_data, asked_host, by_rule

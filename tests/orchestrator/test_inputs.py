@@ -69,7 +69,7 @@ def test_what_finalists_are_measured_by_has_what_it_needs(make_spec, tmp_path, e
 
 
 def target(folder, count=24, **keys) -> str:
-    """A manifest in ``folder`` of clips of the shipped voice, every fourth held out, its keys replaced."""
+    """A manifest in ``folder`` of clips of the shipped voice, every fourth held out."""
     rows = [json.loads(row) for row in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
     lines = []
     for index, row in enumerate(rows[:count]):
