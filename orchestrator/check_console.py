@@ -1,7 +1,8 @@
 """What a person sees of a check: a bar, a summary, and the findings with their places."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jobs.data.audio import RESAMPLER
+from jobs.data.check_target import CheckedTarget
+from jobs.data.check_target import Progress as Tell
 from jobs.data.findings import Finding
-from jobs.data.target import CheckedTarget
-from jobs.data.target import Progress as Tell
 from orchestrator.check_data import by_rule, rates, totals
 
 _SHOWN = 20
@@ -67,13 +68,17 @@ def show_check(console: Console, found: CheckedTarget) -> None:
         _show_findings(console, findings)
 
 
-def tell_warnings(console: Console, findings: Sequence[Finding], manifests: Iterable[str]) -> None:
+def tell_warnings(console: Console, findings: Sequence[Finding], dropped: int) -> None:
     """Warnings of a check that was made on the way to something else: a line for each rule."""
-    for rule, of_rule in by_rule(findings).items():
-        line = f"data: {len(of_rule)} x {rule}, first at {of_rule[0].problem.where}"
-        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    lines = [
+        f"data: {len(found)} x {rule}, first at {found[0].problem.where}"
+        for rule, found in by_rule(findings).items()
+    ]
+    if dropped:
+        lines.append(f"data: {dropped} clips are left out")
     if findings:
-        line = f"data: see them all with: voxsweep check {' '.join(manifests)}"
+        lines.append("data: voxsweep check lists them all")
+    for line in lines:
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -109,7 +114,7 @@ def _counts(rules: dict[str, list[Finding]]) -> Table:
     table.add_column("rule")
     table.add_column("errors", justify="right")
     table.add_column("warnings", justify="right")
-    for rule, findings in rules.items():
+    for rule, findings in {**rules, "all": list(chain(*rules.values()))}.items():
         errors = sum(finding.severity == "error" for finding in findings)
         warnings = len(findings) - errors
         cells = (str(count) if count else "" for count in (errors, warnings))

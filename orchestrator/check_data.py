@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs.data.audio import RESAMPLER
+from jobs.data.check_target import CheckedTarget
 from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
 from jobs.data.spec import DataSpec
-from jobs.data.target import CheckedTarget
 from jobs.families.registry import FAMILIES
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec import HostSpec

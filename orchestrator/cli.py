@@ -59,7 +59,7 @@ def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False
     sweep = read_spec(spec)
     with check_progress(_messages) as tell:
         inputs = read_inputs(sweep, tell)
-    tell_warnings(_messages, inputs.warnings, sweep.data.manifest)
+    tell_warnings(_messages, inputs.warnings, inputs.dropped)
     planned = make_plan(
         sweep, inputs.clips, inputs.prompts, inputs.confirmation, open_storage(storage)
     )
@@ -112,7 +112,7 @@ def run(
     sweep = read_spec(spec)
     with check_progress(_messages) as tell:
         inputs = read_inputs(sweep, tell)
-    tell_warnings(_messages, inputs.warnings, sweep.data.manifest)
+    tell_warnings(_messages, inputs.warnings, inputs.dropped)
     ledger = Ledger(open_storage(storage), sweep.name)
     claim(ledger, sweep, inputs)
     progress = Progress(_messages if as_json else _output)
@@ -158,7 +158,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say every problem of a target's clips, with lines. Touches nothing."""
-    from jobs.data.target import check_target
+    from jobs.data.check_target import check_target
     from orchestrator.check_console import check_progress, show_check
     from orchestrator.check_data import asked_data, asked_host, to_dict
 

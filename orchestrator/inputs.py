@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
+from jobs.data.check import Checked
+from jobs.data.check_target import Progress, check_target
 from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
-from jobs.data.target import Progress, check_target
 from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import METRICS
@@ -37,6 +38,8 @@ class Inputs:
     """Those that can be used, each with its split."""
     warnings: list[Finding]
     """What is odd with the clips, or why some were left out."""
+    dropped: int
+    """Clips that were left out."""
     prompts: list[PromptSpec]
     """Set A."""
     confirmation: list[PromptSpec]
@@ -65,8 +68,8 @@ def read_inputs(spec: SweepSpec, progress: Progress | None = None) -> Inputs:
             problems += error.problems
     if problems:
         raise InputError(problems)
-    (clips, warnings), first, fresh = read
-    inputs = Inputs(clips, warnings, first, fresh)
+    checked, first, fresh = read
+    inputs = Inputs(checked.clips, checked.findings, checked.dropped, first, fresh)
     scoring = spec.scoring
     unfit = prompt_set_problems(
         inputs.prompts, inputs.confirmation, scoring.finalists, scoring.significance
@@ -100,15 +103,15 @@ def _untagged(path: Path, prompts: Sequence[PromptSpec]) -> Iterator[Problem]:
         yield Problem(str(path), what, "Add it, or switch the tag off.")
 
 
-def _checked(spec: SweepSpec, progress: Progress | None) -> tuple[list[TargetClip], list[Finding]]:
-    """The clips and what is odd with them. Raises InputError with all that is wrong with them."""
+def _checked(spec: SweepSpec, progress: Progress | None) -> Checked:
+    """The clips without errors. Raises InputError with all that is wrong with them."""
     checked = check_target(spec.data, spec.host(), progress=progress).checked
     problems = [finding.problem for finding in checked.errors]
     # Of clips that are there in part, nobody can say which speakers they lack.
     problems = problems or list(group_problems(spec.data, checked.clips))
     if problems:
         raise InputError(problems)
-    return checked.clips, checked.findings
+    return checked
 
 
 def _without_language(

@@ -17,7 +17,7 @@ from jobs.data.diversity.texts import folded
 from jobs.data.findings import Finding, error
 from jobs.data.in_order import in_order
 from jobs.data.limits import Limits
-from jobs.data.manifest import ManifestRow
+from jobs.data.manifest import ManifestRow, Split
 from jobs.data.sound_checks import reference_findings, sound_findings
 from jobs.data.sounds import Sound, Unheard, listen
 from jobs.data.spec import DataSpec
@@ -25,6 +25,7 @@ from jobs.data.split import assign_splits
 from jobs.data.text_checks import stripped, text_findings
 from jobs.families.rules import DataRules
 from jobs.families.text import TextReader
+from jobs.metrics.signal import SILENCE
 
 _OF_AUDIO = "audio-"
 """How rules begin that a line breaks by its recording, and not by how it is written."""
@@ -60,8 +61,8 @@ def check(
     """Check every row by itself, then all together.
 
     Args:
-        rows: as :func:`jobs.data.target.target_rows` gives them; what was found in reading them
-            is passed on.
+        rows: as :func:`jobs.data.check_target.target_rows` gives them; what was found in reading
+            them is passed on.
         data: what of the spec concerns data.
         rules: the family's bounds, for what ``data`` leaves open.
         text: how the base reads texts; None leaves them uncounted.
@@ -69,8 +70,9 @@ def check(
         workers: processes that decode audio; with one it is this process.
         progress: told how many rows are done, now and then.
 
-    A clip with an error takes no part in what compares clips. Where rows have no split, they get
-    one after the clips have been checked by themselves.
+    Clips with errors of their own are compared with the others too, so that every problem is told
+    at once, unless they are left out or silent. Where rows have no split, they get one after the
+    clips have been checked by themselves.
     """
     checking = _Checking(data, Limits.of(data, rules), text, sample_rate)
     done = 0
@@ -114,6 +116,7 @@ class _Checking:
         self._candidates: list[Candidate] = []
         self._references: dict[str, _Heard | None] = {}
         self._with_split = 0
+        self._splits: set[Split | None] = set()
         self._dropped: set[str] = set()
         self._split_missing: list[tuple[int, str]] = []
         self._last = 0
@@ -133,6 +136,7 @@ class _Checking:
                 self._split_missing.append((place, row.where))
             else:
                 self._with_split += 1
+                self._splits.add(row.split)
             yield _Job(place, row, reference if is_new else None)
 
     def hear(self, job: _Job, heard: _Heard, reference: _Heard | None) -> None:
@@ -147,12 +151,17 @@ class _Checking:
         ]
         if written.ref_audio and (known := self._references[written.ref_audio]) is not None:
             found += reference_findings(written, known)
-        if self._keep(job.place, found) and isinstance(heard, Sound):
+        is_good = self._keep(job.place, found)
+        if isinstance(heard, Sound) and (is_good or self._is_compared(heard)):
             clip = TargetClip(learned, heard.pcm, heard.rate, heard.seconds)
             said = folded(learned.text)
-            digest = hashlib.blake2b(said.encode(), digest_size=16).digest()
+            digest = hashlib.blake2b(said.encode(), digest_size=16).digest() if said else None
             letters = len(said.replace(" ", ""))
-            self._candidates.append(Candidate(job.place, clip, digest, letters))
+            self._candidates.append(Candidate(job.place, clip, digest, letters, is_good))
+
+    def _is_compared(self, bad: Sound) -> bool:
+        """Whether a clip with an error is compared with others: any two silences are the same."""
+        return self._data.bad_clips == "refuse" and bad.level >= SILENCE
 
     def conclude(self) -> Checked:
         """Compare the clips with each other."""
@@ -161,8 +170,8 @@ class _Checking:
         self._split()
         self._leave_out(leaks(self._candidates))
         self._leave_out(odd_rates(self._candidates))
-        clips = [each.clip for each in self._candidates]
-        self._check_splits(clips)
+        self._check_splits()
+        clips = [each.clip for each in self._candidates if each.is_good]
         self._found.sort(key=lambda found: found[0])
         return Checked(clips, [finding for _, finding in self._found], len(self._dropped))
 
@@ -205,8 +214,13 @@ class _Checking:
             for each, row in zip(self._candidates, rows, strict=True)
         ]
 
-    def _check_splits(self, clips: list[TargetClip]) -> None:
-        present = {clip.row.split for clip in clips}
+    def _check_splits(self) -> None:
+        present = {each.clip.row.split for each in self._candidates}
+        if self._data.bad_clips == "refuse":
+            # What a bad clip's split lacks once the clip is gone, nobody knows before it is.
+            present |= self._splits
+            if not self._splits and any(found.severity == "error" for _, found in self._found):
+                return
         for split in ("train", "validation"):
             if split not in present:
                 where = ", ".join(self._data.manifest)

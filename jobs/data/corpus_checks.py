@@ -21,15 +21,17 @@ _TO_DEVIATION = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A clip with nothing wrong in itself."""
+    """A clip that was heard, compared with the others."""
 
     place: int
     """Of its line among all that were read."""
     clip: TargetClip
-    said: bytes
-    """Digest of its text without case and punctuation."""
+    said: bytes | None
+    """Digest of its text without case and punctuation; None where nothing is left of it."""
     letters: int
     """How many characters that text has, spaces not counted."""
+    is_good: bool
+    """Whether nothing is wrong with it by itself."""
 
 
 Fault = tuple[int, Finding]
@@ -58,6 +60,8 @@ def repeated_texts(candidates: Sequence[Candidate]) -> Iterator[Fault]:
     first: dict[tuple[str | None, str | None, bytes], TargetClip] = {}
     for at, each in enumerate(candidates):
         row = each.clip.row
+        if each.said is None:
+            continue
         earlier = first.setdefault((row.split, row.speaker, each.said), each.clip)
         if earlier is not each.clip:
             what = f"a text should be said once by a speaker, but {earlier.row.where} has it too"
@@ -73,14 +77,15 @@ def leaks(candidates: Sequence[Candidate]) -> Iterator[Fault]:
         row = each.clip.row
         if row.split == "validation":
             sounds.setdefault(each.clip.pcm, row.where)
-            texts.setdefault(each.said, {}).setdefault(row.speaker, row.where)
+            if each.said is not None:
+                texts.setdefault(each.said, {}).setdefault(row.speaker, row.where)
     for at, each in enumerate(candidates):
-        if each.clip.row.split == "validation":
+        if each.clip.row.split != "train":
             continue
         if (held_out := sounds.get(each.clip.pcm)) is not None:
             what = f"a training clip must not be held out too, but {held_out} is the same sound"
             yield at, error("leak-audio", each.clip.row.where, what, "Delete one of the two.")
-        elif each.said in texts:
+        elif each.said is not None and each.said in texts:
             yield at, _leaked_text(each.clip, texts[each.said])
 
 
@@ -97,7 +102,8 @@ def odd_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:
     """Clips whose text is too long or short for their sound, as their speaker speaks."""
     groups: dict[tuple[str | None, str | None], list[int]] = {}
     for at, each in enumerate(candidates):
-        groups.setdefault((each.clip.row.speaker, each.clip.row.language), []).append(at)
+        if each.is_good:
+            groups.setdefault((each.clip.row.speaker, each.clip.row.language), []).append(at)
     for (speaker, _), places in groups.items():
         if len(places) < ENOUGH_TO_COMPARE:
             continue

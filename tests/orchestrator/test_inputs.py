@@ -89,3 +89,88 @@ def test_what_finalists_are_measured_by_has_what_it_needs(make_spec, tmp_path, e
     with pytest.raises(InputError) as caught:
         read_inputs(spec)
     assert [found.what for found in caught.value.problems] == [problem]
+
+
+def target(folder, count=24, **keys) -> str:
+    """A manifest in ``folder`` of clips of the shipped voice, every fourth held out."""
+    rows = [json.loads(row) for row in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
+    lines = []
+    for index, row in enumerate(rows[:count]):
+        row["audio"] = str(VOICE_DIR / row["audio"])
+        row["split"] = "train" if index % 4 else "validation"
+        row |= {key: values[index % len(values)] for key, values in keys.items()}
+        lines.append(json.dumps({key: value for key, value in row.items() if value is not None}))
+    path = folder / f"{'-'.join(keys) or 'plain'}.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path.name
+
+
+WORD_ERROR = "scoring: {metrics: [word_error], primary: word_error}"
+
+
+def problems_of(spec) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        read_inputs(spec)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_problems_of_the_clips_and_of_the_prompts_come_together(make_spec, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text("{}\n")
+    bad = [{"audio": "gone.wav", "text": "one <laugh>", "split": "train"}, {"text": "one"}]
+    (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
+    spec = make_spec(
+        data="data: {manifest: bad.jsonl}", variants="variants: {prompts: prompts.jsonl}"
+    )
+    told = "\n".join(problems_of(spec))
+    for place in ("bad.jsonl:1: audio must exist", "bad.jsonl:2", "prompts.jsonl:1"):
+        assert f"{tmp_path}/{place}" in told
+
+
+def test_several_manifests_are_one_target(make_spec, tmp_path):
+    names = [target(tmp_path, 12, speaker=["ada"]), target(tmp_path, 12, language=["en"])]
+    spec = make_spec(
+        data=f"data: {{manifest: {json.dumps(names)}, root: {VOICE_DIR}, bad_clips: drop}}",
+        scoring=WORD_ERROR,
+    )
+    inputs = read_inputs(spec)
+    # The same clips: those of the second are the ones that stand twice.
+    assert (len(inputs.clips), inputs.dropped) == (12, 12)
+    assert {finding.rule for finding in inputs.warnings} == {"duplicate-clip"}
+    assert {clip.row.speaker for clip in inputs.clips} == {"ada"}
+
+
+def test_progress_is_told(make_spec):
+    told = []
+    read_inputs(make_spec(), lambda done, total: told.append((done, total)))
+    assert told[-1] == (84, 84)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (
+            "target: bee",
+            "data.target: data.target must be a speaker of the clips, got 'bee'. Did you mean bea?",
+        ),
+        (
+            "mixes: {even: {by: speaker, shares: {ada: 1, adda: 2}}}",
+            "data.mixes.even: shares must name a speaker of the training clips, got 'adda'. "
+            "Did you mean ada?",
+        ),
+        (
+            "mixes: {even: {by: language, temperature: 2}}",
+            "data.mixes.even: a mix by language needs a language for each training clip, but "
+            "{folder}/speaker.jsonl:2 and 17 more have none. Add the key language to the manifest.",
+        ),
+        ("target: ada, mixes: {even: {by: speaker, shares: {ada: 1, bea: 2}}}", None),
+    ],
+)
+def test_speakers_and_languages_that_are_asked_for_are_there(make_spec, tmp_path, data, problem):
+    name = target(tmp_path, speaker=["ada", "bea", "bea"])
+    spec = make_spec(
+        data=f"data: {{manifest: {name}, root: {VOICE_DIR}, {data}}}", scoring=WORD_ERROR
+    )
+    if problem is None:
+        assert len(read_inputs(spec).clips) == 24
+    else:
+        assert problems_of(spec) == [problem.replace("{folder}", str(tmp_path))]

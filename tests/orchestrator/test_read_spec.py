@@ -109,6 +109,33 @@ UNFIT = [
         ],
     ),
     ("bad name", {"name": "name: Small Sweep"}, ["1: name: String should match pattern"]),
+    (
+        "several manifests, a folder and S3",
+        {"data": "data:\n  manifest:\n    - embedded\n    - .\n    - s3://b/m.jsonl\n    - gone"},
+        ["10: data.manifest must name something that exists, but there is no {here}/gone"],
+    ),
+    (
+        "root",
+        {"data": "data:\n  root: gone"},
+        ["6: data.root must be a folder, but there is no {here}/gone"],
+    ),
+    (
+        "mixes",
+        {
+            "data": "data: {mixes: {even: {by: speaker, temperature: 2}}}",
+            "training": "training: {mix: evn}",
+            "search": "search: {space: {mix: [even, null, evenn]}}",
+        },
+        [
+            "6: training.mix must name one of data.mixes, got 'evn'. Did you mean even",
+            "3: search.space.mix.2 must name one of data.mixes, got 'evenn'. Did you mean even",
+        ],
+    ),
+    (
+        "a mix where there is none",
+        {"training": "training: {mix: even}"},
+        ["5: training.mix must name one of data.mixes, got 'even'. There are none"],
+    ),
     ("name of the data", {"name": "name: data"}, ["1: name must not be 'data': that folder"]),
     (
         "duplicate key",
@@ -417,6 +444,11 @@ def test_paths_start_at_the_specs_folder(make_spec, tmp_path):
     assert spec.base.source == spec.base.codec == str(tmp_path / "own")
     assert spec.variants.prompts == str(tmp_path / "own" / "prompts.jsonl")
     assert spec.data.manifest == ("embedded",)
+    manifests = "{manifest: [s3://b/m.jsonl, ., embedded], root: .}"
+    data = make_spec(data=f"data: {manifests}").data
+    assert data.manifest == ("s3://b/m.jsonl", str(tmp_path), "embedded")
+    assert data.root == str(tmp_path)
+    assert make_spec(data="data: {root: s3://b/clips}").data.root == "s3://b/clips"
 
 
 def test_a_constraint_may_be_on_what_finalists_get(make_spec):

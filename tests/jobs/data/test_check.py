@@ -12,11 +12,11 @@ import pytest
 
 from jobs.data import check as module
 from jobs.data.check import Checked, check
+from jobs.data.check_target import target_rows
 from jobs.data.findings import Finding
 from jobs.data.manifest import ManifestRow
 from jobs.data.sounds import Sound
 from jobs.data.spec import DataSpec
-from jobs.data.target import target_rows
 from jobs.families.rules import DataRules
 from jobs.problems import Problem
 from tests.jobs.data.hostile_clips import (
@@ -102,7 +102,7 @@ def test_all_problems_at_once_in_the_order_of_the_lines(corpus):
             kept = path.rename(corpus.folder / f"bad{number}{path.suffix}")
             corpus.rows[-1]["audio"] = kept.name
     of = checked(corpus)
-    assert [where for _, _, where in found(of)] == [
+    assert list(dict.fromkeys(where for _, _, where in found(of))) == [
         corpus.line(number) for number in range(GOOD, GOOD + len(spoilt))
     ]
     assert len(of.clips) == GOOD
@@ -120,6 +120,36 @@ def test_a_line_that_is_no_row_stays_an_error(corpus):
     of = checked(corpus, bad_clips="drop")
     ((_, severity, where),) = found(of)
     assert (severity, where) == ("error", corpus.line(-1))
+
+
+def test_bad_clips_are_compared_too(corpus):
+    """Who corrects the text must not find a leak afterwards."""
+    held_out = corpus.folder / f"good{GOOD - 1}.wav"
+    shutil.copy(held_out, corpus.folder / "bad.wav")
+    corpus.row("bad.wav", text="<laugh> other words")
+    assert [rule for rule, _, _ in found(checked(corpus))] == ["text-tag", "leak-audio"]
+    dropped = checked(corpus, bad_clips="drop")
+    assert [rule for rule, _, _ in found(dropped)] == ["text-tag"]
+
+
+def test_two_silences_are_not_one_sound_twice(corpus):
+    for name in ("a.wav", "b.wav"):
+        corpus.write(name, np.zeros(RATE))
+    assert [rule for rule, _, _ in found(checked(corpus))] == ["audio-silent"] * 2
+
+
+def test_empty_texts_are_not_one_text_twice(corpus):
+    for seed in (98, 99):
+        corpus.write(f"{seed}.wav", babble(seed), text="...")
+    assert [rule for rule, _, _ in found(checked(corpus))] == ["empty-text"] * 2
+
+
+def test_where_every_clip_is_bad_no_split_is_missed(corpus):
+    for row in corpus.rows:
+        row["text"] = f"<x> {row['text']}"
+    assert {rule for rule, _, _ in found(checked(corpus))} == {"text-tag"}
+    of = checked(corpus, bad_clips="drop")
+    assert [each.rule for each in of.errors] == ["split-empty", "split-empty"]
 
 
 def test_annotations_are_taken_out_when_asked(corpus):
@@ -244,7 +274,7 @@ def test_progress_ends_with_all_rows(corpus):
 def test_memory_for_a_row_is_small(monkeypatch):
     """What a check holds at its peak over the rows themselves, with facts that are made up."""
     monkeypatch.setattr(module, "listen", fake_listen)
-    rows = [fake_row(number) for number in range(4000)]
+    rows = [fake_row(number) for number in range(1500)]
     spec, rules = DataSpec(), DataRules()
     check(rows[:50], spec, rules, None, RATE)  # what is loaded once is not a row's
     tracemalloc.start()

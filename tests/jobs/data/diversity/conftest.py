@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from jobs.data.audio import read_audio
+from jobs.data.check_target import target_rows
 from jobs.data.clips import TargetClip
 from jobs.data.diversity.features import ClipFeatures
 from jobs.data.spec import DataSpec
-from jobs.data.target import target_rows
 from jobs.metrics.base import SpokenClip
 
 TYPICAL = {

@@ -82,7 +82,7 @@ def check_target(
     )
 
 
-def read_target(data: DataSpec, host: HostSpec) -> list[TargetClip]:
+def checked_clips(data: DataSpec, host: HostSpec) -> list[TargetClip]:
     """The clips that can be used, each with its split.
 
     Raises:

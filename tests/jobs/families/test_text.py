@@ -1,0 +1,75 @@
+"""Texts are counted without the base as the loaded base reads them."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from jobs.embedded import BASE_DIR
+from jobs.families.registry import open_text, sample_rate
+from jobs.spec import HostSpec
+
+HOST = HostSpec(
+    family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"
+)
+TEXTS = ("one", "zero nine", "350", "three five zero 12", "0 1 2 3 4 5")
+
+
+def test_counts_are_those_of_the_loaded_base(embedded_base):
+    reader = open_text(HOST)
+    stream = embedded_base.stream
+    for text in TEXTS:
+        assert reader.count(text, None) == len(stream.prompt_ids(text))
+        assert reader.count(text, "km") == len(stream.prompt_ids(text, None, "km"))
+        assert reader.count(text, "km") > reader.count(text, None)
+
+
+def test_the_rate_is_that_of_the_loaded_base(embedded_base):
+    assert sample_rate(HOST) == embedded_base.sample_rate
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("hello", "digits or the words"),
+        ("1 2 3 4 5 6 7", "at most 6 words"),
+        ("", "at least one word"),
+        ("one <|end|>", "must not contain"),
+    ],
+)
+def test_what_the_base_cannot_read_is_refused_in_its_words(embedded_base, text, why):
+    with pytest.raises(ValueError, match=why) as told:
+        open_text(HOST).count(text, None)
+    with pytest.raises(ValueError, match=why) as loaded:
+        embedded_base.stream.prompt_ids(text)
+    assert str(told.value) == str(loaded.value)
+
+
+def test_a_base_that_lacks_files_says_which(tmp_path):
+    host = HOST.model_copy(update={"source": str(tmp_path)})
+    with pytest.raises(FileNotFoundError, match=r"layout\.json"):
+        open_text(host)
+    shutil.copy(BASE_DIR / "layout.json", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
+        open_text(host)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="must be a tokenizer"):
+        open_text(host)
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(ValueError, match="Did you mean codec_lm"):
+        open_text(HOST.model_copy(update={"family": "codec-lm"}))
+
+
+def test_no_torch_is_loaded():
+    program = f"""
+import sys
+from jobs.families.registry import open_text, sample_rate
+from jobs.spec import HostSpec
+host = HostSpec.model_validate({HOST.model_dump()!r})
+assert open_text(host).count("one two", None) > 2 and sample_rate(host) == 16000
+assert not {{"torch", "transformers"}} & {{*sys.modules}}
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
