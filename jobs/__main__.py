@@ -79,6 +79,7 @@ def train(job: JobSpec, storage_url: str) -> None:
         data_digest=digest,
         training=job.training,
         engine=job.engine,
+        mix=job.data.mix(job.training.mix),
     )
     host = Host(base, read_prepared(storage.fetch(data_key(digest))), job.engine)
     _advance(host, trial, storage, is_writer=get_rank() == 0)

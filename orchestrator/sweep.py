@@ -135,14 +135,15 @@ class Sweep:
                 best_variant=result["best_variant"],
             )
         )
-        losses = self._ledger.epochs(record.id)[result["epoch"] - 1]
+        *before, losses = self._ledger.epochs(record.id)[: result["epoch"]]
         scores = [
             (scale, self._ledger.scores(variant.id) or [])
             for scale in self._spec.variants.adapted_scales
             for variant in [Variant(trial=record.id, epoch=losses.epoch, lora_scale=scale)]
         ]
         self._tracker.start_trial(record)
-        self._tracker.log_epoch(record.id, losses, result["objective"], scores)
+        steps_before = sum(len(epoch.step_losses) for epoch in before)
+        self._tracker.log_epoch(record.id, losses, steps_before, result["objective"], scores)
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
         """Show the end and close the trial's MLflow run."""

@@ -75,3 +75,16 @@ class DataSpec(Strict):
     split: SplitSpec = SplitSpec()
     mixes: dict[str, MixSpec] = Field(default_factory=dict)
     """By a name that ``training.mix`` may take."""
+
+    def mix(self, name: str | None) -> MixSpec | None:
+        """The mix of this name; None for none.
+
+        Raises:
+            ValueError: there is no such mix.
+        """
+        if name is None:
+            return None
+        if name not in self.mixes:
+            known = ", ".join(map(repr, self.mixes)) or "none"
+            raise ValueError(f"a mix must be one of data.mixes, {known}, got {name!r}")
+        return self.mixes[name]
