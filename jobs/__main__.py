@@ -8,9 +8,10 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import Self
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 from torch.distributed import get_rank, get_world_size
 
 from cluster.storage import Storage, open_storage
@@ -41,6 +42,11 @@ class JobSpec(Strict):
     training: TrainingSpec = TrainingSpec()
     engine: EngineSpec = EngineSpec()
 
+    @model_validator(mode="after")
+    def _check_mix(self) -> Self:
+        self.data.mix(self.training.mix)
+        return self
+
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
@@ -61,7 +67,8 @@ def train(job: JobSpec, storage_url: str) -> None:
     """Train to the job's last epoch, from the last committed one on.
 
     Raises:
-        InputError: the data is bad, or another number of processes runs than the job says.
+        InputError: the data is bad or does not fit the training, or another number of processes
+            runs than the job says.
     """
     start_distributed()
     if get_world_size() != job.engine.ranks:
@@ -88,7 +95,10 @@ def train(job: JobSpec, storage_url: str) -> None:
 def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool) -> None:
     keys = [checkpoint_key(JOB_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
     done = sum(map(storage.is_committed, keys))
-    host.attach(trial.id, trial, storage.fetch(keys[done - 1]) if done else None)
+    try:
+        host.attach(trial.id, trial, storage.fetch(keys[done - 1]) if done else None)
+    except ValueError as error:
+        raise InputError([Problem("training", str(error), "Correct the job.")]) from error
     for key in keys[done:]:
         losses = host.advance(trial.id)
         snapshot = host.snapshot(trial.id)

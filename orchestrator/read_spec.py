@@ -220,6 +220,12 @@ def _unknown_names(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     if spec.family not in FAMILIES:
         what = f"family must be known, got {spec.family!r}"
         yield Problem(document.where(("family",)), what, nearest(spec.family, FAMILIES))
+    searched = "mix" in spec.search.space
+    for mix in spec.mixes:
+        if mix is not None and mix not in spec.data.mixes:
+            key = ("search", "space", "mix") if searched else ("training", "mix")
+            what = f"{_dotted(key)} must name one of data.mixes, got {mix!r}"
+            yield Problem(document.where(key), what, nearest(str(mix), spec.data.mixes))
     for name in spec.search.space:
         if name not in training_fields():
             where = document.where(("search", "space", name))

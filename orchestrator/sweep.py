@@ -196,6 +196,8 @@ class Sweep:
                 SHORTLIST: protocol.seed,
                 CONFIRMATION: protocol.confirmation_seed,
             },
+            protocol.target,
+            frozenset(p.speaker for p in (*protocol.prompts, *protocol.confirmation)),
         )
         scorers = ScorerPool(task, spec.resources.scorers)
         # Of both sets: a scorer that cannot be loaded is found before the first trial.

@@ -9,7 +9,7 @@ from cluster.storage import Storage
 from jobs.data.audio import RESAMPLER, read_audio, resample, write_flac
 from jobs.data.keys import data_key
 from jobs.data.manifest import ManifestRow
-from jobs.data.prepared import PreparedClip, write_prepared
+from jobs.data.prepared import PreparedClip, read_prepared, write_prepared
 from jobs.families.base import Base
 from jobs.problems import InputError, Problem
 
@@ -38,9 +38,14 @@ def prepare(rows: Sequence[ManifestRow], base: Base, storage: Storage) -> str:
     return digest
 
 
-def reference_paths(directory: Path) -> list[Path]:
-    """Recordings of the target that no adapter trained on: the validation clips."""
-    return sorted((directory / _REFERENCES).glob("*.flac"))
+def reference_recordings(directory: Path) -> dict[str | None, list[Path]]:
+    """Recordings by speaker that no adapter trained on: the validation clips."""
+    recorded: dict[str | None, list[Path]] = {}
+    for clip in read_prepared(directory):
+        if clip.split == "validation":
+            path = directory / _REFERENCES / f"{clip.id}.flac"
+            recorded.setdefault(clip.speaker, []).append(path)
+    return recorded
 
 
 def _prepare_clip(clip_id: str, row: ManifestRow, base: Base) -> PreparedClip:

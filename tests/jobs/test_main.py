@@ -30,6 +30,23 @@ def test_the_same_command_goes_on_after_the_last_epoch(tmp_path):
     assert read_losses(storage.fetch(checkpoint_key(JOB_FOLDER, trial, 2))).epoch == 2
 
 
+def test_a_mix_that_the_job_does_not_have_is_named(tmp_path, caplog):
+    job = tmp_path / "job.yaml"
+    mixes = "data: {mixes: {mixed: {by: speaker, temperature: 2}}}\n"
+    job.write_text((JOB % (1, 1)).replace("rank: 2", "rank: 2, mix: other") + mixes)
+    assert main([str(job), "--storage", str(tmp_path / "st")]) == 2
+    assert "a mix must be one of data.mixes, 'mixed', got 'other'" in caplog.text
+    assert not (tmp_path / "st").exists()
+
+
+def test_clips_that_do_not_fit_the_training_end_it_before_its_first_step(tmp_path, caplog):
+    job, storage = tmp_path / "job.yaml", LocalStorage(tmp_path / "st")
+    job.write_text((JOB % (1, 1)).replace("rank: 2", "rank: 2, batch_tokens: 9"))
+    assert main([str(job), "--storage", storage.url]) == 2
+    assert "a clip must fit into training.batch_tokens, 9, but 64 of 64" in caplog.text
+    assert not storage.children(f"{JOB_FOLDER}/trials")
+
+
 def test_another_number_of_ranks_than_processes_is_refused(tmp_path, caplog):
     job = tmp_path / "job.yaml"
     job.write_text(JOB % (1, 2))

@@ -13,7 +13,7 @@ from cluster.storage import LocalStorage
 from jobs.data.audio import read_audio, resample, write_flac
 from jobs.data.keys import data_key
 from jobs.data.manifest import ManifestRow, read_manifest
-from jobs.data.prepare import data_digest, prepare, reference_paths
+from jobs.data.prepare import data_digest, prepare, reference_recordings
 from jobs.data.prepared import read_prepared
 from jobs.embedded import VOICE_DIR
 from jobs.families.base import Base
@@ -87,7 +87,8 @@ def test_references_are_the_validation_recordings(
 ):
     directory = storage.fetch(data_key(prepare(rows, base, storage)))
     recorded = [row.audio for row in rows if row.split == "validation"]
-    paths = reference_paths(directory)
+    ((speaker, paths),) = reference_recordings(directory).items()
+    assert speaker == "slt"
     assert len(paths) == VALIDATION
     for path, original in zip(paths, recorded, strict=True):
         audio, rate = read_audio(path)
@@ -103,7 +104,7 @@ def test_a_recording_at_another_rate_is_resampled(
     write_flac(path, 0.5 * resample(audio, rate, 2 * rate), 2 * rate)
     high = [rows[0], replace(rows[1], audio=str(path))]
     directory = storage.fetch(data_key(prepare(high, base, storage)))
-    heard, at = read_audio(reference_paths(directory)[0])
+    heard, at = read_audio(reference_recordings(directory)["slt"][0])
     assert at == base.sample_rate
     assert len(heard) == pytest.approx(len(audio) * base.sample_rate / rate, abs=2)
 
