@@ -174,6 +174,7 @@ class Sweep:
             {prompt_set: said for prompt_set, said in speech.items() if said[0]},
             storage.url,
             spec.name,
+            spec.least_batch_tokens,
         )
         try:
             prepared = ray.get(preparing)

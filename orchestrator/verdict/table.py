@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -34,6 +34,8 @@ class VariantInfo:
     rank: int | None
     learning_rate: float | None
     validation_loss: float | None
+    group_losses: Mapping[str, float] = field(default_factory=dict)
+    """Over the validation clips of one language or speaker: ``language/km``, ``speaker/slt``."""
 
     @property
     def name(self) -> str:

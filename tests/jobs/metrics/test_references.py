@@ -131,7 +131,9 @@ def test_one_speaker_has_the_values_of_before(speaker):
 
 def test_there_must_be_enough_of_each():
     check_enough("similarity", References({"ann": ANN, None: BOB}))
-    with pytest.raises(ValueError, match=r"similarity needs at least 10 .* of speaker 'ann', got 9"):
+    with pytest.raises(
+        ValueError, match=r"similarity needs at least 10 .* of speaker 'ann', got 9"
+    ):
         check_enough("similarity", References({None: BOB, "ann": ANN[1:]}))
     with pytest.raises(ValueError, match="of the target speaker, got 0"):
         check_enough("similarity", References())
