@@ -102,6 +102,7 @@ def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> 
         learning_rate=training.learning_rate,
         validation_loss=losses.validation_loss,
         group_losses=losses.group_losses,
+        mix=training.mix,
     )
 
 

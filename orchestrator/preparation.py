@@ -28,7 +28,7 @@ def prepare_sweep(
     speech: Mapping[PromptSet, tuple[list[PromptSpec], DecodingSpec]],
     storage_url: str,
     sweep: str,
-    least_batch_tokens: int | None = None,
+    least_batch_tokens: int | None,
 ) -> Prepared:
     """Prepare the data and have the base say the prompt sets; what is there is left alone.
 

@@ -9,6 +9,7 @@ from jobs.training.epochs import EpochLosses
 from orchestrator.judgement import protocol_for, variant_info
 from orchestrator.ledger import TrialRecord
 from orchestrator.preparation import Prepared
+from orchestrator.report.material import short
 from orchestrator.verdict.protocol import Protocol
 
 PROMPTS = [PromptSpec(id="a", text="one", language="km", speaker="Sokha")]
@@ -75,8 +76,8 @@ def test_the_target_is_the_one_of_the_data(make_spec):
     assert protocol_for(make_spec(scoring=scoring), PROMPTS, FRESH, PREPARED).target is None
 
 
-def test_losses_by_group_go_with_a_variant(spec):
-    training = spec.training_for({"rank": 4})
+def test_losses_by_group_and_the_mix_go_with_a_variant(spec):
+    training = spec.training_for({"rank": 4, "learning_rate": 2e-4, "mix": "mixed"})
     trial = TrialSpec(
         family="codec_lm", base_digest="b", data_digest="d", training=training, engine=spec.engine
     )
@@ -85,6 +86,8 @@ def test_losses_by_group_go_with_a_variant(spec):
     variant = Variant(trial=trial.id, epoch=1, lora_scale=1.0)
     info = variant_info(variant, TrialRecord(trial.id, 0, {"rank": 4}, trial), losses)
     assert (info.validation_loss, info.group_losses) == (2.0, by_group)
+    assert info.name == "rank 4, learning rate 2e-4, mix mixed, epoch 1, lora_scale 1"
+    assert short(info) == "r4 · 2e-4 · mixed · e1 · ×1"
 
 
 def test_prompts_keep_their_language_and_speaker(spec):

@@ -80,12 +80,12 @@ def test_variants_come_back_from_their_file_as_they_were(tmp_path, protocol):
     groups = {"language/km": 1.5, "speaker/Ann B.": 0.25}
     infos = [
         VariantInfo("base", None, 0, 0.0, None, None, None),
-        VariantInfo("new", "t1", 2, 0.7, 8, 1e-4, 1.25, groups),
+        VariantInfo("new", "t1", 2, 0.7, 8, 1e-4, 1.25, groups, "mixed"),
         VariantInfo("old", "t2", 1, 1.0, 4, 2e-4, 1.5),
     ]
     variants = tmp_path / "variants.jsonl"
     lines = [asdict(info) for info in infos]
-    del lines[2]["group_losses"]
+    del lines[2]["group_losses"], lines[2]["mix"]
     variants.write_text("".join(json.dumps(line) + "\n" for line in lines))
     _, table = judge_files(scores, protocol, variants)
     assert [*table.variants.values()] == infos
