@@ -30,11 +30,11 @@ from typing import Any
 
 from cluster.storage import LocalStorage
 from jobs.data.audio import read_audio, resample
+from jobs.data.check_target import checked_clips
 from jobs.data.keys import data_key
 from jobs.data.prepare import prepare
 from jobs.data.prepared import read_prepared
 from jobs.data.spec import DataSpec
-from jobs.data.target import read_target
 from jobs.families.registry import load_base
 from jobs.spec import EngineSpec, HostSpec, TrainingSpec, TrialSpec
 from jobs.strict import EMBEDDED
@@ -88,7 +88,10 @@ def main() -> None:
     load = os.getloadavg()[0]
     start_distributed()
     data = DataSpec()
-    clips = read_target(data)
+    host_spec = HostSpec(
+        family="codec_lm", source=EMBEDDED, codec=EMBEDDED, voice=None, precision="fp32"
+    )
+    clips = checked_clips(data, host_spec)
     if options.quick:
         few = {"train": 16, "validation": 4}
         clips = [
@@ -97,9 +100,6 @@ def main() -> None:
             for clip in [clip for clip in clips if clip.row.split == split][:count]
         ]
     epochs = 1 if options.quick else 5
-    host_spec = HostSpec(
-        family="codec_lm", source=EMBEDDED, codec=EMBEDDED, voice=None, precision="fp32"
-    )
     base = load_base(host_spec)
     known = clips[round(NEW * len(clips)) :]
     with tempfile.TemporaryDirectory() as folder:

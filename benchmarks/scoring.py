@@ -38,7 +38,7 @@ from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import Scorer, SpokenClip
 from jobs.metrics.catalogue import METRICS, build_scorers
 from jobs.metrics.plcmos import RATERS_SEED
-from jobs.metrics.references import MIN_REFERENCES
+from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.signal import RATE, at_16k, normalise_level
 
 SECONDS = 4.0
@@ -76,7 +76,10 @@ def scorers() -> dict[str, Scorer]:
         for name, source in METRICS.items()
         if not source.options and not name.startswith("word_")
     ]
-    return {type(scorer).__name__: scorer for scorer in build_scorers(asked, references)}
+    return {
+        type(scorer).__name__: scorer
+        for scorer in build_scorers(asked, References({None: references}))
+    }
 
 
 def theirs() -> dict[str, Callable[[NDArray[np.float32]], Mapping[str, float]]]:

@@ -15,13 +15,13 @@ from pydantic import ValidationError, model_validator
 from torch.distributed import get_rank, get_world_size
 
 from cluster.storage import Storage, open_storage
+from jobs.data.check_target import checked_clips
 from jobs.data.keys import JOB_FOLDER, data_key
 from jobs.data.prepare import prepare
 from jobs.data.prepared import read_prepared
-from jobs.data.spec import DataSpec, MixSpec
-from jobs.data.target import read_target
+from jobs.data.spec import DataSpec
 from jobs.families.registry import load_base
-from jobs.problems import InputError, Problem, nearest
+from jobs.problems import InputError, Problem
 from jobs.spec import EngineSpec, HostSpec, TrainingSpec, TrialSpec
 from jobs.strict import Strict
 from jobs.training.engine.start import start_distributed
@@ -42,25 +42,16 @@ class JobSpec(Strict):
     engine: EngineSpec = EngineSpec()
 
     @model_validator(mode="after")
-    def _check_one_key(self) -> Self:
+    def _check_names(self) -> Self:
         if "language_tag" in self.host.model_fields_set:
             raise ValueError("host.language_tag follows data.language_tag: write that one alone")
-        if self.training.mix is not None and self.training.mix not in self.data.mixes:
-            raise ValueError(
-                f"training.mix must be one of data.mixes, got {self.training.mix!r}. "
-                f"{nearest(self.training.mix, self.data.mixes)}"
-            )
+        self.data.mix(self.training.mix)
         return self
 
     @property
     def loaded(self) -> HostSpec:
         """What is loaded: the base reads texts as the data has them."""
         return self.host.model_copy(update={"language_tag": self.data.language_tag})
-
-    @property
-    def mix(self) -> MixSpec | None:
-        """What ``training.mix`` names."""
-        return None if self.training.mix is None else self.data.mixes[self.training.mix]
 
 
 def main(arguments: list[str]) -> int:
@@ -82,7 +73,8 @@ def train(job: JobSpec, storage_url: str) -> None:
     """Train to the job's last epoch, from the last committed one on.
 
     Raises:
-        InputError: the data is bad, or another number of processes runs than the job says.
+        InputError: the data is bad or does not fit the training, or another number of processes
+            runs than the job says.
     """
     start_distributed()
     if get_world_size() != job.engine.ranks:
@@ -90,7 +82,7 @@ def train(job: JobSpec, storage_url: str) -> None:
         hint = "Correct it, or start as many with torch.distributed.run."
         raise InputError([Problem("engine.ranks", f"{what}, got {job.engine.ranks}", hint)])
     storage = open_storage(storage_url)
-    clips = read_target(job.data, job.loaded)
+    clips = checked_clips(job.data, job.loaded)
     base = load_base(job.loaded)
     # Every rank asks; the first to come encodes, if nobody has, and the others wait for it.
     prepared = prepare(clips, base, storage, job.data)
@@ -100,7 +92,7 @@ def train(job: JobSpec, storage_url: str) -> None:
         data_digest=prepared.digest,
         training=job.training,
         engine=job.engine,
-        mix=job.mix,
+        mix=job.data.mix(job.training.mix),
     )
     log.info("%d clips, %d of them encoded now", prepared.clips, prepared.encoded)
     data = read_prepared(storage.fetch(data_key(prepared.digest)))
@@ -111,7 +103,10 @@ def train(job: JobSpec, storage_url: str) -> None:
 def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool) -> None:
     keys = [checkpoint_key(JOB_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
     done = sum(map(storage.is_committed, keys))
-    host.attach(trial.id, trial, storage.fetch(keys[done - 1]) if done else None)
+    try:
+        host.attach(trial.id, trial, storage.fetch(keys[done - 1]) if done else None)
+    except ValueError as error:
+        raise InputError([Problem("training", str(error), "Correct the job.")]) from error
     for key in keys[done:]:
         losses = host.advance(trial.id)
         snapshot = host.snapshot(trial.id)

@@ -81,7 +81,7 @@ def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = Fa
     sweep = read_spec(spec)
     with check_progress(_messages) as tell:
         inputs = read_inputs(sweep, tell)
-    tell_warnings(_messages, inputs.warnings, sweep.data.manifest)
+    tell_warnings(_messages, inputs.warnings, inputs.dropped)
     with encoding(_messages) as progress:
         prepared = prepare_data(
             sweep.host(), inputs.clips, sweep.data, open_storage(storage), progress

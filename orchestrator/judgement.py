@@ -56,6 +56,7 @@ def protocol_for(
         finalist_metrics=tuple(each.name for each in scoring.finalist_metrics),
         omitted=omitted,
         listening=scoring.listening,
+        target=spec.data.target,
         bootstrap_resamples=scoring.bootstrap_resamples,
         confidence=scoring.confidence,
         family_digests=prepared.to_dict(),
@@ -100,6 +101,8 @@ def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> 
         rank=training.rank,
         learning_rate=training.learning_rate,
         validation_loss=losses.validation_loss,
+        group_losses=losses.group_losses,
+        mix=training.mix,
     )
 
 

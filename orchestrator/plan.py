@@ -1,11 +1,14 @@
 """The dry run: what a sweep would do, and what of it is done. Touches nothing."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.storage import Storage
 from jobs.data.batches import BatchPlan
 from jobs.data.clips import TargetClip
+from jobs.data.mix import epoch_counts
+from jobs.data.spec import MixSpec
 from jobs.spec import PromptSpec
 from orchestrator.ledger import Ledger, TrialResult
 from orchestrator.spec import SweepSpec
@@ -23,7 +26,8 @@ class Plan:
     sweep: str
     trials: int
     most_epochs: int
-    most_optimiser_steps: int
+    most_optimiser_steps: int | None
+    """None under a token budget: what clips take of it is known once they are prepared."""
     most_variants: int
     """The base included."""
     most_clips: int
@@ -79,7 +83,7 @@ def plan(
         sweep=spec.name,
         trials=spec.search.trial_count,
         most_epochs=epochs,
-        most_optimiser_steps=_most_steps(spec, clips),
+        most_optimiser_steps=_most_steps(spec, targets),
         most_variants=1 + adapted,
         most_clips=spoken,
         most_clip_megabytes=round(spoken * _SECONDS_A_PROMPT * _CLIP_BYTES_A_SECOND / 1e6, 1),
@@ -135,7 +139,20 @@ def _most_ranks(spec: SweepSpec) -> int:
     return min(most, spec.search.trial_count)
 
 
-def _most_steps(spec: SweepSpec, clips: int) -> int:
+def _most_steps(spec: SweepSpec, clips: list[TargetClip]) -> int | None:
     """Optimiser steps if no trial is stopped and the search picks the smallest batches."""
+    if spec.least_batch_tokens is not None:
+        return None
     batch, accumulation = min(spec.corners("batch_size")), min(spec.corners("accumulation"))
-    return BatchPlan(clips, batch, accumulation, seed=0).steps_per_epoch * _most_epochs(spec)
+    seen = max(_epoch_clips(spec.data.mix(name), clips) for name in spec.mixes)
+    return BatchPlan(seen, batch, accumulation, seed=0).steps(1) * _most_epochs(spec)
+
+
+def _epoch_clips(mix: MixSpec | None, clips: list[TargetClip]) -> int:
+    """Clips that training sees in an epoch, repeats counted."""
+    training = [clip.row for clip in clips if clip.row.split == "train"]
+    if mix is None:
+        return len(training)
+    names = [row.speaker if mix.by == "speaker" else row.language for row in training]
+    named = Counter(name for name in names if name is not None)
+    return sum(epoch_counts(mix, named).values())

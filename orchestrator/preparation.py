@@ -94,15 +94,28 @@ def prepare_sweep(
     speech: Mapping[PromptSet, tuple[list[PromptSpec], DecodingSpec]],
     storage_url: str,
     sweep: str,
+    least_batch_tokens: int | None,
 ) -> tuple[Prepared, int]:
     """Prepare the data and have the base say the prompt sets; what is there is left alone.
 
     Runs in a Ray worker, because the driver loads no model. Also tells how many clips it encoded.
+
+    Raises:
+        InputError: see :func:`jobs.data.prepare.prepare`.
+        ValueError: a training clip is longer than ``least_batch_tokens``, the smallest token
+            budget that a trial may have.
     """
+    from jobs.data.batches import check_budget
+    from jobs.data.prepared import read_prepared
     from jobs.speech.clips import write_clips
 
     storage = open_storage(storage_url)
     base, done = _prepare(host, clips, data, storage, lambda done, total: None)
+    if least_batch_tokens is not None:
+        prepared = read_prepared(storage.fetch(data_key(done.digest)))
+        training = [clip for clip in prepared if clip.split == "train"]
+        lengths = [len(example) for example in base.examples(training)]
+        check_budget(least_batch_tokens, lengths, [clip.id for clip in training])
     for prompt_set, (prompts, decoding) in speech.items():
         key = Ledger(storage, sweep).clips(BASE_VARIANT, prompt_set)
         if not storage.is_committed(key):

@@ -20,7 +20,10 @@ from orchestrator.verdict.table import BASE, ScoreTable, ScoreTableError, Varian
 from orchestrator.versa import VersaRow
 
 _ROW = 'Each line is {"variant": "base", "prompt": "a-001", "similarity": 0.93, ...}.'
-_VARIANT = "Each line has id, trial, epoch, lora_scale, rank, learning_rate, validation_loss."
+_VARIANT = (
+    "Each line has id, trial, epoch, lora_scale, rank, learning_rate, validation_loss, and may "
+    "have group_losses and mix."
+)
 _VARIANTS = TypeAdapter(VariantInfo)
 
 

@@ -26,6 +26,10 @@ class ScoringTask:
     """Of every metric, as the protocol has it."""
     seeds: Mapping[PromptSet, int]
     """That the clips of each prompt set were spoken with."""
+    target: str | None = None
+    """With whom a clip is compared whose prompt names nobody."""
+    speakers: frozenset[str | None] = frozenset({None})
+    """Whom the prompts name."""
 
 
 class ClipScorer:
@@ -65,17 +69,12 @@ class ClipScorer:
         return self._scorers[prompts]
 
     def _load(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (as above)
-        from jobs.data.audio import read_audio
-        from jobs.data.prepared import reference_recordings
         from jobs.embedded import RECOGNISER_DIR
         from jobs.embedded.recogniser import WordRecogniser
         from jobs.metrics.catalogue import ScorerUnavailable, build_scorers
 
-        data = self._ledger.storage.fetch(self._task.data_key)
-        spoken = reference_recordings(data).values()
-        references = [read_audio(path) for paths in spoken for path in paths]
         asked = self._task.scoring.asked(names)
-        scorers = build_scorers(asked, references, WordRecogniser.load(RECOGNISER_DIR))
+        scorers = build_scorers(asked, self._references(names), WordRecogniser.load(RECOGNISER_DIR))
         found = {metric.name: metric.version for s in scorers for metric in s.metrics}
         if others := [name for name in names if found[name] != self._task.versions[name]]:
             raise ScorerUnavailable(
@@ -84,6 +83,21 @@ class ClipScorer:
                 "machine that scores what the machine that runs voxsweep has"
             )
         return scorers
+
+    def _references(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (References: as above)
+        """Recordings of whom the clips are compared with, if they are with anybody."""
+        from jobs.data.audio import read_audio
+        from jobs.data.prepared import reference_recordings
+        from jobs.metrics.catalogue import METRICS
+        from jobs.metrics.references import References, compared_with
+
+        if not any(METRICS[name].hears_references for name in names):
+            return References()
+        data = self._ledger.storage.fetch(self._task.data_key)
+        files, target = reference_recordings(data), self._task.target
+        needed = {compared_with(who, target, files) for who in self._task.speakers}
+        recordings = {who: [read_audio(path) for path in files[who]] for who in needed}
+        return References(recordings, target)
 
 
 class ScorerPool:

@@ -252,6 +252,19 @@ class SweepSpec(Strict):
         return searched.whole_corners if searched else (getattr(self.training, key),)
 
     @property
+    def mixes(self) -> tuple[str | None, ...]:
+        """Names of ``data.mixes`` that trials may train on; None is every clip once."""
+        searched = self.search.space.get("mix")
+        return searched.choices if searched else (self.training.mix,)  # type: ignore[return-value]  # names, once the spec is checked
+
+    @property
+    def least_batch_tokens(self) -> int | None:
+        """The smallest token budget that a trial may have; None where none has one."""
+        searched = self.search.space.get("batch_tokens")
+        corners = searched.corners if searched else (self.training.batch_tokens,)
+        return min((int(float(str(c))) for c in corners if c is not None), default=None)
+
+    @property
     def hosts(self) -> int:
         """How many are started: no more than there are trials."""
         return min(self.resources.hosts, self.search.trial_count)

@@ -135,14 +135,15 @@ class Sweep:
                 best_variant=result["best_variant"],
             )
         )
-        losses = self._ledger.epochs(record.id)[result["epoch"] - 1]
+        *before, losses = self._ledger.epochs(record.id)[: result["epoch"]]
         scores = [
             (scale, self._ledger.scores(variant.id) or [])
             for scale in self._spec.variants.adapted_scales
             for variant in [Variant(trial=record.id, epoch=losses.epoch, lora_scale=scale)]
         ]
         self._tracker.start_trial(record)
-        self._tracker.log_epoch(record.id, losses, result["objective"], scores)
+        steps_before = sum(len(epoch.step_losses) for epoch in before)
+        self._tracker.log_epoch(record.id, losses, steps_before, result["objective"], scores)
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
         """Show the end and close the trial's MLflow run."""
@@ -174,6 +175,7 @@ class Sweep:
             {prompt_set: said for prompt_set, said in speech.items() if said[0]},
             storage.url,
             spec.name,
+            spec.least_batch_tokens,
         )
         try:
             prepared, encoded = ray.get(preparing)
@@ -197,6 +199,8 @@ class Sweep:
                 SHORTLIST: protocol.seed,
                 CONFIRMATION: protocol.confirmation_seed,
             },
+            protocol.target,
+            frozenset(p.speaker for p in (*protocol.prompts, *protocol.confirmation)),
         )
         scorers = ScorerPool(task, spec.resources.scorers)
         # Of both sets: a scorer that cannot be loaded is found before the first trial.

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from jobs.data.audio import decode, pcm_digest
+from jobs.data.check_target import checked_clips
 from jobs.data.clips import TargetClip
 from jobs.data.manifest import ManifestRow
 from jobs.data.spec import DataSpec
-from jobs.data.target import read_target
 from jobs.spec import HostSpec
 
 EMBEDDED_HOST = HostSpec(
@@ -15,7 +15,7 @@ EMBEDDED_HOST = HostSpec(
 
 
 def embedded_clips() -> list[TargetClip]:
-    return read_target(DataSpec(), EMBEDDED_HOST)
+    return checked_clips(DataSpec(), EMBEDDED_HOST)
 
 
 def target_clips(rows: Iterable[ManifestRow]) -> list[TargetClip]:

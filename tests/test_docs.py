@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+import yaml
 from pydantic import BaseModel
 
+from jobs.data.mix import epoch_counts
 from orchestrator.spec import SweepSpec
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +30,22 @@ def test_the_spec_page_has_every_key():
     names = list(keys(SweepSpec))
     assert len(names) > 40
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_the_mixes_of_the_data_page_are_a_spec(tmp_path):
+    """And their arithmetic is what an epoch has."""
+    text = (ROOT / "docs" / "data.md").read_text()
+    (written,) = re.findall(r"```yaml\n(.*?)```", text.partition("## Mixes")[2], re.DOTALL)
+    least = "name: mixes\nfamily: codec_lm\nscoring: {metrics: [similarity], primary: similarity}\n"
+    spec = SweepSpec.model_validate(yaml.safe_load(least + written))
+    assert spec.mixes == ("single", "mixed", "even", None)
+    assert {name for name in spec.mixes if name} == set(spec.data.mixes)
+    clips = {"km": 3345, "ko": 14092}
+    mixed = epoch_counts(spec.data.mixes["mixed"], clips)
+    assert mixed == {"km": 9395, "ko": 14092}
+    for number in (*clips.values(), *mixed.values(), sum(mixed.values()), 9395 - 2 * 3345):
+        assert f"{number:,}" in text
+    assert epoch_counts(spec.data.mixes["single"], clips) == {"km": 3345}
 
 
 def test_every_link_leads_somewhere():

@@ -102,6 +102,12 @@ def toy_trial(
     )
 
 
+def toy_clip(clip_id: str, speaker: str | None = None, language: str | None = None) -> PreparedClip:
+    """A training clip of five frames."""
+    codes = np.arange(5)
+    return PreparedClip(clip_id, "one", "train", codes, (0,), speaker, language)
+
+
 def toy_clips(count: int = 10, validation: int = 3, seed: int = 0) -> list[PreparedClip]:
     generator = np.random.default_rng(seed)
     words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

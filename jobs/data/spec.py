@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from jobs.problems import nearest
 from jobs.strict import EMBEDDED, Strict
 
 GroupKey = Literal["speaker", "language"]
@@ -75,3 +76,16 @@ class DataSpec(Strict):
     split: SplitSpec = SplitSpec()
     mixes: dict[str, MixSpec] = Field(default_factory=dict)
     """By a name that ``training.mix`` may take."""
+
+    def mix(self, name: str | None) -> MixSpec | None:
+        """The mix of this name; None for none.
+
+        Raises:
+            ValueError: there is no such mix.
+        """
+        if name is None:
+            return None
+        if name not in self.mixes:
+            advice = nearest(name, self.mixes) if self.mixes else "There are none."
+            raise ValueError(f"a mix must be one of data.mixes, got {name!r}. {advice}")
+        return self.mixes[name]

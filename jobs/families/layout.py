@@ -225,6 +225,10 @@ class Example:
     input_ids: list[int]
     labels: list[int]
 
+    def __len__(self) -> int:
+        """Tokens: what the clip takes of ``batch_tokens`` when it comes alone."""
+        return len(self.input_ids)
+
 
 class TokenStream:
     """A layout in the ids of one tokenizer."""

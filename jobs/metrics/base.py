@@ -48,6 +48,8 @@ class SpokenClip:
     """False when generation hit its cap without an end-of-speech token."""
     language: str | None = None
     """Tag of what ``text`` is written in, if its prompt says; see ``jobs.spec.Language``."""
+    speaker: str | None = None
+    """Who is meant to say it, if its prompt says."""
 
 
 class MetricError(Exception):

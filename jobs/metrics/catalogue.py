@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jobs.metrics import dnsmos, pitch, plcmos, signal, speaker, timing, wavlm, whisper, words
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import Direction, Metric, Scorer
-from jobs.metrics.references import Reference
+from jobs.metrics.references import References
 from jobs.problems import nearest
 
 
@@ -18,7 +18,7 @@ from jobs.problems import nearest
 class _Given:
     """What scorers may be built from."""
 
-    references: Sequence[Reference]
+    references: References
     recogniser: words.Recogniser | None
     words: words.Words
 
@@ -35,7 +35,7 @@ class Source:
     options: tuple[str, ...] = ()
     """Keys of a :class:`MetricSpec` that it takes."""
     hears_references: bool = False
-    """Whether it compares with clips of the target speaker."""
+    """Whether it compares with clips of a speaker."""
 
 
 def _plain(scorer: Callable[[], Scorer], *metrics: Metric) -> Source:
@@ -143,16 +143,19 @@ def metric_of(asked: MetricSpec) -> Metric:
         return source.metrics(asked)[[*source.directions].index(asked.name)]
 
 
+_NOBODY = References()
+
+
 def build_scorers(
     asked: Iterable[MetricSpec],
-    references: Sequence[Reference] = (),
+    references: References = _NOBODY,
     recogniser: words.Recogniser | None = None,
     spoken: words.Words = words.plain_words,
 ) -> list[Scorer]:
     """The scorers that give the metrics ``asked``, each model loaded once.
 
     A scorer gives all its metrics, so more may be scored than was asked for. ``references``
-    are held-out clips of the target speaker, for what compares voices; ``recogniser`` is for
+    are held-out clips of the speakers, for what compares voices; ``recogniser`` is for
     ``word_error`` and its counts, and ``spoken`` spells a text as that recogniser does.
 
     Raises:

@@ -1,6 +1,8 @@
-"""What the target speaker sounds like to a voice encoder: the centroid of reference clips."""
+"""What a speaker sounds like to a voice encoder: the centroid of reference clips, and whose."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from jobs.metrics.base import MetricError, SpokenClip
 
 Reference = tuple[NDArray[np.float32], int]
-"""Mono audio of the target speaker, shape (samples,), and its rate in Hz."""
+"""Mono audio of a speaker, shape (samples,), and its rate in Hz."""
 
 MIN_REFERENCES = 10
 """Fewer clips give a centroid of those sentences rather than of the speaker."""
@@ -17,13 +19,118 @@ Embed = Callable[[SpokenClip], NDArray[np.float32]]
 """A clip to its voice, a vector of unit length; MetricError when it holds no speech."""
 
 
-def check_enough(metric: str, references: Sequence[Reference]) -> None:
-    """Raises ValueError when there are fewer than ``MIN_REFERENCES``."""
-    if len(references) < MIN_REFERENCES:
-        raise ValueError(
-            f"{metric} needs at least {MIN_REFERENCES} reference clips of the target "
-            f"speaker, got {len(references)}; hold out more clips or drop the metric"
+class NobodyToCompareError(ValueError):
+    """It is not said with whom a clip is compared, or that speaker was not recorded."""
+
+    def __init__(self, what: str, next_step: str) -> None:
+        self.what = what
+        self.next_step = next_step
+        super().__init__(f"{what}: {next_step}")
+
+
+@dataclass(frozen=True)
+class References:
+    """Recordings that the adapters did not train on."""
+
+    recordings: Mapping[str | None, Sequence[Reference]] = field(default_factory=dict)
+    """By speaker; None is one without a name."""
+    target: str | None = None
+    """With whom a clip is compared whose prompt names nobody."""
+
+
+def compared_with(
+    speaker: str | None, target: str | None, recorded: Collection[str | None]
+) -> str | None:
+    """Whose recordings a clip is compared with: its prompt's speaker, else the target, else the
+    only one there is.
+
+    Raises:
+        NobodyToCompareError: it is not said who, or there are no recordings of who it is.
+    """
+    wanted = target if speaker is None else speaker
+    if wanted is None and len(recorded) == 1:
+        return next(iter(recorded))
+    if wanted is not None and wanted in recorded:
+        return wanted
+    found = ", ".join(sorted("one without a name" if n is None else repr(n) for n in recorded))
+    if wanted is None:
+        raise NobodyToCompareError(
+            f"a clip is compared with one speaker, but there are held-out clips of "
+            f"{found or 'nobody'}",
+            "name data.target, or the speaker of each prompt",
         )
+    raise NobodyToCompareError(
+        f"a clip is compared with held-out clips of its speaker, but there are none of {wanted!r}, "
+        f"only of {found or 'nobody'}",
+        "correct the name, or hold out clips",
+    )
+
+
+class _Said(Protocol):
+    @property
+    def speaker(self) -> str | None: ...
+
+
+def reference_problems(
+    metric: str, prompts: Iterable[_Said], target: str | None, held_out: Mapping[str | None, int]
+) -> Iterator[tuple[str, str]]:
+    """What keeps the clips of prompts from being compared, each with the next step.
+
+    Args:
+        metric: that compares.
+        prompts: that will be said.
+        target: ``data.target``.
+        held_out: how many validation clips there are of each speaker, None for one without a name.
+    """
+    needed: dict[str | None, None] = {}
+    for speaker in dict.fromkeys(prompt.speaker for prompt in prompts):
+        try:
+            needed[compared_with(speaker, target, held_out)] = None
+        except NobodyToCompareError as error:
+            yield f"{metric}: {error.what}", error.next_step
+    for speaker in needed:
+        if held_out[speaker] < MIN_REFERENCES:
+            whose = "" if speaker is None else f" of {speaker!r}"
+            what = (
+                f"{metric} needs {MIN_REFERENCES} validation clips{whose}, but there are "
+                f"{held_out[speaker]}"
+            )
+            yield what, "mark more, or drop the metric"
+
+
+def check_enough(metric: str, references: References) -> None:
+    """Raises ValueError when a speaker has fewer than ``MIN_REFERENCES``, or there is none."""
+    for speaker, clips in (references.recordings or {None: ()}).items():
+        if len(clips) < MIN_REFERENCES:
+            whose = "the target speaker" if speaker is None else f"speaker {speaker!r}"
+            raise ValueError(
+                f"{metric} needs at least {MIN_REFERENCES} reference clips of {whose}, got "
+                f"{len(clips)}; hold out more clips or drop the metric"
+            )
+
+
+class Voices:
+    """The centroid of each speaker's reference clips."""
+
+    def __init__(self, references: References, embed: Embed) -> None:
+        """Raises ValueError when a reference clip holds no speech."""
+        self._target = references.target
+        self._embed = embed
+        self._centres = {
+            speaker: centroid(clips, embed) for speaker, clips in references.recordings.items()
+        }
+
+    def similarity(self, clip: SpokenClip) -> float:
+        """Cosine to the centroid of whom the clip is compared with, in [0, 1].
+
+        Raises:
+            MetricError: there is no speech, or it is not said who that is.
+        """
+        try:
+            whose = compared_with(clip.speaker, self._target, self._centres)
+        except NobodyToCompareError as error:
+            raise MetricError(str(error)) from None
+        return cosine(self._embed(clip), self._centres[whose])
 
 
 def centroid(references: Sequence[Reference], embed: Embed) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.metrics.base import Metric, MetricError, SpokenClip
-from jobs.metrics.references import Reference, centroid, check_enough, cosine
+from jobs.metrics.references import References, Voices, check_enough
 from jobs.metrics.signal import ACTIVE_LEVEL, VAD_VERSION, at_16k, normalise_level
 from jobs.metrics.threads import one_thread
 from jobs.metrics.weights import fingerprint
@@ -63,22 +63,21 @@ class VoiceEmbedder:
 
 
 class SpeakerSimilarity:
-    """Cosine between a clip's voice embedding and the centroid of the target speaker's."""
+    """Cosine between a clip's voice embedding and the centroid of its speaker's."""
 
-    def __init__(self, references: Sequence[Reference]) -> None:
+    def __init__(self, references: References) -> None:
         """Embed the reference clips, which must be recordings the adapters did not train on.
 
         Raises:
-            ValueError: fewer than ``MIN_REFERENCES`` clips, or one that holds no speech.
+            ValueError: a speaker has fewer than ``MIN_REFERENCES`` clips, or one holds no speech.
         """
         check_enough(SPEAKER_NAMES[0], references)
         self.metrics: Sequence[Metric] = speaker_metrics()
-        self._embedder = VoiceEmbedder()
-        self._centroid = centroid(references, self._embedder.embed)
+        self._voices = Voices(references, VoiceEmbedder().embed)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Cosine in [0, 1]. Raises MetricError when there is no speech."""
-        return {SPEAKER_NAMES[0]: cosine(self._embedder.embed(clip), self._centroid)}
+        return {SPEAKER_NAMES[0]: self._voices.similarity(clip)}
 
 
 def _load_encoder() -> "VoiceEncoder":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import Direction, Metric, MetricError, SpokenClip
 from jobs.metrics.hub import Model, find_model
-from jobs.metrics.references import Reference, centroid, check_enough, cosine
+from jobs.metrics.references import References, Voices, check_enough
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
 from jobs.metrics.threads import one_thread
 from jobs.metrics.weights import library
@@ -47,9 +47,9 @@ def wavlm_metrics(asked: MetricSpec) -> tuple[Metric, ...]:
 
 
 class WavLM:
-    """Cosine between a clip's x-vector and the centroid of the target speaker's."""
+    """Cosine between a clip's x-vector and the centroid of its speaker's."""
 
-    def __init__(self, asked: MetricSpec, references: Sequence[Reference]) -> None:
+    def __init__(self, asked: MetricSpec, references: References) -> None:
         """Embed the reference clips, which must be recordings the adapters did not train on.
 
         Raises:
@@ -73,11 +73,11 @@ class WavLM:
             dtype=torch.float32,
         ).eval()
         self._least = _least_samples(self._model.config)
-        self._centroid = centroid(references, self._embed)
+        self._voices = Voices(references, self._embed)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Cosine in [0, 1]. Raises MetricError when there is no speech."""
-        return {name: cosine(self._embed(clip), self._centroid) for name in WAVLM_METRICS}
+        return dict.fromkeys(WAVLM_METRICS, self._voices.similarity(clip))
 
     def _embed(self, clip: SpokenClip) -> NDArray[np.float32]:
         """Unit x-vector, shape (dimensions,)."""

@@ -31,6 +31,7 @@ def write_clips(
         index[prompt.id] = {
             "text": prompt.text,
             "language": prompt.language,
+            "speaker": prompt.speaker,
             "rate": clip.rate,
             "reached_end": clip.reached_end,
             "sounds": sounds,
@@ -53,4 +54,5 @@ def _read_clip(directory: Path, prompt: str, row: dict[str, Any]) -> SpokenClip:
     audio = np.zeros(0, dtype=np.float32)
     if row["sounds"]:
         audio, _ = read_audio(clip_path(directory, prompt))
-    return SpokenClip(audio, row["rate"], row["text"], row["reached_end"], row.get("language"))
+    said_by = row.get("language"), row.get("speaker")
+    return SpokenClip(audio, row["rate"], row["text"], row["reached_end"], *said_by)

@@ -1,13 +1,15 @@
-"""A checkpoint: an adapter at an epoch, with all that training needs to go on from there.
+"""A checkpoint: an adapter with all that training needs to go on from there.
 
 Files: the adapter in PEFT's format, ``optimizer.safetensors``, ``state.json`` (how far training
-is) and ``losses.json`` (what the epoch gave). It exists once its directory is committed.
+is) and, at the end of an epoch, ``losses.json`` (what it gave). It exists once its directory is
+committed.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,6 +19,15 @@ from jobs.training.epochs import EpochLosses, write_losses
 
 _MOMENTS = "optimizer.safetensors"
 _STATE = "state.json"
+
+
+class StepTaken(NamedTuple):
+    """An optimiser step of the epoch under way."""
+
+    loss: float
+    """Summed over the targets, nats."""
+    targets: int
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -29,27 +40,37 @@ class SlotState:
 
     seed: int
     epoch: int
+    """Epochs completed."""
     steps: int
-    """Optimiser steps taken."""
+    """Optimiser steps taken, those of the epoch under way among them."""
+    taken: tuple[StepTaken, ...] = ()
+    """Those of the epoch under way."""
+    seconds: float = 0.0
+    """Of the host, that they took."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A slot between two epochs; it can be written while the slot trains on."""
+    """A slot between two optimiser steps; it can be written while the slot trains on."""
 
     adapter: SavedAdapter
     moments: Mapping[str, Tensor]
     state: SlotState
 
-    def write(self, directory: Path, losses: EpochLosses) -> None:
-        """Write the files of a checkpoint; ``losses`` are of the epoch that led to it."""
+    def write(self, directory: Path, losses: EpochLosses | None) -> None:
+        """Write the files of a checkpoint.
+
+        ``losses`` are of the epoch that led to it; None in the middle of one.
+        """
         self.adapter.write(directory)
         save_file(dict(self.moments), directory / _MOMENTS)
         (directory / _STATE).write_text(json.dumps(asdict(self.state)) + "\n")
-        write_losses(directory, losses)
+        if losses is not None:
+            write_losses(directory, losses)
 
 
 def read_state(directory: Path) -> tuple[dict[str, Tensor], SlotState]:
     """The optimiser's moments and the slot's position."""
     state = json.loads((directory / _STATE).read_text())
-    return load_file(directory / _MOMENTS), SlotState(**state)
+    taken = tuple(StepTaken(*step) for step in state.pop("taken", ()))
+    return load_file(directory / _MOMENTS), SlotState(taken=taken, **state)

@@ -1,7 +1,8 @@
 """What a committed epoch is called, what it gave, and why there may be none; needs no torch."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 _LOSSES = "losses.json"
@@ -30,6 +31,9 @@ class EpochLosses:
     """Wall time of training and validation."""
     finished_at: float
     """Unix time, seconds."""
+    group_losses: Mapping[str, float] = field(default_factory=dict)
+    """The mean over the validation targets of each language and each speaker, by names such as
+    ``language/km`` and ``speaker/slt``; of neither where the clips name no two."""
 
 
 def write_losses(directory: Path, losses: EpochLosses) -> None:

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from jobs.data.batches import check_budget
+from jobs.data.groups import grouped
+from jobs.data.mix import mixed
 from jobs.data.prepared import PreparedClip
 from jobs.families.base import Base, device_of
 from jobs.metrics.base import SpokenClip
@@ -35,8 +38,10 @@ class Host:
         self.base = base
         examples = base.examples(clips)
         pairs = list(zip(clips, examples, strict=True))
+        self._training_clips = [clip for clip in clips if clip.split == "train"]
         self._training = [example for clip, example in pairs if clip.split == "train"]
         self._validation = [example for clip, example in pairs if clip.split == "validation"]
+        self._groups = grouped([clip for clip in clips if clip.split == "validation"])
         self._adapters = Adapters(base.model)
         self._engine = start_engine(base.model, engine)
         self._slots: dict[str, Slot] = {}
@@ -45,10 +50,17 @@ class Host:
         """Put a fresh adapter for ``trial`` in a new slot, or the one in ``checkpoint``.
 
         What it raises leaves the host as it was.
+
+        Raises:
+            ValueError: the training clips do not fit the trial's mix or token budget.
         """
         if slot in self._slots:
             raise RuntimeError(f"slot {slot} is there already: detach it first")
         training = trial.training
+        mix = None if trial.mix is None else mixed(trial.mix, self._training_clips)
+        if training.batch_tokens is not None:
+            names = [clip.id for clip in self._training_clips]
+            check_budget(training.batch_tokens, [len(e) for e in self._training], names)
         with ExitStack() as undo:
             torch.manual_seed(stream_seed(training.seed, "adapter"))
             self._adapters.attach(slot, training)
@@ -58,7 +70,7 @@ class Host:
                 load_weights(parameters, checkpoint)
             self._engine.open(slot, parameters, training)
             undo.callback(self._engine.close, slot)
-            attached = Slot(training, self._training, device_of(self.base.model))
+            attached = Slot(training, self._training, device_of(self.base.model), mix)
             if checkpoint is not None:
                 moments, state = read_state(checkpoint)
                 self._engine.load_moments(slot, moments, state.steps)
@@ -112,10 +124,12 @@ class Host:
             DivergedError: the validation loss is not finite.
         """
         started = time.monotonic()
-        loss = self._validation_loss(slot)
+        sums = self._validation_sums(slot)
+        loss = self._mean(sums, range(len(sums)))
         if not math.isfinite(loss):
             raise DivergedError(f"the validation loss must be finite, got {loss}")
-        return self._slot(slot).end_epoch(loss, time.monotonic() - started)
+        by_group = {name: self._mean(sums, indices) for name, indices in self._groups.items()}
+        return self._slot(slot).end_epoch(loss, by_group, time.monotonic() - started)
 
     def advance(self, slot: str) -> EpochLosses:
         """Train one slot for one epoch, alone, then validate it.
@@ -134,7 +148,11 @@ class Host:
         return self._engine.weights(slot)
 
     def snapshot(self, slot: str) -> Snapshot:
-        """What a checkpoint of the slot holds, between two epochs; every rank takes it."""
+        """What a checkpoint of the slot holds, between two optimiser steps; every rank takes it.
+
+        Raises:
+            RuntimeError: in the middle of a step.
+        """
         state = self._slot(slot).state
         adapter = self._adapters.saved(slot, self._engine.weights(slot))
         return Snapshot(adapter, self._engine.moments(slot), state)
@@ -185,16 +203,16 @@ class Host:
         return dict(zip(losses, totals.tolist(), strict=True))
 
     @torch.no_grad()
-    def _validation_loss(self, slot: str) -> float:
-        """Mean over all validation targets. One clip at a time, in order, summed in float64: the
-        value then does not depend on any batch size.
+    def _validation_sums(self, slot: str) -> list[float]:
+        """Of each validation clip, the loss summed over its targets. One clip at a time: the value
+        then does not depend on any batch size.
 
         Not in inference mode: what ZeRO stage 3 gathers in it is of no use to the next epoch.
         """
         self._slot(slot)
         rows = self._adapters.rows
         with rows.owned_by([Owner(slot)]):
-            losses = [
+            return [
                 self.base.loss_sums(self._engine.model, [self.base.collate([example])], rows.share)[
                     0
                 ]
@@ -202,4 +220,8 @@ class Host:
                 .item()
                 for example in self._validation
             ]
-        return math.fsum(losses) / self.base.targets(self._validation)
+
+    def _mean(self, sums: Sequence[float], clips: Sequence[int]) -> float:
+        """Loss a target over these validation clips, summed in float64."""
+        targets = self.base.targets([self._validation[clip] for clip in clips])
+        return math.fsum(sums[clip] for clip in clips) / targets

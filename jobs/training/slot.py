@@ -2,17 +2,19 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
 from jobs.data.batches import BatchPlan, MicroBatch
+from jobs.data.mix import Mix
 from jobs.families.layout import Example
 from jobs.spec import TrainingSpec
-from jobs.training.checkpoint import SlotState
+from jobs.training.checkpoint import SlotState, StepTaken
 from jobs.training.engine.base import MicroStep
 from jobs.training.epochs import EpochLosses
 from jobs.training.schedule import learning_rate
@@ -39,24 +41,34 @@ class Slot:
     """
 
     def __init__(
-        self, training: TrainingSpec, examples: Sequence[Example], device: torch.device
+        self,
+        training: TrainingSpec,
+        examples: Sequence[Example],
+        device: torch.device,
+        mix: Mix | None = None,
     ) -> None:
         self.training = training
         self.dropout = torch.Generator(device)
         """At the position for the next turn."""
         self._examples = examples
         self._plan = BatchPlan(
-            len(examples), training.batch_size, training.accumulation, training.seed
+            len(examples),
+            training.batch_size,
+            training.accumulation,
+            training.seed,
+            mix,
+            training.batch_tokens,
+            [len(example) for example in examples],
         )
         self.resume(SlotState(training.seed, epoch=0, steps=0))
 
     def resume(self, state: SlotState) -> None:
-        """Go on from the end of an epoch."""
-        self._done = state
+        """Go on from there."""
+        self._epoch = state.epoch
         self._steps = list(self._plan.epoch(state.epoch + 1))
-        self._losses: list[tuple[float, int]] = []
-        self._rates: list[float] = []
-        self._seconds = 0.0
+        self._steps_before = state.steps - len(state.taken)
+        self._taken = [*state.taken]
+        self._seconds = state.seconds
         self._micro = 0
         self._stream: Tensor | None = None
         """The dropout's position between two micro-batches of one step."""
@@ -65,18 +77,23 @@ class Slot:
     @property
     def epoch_is_over(self) -> bool:
         """Whether the next turn would belong to the next epoch."""
-        return len(self._losses) == len(self._steps)
+        return len(self._taken) == len(self._steps)
 
     @property
     def state(self) -> SlotState:
-        """Where a resumed training starts. Raises RuntimeError in the middle of an epoch."""
-        if self._losses or self._micro:
-            raise RuntimeError("a checkpoint is taken between epochs, but one is under way")
-        return self._done
+        """Where a resumed training starts. Raises RuntimeError in the middle of a step."""
+        if self._micro:
+            raise RuntimeError(
+                "a checkpoint is taken between optimiser steps, but one is under way: "
+                f"{self._micro} of {len(self._steps[len(self._taken)])} micro-batches are taken"
+            )
+        steps = self._steps_before + len(self._taken)
+        return SlotState(self.training.seed, self._epoch, steps, tuple(self._taken), self._seconds)
 
     def turn(self) -> Turn:
         """The next micro-batch."""
-        step, micro_batches = self._done.steps + len(self._losses), self._steps[len(self._losses)]
+        micro_batches = self._steps[len(self._taken)]
+        step = self._steps_before + len(self._taken)
         if self._micro == 0:
             seed = stream_seed(self.training.seed, f"step {step}, rank {dist.get_rank()}")
             self.dropout.manual_seed(seed)
@@ -85,16 +102,20 @@ class Slot:
             self.dropout.set_state(self._stream)
         batch = micro_batches[self._micro]
         mine = batch[dist.get_rank() :: dist.get_world_size()]
-        total = self._plan.steps_per_epoch * self.training.epochs
         return Turn(
             self._pick(mine or batch[:1]),
             weight=1.0 if mine else 0.0,
             step_examples=self._pick(tuple(i for each in micro_batches for i in each)),
             step=MicroStep(
-                learning_rate(self.training, step, total),
+                learning_rate(self.training, step, self._horizon),
                 last=self._micro == len(micro_batches) - 1,
             ),
         )
+
+    @cached_property
+    def _horizon(self) -> int:
+        """Optimiser steps of the whole training; under a token budget all epochs are laid out."""
+        return self._plan.steps(self.training.epochs) if self.training.depends_on_horizon else 0
 
     def step_total(self, loss: Tensor) -> Tensor:
         """This rank's summed loss of the step under way, with the turn's ``loss``."""
@@ -107,26 +128,29 @@ class Slot:
         """
         self._seconds += seconds
         if turn.step.last:
-            self._losses.append((total, targets))
-            self._rates.append(turn.step.learning_rate)
+            self._taken.append(StepTaken(total, targets, turn.step.learning_rate))
             self._micro, self._stream, self._total = 0, None, None
         else:
             self._total = self.step_total(loss)
             self._micro += 1
             self._stream = self.dropout.get_state()
 
-    def end_epoch(self, validation_loss: float, seconds: float) -> EpochLosses:
+    def end_epoch(
+        self, validation_loss: float, group_losses: Mapping[str, float], seconds: float
+    ) -> EpochLosses:
         """Close the epoch, whose validation took so many seconds of the host."""
+        taken = self._taken
         losses = EpochLosses(
-            epoch=self._done.epoch + 1,
-            training_loss=sum(t for t, _ in self._losses) / sum(n for _, n in self._losses),
+            epoch=self._epoch + 1,
+            training_loss=sum(step.loss for step in taken) / sum(step.targets for step in taken),
             validation_loss=validation_loss,
-            step_losses=tuple(total / count for total, count in self._losses),
-            learning_rates=tuple(self._rates),
+            step_losses=tuple(step.loss / step.targets for step in taken),
+            learning_rates=tuple(step.learning_rate for step in taken),
             seconds=self._seconds + seconds,
             finished_at=time.time(),
+            group_losses=group_losses,
         )
-        steps = self._done.steps + len(self._losses)
+        steps = self._steps_before + len(taken)
         self.resume(SlotState(self.training.seed, losses.epoch, steps))
         return losses
 

@@ -1,14 +1,12 @@
 """A speaker's training data as params of a run."""
 
-import re
 from collections.abc import Iterator, Sequence
 
+from orchestrator.records.names import legal_name
 from orchestrator.report.training_data import Speaker
 
 SPEAKERS = 20
 """Those with the most speech: params are for reading, and a run takes only so many."""
-_LONGEST_NAME = 100
-"""Characters of a speaker's name; MLflow takes 250 of the whole key."""
 
 
 def data_params(speakers: Sequence[Speaker]) -> dict[str, str]:
@@ -16,20 +14,10 @@ def data_params(speakers: Sequence[Speaker]) -> dict[str, str]:
     params: dict[str, str] = {}
     taken: set[str] = set()
     for speaker in speakers[:SPEAKERS]:
-        name = _name(speaker.summary.speaker, taken)
+        name = legal_name(speaker.summary.speaker, taken)
         taken.add(name)
         params |= {f"data.{name}.{key}": value for key, value in _of(speaker)}
     return params
-
-
-def _name(speaker: str, taken: set[str]) -> str:
-    """The speaker in characters that MLflow takes, unlike those before."""
-    plain = re.sub(r"[^0-9A-Za-z_-]+", "_", speaker)[:_LONGEST_NAME] or "_"
-    name, number = plain, 1
-    while name in taken:
-        number += 1
-        name = f"{plain}_{number}"
-    return name
 
 
 def _of(speaker: Speaker) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ same again adds nothing: MLflow keeps one value per key, time and step.
 
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from jobs.metrics.base import ClipScores
 from jobs.training.epochs import EpochLosses
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import TrialRecord, TrialResult
+from orchestrator.records.names import legal_name
 from orchestrator.verdict.outcome import Verdict
 
 TRIAL_TAG = "voxsweep.trial"
@@ -68,12 +70,14 @@ class Tracker:
         self,
         trial: str,
         losses: EpochLosses,
+        steps_before: int,
         objective: float,
         scores: Sequence[tuple[float, Sequence[ClipScores]]],
     ) -> None:
         """Log an epoch's losses, what the search was told, and each metric's mean by lora_scale.
 
-        Step losses have the optimiser step as MLflow's step, everything else the epoch.
+        Step losses have the optimiser step as MLflow's step, everything else the epoch;
+        ``steps_before`` is how many optimiser steps the epochs before it had.
         """
         time = int(losses.finished_at * 1000)
         metrics = [
@@ -81,7 +85,8 @@ class Tracker:
             Metric("validation_loss", losses.validation_loss, time, losses.epoch),
             Metric("objective", objective, time, losses.epoch),
             Metric("seconds", losses.seconds, time, losses.epoch),
-            *_step_metrics(losses, time),
+            *_group_metrics(losses, time),
+            *_step_metrics(losses, steps_before, time),
             *_variant_metrics(losses.epoch, time, scores),
         ]
         self._log(self._runs[trial], metrics)
@@ -144,10 +149,19 @@ class Tracker:
                 self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
 
-def _step_metrics(losses: EpochLosses, time: int) -> Iterator[Metric]:
-    first = (losses.epoch - 1) * len(losses.step_losses) + 1
+def _group_metrics(losses: EpochLosses, time: int) -> Iterator[Metric]:
+    """Such as ``validation_loss.language.km``."""
+    taken: dict[str, set[str]] = defaultdict(set)
+    for group, loss in losses.group_losses.items():
+        by, _, name = group.partition("/")
+        legal = legal_name(name, taken[by])
+        taken[by].add(legal)
+        yield Metric(f"validation_loss.{by}.{legal}", loss, time, losses.epoch)
+
+
+def _step_metrics(losses: EpochLosses, before: int, time: int) -> Iterator[Metric]:
     steps = zip(losses.step_losses, losses.learning_rates, strict=True)
-    for step, (loss, rate) in enumerate(steps, start=first):
+    for step, (loss, rate) in enumerate(steps, start=before + 1):
         yield Metric("step_loss", loss, time, step)
         yield Metric("learning_rate", rate, time, step)
 

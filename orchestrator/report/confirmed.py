@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from orchestrator.report.audio import Sounds
 from orchestrator.report.audition import Audition
-from orchestrator.report.material import ReportInput, labelled, short
+from orchestrator.report.material import ReportInput, as_trained, labelled, short
 from orchestrator.report.views import deciding, effect, number
 from orchestrator.verdict.outcome import Confirmation, ErrorRate, VariantRow
+from orchestrator.verdict.table import VariantInfo
 
 Cells = tuple[str, ...]
 
@@ -91,6 +92,42 @@ def groups(report: ReportInput) -> list[Cells]:
         )
         for each in report.verdict.groups
     ]
+
+
+def group_loss_headings(report: ReportInput) -> list[str]:
+    """The headings of :func:`group_losses`."""
+    names = [short(report.table.variants[each.row.id]) for each in report.verdict.confirmed]
+    return ["validation clips of", *names, "lowest", "of", "its rank there"]
+
+
+def group_losses(report: ReportInput) -> list[Cells]:
+    """Each language and speaker: validation loss of the finalists, the lowest, whose that is, and
+    how that one ranks on the group's own prompts; empty where clips name no two of either."""
+    trained = as_trained(report.table.adapted)
+    groups = dict.fromkeys(group for variant in trained for group in variant.group_losses)
+    return [_group_losses(report, group, trained) for group in groups]
+
+
+def _group_losses(report: ReportInput, group: str, trained: Sequence[VariantInfo]) -> Cells:
+    lowest = min(
+        (variant for variant in trained if group in variant.group_losses),
+        key=lambda variant: variant.group_losses[group],
+    )
+    judged = {f"{each.group}/{each.name}": each.loss for each in report.verdict.groups}
+    loss = judged.get(group)
+    rank = None if loss is None or loss.lowest != lowest.id else loss.lowest_rank
+    return (
+        group.replace("/", " ", 1),
+        *(_loss(report.table.variants[each.row.id], group) for each in report.verdict.confirmed),
+        _loss(lowest, group),
+        short(lowest),
+        "–" if rank is None or loss is None else f"{rank} of {loss.variants}",
+    )
+
+
+def _loss(variant: VariantInfo, group: str) -> str:
+    loss = variant.group_losses.get(group)
+    return "–" if loss is None else f"{loss:.3f}"
 
 
 def error_rates(report: ReportInput) -> list[Cells]:

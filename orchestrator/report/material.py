@@ -77,12 +77,13 @@ class ReportInput:
 
 
 def short(variant: VariantInfo) -> str:
-    """A variant's name where room is scarce: rank, learning rate, epoch, lora_scale."""
+    """A variant's name where room is scarce: rank, learning rate, mix, epoch, lora_scale."""
     if variant.trial is None:
         return "base"
     rank = "?" if variant.rank is None else variant.rank
     rate = "?" if variant.learning_rate is None else scientific(variant.learning_rate)
-    return f"r{rank} · {rate} · e{variant.epoch} · ×{variant.lora_scale:g}"
+    mix = "" if variant.mix is None else f" · {variant.mix}"
+    return f"r{rank} · {rate}{mix} · e{variant.epoch} · ×{variant.lora_scale:g}"
 
 
 def labelled(report: ReportInput, metric: str) -> str:

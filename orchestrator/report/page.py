@@ -57,6 +57,8 @@ def render(report: ReportInput) -> str:
         fresh_columns=confirmed.columns(report, chosen),
         fresh_takes=confirmed.takes(chosen, sounds),
         groups=confirmed.groups(report),
+        group_loss_headings=confirmed.group_loss_headings(report),
+        group_losses=confirmed.group_losses(report),
         error_rates=confirmed.error_rates(report),
         listening=confirmed.listening(report),
         shortlist=confirmed.shortlist(report),

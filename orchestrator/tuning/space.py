@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import optuna
+from pydantic import ValidationError
 
 from jobs.spec import TrainingSpec
 from orchestrator.spec import Choice, Dimension, SearchSpec
@@ -31,7 +32,7 @@ class SearchSpace:
     def _suggest(self, trial: optuna.Trial, name: str, dimension: Dimension) -> None:
         if dimension.choices:
             trial.suggest_categorical(name, [_storable(value) for value in dimension.choices])
-        elif TrainingSpec.model_fields[name].annotation is int:
+        elif _takes_whole(name):
             trial.suggest_int(
                 name, int(dimension.low or 0), int(dimension.high or 0), log=dimension.log
             )
@@ -45,6 +46,15 @@ class SearchSpace:
             if _storable(value) == param:
                 return value
         return param
+
+
+def _takes_whole(name: str) -> bool:
+    """Whether a key of ``training`` takes integers alone, or null beside them."""
+    try:
+        TrainingSpec.model_validate({name: 1.5})
+    except ValidationError as error:
+        return error.errors()[0]["type"] == "int_from_float"
+    return False
 
 
 def _storable(value: Choice) -> int | float | str | bool | None:

@@ -37,12 +37,14 @@ class SweepContext:
 
     def trial_spec(self, point: dict[str, Any]) -> TrialSpec:
         """The trial at a point of the search space."""
+        training = self.spec.training_for(point)
         return TrialSpec(
             family=self.spec.family,
             base_digest=self.base_digest,
             data_digest=self.data_digest,
-            training=self.spec.training_for(point),
+            training=training,
             engine=self.spec.engine,
+            mix=self.spec.data.mix(training.mix),
         )
 
 

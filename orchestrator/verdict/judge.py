@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from orchestrator.verdict import wording
 from orchestrator.verdict.confirm import decide
-from orchestrator.verdict.loss import loss_report
+from orchestrator.verdict.loss import group_loss, loss_report
 from orchestrator.verdict.outcome import Confirmation, GroupVerdict, VariantRow, Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.rows import row_of
@@ -72,7 +72,9 @@ def judge(
     ]
     if confirmation is None or lacking:
         return replace(verdict, sentence=wording.unheard(lacking, "set B"))
-    return _confirmed(verdict, of_all_a, considered, confirmation, finalists, protocol)
+    confirmed = _confirmed(verdict, of_all_a, considered, confirmation, finalists, protocol)
+    groups = tuple(_with_loss(each, screen, scored, protocol) for each in confirmed.groups)
+    return replace(confirmed, groups=groups)
 
 
 def _with_shortlist(verdict: Verdict, shortlisted: Sequence[VariantRow]) -> Verdict:
@@ -151,6 +153,23 @@ def _groups(
             prompts_needed=decision.prompts_needed,
             confirmed=decision.confirmed,
         )
+
+
+def _with_loss(
+    verdict: GroupVerdict, screen: ScoreTable, scored: Sequence[VariantRow], protocol: Protocol
+) -> GroupVerdict:
+    """The same with what the loss over the group's validation clips would have chosen."""
+    rule = protocol.screening()
+    said = tuple(p for p in rule.prompts if getattr(p, verdict.group) == verdict.name)
+    variant = verdict.variant or next((each.row.id for each in verdict.confirmed), BASE)
+    loss = group_loss(
+        screen,
+        scored,
+        f"{verdict.group}/{verdict.name}",
+        rule.model_copy(update={"prompts": said}),
+        variant,
+    )
+    return replace(verdict, loss=loss)
 
 
 def _is_heard(table: ScoreTable | None, variant: str, protocol: Protocol) -> bool:

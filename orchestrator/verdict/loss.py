@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from orchestrator.verdict.outcome import LossReport, VariantRow
+from orchestrator.verdict.outcome import GroupLoss, LossReport, VariantRow
+from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.screen import gains
 from orchestrator.verdict.stats import spearman
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
@@ -21,6 +23,38 @@ def loss_report(table: ScoreTable, scored: Sequence[VariantRow], primary: str) -
         checkpoints=len(losses),
         lowest=lowest.id,
         lowest_rank=1 + sum(row.gain.mean > lowest.gain.mean for row in scored),
+        variants=len(scored),
+    )
+
+
+def group_loss(
+    table: ScoreTable, scored: Sequence[VariantRow], group: str, protocol: Protocol, variant: str
+) -> GroupLoss | None:
+    """How the loss over one group's validation clips ranks the variants that were scored.
+
+    Args:
+        table: of what every variant says of set A.
+        scored: its variants that have scores.
+        group: a key of :attr:`VariantInfo.group_losses`.
+        protocol: over the prompts of the group in ``table``; it may have none.
+        variant: whose loss is wanted beside the lowest.
+    """
+    trained = as_trained([table.variants[row.id] for row in scored])
+    found = {v.id: v.group_losses.get(group, math.nan) for v in trained}
+    losses = {name: loss for name, loss in found.items() if math.isfinite(loss)}
+    if not losses:
+        return None
+    lowest = min(losses, key=lambda name: losses[name])
+    rank = None
+    if protocol.prompts:
+        part = table.only({prompt.id for prompt in protocol.prompts})
+        of = {row.id: float(gains(part, row.id, protocol).mean()) for row in scored}
+        rank = 1 + sum(gain > of[lowest] for gain in of.values())
+    return GroupLoss(
+        loss=table.variants[variant].group_losses.get(group),
+        lowest=lowest,
+        lowest_loss=losses[lowest],
+        lowest_rank=rank,
         variants=len(scored),
     )
 

@@ -66,6 +66,22 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class GroupLoss:
+    """Validation loss over one language or speaker alone: beside its verdict, never part of it.
+
+    ``loss`` is that of the verdict's variant, or else of the first finalist. ``lowest`` is the
+    checkpoint, as trained, with the lowest; ``lowest_rank`` its place by gain on the group's
+    prompts of set A among the ``variants`` judged, None where set A has none of them.
+    """
+
+    loss: float | None
+    lowest: str
+    lowest_loss: float
+    lowest_rank: int | None
+    variants: int
+
+
+@dataclass(frozen=True)
 class GroupVerdict:
     """The verdict of one language's or one speaker's prompts of set B alone.
 
@@ -81,6 +97,8 @@ class GroupVerdict:
     """The gain of the winner or else of the first finalist."""
     prompts_needed: int | None
     confirmed: tuple[Confirmation, ...]
+    loss: GroupLoss | None = None
+    """None where no validation clips are known to be the group's, apart from another's."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -34,6 +34,10 @@ class VariantInfo:
     rank: int | None
     learning_rate: float | None
     validation_loss: float | None
+    group_losses: Mapping[str, float] = field(default_factory=dict)
+    """Over the validation clips of one language or speaker: ``language/km``, ``speaker/slt``."""
+    mix: str | None = None
+    """Which of ``data.mixes`` it was trained on; None is every clip once."""
 
     @property
     def name(self) -> str:
@@ -42,8 +46,10 @@ class VariantInfo:
             return "the base"
         rate = "unknown" if self.learning_rate is None else scientific(self.learning_rate)
         rank = "unknown" if self.rank is None else self.rank
+        mix = "" if self.mix is None else f", mix {self.mix}"
         return (
-            f"rank {rank}, learning rate {rate}, epoch {self.epoch}, lora_scale {self.lora_scale:g}"
+            f"rank {rank}, learning rate {rate}{mix}, epoch {self.epoch}, "
+            f"lora_scale {self.lora_scale:g}"
         )
 
 

@@ -75,7 +75,7 @@ def test_its_data_is_all_that_the_spec_says(tmp_path, caplog):
         (
             JOB.replace("rank: 2,", "rank: 2, mix: evn,")
             + "data: {mixes: {even: {by: language, temperature: 5}}}",
-            "training.mix must be one of data.mixes, got 'evn'. Did you mean even?",
+            "a mix must be one of data.mixes, got 'evn'. Did you mean even?",
         ),
     ],
     ids=["tag", "mix"],
@@ -86,6 +86,14 @@ def test_a_job_that_says_two_things_is_refused(tmp_path, caplog, lines, told):
     assert main([str(job), "--storage", str(tmp_path / "st")]) == 2
     assert told in caplog.text
     assert not (tmp_path / "st").exists()
+
+
+def test_clips_that_do_not_fit_the_training_end_it_before_its_first_step(tmp_path, caplog):
+    job, storage = tmp_path / "job.yaml", LocalStorage(tmp_path / "st")
+    job.write_text((JOB % (1, 1)).replace("rank: 2", "rank: 2, batch_tokens: 9"))
+    assert main([str(job), "--storage", storage.url]) == 2
+    assert "a clip must fit into training.batch_tokens, 9, but 64 of 64" in caplog.text
+    assert not storage.children(f"{JOB_FOLDER}/trials")
 
 
 def test_another_number_of_ranks_than_processes_is_refused(tmp_path, caplog):

@@ -4,9 +4,12 @@ import pytest
 
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
-from jobs.spec import PromptSpec
-from orchestrator.judgement import protocol_for
+from jobs.spec import PromptSpec, TrialSpec, Variant
+from jobs.training.epochs import EpochLosses
+from orchestrator.judgement import protocol_for, variant_info
+from orchestrator.ledger import TrialRecord
 from orchestrator.preparation import Prepared
+from orchestrator.report.material import short
 from orchestrator.verdict.protocol import Protocol
 
 PROMPTS = [PromptSpec(id="a", text="one", language="km", speaker="Sokha")]
@@ -64,6 +67,27 @@ def test_the_version_is_that_of_the_options(make_spec, tmp_path):
     expected = metric_of(MetricSpec(name="wavlm_similarity", model=str(model))).version
     assert protocol.judged_metrics()["wavlm_similarity"].version == expected
     assert protocol.omitted == ()
+
+
+def test_the_target_is_the_one_of_the_data(make_spec):
+    scoring = "scoring: {metrics: [similarity], primary: similarity}"
+    spec = make_spec(scoring=scoring, data="data: {target: ann}")
+    assert protocol_for(spec, PROMPTS, FRESH, PREPARED).target == "ann"
+    assert protocol_for(make_spec(scoring=scoring), PROMPTS, FRESH, PREPARED).target is None
+
+
+def test_losses_by_group_and_the_mix_go_with_a_variant(spec):
+    training = spec.training_for({"rank": 4, "learning_rate": 2e-4, "mix": "mixed"})
+    trial = TrialSpec(
+        family="codec_lm", base_digest="b", data_digest="d", training=training, engine=spec.engine
+    )
+    by_group = {"language/km": 1.5, "language/ko": 2.5}
+    losses = EpochLosses(1, 3.0, 2.0, (3.0,), (0.1,), 1.0, 1e9, by_group)
+    variant = Variant(trial=trial.id, epoch=1, lora_scale=1.0)
+    info = variant_info(variant, TrialRecord(trial.id, 0, {"rank": 4}, trial), losses)
+    assert (info.validation_loss, info.group_losses) == (2.0, by_group)
+    assert info.name == "rank 4, learning rate 2e-4, mix mixed, epoch 1, lora_scale 1"
+    assert short(info) == "r4 · 2e-4 · mixed · e1 · ×1"
 
 
 def test_prompts_keep_their_language_and_speaker(spec):

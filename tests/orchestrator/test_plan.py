@@ -13,8 +13,15 @@ from orchestrator.plan import plan
 PROMPTS = [PromptSpec(id=f"p{i}", text="one two") for i in range(5)]
 FRESH = [PromptSpec(id=f"f{i}", text="three") for i in range(6)]
 CLIPS = [
-    TargetClip(ManifestRow(where="m:1", audio="a.wav", text="one", split=split), "", 16_000, 1.0)
-    for split in ["train"] * 10 + ["validation"] * 3
+    TargetClip(
+        ManifestRow(where="m:1", audio="a.wav", text="one", split=split, speaker=speaker),
+        "",
+        16_000,
+        1.0,
+    )
+    for split, speaker in [("train", "ann")] * 4
+    + [("train", "bob")] * 6
+    + [("validation", "ann")] * 3
 ]
 SCALES = "variants: {lora_scales: [0, 0.5, 1.0]}"
 
@@ -60,6 +67,26 @@ CASES = {
             "variants": "variants: {lora_scales: [1.0]}",
         },
         {"trials": 5, "most_epochs": 15, "most_optimiser_steps": 45, "most_variants": 16},
+    ),
+    # 4 clips of ann's are 80 %, 6 of bob's 20 %: 24 + 6 an epoch, in batches of 4 are 8 steps
+    "mixes": (
+        {
+            "data": "data: {mixes: {mixed: {by: speaker, shares: {ann: 0.8, bob: 0.2}}, "
+            "single: {by: speaker, shares: {ann: 1}}}}",
+            "training": "training: {epochs: 2}",
+            "search": "search: {sampler: grid, space: {mix: [single, mixed]}}",
+            "variants": SCALES,
+        },
+        {"trials": 2, "most_epochs": 4, "most_optimiser_steps": 32, "most_variants": 9},
+    ),
+    # nobody knows yet how long the clips are in tokens
+    "a token budget": (
+        {
+            "search": "search: {trials: 3, space: {batch_tokens: [null, 4000]}}",
+            "training": "training: {epochs: 2}",
+            "variants": SCALES,
+        },
+        {"trials": 3, "most_epochs": 6, "most_optimiser_steps": None, "most_variants": 13},
     ),
 }
 

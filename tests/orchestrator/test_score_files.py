@@ -1,11 +1,12 @@
 """A verdict from files alone, and what is said of files that cannot be judged."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from jobs.problems import InputError
-from orchestrator.score_files import judge_files
+from orchestrator.score_files import judge_files, variant_lines
 from orchestrator.verdict.protocol import (
     Constraint,
     Gates,
@@ -14,6 +15,7 @@ from orchestrator.verdict.protocol import (
     Prompt,
     Protocol,
 )
+from orchestrator.verdict.table import VariantInfo
 
 METRICS = {
     "similarity": ("higher", -1.0, 1.0, 0.5),
@@ -64,6 +66,31 @@ def rows(variant, similarity):
     for prompt in [*(f"a{i}" for i in range(3)), *(f"b{i}" for i in range(8))]:
         score = similarity + int(prompt[1:]) / 100
         yield json.dumps({"variant": variant, "prompt": prompt, **healthy, "similarity": score})
+
+
+def test_variants_come_back_from_their_file_as_they_were(tmp_path, protocol):
+    """With their losses by group; a file of before there were any is read as well."""
+    scores = tmp_path / "scores.jsonl"
+    rows = [
+        {"variant": v, "prompt": f"a{i}", **{name: value[3] for name, value in METRICS.items()}}
+        for v in ("base", "new", "old")
+        for i in range(3)
+    ]
+    scores.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    groups = {"language/km": 1.5, "speaker/Ann B.": 0.25}
+    infos = [
+        VariantInfo("base", None, 0, 0.0, None, None, None),
+        VariantInfo("new", "t1", 2, 0.7, 8, 1e-4, 1.25, groups, "mixed"),
+        VariantInfo("old", "t2", 1, 1.0, 4, 2e-4, 1.5),
+    ]
+    variants = tmp_path / "variants.jsonl"
+    lines = [asdict(info) for info in infos]
+    del lines[2]["group_losses"], lines[2]["mix"]
+    variants.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, table = judge_files(scores, protocol, variants)
+    assert [*table.variants.values()] == infos
+    variants.write_text(variant_lines(table))
+    assert judge_files(scores, protocol, variants)[1].variants == table.variants
 
 
 def test_one_file_of_another_tool_is_enough(tmp_path, protocol):

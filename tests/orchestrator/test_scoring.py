@@ -1,15 +1,21 @@
 """A scorer measures what the protocol says, at the versions that it says."""
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.storage import LocalStorage
+from jobs.data.audio import read_audio
 from jobs.data.keys import data_key
 from jobs.data.prepare import prepare
+from jobs.data.prepared import reference_recordings
 from jobs.data.spec import DataSpec
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
+from jobs.metrics.references import MIN_REFERENCES, References
+from jobs.metrics.speaker import SpeakerSimilarity
 from jobs.spec import PromptSpec
-from jobs.speech.clips import write_clips
+from jobs.speech.clips import read_clips, write_clips
 from orchestrator.ledger import SCREEN, Ledger
 from orchestrator.scoring import ClipScorer, ScoringTask
 from tests.embedded_voice import embedded_clips
@@ -52,6 +58,45 @@ def test_a_clip_is_scored_by_what_was_asked_for_in_its_own_language(task):
     (row,) = ClipScorer(task).score("base", SCREEN)
     assert row.failures == {}
     assert set(row.values) == set(task.scoring.measured)
+
+
+@pytest.fixture(scope="module")
+def two_speakers(tmp_path_factory, embedded_base):
+    """The held-out clips as if two people had said them in turn."""
+    held_out = [clip for clip in embedded_clips() if clip.row.split == "validation"]
+    assert len(held_out) == 2 * MIN_REFERENCES
+    said = [
+        replace(clip, row=replace(clip.row, speaker=("awb", "rms")[i % 2]))
+        for i, clip in enumerate(held_out)
+    ]
+    storage = LocalStorage(tmp_path_factory.mktemp("two"))
+    return storage, data_key(prepare(said, embedded_base, storage, DataSpec()).digest)
+
+
+def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp_path):
+    storage, key = two_speakers
+    scoring = make_spec(scoring="scoring: {metrics: [similarity], primary: similarity}").scoring
+    prompts = [
+        PromptSpec(id=f"p{i}", text=f"{i}", speaker=who) for i, who in enumerate(["awb", None])
+    ]
+    ledger = Ledger(storage, tmp_path.name)
+    with storage.commit(ledger.clips("base", SCREEN)) as directory:
+        write_clips(directory, prompts, [voice(), voice()])
+    versions = {m.name: metric_of(m).version for m in scoring.asked(scoring.measured)}
+    whose = frozenset(prompt.speaker for prompt in prompts)
+    place = storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0}
+    with pytest.raises(ValueError, match=r"clips of 'awb', 'rms': name data\.target, or"):
+        ClipScorer(ScoringTask(*place, speakers=whose)).score("base", SCREEN)
+    scores = ClipScorer(ScoringTask(*place, target="rms", speakers=whose)).score("base", SCREEN)
+    recordings = reference_recordings(storage.fetch(key))
+    assert recordings.keys() == {"awb", "rms"}
+    found = {row.prompt: row.values["similarity"] for row in scores}
+    for prompt, who in (("p0", "awb"), ("p1", "rms")):
+        heard = [read_audio(path) for path in recordings[who]]
+        clip = read_clips(storage.fetch(ledger.clips("base", SCREEN)))[prompt]
+        alone = SpeakerSimilarity(References({None: heard})).measure(replace(clip, speaker=None))
+        assert found[prompt] == alone["similarity"]
+    assert found["p0"] != found["p1"]
 
 
 def test_another_version_on_this_machine_scores_nothing(task):

@@ -20,6 +20,7 @@ from jobs.embedded.rebuild.corpus import (
 from jobs.embedded.recogniser import WordRecogniser
 from jobs.families import codec_lm
 from jobs.metrics.base import MetricError, SpokenClip
+from jobs.metrics.references import References
 from jobs.metrics.speaker import SPEAKER_NAMES, SpeakerSimilarity
 from jobs.metrics.words import word_edits
 from jobs.spec import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
@@ -46,7 +47,7 @@ class Judge:
     def of(cls, corpus: Path, clips: Sequence[Clip], recogniser: WordRecogniser) -> "Judge":
         """Similarity is to the target's validation clips, as in a sweep."""
         target = [read_audio(corpus / clip.path) for clip in clips if clip.role == "validation"]
-        references = [(audio, SAMPLE_RATE) for audio in target]
+        references = References({None: [(audio, SAMPLE_RATE) for audio in target]})
         return cls(corpus, clips, recogniser, SpeakerSimilarity(references))
 
     def recordings(self, voice: str) -> list[SpokenClip]:

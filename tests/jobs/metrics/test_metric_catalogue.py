@@ -14,7 +14,7 @@ from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import ClipScores, Metric, MetricError
 from jobs.metrics.catalogue import METRICS, ScorerUnavailable, build_scorers, metric_of, misfits
 from jobs.metrics.plcmos import plcmos_metrics
-from jobs.metrics.references import MIN_REFERENCES
+from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.run import score_clip
 from jobs.metrics.weights import fingerprint, package_file
 
@@ -53,7 +53,7 @@ class Answers:
 @pytest.fixture(scope="module")
 def every_scorer(recordings):
     references = [(clip.audio, clip.rate) for clip in recordings[:MIN_REFERENCES]]
-    return build_scorers(asked(*SHIPPED), references, Hears())
+    return build_scorers(asked(*SHIPPED), References({None: references}), Hears())
 
 
 def score(scorers, clip):
@@ -154,9 +154,11 @@ def test_a_missing_library_is_found_before_any_clip(metric, library):
         "import numpy as np\n"
         "from jobs.metrics.asked import MetricSpec\n"
         "from jobs.metrics.catalogue import build_scorers\n"
+        "from jobs.metrics.references import References\n"
         f"sys.modules[{library!r}] = None\n"
         "noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32) / 10\n"
-        f"build_scorers([MetricSpec(name={metric!r})], [(noise, 16_000)] * 10)\n"
+        "references = References({None: [(noise, 16_000)] * 10})\n"
+        f"build_scorers([MetricSpec(name={metric!r})], references)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = done.stderr.splitlines()[-1]

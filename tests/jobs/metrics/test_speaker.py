@@ -5,8 +5,12 @@ import pytest
 import torch
 
 from jobs.metrics.base import MetricError
-from jobs.metrics.references import MIN_REFERENCES
+from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.speaker import SpeakerSimilarity
+
+
+def of_one(recordings) -> References:
+    return References({None: recordings})
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +20,7 @@ def references(recordings):
 
 @pytest.fixture(scope="module")
 def scorer(references):
-    return SpeakerSimilarity(references)
+    return SpeakerSimilarity(of_one(references))
 
 
 def similarity(scorer, clip):
@@ -55,13 +59,13 @@ def test_torch_threads_are_given_back(scorer, clips):
 
 def test_too_few_references(references):
     with pytest.raises(ValueError, match=r"at least 10 reference clips.*got 9"):
-        SpeakerSimilarity(references[1:])
+        SpeakerSimilarity(of_one(references[1:]))
 
 
 def test_a_silent_reference_is_named(references):
     silent = (np.zeros(16_000, dtype=np.float32), 16_000)
     with pytest.raises(ValueError, match="clip 3 of 11: silence"):
-        SpeakerSimilarity([*references[:2], silent, *references[2:]])
+        SpeakerSimilarity(of_one([*references[:2], silent, *references[2:]]))
 
 
 def test_silence_has_no_voice(scorer, clips):

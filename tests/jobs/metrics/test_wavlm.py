@@ -11,7 +11,7 @@ from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import MetricError
 from jobs.metrics.catalogue import ScorerUnavailable, build_scorers, metric_of
 from jobs.metrics.hub import find_model
-from jobs.metrics.references import MIN_REFERENCES
+from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.signal import at_16k, normalise_level
 from jobs.metrics.wavlm import DEFAULT_MODEL, WavLM
 from tests.jobs.metrics.tiny_models import write_wavlm
@@ -21,6 +21,10 @@ NAME = "wavlm_similarity"
 
 def asked(model):
     return MetricSpec(name=NAME, model=str(model))
+
+
+def of_one(recordings) -> References:
+    return References({None: recordings})
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scorer(model, references):
-    (scorer,) = build_scorers([asked(model)], references)
+    (scorer,) = build_scorers([asked(model)], of_one(references))
     return scorer
 
 
@@ -86,10 +90,10 @@ def test_silence_has_no_voice(scorer, clips):
 
 def test_what_the_references_must_be(model, references):
     with pytest.raises(ValueError, match=r"wavlm_similarity needs at least 10 .*got 9"):
-        WavLM(asked(model), references[1:])
+        WavLM(asked(model), of_one(references[1:]))
     silent = (np.zeros(16_000, dtype=np.float32), 16_000)
     with pytest.raises(ValueError, match="clip 3 of 11: silence"):
-        WavLM(asked(model), [*references[:2], silent, *references[2:]])
+        WavLM(asked(model), of_one([*references[:2], silent, *references[2:]]))
 
 
 def test_the_version_follows_the_weights(model, tmp_path):
@@ -111,7 +115,7 @@ def test_weights_that_are_no_safetensors_are_read_without_running_code(
         return load(*args, **kwargs)
 
     monkeypatch.setattr(torch, "load", watched)
-    scorer = WavLM(asked(model), references)
+    scorer = WavLM(asked(model), of_one(references))
     assert how
     assert all(how)
     assert 0.0 <= scorer.measure(clips[0])[NAME] <= 1.0
@@ -122,7 +126,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, references):
     (model / "model.safetensors").unlink()
     torch.save({"weight": Trap(tmp_path / "sprung")}, model / "pytorch_model.bin")
     with pytest.raises(ScorerUnavailable, match="wavlm_similarity cannot be"):
-        build_scorers([asked(model)], references)
+        build_scorers([asked(model)], of_one(references))
     assert not (tmp_path / "sprung").exists()
 
 
@@ -138,7 +142,7 @@ class Trap:
 
 def test_a_model_that_is_not_there(references):
     with pytest.raises(ScorerUnavailable, match=r"run `hf download no/such .*pytorch_model.bin"):
-        build_scorers([asked("no/such")], references)
+        build_scorers([asked("no/such")], of_one(references))
 
 
 @pytest.mark.weights
@@ -147,6 +151,6 @@ def test_the_default_model_knows_a_voice(references, clips):
         find_model(DEFAULT_MODEL, [], pickled=True)
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    (scorer,) = build_scorers([MetricSpec(name=NAME)], references)
+    (scorer,) = build_scorers([MetricSpec(name=NAME)], of_one(references))
     same = scorer.measure(clips[0])[NAME]
     assert scorer.measure(replace(clips[0], rate=round(clips[0].rate * 1.35)))[NAME] < same - 0.05

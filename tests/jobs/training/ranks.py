@@ -16,6 +16,8 @@ HALF = 2
 STAGES = (0, 1, 2, 3)
 WIDE_STAGES = (0, 3)
 SLOT = "slot"
+MIDDLE = "middle"
+"""The checkpoint between the two steps of epoch ``HALF + 1``."""
 
 
 def stage_host(stage: int, ranks: int) -> Host:
@@ -64,24 +66,37 @@ def pair_trials() -> dict[str, TrialSpec]:
 
 
 def train(host: Host, trial: TrialSpec, out: Path, resume: Path | None = None) -> None:
-    """Train to the last epoch, from ``resume`` on if given; saves every epoch."""
+    """Train to the last epoch, from ``resume`` on if given; saves every epoch.
+
+    Uninterrupted, it saves the middle of an epoch as well.
+    """
     host.attach(SLOT, trial, resume)
     losses: EpochLosses | None = None
     while losses is None or losses.epoch < EPOCHS:
+        if resume is None and losses is not None and losses.epoch == HALF:
+            for _ in range(trial.training.accumulation):
+                assert host.step([SLOT]) == {}
+            assert not host.epoch_is_over(SLOT)
+            save(host, out / MIDDLE, None)
         losses = host.advance(SLOT)
-        snapshot = host.snapshot(SLOT)
-        if dist.get_rank() == 0:
-            directory = out / f"epoch-{losses.epoch}"
-            directory.mkdir(parents=True)
-            snapshot.write(directory, losses)
+        save(host, out / f"epoch-{losses.epoch}", losses)
     host.detach(SLOT)
     dist.barrier()
 
 
+def save(host: Host, directory: Path, losses: EpochLosses | None) -> None:
+    """Every rank takes the snapshot, and one writes it."""
+    snapshot = host.snapshot(SLOT)
+    if dist.get_rank() == 0:
+        directory.mkdir(parents=True)
+        snapshot.write(directory, losses)
+
+
 def train_and_resume(host: Host, trial: TrialSpec, out: Path) -> None:
-    """Once through in ``whole``; once more from half-way in ``resumed``."""
+    """Once through in ``whole``; from half-way in ``resumed``, from amid an epoch in ``amid``."""
     train(host, trial, out / "whole")
     train(host, trial, out / "resumed", out / "whole" / f"epoch-{HALF}")
+    train(host, trial, out / "amid", out / "whole" / MIDDLE)
 
 
 def run_rank(rank: int, port: int, trials: Mapping[str, TrialSpec], out: Path) -> None:

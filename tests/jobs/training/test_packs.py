@@ -1,6 +1,8 @@
 """A trial in a pack equals the trial alone, and both equal PEFT with torch's AdamW."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from torch import Tensor, nn
 
 from jobs.data.batches import BatchPlan
 from jobs.data.prepared import PreparedClip
+from jobs.data.spec import MixSpec
 from jobs.spec import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.speech.voices import Voice
+from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
 from jobs.training.probe import measure
 from jobs.training.schedule import learning_rate
@@ -21,7 +25,7 @@ from tests.toy import toy_base, toy_clips, toy_trial
 pytestmark = pytest.mark.usefixtures("process_group")
 
 STEPS = 20
-Weights = dict[str, Tensor]
+Weights = Mapping[str, Tensor]
 
 
 def five(dropout: float) -> dict[str, TrialSpec]:
@@ -65,9 +69,9 @@ def alone(trial: TrialSpec, clips: list[PreparedClip], passes: int) -> Weights:
     return host.weights("alone")
 
 
-def difference(one: Weights, other: Weights) -> float:
+def difference(one: Weights, other: Weights, tensors: int = 28) -> float:
     assert one.keys() == other.keys()
-    assert len(one) == 28
+    assert len(one) == tensors
     return max((one[key] - other[key]).abs().max().item() for key in one)
 
 
@@ -108,7 +112,7 @@ def plain(trial: TrialSpec, clips: list[PreparedClip], passes: int) -> Weights:
         if spec.clip:
             nn.utils.clip_grad_norm_(parameters.values(), spec.clip)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(spec, step, plan.steps_per_epoch * spec.epochs)
+            group["lr"] = learning_rate(spec, step, plan.steps(spec.epochs))
         optimiser.step()
         optimiser.zero_grad()
     return {n.replace(".default.", "."): p.detach().clone() for n, p in parameters.items()}
@@ -194,6 +198,72 @@ def test_resumed_in_a_pack_equals_uninterrupted_alone(clips, tolerance, tmp_path
     for _ in range(STEPS - passes):
         train(again, ["r8", "r64"])
     assert difference(again.weights("r64"), alone(trials["r64"], clips, STEPS)) <= tolerance
+
+
+def interruptible() -> dict[str, TrialSpec]:
+    """All that decides where a slot is in its data."""
+    shared = {"batch_size": 3, "dropout": 0.1, "epochs": 40, "warmup_steps": 3}
+    mix = MixSpec(by="speaker", shares={"ann": 0.8, "bob": 0.2})
+    return {
+        "plain": toy_trial(**shared, seed=1, schedule="cosine"),
+        "accumulated": toy_trial(**shared, seed=2, accumulation=2),
+        "budgeted": toy_trial(**shared, seed=3, accumulation=2, batch_tokens=66),
+        "mixed": toy_trial(**shared, seed=4, batch_tokens=66).model_copy(update={"mix": mix}),
+    }
+
+
+@pytest.mark.parametrize("name", interruptible())
+def test_left_between_two_steps_and_resumed_in_a_pack_equals_uninterrupted_alone(
+    clips, tolerance, tmp_path, name
+):
+    """Wherever in the second epoch that is; its losses are those of the whole epoch."""
+    spoken_by = ("ann", "bob", "bob")
+    clips = [replace(clip, speaker=spoken_by[i % 3]) for i, clip in enumerate(clips)]
+    trial = interruptible()[name]
+    whole = new_host(clips)
+    whole.attach("whole", trial)
+    whole.advance("whole")
+    kept: list[Path] = []
+    while not whole.epoch_is_over("whole"):
+        for _ in range(trial.training.accumulation):
+            if not whole.epoch_is_over("whole"):  # its last step may be shorter
+                whole.step(["whole"])
+        kept.append(tmp_path / str(len(kept)))
+        kept[-1].mkdir()
+        whole.snapshot("whole").write(kept[-1], None)
+    losses = whole.end_epoch("whole")
+    assert len(kept) == len(losses.step_losses) >= 3
+    assert losses.group_losses.keys() == {"speaker/ann", "speaker/bob"}
+    third = whole.advance("whole")
+    for directory in kept:
+        host = new_host(clips)
+        host.attach("r8", five(dropout=0.1)["r8"])
+        train(host, ["r8"])
+        host.attach("resumed", trial, directory)
+        for expected in (losses, third):
+            while not host.epoch_is_over("resumed"):
+                assert host.step(["r8", "resumed"]) == {}
+                if host.epoch_is_over("r8"):
+                    host.end_epoch("r8")
+            found = host.end_epoch("resumed")
+            if tolerance == 0.0:
+                assert untimed(found) == untimed(expected)
+        assert difference(host.weights("resumed"), whole.weights("whole")) <= tolerance
+        ours, theirs = host.snapshot("resumed"), whole.snapshot("whole")
+        assert replace(ours.state, seconds=0.0) == replace(theirs.state, seconds=0.0)
+        assert difference(ours.moments, theirs.moments, tensors=56) <= tolerance
+
+
+def untimed(losses: EpochLosses) -> EpochLosses:
+    return replace(losses, seconds=0.0, finished_at=0.0)
+
+
+def test_in_the_middle_of_a_step_there_is_no_snapshot(clips):
+    host = new_host(clips)
+    host.attach("slot", toy_trial(batch_size=2, accumulation=3))
+    host.step(["slot"])
+    with pytest.raises(RuntimeError, match="between optimiser steps, but one is under way: 1 of 3"):
+        host.snapshot("slot")
 
 
 def test_a_loss_that_is_no_number_ends_one_trial_alone(clips, tolerance):

@@ -1,5 +1,7 @@
 """Where a slot is in its data; a turn counts once it was taken."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -40,7 +42,7 @@ def ids(turn: Turn) -> list[int]:
 def test_turns_follow_the_plan_and_the_schedule():
     slot = new_slot()
     plan = BatchPlan(7, SPEC.batch_size, SPEC.accumulation, SPEC.seed)
-    assert plan.steps_per_epoch == 2
+    assert plan.steps(1) == 2
     for epoch in (1, 2):
         for position, micro_batches in enumerate(plan.epoch(epoch)):
             step = 2 * (epoch - 1) + position
@@ -54,7 +56,7 @@ def test_turns_follow_the_plan_and_the_schedule():
                 assert turn.step.learning_rate == learning_rate(SPEC, step, 2 * SPEC.epochs)
                 take(slot, turn)
         assert slot.epoch_is_over
-        assert slot.end_epoch(1.0, seconds=0.0).epoch == epoch
+        assert slot.end_epoch(1.0, {}, seconds=0.0).epoch == epoch
     assert slot.state == SlotState(seed=5, epoch=2, steps=4)
 
 
@@ -87,10 +89,11 @@ def test_an_epoch_adds_up_losses_targets_and_seconds():
     slot = new_slot()
     for loss in (3.0, 5.0, 1.0, 5.0):
         take(slot, slot.turn(), loss)
-    losses = slot.end_epoch(1.5, seconds=0.5)
+    losses = slot.end_epoch(1.5, {"speaker/ann": 1.25}, seconds=0.5)
     assert losses.step_losses == (8.0 / 4, 6.0 / 3)
     assert losses.training_loss == 14.0 / 7
     assert losses.validation_loss == 1.5
+    assert losses.group_losses == {"speaker/ann": 1.25}
     assert losses.learning_rates == tuple(learning_rate(SPEC, step, 6) for step in (0, 1))
     assert losses.seconds == 4 * 0.25 + 0.5
 
@@ -99,7 +102,7 @@ def test_resumed_a_slot_goes_on_as_the_one_that_was_not_interrupted():
     whole = new_slot()
     for _ in range(4):
         take(whole, whole.turn())
-    whole.end_epoch(1.0, seconds=0.0)
+    whole.end_epoch(1.0, {}, seconds=0.0)
     resumed = new_slot()
     take(resumed, resumed.turn())
     resumed.resume(SlotState(seed=5, epoch=1, steps=2))
@@ -107,17 +110,63 @@ def test_resumed_a_slot_goes_on_as_the_one_that_was_not_interrupted():
     assert torch.equal(draw(resumed), draw(whole))
 
 
-@pytest.mark.parametrize("taken", [1, 2])
-def test_there_is_no_checkpoint_in_the_middle_of_an_epoch(taken: int):
-    """Neither between two micro-batches nor between two steps."""
+@pytest.mark.parametrize("taken", range(5))
+def test_between_any_two_steps_a_slot_can_be_left_and_taken_up(taken: int):
+    """Of an epoch of two steps, each of two micro-batches; the last time after its end."""
+    whole = new_slot()
+    for _ in range(4):
+        take(whole, whole.turn(), loss=3.0)
+    whole.end_epoch(1.0, {}, seconds=0.0)
+    for number in range(taken):
+        take(whole, whole.turn(), loss=float(number))
+    if taken % 2:
+        with pytest.raises(RuntimeError, match="is under way: 1 of 2 micro-batches are taken"):
+            _ = whole.state
+        return
+    resumed = new_slot()
+    take(resumed, resumed.turn())
+    resumed.resume(whole.state)
+    assert resumed.state == whole.state
+    for number in range(taken, 4):
+        assert not resumed.epoch_is_over
+        assert resumed.turn() == whole.turn()
+        assert torch.equal(draw(resumed), draw(whole))
+        for slot in (resumed, whole):
+            take(slot, slot.turn(), loss=float(number))
+    assert resumed.epoch_is_over
+    one, other = (slot.end_epoch(1.0, {}, seconds=0.5) for slot in (resumed, whole))
+    assert replace(one, finished_at=0.0) == replace(other, finished_at=0.0)
+    assert one.step_losses == (1.0 / 4, 5.0 / 3)
+    assert one.seconds == 4 * 0.25 + 0.5
+
+
+def test_a_turn_that_was_only_looked_at_is_not_under_way():
     slot = new_slot()
     assert slot.state == SlotState(seed=5, epoch=0, steps=0)
     slot.turn()
-    assert slot.state.steps == 0  # it was only looked at
-    for _ in range(taken):
-        take(slot, slot.turn())
-    with pytest.raises(RuntimeError, match="taken between epochs, but one is under way"):
-        _ = slot.state
+    assert slot.state.steps == 0
+
+
+def test_the_horizon_counts_the_steps_that_epochs_really_have():
+    """Under a token budget epochs differ in steps, and a schedule ends at the last of all."""
+    spec = SPEC.model_copy(update={"batch_tokens": 100, "batch_size": 8, "accumulation": 1})
+    examples = [Example(input_ids=[0] * length, labels=[0] * length) for length in LENGTHS]
+    slot = Slot(spec, examples, torch.device("cpu"))
+    plan = BatchPlan(len(examples), 8, 1, spec.seed, None, 100, LENGTHS)
+    counted = [len(list(plan.epoch(epoch))) for epoch in (1, 2, 3)]
+    assert len(set(counted)) > 1
+    rates = []
+    for _ in range(3):
+        while not slot.epoch_is_over:
+            rates.append(slot.turn().step.learning_rate)
+            take(slot, slot.turn())
+        slot.end_epoch(1.0, {}, seconds=0.0)
+    total = sum(counted)
+    assert rates == [learning_rate(spec, step, total) for step in range(total)]
+    assert rates[-1] == pytest.approx(spec.learning_rate / total)
+
+
+LENGTHS = [3 + 7 * number % 31 for number in range(90)]
 
 
 def test_streams_differ_by_use_and_seed():

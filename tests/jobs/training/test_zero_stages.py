@@ -15,6 +15,7 @@ from jobs.training.epochs import EpochLosses, read_losses
 from tests.jobs.training.ranks import (
     EPOCHS,
     HALF,
+    MIDDLE,
     SLOT,
     STAGES,
     WIDE_STAGES,
@@ -95,11 +96,17 @@ def assert_same_bits(run: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_resumed_is_uninterrupted_bit_for_bit(runs: dict[int, Path], world: int, name: str):
+@pytest.mark.parametrize("interrupted", ["resumed", "amid"])
+def test_resumed_is_uninterrupted_bit_for_bit(
+    runs: dict[int, Path], world: int, name: str, interrupted: str
+):
+    """Between two epochs, and between the two steps of one."""
     run = runs[world] / name
-    assert_same_bits(run / "resumed" / LAST, run / "whole" / LAST)
-    assert read_state(run / "resumed" / LAST)[1] == read_state(run / "whole" / LAST)[1]
-    resumed, whole = losses_of(run / "resumed"), losses_of(run / "whole")
+    middle = read_state(run / "whole" / MIDDLE)[1]
+    assert (middle.epoch, middle.steps, len(middle.taken)) == (HALF, 2 * HALF + 1, 1)
+    assert_same_bits(run / interrupted / LAST, run / "whole" / LAST)
+    assert read_state(run / interrupted / LAST)[1] == read_state(run / "whole" / LAST)[1]
+    resumed, whole = losses_of(run / interrupted), losses_of(run / "whole")
     assert [epoch.epoch for epoch in resumed] == [HALF + 1, EPOCHS]
     assert values(resumed) == values(whole[HALF:])
 

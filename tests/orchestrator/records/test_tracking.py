@@ -16,8 +16,26 @@ from orchestrator.records.tracking import SWEEP_TAG, TRIAL_TAG, Tracker, local_t
 from orchestrator.verdict.outcome import Verdict
 
 EPOCHS = [
-    EpochLosses(1, 3.0, 2.5, (3.5, 2.5), (0.1, 0.2), 12.0, 1_700_000_000.5),
-    EpochLosses(2, 2.0, 1.5, (2.5, 1.5), (0.2, 0.1), 11.0, 1_700_000_020.5),
+    EpochLosses(
+        1,
+        3.0,
+        2.5,
+        (3.5, 2.5, 3.0),
+        (0.1, 0.2, 0.3),
+        12.0,
+        1_700_000_000.5,
+        {"language/km": 3.5, "speaker/Ann B.": 1.0, "speaker/Ann?B?": 2.0},
+    ),
+    EpochLosses(
+        2,
+        2.0,
+        1.5,
+        (2.5, 1.5),
+        (0.2, 0.1),
+        11.0,
+        1_700_000_020.5,
+        {"language/km": 2.5, "speaker/Ann B.": 0.5, "speaker/Ann?B?": 1.5},
+    ),
 ]
 SCORES = [
     (0.5, [ClipScores("v", "p1", 0, {"a": 1.0}), ClipScores("v", "p2", 0, {"a": 2.0})]),
@@ -58,7 +76,8 @@ def client(place) -> MlflowClient:
 def log_everything(tracker: Tracker, trial: TrialRecord) -> None:
     tracker.start_trial(trial)
     for losses in EPOCHS:
-        tracker.log_epoch(trial.id, losses, 0.25 * losses.epoch, SCORES)
+        before = 0 if losses.epoch == 1 else len(EPOCHS[0].step_losses)
+        tracker.log_epoch(trial.id, losses, before, 0.25 * losses.epoch, SCORES)
 
 
 def runs(client: MlflowClient, sweep: str = "sweep") -> dict[str, mlflow.entities.Run]:
@@ -80,8 +99,12 @@ EXPECTED = {
     "validation_loss": [(1, 2.5), (2, 1.5)],
     "objective": [(1, 0.25), (2, 0.5)],
     "seconds": [(1, 12.0), (2, 11.0)],
-    "step_loss": [(1, 3.5), (2, 2.5), (3, 2.5), (4, 1.5)],
-    "learning_rate": [(1, 0.1), (2, 0.2), (3, 0.2), (4, 0.1)],
+    "validation_loss.language.km": [(1, 3.5), (2, 2.5)],
+    "validation_loss.speaker.Ann_B_": [(1, 1.0), (2, 0.5)],
+    "validation_loss.speaker.Ann_B__2": [(1, 2.0), (2, 1.5)],
+    # Epochs need not have as many steps as each other.
+    "step_loss": [(1, 3.5), (2, 2.5), (3, 3.0), (4, 2.5), (5, 1.5)],
+    "learning_rate": [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.2), (5, 0.1)],
     "scale_0.50/a": [(1, 1.5), (2, 1.5)],
     "scale_0.50/unscored_clips": [(1, 0.0), (2, 0.0)],
     "scale_1.00/a": [(1, 4.0), (2, 4.0)],
@@ -139,7 +162,7 @@ def test_more_metrics_than_one_request_takes(place, client):
     )
     tracker, trial = Tracker(*place, "sweep"), record(2)
     tracker.start_trial(trial)
-    tracker.log_epoch(trial.id, long, 0.0, [])
+    tracker.log_epoch(trial.id, long, 0, 0.0, [])
     run_id = runs(client)[trial.id].info.run_id
     losses = client.get_metric_history(run_id, "step_loss")
     assert sorted((m.step, m.value) for m in losses) == [(i + 1, float(i)) for i in range(steps)]
@@ -229,4 +252,4 @@ class TestUnreachable:
         tracker.start_trial(trial)
         (tmp_path / "mlflow.db").write_bytes(b"")
         with pytest.raises(InfrastructureError, match=self.ADVICE):
-            tracker.log_epoch(trial.id, EPOCHS[0], 0.0, [])
+            tracker.log_epoch(trial.id, EPOCHS[0], 0, 0.0, [])

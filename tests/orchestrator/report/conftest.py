@@ -128,7 +128,11 @@ def clips_of(name, rng, gain, overdrive, prompts="p", seed=11):
     return rows
 
 
-def make_sweep(trials, gain_of=lambda best, epoch, scale: best * (0.55 + 0.2 * epoch) * scale):
+def make_sweep(
+    trials,
+    gain_of=lambda best, epoch, scale: best * (0.55 + 0.2 * epoch) * scale,
+    group_losses_of=lambda loss: {},
+):
     """Variants, their clips of set A and of set B, and the curves of the trials."""
     rng = np.random.default_rng(5)
     variants = [VariantInfo(BASE, None, 0, 0.0, None, None, None)]
@@ -144,7 +148,8 @@ def make_sweep(trials, gain_of=lambda best, epoch, scale: best * (0.55 + 0.2 * e
         for epoch, loss in zip(EPOCHS, losses, strict=True):
             for scale in SCALES:
                 name = f"{trial}-e{epoch}-s{scale}"
-                variants.append(VariantInfo(name, trial, epoch, scale, rank, rate, loss))
+                groups = group_losses_of(loss)
+                variants.append(VariantInfo(name, trial, epoch, scale, rank, rate, loss, groups))
                 overdrive = rate / 4e-4 * (rank / 64) * epoch / 3 * scale
                 gain = gain_of(best, epoch, scale)
                 clips += clips_of(name, rng, gain, overdrive)

@@ -13,7 +13,7 @@ import soundfile
 
 from orchestrator.report.audio import mp3
 from orchestrator.report.audition import FAILED, FAILED_OF_ONE, FRESH_PROMPTS, GRID_TRIALS, audition
-from orchestrator.report.material import Failure
+from orchestrator.report.material import Failure, short
 from orchestrator.report.page import render
 from orchestrator.report.scatters import checkpoints, pareto_front, spearman_interval
 from orchestrator.report.views import rule
@@ -347,13 +347,19 @@ def rich(make_report, report):
         update={
             "shortlist_after": 4,
             "metrics": (*protocol.metrics, *counted),
-            "confirmation": tuple(
-                prompt.model_copy(update={"language": ("en", "ko")[i % 2]})
-                for i, prompt in enumerate(protocol.confirmation)
-            ),
+            **{
+                part: tuple(
+                    prompt.model_copy(update={"language": ("en", "ko")[i % 2]})
+                    for i, prompt in enumerate(getattr(protocol, part))
+                )
+                for part in ("prompts", "confirmation")
+            },
         }
     )
-    made = make_report(protocol=spoken)
+    made = make_report(
+        protocol=spoken,
+        group_losses_of=lambda loss: {"language/en": loss - 0.5, "language/ko": 2 * loss},
+    )
     heard = ListeningReport(Interval(0.4, 0.2, 0.6, 160), 4.1, 3.7, 8, 20, 0.003, 0.31)
     return replace(made, verdict=replace(made.verdict, listening=heard))
 
@@ -368,6 +374,29 @@ def test_shortlist_languages_errors_and_listeners_are_told(rich):
     assert page.says("8 over 20 sentences")
     assert page.says("0.31: raters hardly agree")
     assert page.says("after the first 4 the best third and the best of each rank go on")
+
+
+def test_losses_are_told_by_language_for_the_finalists_and_the_lowest(rich):
+    page = Page(render(rich))
+    first = rich.table.variants[rich.verdict.confirmed[0].row.id]
+    for group in rich.verdict.groups:
+        loss = group.loss
+        assert loss is not None
+        assert rich.table.variants[loss.lowest].lora_scale == 1.0
+        own, lowest = (
+            v.group_losses[f"language/{group.name}"]
+            for v in (first, rich.table.variants[loss.lowest])
+        )
+        assert lowest == loss.lowest_loss <= own
+        assert page.says(f"language {group.name} {own:.3f}")
+        assert page.says(
+            f"{lowest:.3f} {short(rich.table.variants[loss.lowest])} "
+            f"{loss.lowest_rank} of {loss.variants}"
+        )
+
+
+def test_a_sweep_of_one_voice_has_no_losses_by_group(report):
+    assert not Page(render(report)).says("over the validation clips of each alone")
 
 
 def test_correlation_has_an_interval_around_it(report):

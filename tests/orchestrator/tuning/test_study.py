@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from cluster.storage import LocalStorage
+from jobs.data.spec import MixSpec
 from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
 from orchestrator.ledger import Ledger
 from orchestrator.spec import SearchSpec
@@ -22,8 +23,14 @@ EVERY_KIND = {
     "schedule": {"choices": ["linear", "cosine"]},
     "targets": {"choices": [["q_proj"], ["q_proj", "v_proj"]]},
     "alpha": {"choices": [None, 8.0, 16]},
+    "batch_tokens": {"low": 1000, "high": 9000},
+    "mix": {"choices": ["single", "mixed", None]},
 }
-"""int, log int, log float, float, texts, lists, null beside numbers."""
+"""int, log int, log float, float, texts, lists, null beside numbers and texts, int or null."""
+MIXES = {
+    "single": MixSpec(by="speaker", shares={"ann": 1}),
+    "mixed": MixSpec(by="speaker", shares={"ann": 0.4, "bob": 0.6}),
+}
 
 
 class Driver:
@@ -54,6 +61,7 @@ class Driver:
             data_digest="d",
             training=TrainingSpec.model_validate(point),
             engine=EngineSpec(),
+            mix=MIXES.get(point.get("mix")),
         )
 
     def ask(self, count: int) -> list[dict]:
@@ -99,8 +107,11 @@ def test_values_mean_what_the_space_says(driver, sampler):
         assert 0 <= point["dropout"] <= 0.5
         assert point["targets"] in (("q_proj",), ("q_proj", "v_proj"))
         assert point["alpha"] in (None, 8.0, 16)
+        assert isinstance(point["batch_tokens"], int)
+        assert 1000 <= point["batch_tokens"] <= 9000
         TrainingSpec.model_validate(point)
     assert len({point["targets"] for point in points}) == 2
+    assert {point["mix"] for point in points} == {"single", "mixed", None}
     assert [record.point for record in asked.ledger.trials()] == points
 
 
@@ -149,6 +160,18 @@ def test_a_finite_space_ends_when_each_point_was_suggested_once(driver, sampler)
     assert len(points) == 12
     complete = [t for t in asked.study().trials if t.state == TrialState.COMPLETE]
     assert len(complete) == 12
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_single_against_mixed_are_trials_of_their_own(driver, sampler):
+    space = {"mix": {"choices": ["single", "mixed"]}, "rank": {"choices": [2, 4]}}
+    asked = driver(sampler=sampler, trials=8, space=space)
+    points = asked.ask(8)
+    every = [{"mix": mix, "rank": rank} for mix in ("single", "mixed") for rank in (2, 4)]
+    assert unique(points) == unique(every)
+    assert len(asked.ledger.trials()) == 4
+    for record in asked.ledger.trials():
+        assert record.spec.mix == MIXES[record.point["mix"]]
 
 
 def test_points_that_mean_the_same_weights_are_one_trial(driver):

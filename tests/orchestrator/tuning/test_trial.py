@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from jobs.data.spec import MixSpec
 from jobs.speech.clips import write_clips
 from jobs.training.epochs import DivergedError, EpochLosses, write_losses
 from orchestrator.ledger import Ledger, TrialResult
@@ -82,6 +83,26 @@ def start(context):
 
 def lost(what: str = "it died") -> HostLostError:
     return HostLostError(what)
+
+
+def test_a_trial_has_what_its_mix_means(make_spec, tmp_path):
+    """The name is the spec's; what the clips are mixed by determines the weights."""
+    data = "data: {mixes: {mixed: {by: speaker, shares: {ann: 0.4, bob: 0.6}}, even: {by: speaker, \
+temperature: 100}}}"
+    search = "search: {space: {mix: [null, mixed, even]}}"
+    context = fake_context(make_spec(**SECTIONS, data=data, search=search), tmp_path / "mixes")
+    trials = {name: context.trial_spec({"mix": name}) for name in (None, "mixed", "even")}
+    assert trials[None].mix is None
+    assert trials["mixed"].mix == MixSpec(by="speaker", shares={"ann": 0.4, "bob": 0.6})
+    assert trials["even"].mix == MixSpec(by="speaker", temperature=100)
+    assert len({trial.id for trial in trials.values()}) == 3
+    for trial in trials.values():
+        record = context.ledger().start_trial(trial, {"mix": trial.training.mix})
+        assert context.ledger().trial(record.id).spec == trial
+    with pytest.raises(
+        ValueError, match=r"one of data\.mixes, got 'other'\. Valid names: even, mixed\."
+    ):
+        context.trial_spec({"mix": "other"})
 
 
 def test_an_epoch_is_trained_and_all_its_variants_speak_in_one_batch(start):

@@ -1,12 +1,13 @@
 """The rule for choosing, case by case."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from jobs.metrics.base import ClipScores
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.outcome import GroupLoss, Verdict
 from orchestrator.verdict.protocol import Constraint, MetricVersion
 from orchestrator.verdict.table import BASE, ScoreTable
 
@@ -287,6 +288,56 @@ def test_a_shortlist_that_was_not_heard_is_no_verdict(shortlisted, heard):
     assert verdict.verdict == "NO-VERDICT"
     assert "b, " in verdict.sentence
     assert "lack scores of the rest of set A" in verdict.sentence
+
+
+def in_turn(prompts, languages=("en", "km")):
+    """The same prompts, of these languages in turn."""
+    return tuple(
+        prompt.model_copy(update={"language": languages[i % len(languages)]})
+        for i, prompt in enumerate(prompts)
+    )
+
+
+def test_each_language_says_what_its_own_loss_would_have_chosen(
+    make_verdict, make_protocol, info, speak
+):
+    """Of three variants that are best by ear in en, km and nowhere, loss likes others."""
+    protocol = make_protocol(length=8, constraints=(), finalists=1)
+    protocol = protocol.model_copy(
+        update={
+            "prompts": in_turn(protocol.prompts),
+            "confirmation": in_turn(protocol.confirmation),
+        }
+    )
+    heard = {"v": [4.0, 3.5], "khmer": [2.0, 3.9], "deaf": [2.5, 2.5]}
+    losses = {"v": (2.0, 1.0, 2.5), "khmer": (1.9, 2.0, 1.5), "deaf": (1.8, 0.5, 1.4)}
+    variants = [
+        info(
+            name,
+            validation_loss=loss,
+            group_losses={"language/en": en, "language/km": km, "speaker/ann": 0.0},
+        )
+        for name, (loss, en, km) in losses.items()
+    ]
+    # The same checkpoint at another strength is no other loss.
+    weak = replace(variants[1], id="weak", lora_scale=0.5)
+    clips = [*speak(BASE, 8), *speak("weak", 8, p808=[2.0, 2.0])]
+    for name, scores in heard.items():
+        clips += speak(name, 8, p808=scores)
+    verdict = make_verdict([*variants, weak], clips, protocol)
+    assert verdict.variant == "v"
+    assert verdict.loss.lowest == "deaf"
+    en, km = (group.loss for group in verdict.groups)
+    assert [group.name for group in verdict.groups] == ["en", "km"]
+    assert en == GroupLoss(1.0, lowest="deaf", lowest_loss=0.5, lowest_rank=2, variants=4)
+    assert km == GroupLoss(2.5, lowest="deaf", lowest_loss=1.4, lowest_rank=3, variants=4)
+    assert Verdict.from_json(verdict.to_json()) == verdict
+    unnamed = protocol.model_copy(update={"prompts": in_turn(protocol.prompts, [None])})
+    en, _ = (group.loss for group in make_verdict([*variants, weak], clips, unnamed).groups)
+    assert en == GroupLoss(1.0, lowest="deaf", lowest_loss=0.5, lowest_rank=None, variants=4)
+    plain = [info(name) for name in losses]
+    without = [clip for clip in clips if clip.variant != "weak"]
+    assert {group.loss for group in make_verdict(plain, without, protocol).groups} == {None}
 
 
 def test_each_language_has_a_verdict_of_its_own(make_verdict, make_protocol, info, speak):

@@ -1,0 +1,144 @@
+"""With whose recordings a clip is compared."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from jobs.metrics.base import MetricError, SpokenClip
+from jobs.metrics.references import (
+    MIN_REFERENCES,
+    NobodyToCompareError,
+    References,
+    Voices,
+    check_enough,
+    compared_with,
+    reference_problems,
+)
+from jobs.spec import PromptSpec
+
+BOTH = {"ann", "bob"}
+
+
+@pytest.mark.parametrize(
+    ("speaker", "target", "recorded", "whose"),
+    [
+        ("ann", "bob", BOTH, "ann"),
+        (None, "bob", BOTH, "bob"),
+        (None, None, {"ann"}, "ann"),
+        (None, None, {None}, None),
+        ("ann", None, {"ann", None}, "ann"),
+    ],
+)
+def test_the_prompt_says_first_then_the_target_then_there_is_only_one(
+    speaker, target, recorded, whose
+):
+    assert compared_with(speaker, target, recorded) == whose
+
+
+@pytest.mark.parametrize(
+    ("speaker", "target", "recorded", "words"),
+    [
+        (None, None, BOTH, "held-out clips of 'ann', 'bob': name data.target, or the speaker"),
+        (None, None, {"ann", None}, "clips of 'ann', one without a name: name data.target"),
+        (None, None, set(), "there are held-out clips of nobody"),
+        ("cat", "ann", BOTH, "none of 'cat', only of 'ann', 'bob': correct the name, or hold out"),
+        (None, "cat", {"ann"}, "none of 'cat', only of 'ann'"),
+        ("ann", None, {None}, "none of 'ann', only of one without a name"),
+    ],
+)
+def test_who_is_not_known_is_not_guessed(speaker, target, recorded, words):
+    with pytest.raises(NobodyToCompareError, match=words):
+        compared_with(speaker, target, recorded)
+
+
+def prompts(*speakers: str | None) -> list[PromptSpec]:
+    return [PromptSpec(id=f"p{i}", text="one", speaker=who) for i, who in enumerate(speakers)]
+
+
+HELD_OUT: Mapping[str | None, int] = {"ann": MIN_REFERENCES, "bob": MIN_REFERENCES - 1}
+
+
+@pytest.mark.parametrize(
+    ("said_by", "target", "found"),
+    [
+        (["ann", "ann"], None, []),
+        ([None], "ann", []),
+        # Of bob there are too few, which matters once somebody is compared with him.
+        (["bob", "ann"], None, ["similarity needs 10 validation clips of 'bob', but there are 9"]),
+        ([None, None], "bob", ["similarity needs 10 validation clips of 'bob', but there are 9"]),
+        (
+            [None, "cat", None],
+            None,
+            [
+                "similarity: a clip is compared with one speaker, but there are held-out clips of "
+                "'ann', 'bob'",
+                "similarity: a clip is compared with held-out clips of its speaker, but there are "
+                "none of 'cat', only of 'ann', 'bob'",
+            ],
+        ),
+    ],
+)
+def test_all_that_keeps_prompts_from_being_compared_is_told_at_once(said_by, target, found):
+    problems = [*reference_problems("similarity", prompts(*said_by), target, HELD_OUT)]
+    assert [what for what, _ in problems] == found
+    assert all(next_step for _, next_step in problems)
+
+
+@pytest.mark.parametrize("recorded", [{}, {None: 3}])
+def test_without_names_there_must_be_enough_all_the_same(recorded):
+    ((what, _),) = reference_problems("similarity", prompts(None), None, recorded)
+    assert "of nobody" in what or "10 validation clips, but there are 3" in what
+
+
+def heading(audio, rate: int = 8_000) -> np.ndarray:
+    return np.array(audio, dtype=np.float32), rate
+
+
+def embed(clip: SpokenClip) -> np.ndarray:
+    """The samples are the voice."""
+    if not clip.audio.any():
+        raise MetricError("silence")
+    return clip.audio / np.linalg.norm(clip.audio)
+
+
+def said(audio, speaker: str | None = None) -> SpokenClip:
+    return SpokenClip(*heading(audio), "one", reached_end=True, speaker=speaker)
+
+
+ANN, BOB = [heading([1, 0])] * MIN_REFERENCES, [heading([0, 1]), heading([0, 2])] * 5
+
+
+def test_a_clip_is_compared_with_its_own_speaker():
+    voices = Voices(References({"ann": ANN, "bob": BOB}, target="bob"), embed)
+    assert voices.similarity(said([1, 0], "ann")) == 1.0
+    assert voices.similarity(said([1, 0], "bob")) == 0.0
+    assert voices.similarity(said([3, 4])) == pytest.approx(0.8)
+    with pytest.raises(MetricError, match="none of 'cat'"):
+        voices.similarity(said([1, 0], "cat"))
+
+
+@pytest.mark.parametrize("speaker", [None, "ann"])
+def test_one_speaker_has_the_values_of_before(speaker):
+    """The centroid of all recordings, whether they have a name or not."""
+    generator = np.random.default_rng(3)
+    recordings = [heading(generator.normal(size=16) + 1) for _ in range(MIN_REFERENCES)]
+    clip = said(generator.normal(size=16) + 1)
+    centre = np.mean([embed(said(audio)) for audio, _ in recordings], axis=0)
+    expected = float(embed(clip) @ (centre / np.linalg.norm(centre)))
+    assert Voices(References({speaker: recordings}), embed).similarity(clip) == expected
+
+
+def test_there_must_be_enough_of_each():
+    check_enough("similarity", References({"ann": ANN, None: BOB}))
+    with pytest.raises(
+        ValueError, match=r"similarity needs at least 10 .* of speaker 'ann', got 9"
+    ):
+        check_enough("similarity", References({None: BOB, "ann": ANN[1:]}))
+    with pytest.raises(ValueError, match="of the target speaker, got 0"):
+        check_enough("similarity", References())
+
+
+def test_a_silent_reference_is_named():
+    with pytest.raises(ValueError, match="clip 2 of 11: silence; remove it"):
+        Voices(References({"ann": [ANN[0], heading([0, 0]), *ANN[1:]]}), embed)
