@@ -1,6 +1,7 @@
 """What a spec points to, read and checked before anything is spent."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from jobs.data.findings import Finding
 from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import METRICS
-from jobs.metrics.references import MIN_REFERENCES
+from jobs.metrics.references import reference_problems
 from jobs.problems import InputError, Problem
 from jobs.spec import PromptSpec
 from jobs.speech.prompts import read_prompts
@@ -69,20 +70,21 @@ def read_inputs(spec: SweepSpec, progress: Progress | None = None) -> Inputs:
     if problems:
         raise InputError(problems)
     checked, first, fresh = read
-    inputs = Inputs(checked.clips, checked.findings, checked.dropped, first, fresh)
+    target = spec.data.target
+    inputs = Inputs(
+        checked.clips,
+        checked.findings,
+        checked.dropped,
+        [_said_by(target, prompt) for prompt in first],
+        [_said_by(target, prompt) for prompt in fresh],
+    )
     scoring = spec.scoring
     unfit = prompt_set_problems(
         inputs.prompts, inputs.confirmation, scoring.finalists, scoring.significance
     )
     if problems := [Problem(str(confirmation), what, next_step) for what, next_step in unfit]:
         raise InputError(problems)
-    held_out = sum(clip.row.split == "validation" for clip in inputs.clips)
-    compared = [name for name in scoring.confirmed_by if METRICS[name].hears_references]
-    if compared and held_out < MIN_REFERENCES:
-        what = f"{compared[0]} needs {MIN_REFERENCES} validation clips, but there are {held_out}"
-        problems.append(
-            Problem(", ".join(spec.data.manifest), what, "Mark more, or drop the metric.")
-        )
+    problems += _without_references(spec, inputs)
     if spec.data.language_tag:
         problems += _untagged(prompts, inputs.prompts)
         problems += _untagged(confirmation, inputs.confirmation)
@@ -93,6 +95,21 @@ def read_inputs(spec: SweepSpec, progress: Progress | None = None) -> Inputs:
     if problems:
         raise InputError(problems)
     return inputs
+
+
+def _said_by(target: str | None, prompt: PromptSpec) -> PromptSpec:
+    """The prompt with its speaker: the target, where it names none."""
+    return prompt.model_copy(update={"speaker": prompt.speaker or target})
+
+
+def _without_references(spec: SweepSpec, inputs: Inputs) -> Iterator[Problem]:
+    """Of the first metric that compares clips with recordings, what keeps it from doing so."""
+    compared = [name for name in spec.scoring.confirmed_by if METRICS[name].hears_references]
+    held_out = Counter(c.row.speaker for c in inputs.clips if c.row.split == "validation")
+    prompts = (*inputs.prompts, *inputs.confirmation)
+    for name in compared[:1]:
+        for what, next_step in reference_problems(name, prompts, held_out):
+            yield Problem(", ".join(spec.data.manifest), what, f"{next_step.capitalize()}.")
 
 
 def _untagged(path: Path, prompts: Sequence[PromptSpec]) -> Iterator[Problem]:

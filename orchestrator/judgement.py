@@ -56,7 +56,6 @@ def protocol_for(
         finalist_metrics=tuple(each.name for each in scoring.finalist_metrics),
         omitted=omitted,
         listening=scoring.listening,
-        target=spec.data.target,
         bootstrap_resamples=scoring.bootstrap_resamples,
         confidence=scoring.confidence,
         family_digests=prepared.to_dict(),

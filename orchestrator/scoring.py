@@ -26,8 +26,6 @@ class ScoringTask:
     """Of every metric, as the protocol has it."""
     seeds: Mapping[PromptSet, int]
     """That the clips of each prompt set were spoken with."""
-    target: str | None = None
-    """With whom a clip is compared whose prompt names nobody."""
     speakers: frozenset[str | None] = frozenset({None})
     """Whom the prompts name."""
 
@@ -94,10 +92,10 @@ class ClipScorer:
         if not any(METRICS[name].hears_references for name in names):
             return References()
         data = self._ledger.storage.fetch(self._task.data_key)
-        files, target = reference_recordings(data), self._task.target
-        needed = {compared_with(who, target, files) for who in self._task.speakers}
+        files = reference_recordings(data)
+        needed = {compared_with(who, files) for who in self._task.speakers}
         recordings = {who: [read_audio(path) for path in files[who]] for who in needed}
-        return References(recordings, target)
+        return References(recordings)
 
 
 class ScorerPool:

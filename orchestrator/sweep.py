@@ -199,7 +199,6 @@ class Sweep:
                 SHORTLIST: protocol.seed,
                 CONFIRMATION: protocol.confirmation_seed,
             },
-            protocol.target,
             frozenset(p.speaker for p in (*protocol.prompts, *protocol.confirmation)),
         )
         scorers = ScorerPool(task, spec.resources.scorers)

@@ -34,34 +34,28 @@ class References:
 
     recordings: Mapping[str | None, Sequence[Reference]] = field(default_factory=dict)
     """By speaker; None is one without a name."""
-    target: str | None = None
-    """With whom a clip is compared whose prompt names nobody."""
 
 
-def compared_with(
-    speaker: str | None, target: str | None, recorded: Collection[str | None]
-) -> str | None:
-    """Whose recordings a clip is compared with: its prompt's speaker, else the target, else the
-    only one there is.
+def compared_with(speaker: str | None, recorded: Collection[str | None]) -> str | None:
+    """Whose recordings a clip is compared with: its prompt's speaker, else the only one there is.
 
     Raises:
         NobodyToCompareError: it is not said who, or there are no recordings of who it is.
     """
-    wanted = target if speaker is None else speaker
-    if wanted is None and len(recorded) == 1:
+    if speaker is None and len(recorded) == 1:
         return next(iter(recorded))
-    if wanted is not None and wanted in recorded:
-        return wanted
+    if speaker is not None and speaker in recorded:
+        return speaker
     found = ", ".join(sorted("one without a name" if n is None else repr(n) for n in recorded))
-    if wanted is None:
+    if speaker is None:
         raise NobodyToCompareError(
             f"a clip is compared with one speaker, but there are held-out clips of "
             f"{found or 'nobody'}",
             "name data.target, or the speaker of each prompt",
         )
     raise NobodyToCompareError(
-        f"a clip is compared with held-out clips of its speaker, but there are none of {wanted!r}, "
-        f"only of {found or 'nobody'}",
+        f"a clip is compared with held-out clips of its speaker, but there are none of "
+        f"{speaker!r}, only of {found or 'nobody'}",
         "correct the name, or hold out clips",
     )
 
@@ -72,20 +66,19 @@ class _Said(Protocol):
 
 
 def reference_problems(
-    metric: str, prompts: Iterable[_Said], target: str | None, held_out: Mapping[str | None, int]
+    metric: str, prompts: Iterable[_Said], held_out: Mapping[str | None, int]
 ) -> Iterator[tuple[str, str]]:
     """What keeps the clips of prompts from being compared, each with the next step.
 
     Args:
         metric: that compares.
         prompts: that will be said.
-        target: ``data.target``.
         held_out: how many validation clips there are of each speaker, None for one without a name.
     """
     needed: dict[str | None, None] = {}
     for speaker in dict.fromkeys(prompt.speaker for prompt in prompts):
         try:
-            needed[compared_with(speaker, target, held_out)] = None
+            needed[compared_with(speaker, held_out)] = None
         except NobodyToCompareError as error:
             yield f"{metric}: {error.what}", error.next_step
     for speaker in needed:
@@ -114,7 +107,6 @@ class Voices:
 
     def __init__(self, references: References, embed: Embed) -> None:
         """Raises ValueError when a reference clip holds no speech."""
-        self._target = references.target
         self._embed = embed
         self._centres = {
             speaker: centroid(clips, embed) for speaker, clips in references.recordings.items()
@@ -127,7 +119,7 @@ class Voices:
             MetricError: there is no speech, or it is not said who that is.
         """
         try:
-            whose = compared_with(clip.speaker, self._target, self._centres)
+            whose = compared_with(clip.speaker, self._centres)
         except NobodyToCompareError as error:
             raise MetricError(str(error)) from None
         return cosine(self._embed(clip), self._centres[whose])

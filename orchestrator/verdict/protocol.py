@@ -149,8 +149,6 @@ class Protocol(_Strict):
     omitted: tuple[Omitted, ...] = ()
     """Not required, not there, and so not measured."""
     listening: Listening
-    target: str | None = None
-    """The speaker that a clip is compared with whose prompt names none."""
     bootstrap_resamples: Annotated[int, Field(gt=0)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     family_digests: dict[str, str]
@@ -241,9 +239,8 @@ class Protocol(_Strict):
         return found
 
     def digest(self) -> str:
-        """SHA-256 of the JSON text with sorted keys, without a target where there is none."""
-        without = {"target"} if self.target is None else set()
-        text = json.dumps(self.model_dump(mode="json", exclude=without), sort_keys=True)
+        """SHA-256 of the JSON text with sorted keys."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -46,7 +46,12 @@ def test_its_data_is_all_that_the_spec_says(tmp_path, caplog):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(told))
     job, storage = tmp_path / "job.yaml", LocalStorage(tmp_path / "st")
     manifests = [str(tmp_path / f"{name}.jsonl") for name in ("one", "two")]
-    data = {"manifest": manifests, "language_tag": True, "trailing_silence": 0.2}
+    data = {
+        "manifest": manifests,
+        "root": str(VOICE_DIR),
+        "language_tag": True,
+        "trailing_silence": 0.2,
+    }
     job.write_text(JOB % (1, 1) + f"data: {json.dumps(data)}\n")
     assert main([str(job), "--storage", storage.url]) == 0
     (recipe,) = storage.children("data")

@@ -67,7 +67,8 @@ def few_clips(tmp_path, write_spec):
     """A spec whose data are three clips of two speakers."""
     (tmp_path / "clips.jsonl").write_text(SPEAKERS.replace("%s", str(VOICE_DIR)))
     return write_spec(
-        data="data: {manifest: clips.jsonl, loudness: -30, trailing_silence: 0.1}",
+        data=f"data: {{manifest: clips.jsonl, root: {VOICE_DIR}, loudness: -30, "
+        "trailing_silence: 0.1}",
         scoring="scoring: {metrics: [word_error], primary: word_error}",
     )
 

@@ -44,13 +44,20 @@ def test_a_tag_needs_the_language_of_every_prompt(make_spec, tmp_path):
             for i in range(8)
         ]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+    rows = [json.loads(row) for row in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
+    told = [
+        json.dumps({**row, "audio": str(VOICE_DIR / row["audio"]), "language": "en"})
+        for row in rows
+    ]
+    (tmp_path / "clips.jsonl").write_text("\n".join(told))
+    data = f"manifest: clips.jsonl, root: {VOICE_DIR}"
     sections = {
         "scoring": "scoring: {metrics: [word_error], primary: word_error}",
         "variants": "variants: {prompts: a.jsonl, confirmation_prompts: b.jsonl}",
     }
-    read_inputs(make_spec(**sections))
+    read_inputs(make_spec(**sections, data=f"data: {{{data}}}"))
     with pytest.raises(InputError) as error:
-        read_inputs(make_spec(**sections, data="data: {language_tag: true}"))
+        read_inputs(make_spec(**sections, data=f"data: {{{data}, language_tag: true}}"))
     assert [problem.where for problem in error.value.problems] == [
         str(tmp_path / "a.jsonl"),
         str(tmp_path / "b.jsonl"),

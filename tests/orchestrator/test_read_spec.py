@@ -53,25 +53,6 @@ UNFIT = [
         ["10: unknown key scoring.constraints.1.margn. Did you mean margin"],
     ),
     (
-        "an unknown mix",
-        {
-            "data": "data: {mixes: {mixed: {by: language, temperature: 3}}}",
-            "training": "training: {mix: mixde}",
-        },
-        ["6: training.mix must name one of data.mixes, got 'mixde'. Did you mean mixed"],
-    ),
-    (
-        "unknown mixes in a space",
-        {
-            "data": "data: {mixes: {mixed: {by: language, temperature: 3}}}",
-            "search": "search: {space: {mix: [null, mixed, mixde, single]}}",
-        },
-        [
-            "3: search.space.mix must name one of data.mixes, got 'mixde'. Did you mean mixed",
-            "3: search.space.mix must name one of data.mixes, got 'single'.",
-        ],
-    ),
-    (
         "unknown in a dimension",
         {"search": "search:\n  space:\n    rank: {low: 1, hihg: 4}"},
         [

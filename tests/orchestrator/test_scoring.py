@@ -77,7 +77,7 @@ def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp
     storage, key = two_speakers
     scoring = make_spec(scoring="scoring: {metrics: [similarity], primary: similarity}").scoring
     prompts = [
-        PromptSpec(id=f"p{i}", text=f"{i}", speaker=who) for i, who in enumerate(["awb", None])
+        PromptSpec(id=f"p{i}", text=f"{i}", speaker=who) for i, who in enumerate(["awb", "rms"])
     ]
     ledger = Ledger(storage, tmp_path.name)
     with storage.commit(ledger.clips("base", SCREEN)) as directory:
@@ -86,8 +86,8 @@ def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp
     whose = frozenset(prompt.speaker for prompt in prompts)
     place = storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0}
     with pytest.raises(ValueError, match=r"clips of 'awb', 'rms': name data\.target, or"):
-        ClipScorer(ScoringTask(*place, speakers=whose)).score("base", SCREEN)
-    scores = ClipScorer(ScoringTask(*place, target="rms", speakers=whose)).score("base", SCREEN)
+        ClipScorer(ScoringTask(*place)).score("base", SCREEN)
+    scores = ClipScorer(ScoringTask(*place, speakers=whose)).score("base", SCREEN)
     recordings = reference_recordings(storage.fetch(key))
     assert recordings.keys() == {"awb", "rms"}
     found = {row.prompt: row.values["similarity"] for row in scores}

@@ -319,7 +319,7 @@ class TestRefusals:
         with pytest.raises(InputError, match="has changed since"):
             prepare(changing, base, storage, AS_IT_IS)
         path.unlink()
-        with pytest.raises(InputError, match="must be readable"):
+        with pytest.raises(InputError, match="must exist"):
             prepare(changing, base, storage, AS_IT_IS)
         assert stored(storage) == []
 

@@ -21,35 +21,31 @@ BOTH = {"ann", "bob"}
 
 
 @pytest.mark.parametrize(
-    ("speaker", "target", "recorded", "whose"),
+    ("speaker", "recorded", "whose"),
     [
-        ("ann", "bob", BOTH, "ann"),
-        (None, "bob", BOTH, "bob"),
-        (None, None, {"ann"}, "ann"),
-        (None, None, {None}, None),
-        ("ann", None, {"ann", None}, "ann"),
+        ("ann", BOTH, "ann"),
+        (None, {"ann"}, "ann"),
+        (None, {None}, None),
+        ("ann", {"ann", None}, "ann"),
     ],
 )
-def test_the_prompt_says_first_then_the_target_then_there_is_only_one(
-    speaker, target, recorded, whose
-):
-    assert compared_with(speaker, target, recorded) == whose
+def test_the_prompt_says_it_or_there_is_only_one(speaker, recorded, whose):
+    assert compared_with(speaker, recorded) == whose
 
 
 @pytest.mark.parametrize(
-    ("speaker", "target", "recorded", "words"),
+    ("speaker", "recorded", "words"),
     [
-        (None, None, BOTH, "held-out clips of 'ann', 'bob': name data.target, or the speaker"),
-        (None, None, {"ann", None}, "clips of 'ann', one without a name: name data.target"),
-        (None, None, set(), "there are held-out clips of nobody"),
-        ("cat", "ann", BOTH, "none of 'cat', only of 'ann', 'bob': correct the name, or hold out"),
-        (None, "cat", {"ann"}, "none of 'cat', only of 'ann'"),
-        ("ann", None, {None}, "none of 'ann', only of one without a name"),
+        (None, BOTH, "held-out clips of 'ann', 'bob': name data.target, or the speaker"),
+        (None, {"ann", None}, "clips of 'ann', one without a name: name data.target"),
+        (None, set(), "there are held-out clips of nobody"),
+        ("cat", BOTH, "none of 'cat', only of 'ann', 'bob': correct the name, or hold out"),
+        ("ann", {None}, "none of 'ann', only of one without a name"),
     ],
 )
-def test_who_is_not_known_is_not_guessed(speaker, target, recorded, words):
+def test_who_is_not_known_is_not_guessed(speaker, recorded, words):
     with pytest.raises(NobodyToCompareError, match=words):
-        compared_with(speaker, target, recorded)
+        compared_with(speaker, recorded)
 
 
 def prompts(*speakers: str | None) -> list[PromptSpec]:
@@ -60,16 +56,13 @@ HELD_OUT: Mapping[str | None, int] = {"ann": MIN_REFERENCES, "bob": MIN_REFERENC
 
 
 @pytest.mark.parametrize(
-    ("said_by", "target", "found"),
+    ("said_by", "found"),
     [
-        (["ann", "ann"], None, []),
-        ([None], "ann", []),
+        (["ann", "ann"], []),
         # Of bob there are too few, which matters once somebody is compared with him.
-        (["bob", "ann"], None, ["similarity needs 10 validation clips of 'bob', but there are 9"]),
-        ([None, None], "bob", ["similarity needs 10 validation clips of 'bob', but there are 9"]),
+        (["bob", "ann"], ["similarity needs 10 validation clips of 'bob', but there are 9"]),
         (
             [None, "cat", None],
-            None,
             [
                 "similarity: a clip is compared with one speaker, but there are held-out clips of "
                 "'ann', 'bob'",
@@ -79,15 +72,15 @@ HELD_OUT: Mapping[str | None, int] = {"ann": MIN_REFERENCES, "bob": MIN_REFERENC
         ),
     ],
 )
-def test_all_that_keeps_prompts_from_being_compared_is_told_at_once(said_by, target, found):
-    problems = [*reference_problems("similarity", prompts(*said_by), target, HELD_OUT)]
+def test_all_that_keeps_prompts_from_being_compared_is_told_at_once(said_by, found):
+    problems = [*reference_problems("similarity", prompts(*said_by), HELD_OUT)]
     assert [what for what, _ in problems] == found
     assert all(next_step for _, next_step in problems)
 
 
 @pytest.mark.parametrize("recorded", [{}, {None: 3}])
 def test_without_names_there_must_be_enough_all_the_same(recorded):
-    ((what, _),) = reference_problems("similarity", prompts(None), None, recorded)
+    ((what, _),) = reference_problems("similarity", prompts(None), recorded)
     assert "of nobody" in what or "10 validation clips, but there are 3" in what
 
 
@@ -110,10 +103,10 @@ ANN, BOB = [heading([1, 0])] * MIN_REFERENCES, [heading([0, 1]), heading([0, 2])
 
 
 def test_a_clip_is_compared_with_its_own_speaker():
-    voices = Voices(References({"ann": ANN, "bob": BOB}, target="bob"), embed)
+    voices = Voices(References({"ann": ANN, "bob": BOB}), embed)
     assert voices.similarity(said([1, 0], "ann")) == 1.0
     assert voices.similarity(said([1, 0], "bob")) == 0.0
-    assert voices.similarity(said([3, 4])) == pytest.approx(0.8)
+    assert voices.similarity(said([3, 4], "bob")) == pytest.approx(0.8)
     with pytest.raises(MetricError, match="none of 'cat'"):
         voices.similarity(said([1, 0], "cat"))
 

@@ -1,8 +1,5 @@
 """A protocol that cannot be judged by is refused before anything is scored."""
 
-import hashlib
-import json
-
 import pytest
 from pydantic import ValidationError
 
@@ -94,16 +91,6 @@ def test_groups_are_the_languages_and_speakers_of_which_there_are_several(make_p
     assert list(groups) == [("language", "en"), ("language", "km")]
     assert [p.id for p in groups["language", "km"].prompts] == [f"c{i}" for i in range(1, 12, 2)]
     assert make_protocol().confirming().groups() == {}
-
-
-def test_a_target_is_part_of_the_rule_and_none_is_not(make_protocol):
-    """What was hashed before there were targets keeps its hash."""
-    without, of_ann = make_protocol(), make_protocol(target="ann")
-    text = json.dumps(without.model_dump(mode="json", exclude={"target"}), sort_keys=True)
-    assert without.digest() == hashlib.sha256(text.encode()).hexdigest()
-    digests = {p.digest() for p in (without, of_ann, make_protocol(target="bob"))}
-    assert len(digests) == 3
-    assert Protocol.model_validate_json(of_ann.model_dump_json()) == of_ann
 
 
 def test_a_prompt_is_spoken_with_its_language_and_speaker():
