@@ -32,7 +32,7 @@ def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
     manifest_with(MIN_REFERENCES, manifest)
     assert len(read_inputs(spec).clips) > MIN_REFERENCES
     manifest_with(MIN_REFERENCES - 1, manifest)
-    with pytest.raises(InputError, match="similarity needs 10 validation clips, but there are 9"):
+    with pytest.raises(InputError, match="10 validation clips of 'slt', but there are 9"):
         read_inputs(spec)
 
 
@@ -71,7 +71,7 @@ def test_a_tag_needs_the_language_of_every_prompt(make_spec, tmp_path):
     [
         (
             "{name: wavlm_similarity, required: false}",
-            "wavlm_similarity needs 10 validation clips, but there are 9",
+            "wavlm_similarity needs 10 validation clips of 'slt', but there are 9",
         ),
         (
             "{name: whisper_word_error, required: false}",
