@@ -59,7 +59,7 @@ def to_dict(found: CheckedTarget) -> dict[str, Any]:
     clips, findings = found.checked.clips, found.checked.findings
     errors = len(found.checked.errors)
     return {
-        "manifest": list(found.data.manifest),
+        "manifest": list(found.data.paths),
         "family": found.family,
         "clips": len(clips),
         "seconds": round(sum(clip.seconds for clip in clips), 3),

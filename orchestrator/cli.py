@@ -143,6 +143,12 @@ def check(
     root: Annotated[
         str | None, typer.Option(help="The folder that audio must lie in, if not the manifest's.")
     ] = None,
+    speaker: Annotated[
+        str | None, typer.Option(help="Of the clips for which no manifest says it.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of the clips for which no manifest says it.")
+    ] = None,
     tags: Annotated[
         Tags, typer.Option(help="What becomes of annotations such as <laugh>.")
     ] = Tags.REJECT,
@@ -164,7 +170,7 @@ def check(
 
     host = asked_host(family, base)
     data = asked_data(
-        manifest=manifests,
+        manifest=[{"path": p, "speaker": speaker, "language": language} for p in manifests],
         root=root,
         tags=tags.value,
         min_seconds=min_seconds,

@@ -21,12 +21,14 @@ from jobs.problems import InputError, Problem
 from jobs.spec import PromptSpec
 from jobs.speech.prompts import read_prompts
 from jobs.strict import EMBEDDED
+from orchestrator.check_data import by_rule
 from orchestrator.check_groups import group_problems
 from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger
 from orchestrator.plan import plan
 from orchestrator.spec import SweepSpec
 from orchestrator.verdict.protocol import prompt_set_problems
 
+_MOST_OF_A_RULE = 20
 _MAY_CHANGE = ("resources", "records")
 """Keys of the spec that say how a sweep runs, not what it asks."""
 
@@ -109,7 +111,7 @@ def _without_references(spec: SweepSpec, inputs: Inputs) -> Iterator[Problem]:
     prompts = (*inputs.prompts, *inputs.confirmation)
     for name in compared[:1]:
         for what, next_step in reference_problems(name, prompts, held_out):
-            yield Problem(", ".join(spec.data.manifest), what, f"{next_step.capitalize()}.")
+            yield Problem(", ".join(spec.data.paths), what, f"{next_step.capitalize()}.")
 
 
 def _untagged(path: Path, prompts: Sequence[PromptSpec]) -> Iterator[Problem]:
@@ -123,12 +125,21 @@ def _untagged(path: Path, prompts: Sequence[PromptSpec]) -> Iterator[Problem]:
 def _checked(spec: SweepSpec, progress: Progress | None) -> Checked:
     """The clips without errors. Raises InputError with all that is wrong with them."""
     checked = check_target(spec.data, spec.host(), progress=progress).checked
-    problems = [finding.problem for finding in checked.errors]
+    problems = list(_told(checked.errors, spec.data.paths))
     # Of clips that are there in part, nobody can say which speakers they lack.
     problems = problems or list(group_problems(spec.data, checked.clips))
     if problems:
         raise InputError(problems)
     return checked
+
+
+def _told(errors: Sequence[Finding], manifests: Sequence[str]) -> Iterator[Problem]:
+    """Each error; of one rule the first, where thousands of clips break it."""
+    for rule, found in by_rule(errors).items():
+        yield from (finding.problem for finding in found[:_MOST_OF_A_RULE])
+        if (more := len(found) - _MOST_OF_A_RULE) > 0:
+            what = f"{more} more clips break the rule {rule}"
+            yield Problem(", ".join(manifests), what, "`voxsweep check` lists them all.")
 
 
 def _without_language(

@@ -299,7 +299,7 @@ def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
 
 def _missing_data(data: DataSpec, document: _Document) -> Iterator[Problem]:
     """Manifests, which may be folders too, and the folder of the audio."""
-    for index, manifest in enumerate(data.manifest):
+    for index, manifest in enumerate(data.paths):
         if not _is_elsewhere(manifest) and not Path(manifest).exists():
             what = f"data.manifest must name something that exists, but there is no {manifest}"
             where = document.where(("data", "manifest", index))

@@ -314,7 +314,9 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
     )
     data = spec.data.model_copy(
         update={
-            "manifest": tuple(map(absolute, spec.data.manifest)),
+            "manifest": tuple(
+                each.model_copy(update={"path": absolute(each.path)}) for each in spec.data.manifest
+            ),
             "root": spec.data.root and absolute(spec.data.root),
         }
     )

@@ -1,6 +1,7 @@
 """Every problem of a target's data at once, before anything is spent on it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -115,10 +116,10 @@ class _Checking:
         self._found: list[tuple[int, Finding]] = []
         self._candidates: list[Candidate] = []
         self._references: dict[str, _Heard | None] = {}
-        self._with_split = 0
+        self._with_split: Counter[str] = Counter()
         self._splits: set[Split | None] = set()
         self._dropped: set[str] = set()
-        self._split_missing: list[tuple[int, str]] = []
+        self._split_missing: list[tuple[int, ManifestRow]] = []
         self._last = 0
 
     def jobs(self, rows: Iterable[ManifestRow | Finding]) -> Iterator[_Job]:
@@ -133,9 +134,9 @@ class _Checking:
             if reference is not None and is_new:
                 self._references[reference] = None
             if row.split is None:
-                self._split_missing.append((place, row.where))
+                self._split_missing.append((place, row))
             else:
-                self._with_split += 1
+                self._with_split[row.manifest] += 1
                 self._splits.add(row.split)
             yield _Job(place, row, reference if is_new else None)
 
@@ -200,18 +201,23 @@ class _Checking:
         return not is_bad
 
     def _split(self) -> None:
-        if not self._split_missing:
-            return
-        if self._with_split:
-            what = f"split must be given for all clips or for none, but {self._with_split} have one"
-            advice = "Write train or validation, or take the key out everywhere."
-            for place, where in self._split_missing:
-                self._found.append((place, error("split-missing", where, what, advice)))
-            return
-        rows = assign_splits([each.clip.row for each in self._candidates], self._data.split)
+        """Hold out clips of the manifests that leave it open, all of them together."""
+        for place, row in self._split_missing:
+            if told := self._with_split[row.manifest]:
+                what = f"a manifest must give all its clips a split or none, but {told} have one"
+                advice = "Write train or validation, or take the key out everywhere."
+                self._found.append((place, error("split-missing", row.where, what, advice)))
+        open_rows = [
+            each.clip.row
+            for each in self._candidates
+            if each.clip.row.split is None and not self._with_split[each.clip.row.manifest]
+        ]
+        split = {row.where: row for row in assign_splits(open_rows, self._data.split)}
         self._candidates = [
-            replace(each, clip=replace(each.clip, row=row))
-            for each, row in zip(self._candidates, rows, strict=True)
+            replace(
+                each, clip=replace(each.clip, row=split.get(each.clip.row.where, each.clip.row))
+            )
+            for each in self._candidates
         ]
 
     def _check_splits(self) -> None:
@@ -223,7 +229,7 @@ class _Checking:
                 return
         for split in ("train", "validation"):
             if split not in present:
-                where = ", ".join(self._data.manifest)
+                where = ", ".join(self._data.paths)
                 what = (
                     f"a target needs clips with split {split!r} that can be used, but it has none"
                 )

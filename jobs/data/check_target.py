@@ -1,21 +1,19 @@
 """The clips of a target as a spec names them: every row of all manifests, looked into."""
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from jobs.data.check import Checked, check
 from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
 from jobs.data.limits import Limits
 from jobs.data.manifest import ManifestRow, read_rows
-from jobs.data.spec import DataSpec
-from jobs.embedded import VOICE_DIR
+from jobs.data.spec import DataSpec, ManifestSpec
 from jobs.families.registry import FAMILIES, open_text, sample_rate
 from jobs.families.rules import DataRules
 from jobs.problems import InputError, Problem
 from jobs.spec import HostSpec
-from jobs.strict import EMBEDDED
 
 Progress = Callable[[int, int], None]
 """Told how many rows are done, and of how many."""
@@ -45,7 +43,7 @@ def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
     problems: list[Problem] = []
     for manifest in data.manifest:
         try:
-            items += _rows(manifest, data.root)
+            items += (_filled(row, manifest) for row in read_rows(manifest.path, data.root))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -94,10 +92,15 @@ def checked_clips(data: DataSpec, host: HostSpec) -> list[TargetClip]:
     return checked.clips
 
 
-def _rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding]:
-    if manifest == EMBEDDED:
-        return read_rows(str(VOICE_DIR / "manifest.jsonl"), None)
-    return read_rows(manifest, root)
+def _filled(row: ManifestRow | Finding, manifest: ManifestSpec) -> ManifestRow | Finding:
+    """The row with what its manifest says of all its clips, where it does not say it itself."""
+    if isinstance(row, Finding) or (row.speaker and row.language):
+        return row
+    return replace(
+        row,
+        speaker=row.speaker or manifest.speaker,
+        language=row.language or manifest.language,
+    )
 
 
 def _check_bounds(data: DataSpec, rules: DataRules) -> None:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from cluster.sources import Root, SourceError, check_file, is_folder, list_folder, open_root
@@ -15,8 +14,6 @@ from jobs.data.values import check_values
 from jobs.embedded import VOICE_DIR
 from jobs.problems import InputError, Problem
 from jobs.strict import EMBEDDED
-
-_SPLITS = ("train", "validation")
 
 
 def read_rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding]:
@@ -43,28 +40,6 @@ def read_rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding
     return _check_all(manifest, entries, place)
 
 
-def read_manifest(path: Path) -> list[ManifestRow]:
-    """Every row of a manifest that has nothing wrong.
-
-    Raises:
-        InputError: with every problem, such as audio that does not exist, or a split without clips.
-    """
-    rows: list[ManifestRow] = []
-    problems: list[Problem] = []
-    for item in read_rows(str(path), None):
-        if isinstance(item, ManifestRow):
-            rows.append(item)
-        elif item.severity == "error":
-            problems.append(item.problem)
-    if not problems:
-        what, hint = "a manifest needs clips with split {!r}", "Mark about a fifth as validation."
-        absent = [split for split in _SPLITS if split not in {row.split for row in rows}]
-        problems = [Problem(str(path), what.format(split), hint) for split in absent]
-    if problems:
-        raise InputError(problems)
-    return rows
-
-
 def _open(manifest: str, root: str | None) -> tuple[Iterator[Entry | Finding], Root]:
     if not is_folder(manifest):
         check_file(manifest)
@@ -86,14 +61,14 @@ def _check_all(
             if isinstance(entry, Finding):
                 yield entry
             else:
-                yield from _check(entry, place)
+                yield from _check(manifest, entry, place)
     except SourceError as problem:
         raise _unreadable(manifest, problem) from None
     if is_empty:
         yield error("no-clips", manifest, "a manifest must name clips, but has none", "Add some.")
 
 
-def _check(entry: Entry, place: Root) -> Iterator[ManifestRow | Finding]:
+def _check(manifest: str, entry: Entry, place: Root) -> Iterator[ManifestRow | Finding]:
     findings = [*entry.findings, *check_values(entry.values, entry.where)]
     located: dict[str, Any] = {}
     for key in ("audio", "ref_audio"):
@@ -110,7 +85,7 @@ def _check(entry: Entry, place: Root) -> Iterator[ManifestRow | Finding]:
     else:
         if entry.values.get("duration") is not None:
             located["duration"] = float(entry.values["duration"])
-        yield ManifestRow(where=entry.where, **{**entry.values, **located})
+        yield ManifestRow(where=entry.where, manifest=manifest, **{**entry.values, **located})
 
 
 def _unreadable(manifest: str, problem: SourceError) -> InputError:

@@ -23,3 +23,5 @@ class ManifestRow:
     """Seconds, as the manifest claims."""
     split: Split | None = None
     """None where the manifest leaves it to :mod:`jobs.data.split`."""
+    manifest: str = ""
+    """The list that it stands in."""

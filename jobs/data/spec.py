@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from jobs.problems import nearest
-from jobs.strict import EMBEDDED, Strict
+from jobs.strict import EMBEDDED, Language, Strict
 
 GroupKey = Literal["speaker", "language"]
 """What clips are told apart by."""
@@ -13,8 +13,19 @@ GroupKey = Literal["speaker", "language"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+class ManifestSpec(Strict):
+    """One list of clips, and what holds for those of its clips that do not say it themselves."""
+
+    path: str
+    """``embedded``, a JSONL file, a folder of audio and texts or in LJSpeech's layout; on this
+    machine or under ``s3://``."""
+    speaker: Annotated[str, Field(min_length=1)] | None = None
+    language: Language | None = None
+
+
 def _one_or_several(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
-    return (value,) if isinstance(value, str) else value
+    several = value if isinstance(value, list | tuple) else (value,)
+    return tuple({"path": each} if isinstance(each, str) else each for each in several)
 
 
 class SplitSpec(Strict):
@@ -50,11 +61,10 @@ class MixSpec(Strict):
 class DataSpec(Strict):
     """The target's clips and their transcripts, and how they are prepared."""
 
-    manifest: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_one_or_several)] = (
-        EMBEDDED,
-    )
-    """One or several: ``embedded``, a JSONL file, a folder of audio and texts or in LJSpeech's
-    layout; on this machine or under ``s3://``."""
+    manifest: Annotated[
+        tuple[ManifestSpec, ...], Field(min_length=1), BeforeValidator(_one_or_several)
+    ] = (ManifestSpec(path=EMBEDDED),)
+    """One or several; a text is a path."""
     root: str | None = None
     """The folder that audio must lie in; null for that of each manifest."""
     target: str | None = None
@@ -76,6 +86,11 @@ class DataSpec(Strict):
     split: SplitSpec = SplitSpec()
     mixes: dict[str, MixSpec] = Field(default_factory=dict)
     """By a name that ``training.mix`` may take."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of the manifests."""
+        return tuple(each.path for each in self.manifest)
 
     def mix(self, name: str | None) -> MixSpec | None:
         """The mix of this name; None for none.

@@ -20,16 +20,9 @@ def manifest_with(held_out: int, path) -> None:
 
 def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
     manifest = tmp_path / "manifest.jsonl"
-    spec = make_spec()
-    spec = spec.model_copy(
-        update={
-            "data": spec.data.model_copy(
-                update={"manifest": (str(manifest),), "root": str(VOICE_DIR)}
-            )
-        }
-    )
-    assert "similarity" in spec.scoring.measured
     manifest_with(MIN_REFERENCES, manifest)
+    spec = make_spec(data=f"data: {{manifest: manifest.jsonl, root: {VOICE_DIR}}}")
+    assert "similarity" in spec.scoring.measured
     assert len(read_inputs(spec).clips) > MIN_REFERENCES
     manifest_with(MIN_REFERENCES - 1, manifest)
     with pytest.raises(InputError, match="10 validation clips of 'slt', but there are 9"):

@@ -122,7 +122,7 @@ def test_scores_come_back_with_their_failures(ledger):
 class TestClaim:
     """A name belongs to one question."""
 
-    INPUTS = Inputs([], [PromptSpec(id="p", text="one")], [])
+    INPUTS = Inputs([], [], 0, [PromptSpec(id="p", text="one")], [])
 
     def test_spec_and_plan_are_written(self, ledger, make_spec):
         claim(ledger, make_spec(), self.INPUTS)

@@ -3,22 +3,21 @@
 import pytest
 
 from cluster.storage import LocalStorage
-from jobs.data.manifest import read_manifest
-from jobs.embedded import VOICE_DIR
 from orchestrator.preparation import prepare_sweep
+from tests.embedded_voice import embedded_clips
 
 
 def test_a_clip_that_no_token_budget_takes_is_told_before_the_base_has_spoken(make_spec, tmp_path):
     search = "search: {space: {batch_tokens: [null, 9, 4000]}}"
     spec = make_spec(search=search, training="training: {batch_tokens: 5}")
     assert spec.least_batch_tokens == 9  # the space says, not what it replaces
-    rows = read_manifest(VOICE_DIR / "manifest.jsonl")
-    few = [row for row in rows if row.split == "train"][:3]
+    few = [clip for clip in embedded_clips() if clip.row.split == "train"][:3]
     storage = LocalStorage(tmp_path / "st")
+    known = spec.host(), few, spec.data, {}, storage.url, spec.name
     with pytest.raises(ValueError, match=r"must fit into training\.batch_tokens, 9, but 3 of 3"):
-        prepare_sweep(spec.host(), few, {}, storage.url, spec.name, spec.least_batch_tokens)
-    enough = prepare_sweep(spec.host(), few, {}, storage.url, spec.name, 4000)
-    assert prepare_sweep(spec.host(), few, {}, storage.url, spec.name, None) == enough
+        prepare_sweep(*known, spec.least_batch_tokens)
+    enough, _ = prepare_sweep(*known, 4000)
+    assert prepare_sweep(*known, None) == (enough, 0)
 
 
 @pytest.mark.parametrize(

@@ -443,10 +443,10 @@ def test_paths_start_at_the_specs_folder(make_spec, tmp_path):
     )
     assert spec.base.source == spec.base.codec == str(tmp_path / "own")
     assert spec.variants.prompts == str(tmp_path / "own" / "prompts.jsonl")
-    assert spec.data.manifest == ("embedded",)
+    assert spec.data.paths == ("embedded",)
     manifests = "{manifest: [s3://b/m.jsonl, ., embedded], root: .}"
     data = make_spec(data=f"data: {manifests}").data
-    assert data.manifest == ("s3://b/m.jsonl", str(tmp_path), "embedded")
+    assert data.paths == ("s3://b/m.jsonl", str(tmp_path), "embedded")
     assert data.root == str(tmp_path)
     assert make_spec(data="data: {root: s3://b/clips}").data.root == "s3://b/clips"
 

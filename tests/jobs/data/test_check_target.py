@@ -8,11 +8,7 @@ from jobs.data.check_target import check_target, checked_clips, target_rows
 from jobs.data.spec import DataSpec
 from jobs.embedded import VOICE_DIR
 from jobs.problems import InputError
-from jobs.spec import HostSpec
-
-HOST = HostSpec(
-    family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"
-)
+from tests.embedded_voice import EMBEDDED_HOST
 
 
 def manifest(folder, *rows) -> str:
@@ -28,7 +24,7 @@ def problems_of(ask) -> list[str]:
 
 
 def test_the_shipped_voice_can_be_used():
-    clips = checked_clips(DataSpec(), HOST)
+    clips = checked_clips(DataSpec(), EMBEDDED_HOST)
     assert len(clips) == len({clip.pcm for clip in clips}) == 84
     assert {clip.rate for clip in clips} == {16_000}
     assert all(clip.seconds == pytest.approx(clip.row.duration, abs=0.006) for clip in clips)
@@ -54,9 +50,9 @@ def test_clips_with_errors_are_refused_all_at_once(tmp_path):
         for text, split in (("eight <laugh>", "train"), ("hello", "validation"))
     ]
     data = DataSpec(manifest=(manifest(tmp_path, *rows),), root=str(VOICE_DIR))
-    where = [f"{data.manifest[0]}:{line}" for line in (1, 1, 2)]
-    assert problems_of(lambda: checked_clips(data, HOST)) == where
-    assert {each.rule for each in check_target(data, HOST).checked.errors} == {
+    where = [f"{data.paths[0]}:{line}" for line in (1, 1, 2)]
+    assert problems_of(lambda: checked_clips(data, EMBEDDED_HOST)) == where
+    assert {each.rule for each in check_target(data, EMBEDDED_HOST).checked.errors} == {
         "text-tag",
         "leak-audio",
         "text-unreadable",
@@ -65,16 +61,44 @@ def test_clips_with_errors_are_refused_all_at_once(tmp_path):
 
 def test_bounds_that_no_clip_keeps_are_told_before_anything_is_read():
     data = DataSpec(manifest=("gone.jsonl",), max_seconds=0.3)
-    assert problems_of(lambda: check_target(data, HOST)) == ["data.min_seconds"]
+    assert problems_of(lambda: check_target(data, EMBEDDED_HOST)) == ["data.min_seconds"]
 
 
 def test_a_base_that_cannot_be_read_is_a_problem_of_the_base(tmp_path):
-    host = HOST.model_copy(update={"source": str(tmp_path)})
+    host = EMBEDDED_HOST.model_copy(update={"source": str(tmp_path)})
     assert problems_of(lambda: check_target(DataSpec(), host)) == ["base"]
 
 
 def test_progress_is_of_how_many():
     told = []
-    check_target(DataSpec(), HOST, progress=lambda done, total: told.append((done, total)))
+    check_target(DataSpec(), EMBEDDED_HOST, progress=lambda done, total: told.append((done, total)))
     assert told[0] == (16, 84)
     assert told[-1] == (84, 84)
+
+
+def test_what_a_manifest_says_of_all_its_clips_fills_what_they_do_not(tmp_path):
+    """And its clips have a split each or are split, whatever those of another manifest have."""
+    rows = [json.loads(line) for line in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
+    told = [{**row, "audio": str(VOICE_DIR / row["audio"])} for row in rows]
+    for row in told[20:40]:
+        del row["split"], row["speaker"]
+    (tmp_path / "own").mkdir()
+    given = {"path": manifest(tmp_path, *told[:20]), "speaker": "bob", "language": "en"}
+    left_open = {"path": manifest(tmp_path / "own", *told[20:40]), "speaker": "ann"}
+    data = DataSpec.model_validate({"manifest": [given, left_open], "root": str(VOICE_DIR)})
+    clips = [clip.row for clip in checked_clips(data, EMBEDDED_HOST)]
+    assert [(row.speaker, row.language) for row in clips] == [("slt", "en")] * 20 + [
+        ("ann", None)
+    ] * 20
+    assert [row.split for row in clips[:20]] == [row["split"] for row in rows[:20]]
+    assert [row.split for row in clips[20:]].count("validation") == 2
+
+
+def test_a_manifest_with_half_its_splits_is_refused(tmp_path):
+    rows = [json.loads(line) for line in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
+    told = [{**row, "audio": str(VOICE_DIR / row["audio"])} for row in rows[:4]]
+    del told[2]["split"]
+    path = manifest(tmp_path, *told)
+    data = DataSpec.model_validate({"manifest": ["embedded", path], "root": str(VOICE_DIR)})
+    found = check_target(data, EMBEDDED_HOST).checked.errors
+    assert [each.problem.where for each in found if each.rule == "split-missing"] == [f"{path}:3"]
