@@ -34,7 +34,9 @@ class PreparedClip:
 def write_prepared(directory: Path, clips: list[PreparedClip]) -> None:
     """Write ``clips`` into ``directory``: codes as safetensors, the rest as JSON lines."""
     save_file({clip.id: clip.codes for clip in clips}, directory / _CODES)
-    rows = [{k: v for k, v in asdict(clip).items() if k not in ("codes", "reference")} for clip in clips]
+    rows = [
+        {k: v for k, v in asdict(clip).items() if k not in ("codes", "reference")} for clip in clips
+    ]
     (directory / _CLIPS).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

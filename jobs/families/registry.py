@@ -24,7 +24,11 @@ class Family:
     rules: DataRules
 
 
-FAMILIES = {"codec_lm": Family("jobs.families.codec_lm", DataRules())}
+FAMILIES = {
+    "codec_lm": Family("jobs.families.codec_lm", DataRules()),
+    # A second of silence after each clip is what its users found to end speech cleanly.
+    "qwen3_tts": Family("jobs.families.qwen3_tts.base", DataRules(trailing_silence=1.0)),
+}
 
 
 def load_base(spec: HostSpec) -> "Base":

@@ -1,0 +1,232 @@
+"""The ``qwen3_tts`` family: Qwen3-TTS at 12 Hz, its base models of 0.6B and 1.7B.
+
+A talker reads text and writes codebook 0 of 16, a code predictor the other 15; a speaker vector
+tells whose voice it is. ``docs/qwen3-tts.md`` says what is trained, and why not as upstream does.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from jobs.data.prepared import PreparedClip
+from jobs.families.base import (
+    WHOLE_LOSS,
+    Batch,
+    Keepsakes,
+    LossTerms,
+    RowShare,
+    device_of,
+    frozen,
+    unshared,
+)
+from jobs.families.layout import IGNORED_LABEL, Example
+from jobs.families.qwen3_tts import batch, generate, objective, targets
+from jobs.families.qwen3_tts.digests import Digests
+from jobs.families.qwen3_tts.layout import VERSION, ChatLayout, SpeechExample, Utterance
+from jobs.families.qwen3_tts.model import (
+    SPEECH_TOKENIZER,
+    CodeTables,
+    TalkingModel,
+    linear_layers,
+    load_model,
+    load_tokenizer,
+)
+from jobs.families.qwen3_tts.preflight import refusal
+from jobs.families.qwen3_tts.speakers import Speakers
+from jobs.families.segments import segmented
+from jobs.families.vendor import QWEN_TTS
+from jobs.metrics.base import SpokenClip
+from jobs.spec import DecodingSpec, Precision, PromptSpec
+from jobs.speech.sampling import Sampler, capped
+
+_FILES = ("config.json", "generation_config.json", f"{SPEECH_TOKENIZER}/config.json")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_FRAME_SAMPLES = 1920
+_FIXED_FRAMES = 25
+"""Two seconds that any text may take."""
+_FRAMES_PER_TOKEN = 12
+"""Nearly a second a text token, three times what slow speech takes; the package gives 163 s."""
+_WARM_UP_FRAMES = 4
+"""Of silence before every clip, cut off again: the decoder's first frames are distorted
+(issue 219 of the package); 0.25 s, in whole frames."""
+SPEAKER_SLOT = 3000
+"""The row of the talker's codec table that upstream gives to a new speaker: no code, no control
+id, and never picked. Further speakers get the rows below it."""
+
+
+class Qwen3TTS:
+    """A loaded base of the family. See :class:`jobs.families.base.Base`."""
+
+    conditions_on_reference = True
+    """Its clips need a recording of their speaker."""
+    codebooks = 16
+
+    def __init__(
+        self,
+        model: TalkingModel,
+        tokenizer: Any,  # noqa: ANN401 (Hugging Face's)
+        voice: str | None,
+        digests: Digests,
+    ) -> None:
+        self.model = frozen(model)
+        segmented(model.talker)
+        self._codec = model.speech_tokenizer
+        self.layout = ChatLayout(model.config, tokenizer)
+        self.tables = CodeTables(model.talker)
+        self.speakers = Speakers(model, model.speaker_encoder_sample_rate)
+        self.digest = digests.base
+        self.encoder_digest = digests.encoder
+        self.sample_rate = int(self._codec.get_output_sample_rate())
+        self._digests = digests
+        self._voice = voice
+        self._layers = linear_layers(model)
+        self._silence = self._codes(np.zeros(_WARM_UP_FRAMES * _FRAME_SAMPLES, np.float32))
+
+    def encode(self, audio: NDArray[np.float32], text: str) -> tuple[NDArray[np.int64], None]:
+        """Codes (frames, 16). One recording at a time: neighbours in a batch change last frames."""
+        return self._codes(audio), None
+
+    def layers(self, names: Sequence[str]) -> list[str]:
+        """Names and groups of layers, as ``targets`` says, as whole names."""
+        return targets.layers(names, self._layers)
+
+    def meet(self, clips: Sequence[PreparedClip]) -> None:
+        """Take the speakers' vectors, and see whether the base predicts what the clips say."""
+        self.speakers.meet(clips)
+        if reason := refusal(self, clips):
+            raise ValueError(reason)
+
+    def keepsakes(self) -> Keepsakes:
+        """The speakers' vectors, and what the adapter was trained on and as."""
+        speakers = list(self.speakers.known.items())
+        names = [str(name or "voice").lower() for name, _ in speakers]
+        facts = {
+            "family": "qwen3_tts",
+            # As the package looks them up, and where it puts a speaker of its own.
+            "speakers": {name: {"slot": SPEAKER_SLOT - i} for i, name in enumerate(names)},
+            "is_dialect": False,
+            "layout": VERSION,
+            "non_streaming_mode": True,
+            "language": "by tag, else auto",
+            "base_digest": self._digests.base,
+            "encoder_digest": self._digests.encoder,
+            "tokenizer_digest": self._digests.tokenizer,
+            "versions": {name: version(name) for name in (QWEN_TTS, "transformers", "torch")},
+        }
+        return Keepsakes({name: v for name, (_, v) in zip(names, speakers, strict=True)}, facts)
+
+    def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
+        """Prompt and frames of each clip, in the voice of its speaker."""
+        self.speakers.meet(clips)
+        return [
+            self.layout.example(
+                self.layout.prompt(clip.text, clip.language),
+                clip.codes,
+                self.speakers.vector(clip.speaker),
+            )
+            for clip in clips
+        ]
+
+    def collate(self, examples: Sequence[Example], terms: LossTerms = WHOLE_LOSS) -> Batch:
+        """See :func:`jobs.families.qwen3_tts.batch.collate`."""
+        own = cast(Sequence[SpeechExample], examples)
+        return batch.collate(own, terms, device_of(self.model))
+
+    def targets(self, examples: Sequence[Example]) -> int:
+        """Frames, and the end of speech of every clip: what codebook 0 is predicted for."""
+        return sum(
+            int(np.count_nonzero(np.asarray(example.labels) != IGNORED_LABEL))
+            for example in examples
+        )
+
+    def loss_sums(
+        self, model: nn.Module, batches: Sequence[Batch], share: RowShare = unshared
+    ) -> list[Tensor]:
+        """L0 + weight * L1, times the targets; see ``objective``."""
+
+        def work(talker: nn.Module) -> list[Tensor]:
+            return objective.loss_sums(talker, self.tables, self.layout.pad_id, batches, share)
+
+        sums: list[Tensor] = model(work)
+        return sums
+
+    def speak(
+        self,
+        model: nn.Module,
+        prompts: Sequence[PromptSpec],
+        decoding: DecodingSpec,
+        voices: int = 1,
+        share: RowShare = unshared,
+    ) -> list[SpokenClip]:
+        """Generate everything in one batch, then decode each one's codes to sound."""
+        asked = [*prompts] * voices
+        with share([len(prompts)] * voices):
+            spoken = self.generate(model, asked, decoding)
+        return [
+            SpokenClip(self._sound(each.codes), self.sample_rate, prompt.text, each.reached_end)
+            for prompt, each in zip(asked, spoken, strict=True)
+        ]
+
+    def generate(
+        self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
+    ) -> list[generate.Spoken]:
+        """The codes of each prompt's speech."""
+        nothing = np.zeros((0, self.codebooks), dtype=np.int64)
+        laid = [self.layout.prompt(prompt.text, prompt.language) for prompt in prompts]
+        voices = [self.speakers.vector(prompt.speaker or self._voice) for prompt in prompts]
+        utterances = [
+            Utterance(prompt, nothing, voice) for prompt, voice in zip(laid, voices, strict=True)
+        ]
+        read = batch.lay(utterances, device_of(self.model), left=True)
+        limits = [_FIXED_FRAMES + _FRAMES_PER_TOKEN * prompt.text_tokens for prompt in laid]
+        caps = [capped(limit, decoding) for limit in limits]
+        sampler = Sampler(decoding, [prompt.id for prompt in prompts])
+        spoken: list[generate.Spoken] = []
+
+        def work(talker: nn.Module) -> list[Tensor]:
+            pad = self.layout.pad_id
+            spoken.extend(generate.generate(talker, self.tables, pad, read, caps, sampler))
+            return []
+
+        model(work)
+        return spoken
+
+    def _codes(self, audio: NDArray[np.float32]) -> NDArray[np.int64]:
+        encoded = self._codec.encode(audio, sr=self.sample_rate).audio_codes[0]
+        codes: NDArray[np.int64] = encoded.cpu().numpy().astype(np.int64)
+        return codes
+
+    def _sound(self, codes: Tensor) -> NDArray[np.float32]:
+        warm = torch.cat([torch.from_numpy(self._silence), codes])
+        (audio,), _ = self._codec.decode([{"audio_codes": warm}])
+        heard: NDArray[np.float32] = audio[len(self._silence) * _FRAME_SAMPLES :]
+        return heard
+
+
+def load(source: Path, codec: Path, voice: str | None, precision: Precision) -> Qwen3TTS:
+    """Load a base's directory; its codec lies in it, so ``codec`` is not read.
+
+    ``voice`` is the speaker who talks where a prompt names nobody; None is the first of the clips.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: it is no base of the family, or its tokenizer is not the package's.
+    """
+    if missing := [name for name in _FILES if not (source / name).is_file()]:
+        raise FileNotFoundError(
+            f"a qwen3_tts base must have {', '.join(missing)}, and {source} has not; "
+            "download all of its files"
+        )
+    model = load_model(source, _DTYPES[precision])
+    if model.speaker_encoder is None:
+        raise ValueError(
+            f"base.source must be a base model, which has a speaker encoder, and {source} is a "
+            f"{model.tts_model_type} model; use one whose name ends in -Base"
+        )
+    return Qwen3TTS(model, load_tokenizer(source), voice, Digests.read(source))
