@@ -1,6 +1,7 @@
 """What many rooms' tests share."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,28 @@ def embedded_base() -> Base:
     return load_base(
         HostSpec(
             family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3_tts_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Qwen3-TTS base on disk."""
+    from tests.tiny_qwen3_tts import write_tiny_qwen3_tts  # seconds to import
+
+    return write_tiny_qwen3_tts(tmp_path_factory.mktemp("qwen3_tts"))
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3_tts(tiny_qwen3_tts_source: Path) -> Base:
+    """It, loaded once; a test must leave it as it is but for the speakers that it knows."""
+    return load_base(
+        HostSpec(
+            family="qwen3_tts",
+            source=str(tiny_qwen3_tts_source),
+            codec="embedded",
+            voice=None,
+            precision="fp32",
         )
     )
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -161,3 +162,29 @@ def load_weights(parameters: Mapping[str, nn.Parameter], directory: Path) -> Non
     with torch.no_grad():
         for key, parameter in parameters.items():
             parameter.copy_(saved[key])
+
+
+def add_resident(model: nn.Module, directory: Path, lora_scale: float) -> None:
+    """Put a saved adapter into a model that somebody else loaded, by PEFT alone, at a strength.
+
+    The strength is absolute, and 0 gives the base. A second call replaces the first one's.
+
+    Raises:
+        ValueError: the adapter is for another model.
+    """
+    adapter = "voxsweep"
+    config = LoraConfig.from_pretrained(str(directory))
+    if not any(isinstance(module, LoraLayer) for module in model.modules()):
+        inject_adapter_in_model(config, model, adapter)
+    saved = load_file(directory / _WEIGHTS)
+    weights = {key.removeprefix(_PEFT_PREFIX): weight for key, weight in saved.items()}
+    done = set_peft_model_state_dict(model, weights, adapter_name=adapter)
+    if done.unexpected_keys:
+        raise ValueError(
+            f"the adapter in {directory} must be made for this model, which has no "
+            f"{done.unexpected_keys[0]}; use the base that it was trained on"
+        )
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.eval()  # PEFT's come with their dropout on
+            module.set_scale(adapter, lora_scale)

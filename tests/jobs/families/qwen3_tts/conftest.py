@@ -8,12 +8,12 @@ import pytest
 from jobs.data.prepared import PreparedClip
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts
-from tests.tiny_qwen3_tts import random_clips, write_recording, write_tiny_qwen3_tts
+from tests.tiny_qwen3_tts import random_clips, write_recording
 
 
 @pytest.fixture(scope="session")
-def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_qwen3_tts(tmp_path_factory.mktemp("qwen3_tts"))
+def tiny_source(tiny_qwen3_tts_source: Path) -> Path:
+    return tiny_qwen3_tts_source
 
 
 @pytest.fixture(scope="session")
