@@ -80,7 +80,13 @@ def train(job: JobSpec, storage_url: str) -> None:
         training=job.training,
         engine=job.engine,
     )
-    host = Host(base, read_prepared(storage.fetch(data_key(digest))), job.engine)
+    clips = read_prepared(storage.fetch(data_key(digest)))
+    try:
+        base.meet(clips)
+    except ValueError as error:
+        hint = "Correct the manifest, or name another base."
+        raise InputError([Problem("data.manifest", str(error), hint)]) from error
+    host = Host(base, clips, job.engine)
     _advance(host, trial, storage, is_writer=get_rank() == 0)
 
 

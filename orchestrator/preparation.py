@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cluster.storage import open_storage
+from jobs.data.keys import data_key
 from jobs.data.manifest import ManifestRow
+from jobs.problems import InputError, Problem
 from jobs.spec import BASE_VARIANT, DecodingSpec, HostSpec, PromptSpec
 from orchestrator.ledger import Ledger, PromptSet
 
@@ -34,12 +36,18 @@ def prepare_sweep(
     Runs in a Ray worker, because the driver loads no model.
     """
     from jobs.data.prepare import prepare
+    from jobs.data.prepared import read_prepared
     from jobs.families.registry import load_base
     from jobs.speech.clips import write_clips
 
     storage = open_storage(storage_url)
     base = load_base(host)
     digest = prepare(rows, base, storage)
+    try:
+        base.meet(read_prepared(storage.fetch(data_key(digest))))
+    except ValueError as error:
+        hint = "Correct the manifest, or name another base."
+        raise InputError([Problem("data.manifest", str(error), hint)]) from error
     for prompt_set, (prompts, decoding) in speech.items():
         key = Ledger(storage, sweep).clips(BASE_VARIANT, prompt_set)
         if not storage.is_committed(key):

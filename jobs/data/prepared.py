@@ -1,7 +1,7 @@
 """Prepared data: every clip as codes, computed once, shared by all trials."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from jobs.data.manifest import Split
 
 _CODES = "codes.safetensors"
 _CLIPS = "clips.jsonl"
+_REFERENCES = "references"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class PreparedClip:
     text: str
     split: Split
     codes: NDArray[np.int64]
-    """Codec tokens, shape (frames,)."""
+    """Codec tokens, shape (frames,), or (frames, codebooks) where a codec has several."""
     word_starts: tuple[int, ...] | None
     """First frame of each word; None when the layout has no word markers."""
     speaker: str | None = None
@@ -43,10 +44,12 @@ def write_prepared(directory: Path, clips: list[PreparedClip]) -> None:
 def read_prepared(directory: Path) -> list[PreparedClip]:
     """Read what :func:`write_prepared` wrote, in the same order."""
     codes = load_file(directory / _CODES)
-    clips = []
+    recordings = {path.stem: path for path in sorted((directory / _REFERENCES).glob("*.flac"))}
+    clips: list[PreparedClip] = []
     for line in (directory / _CLIPS).read_text().splitlines():
         row = json.loads(line)
         starts = row.pop("word_starts")
         word_starts = None if starts is None else tuple(starts)
         clips.append(PreparedClip(codes=codes[row["id"]], word_starts=word_starts, **row))
-    return clips
+    first = {c.speaker: recordings[c.id] for c in reversed(clips) if c.id in recordings}
+    return [replace(clip, reference=first.get(clip.speaker)) for clip in clips]

@@ -5,8 +5,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.embedded import BASE_DIR, CODEC_DIR
+from jobs.embedded import CODEC_DIR
+from jobs.families.qwen3_tts.targets import TARGETS
 from jobs.families.rules import DataRules
+from jobs.families.sources import directory_of
 from jobs.problems import nearest
 from jobs.spec import HostSpec
 from jobs.strict import EMBEDDED
@@ -22,12 +24,23 @@ class Family:
     module: str
     """Its ``load`` gives a :class:`~jobs.families.base.Base`."""
     rules: DataRules
+    embedded: bool = False
+    """Whether a base of it is shipped."""
+    targets: tuple[str, ...] | None = None
+    """What ``training.targets`` may name; None is any layer of the base."""
+    acoustic: bool = False
+    """Whether its loss has the parts that ``training.acoustic_...`` are about."""
 
 
 FAMILIES = {
-    "codec_lm": Family("jobs.families.codec_lm", DataRules()),
-    # A second of silence after each clip is what its users found to end speech cleanly.
-    "qwen3_tts": Family("jobs.families.qwen3_tts.base", DataRules(trailing_silence=1.0)),
+    "codec_lm": Family("jobs.families.codec_lm", DataRules(), embedded=True),
+    "qwen3_tts": Family(
+        "jobs.families.qwen3_tts.base",
+        # Its users found that a second of silence after each clip makes speech end cleanly.
+        DataRules(trailing_silence=1.0),
+        targets=tuple(TARGETS),
+        acoustic=True,
+    ),
 }
 
 
@@ -41,7 +54,7 @@ def load_base(spec: HostSpec) -> "Base":
     if spec.family not in FAMILIES:
         advice = nearest(spec.family, FAMILIES)
         raise ValueError(f"family must be known, got {spec.family!r}. {advice}")
-    source = BASE_DIR if spec.source == EMBEDDED else Path(spec.source)
+    source = directory_of(spec.source)
     codec = CODEC_DIR if spec.codec == EMBEDDED else Path(spec.codec)
     base: Base = import_module(FAMILIES[spec.family].module).load(
         source, codec, spec.voice, spec.precision

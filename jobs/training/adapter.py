@@ -178,7 +178,7 @@ def add_resident(model: nn.Module, directory: Path, lora_scale: float) -> None:
         inject_adapter_in_model(config, model, adapter)
     saved = load_file(directory / _WEIGHTS)
     weights = {key.removeprefix(_PEFT_PREFIX): weight for key, weight in saved.items()}
-    done = set_peft_model_state_dict(model, weights, adapter_name=adapter)
+    done: Any = set_peft_model_state_dict(model, weights, adapter_name=adapter)
     if done.unexpected_keys:
         raise ValueError(
             f"the adapter in {directory} must be made for this model, which has no "

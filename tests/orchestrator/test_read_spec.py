@@ -32,8 +32,8 @@ def test_the_least_spec_has_the_defaults(make_spec):
 
 
 TRAINING = (
-    "accumulation, alpha, batch_size, batch_tokens, betas, clip, dropout, epochs, learning_rate, "
-    "mix, rank, schedule, seed, targets, warmup_steps, weight_decay"
+    "accumulation, acoustic_share, acoustic_weight, alpha, batch_size, batch_tokens, betas, clip, "
+    "dropout, epochs, learning_rate, mix, rank, schedule, seed, targets, warmup_steps, weight_decay"
 )
 UNFIT = [
     # what the case is, the sections, the problems
