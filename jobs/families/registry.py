@@ -1,6 +1,7 @@
 """The families by name. Loading one imports its model code; asking for the names does not."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from jobs.embedded import CODEC_DIR
 from jobs.families.qwen3_tts.targets import TARGETS
 from jobs.families.rules import DataRules
 from jobs.families.sources import directory_of
+from jobs.families.vendor import QWEN_TTS, QWEN_TTS_VERSION
 from jobs.problems import nearest
 from jobs.spec import HostSpec
 from jobs.strict import EMBEDDED
@@ -28,6 +30,8 @@ class Family:
     """Whether a base of it is shipped."""
     targets: tuple[str, ...] | None = None
     """What ``training.targets`` may name; None is any layer of the base."""
+    packages: Mapping[str, str | None] = field(default_factory=dict)
+    """What only it needs to be installed, each with its version; None is any."""
     acoustic: bool = False
     """Whether its loss has the parts that ``training.acoustic_...`` are about."""
 
@@ -39,6 +43,7 @@ FAMILIES = {
         # Its users found that a second of silence after each clip makes speech end cleanly.
         DataRules(trailing_silence=1.0),
         targets=tuple(TARGETS),
+        packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
         acoustic=True,
     ),
 }

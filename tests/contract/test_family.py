@@ -147,6 +147,7 @@ def test_a_recording_becomes_something_to_train_on(base: Base, clips: list[Prepa
     audio = resample(*read_audio(VOICE_DIR / "four-five-nine.flac"), base.sample_rate)
     codes, starts = base.encode(audio, "four five nine")
     assert codes.dtype == np.int64
+    assert codes.flags.c_contiguous
     assert codes.ndim == (2 if isinstance(base, Qwen3TTS) else 1)
     assert len(codes) > 0
     clip = replace(clips[0], text="four five nine", codes=codes, word_starts=starts)

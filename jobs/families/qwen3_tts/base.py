@@ -199,7 +199,8 @@ class Qwen3TTS:
 
     def _codes(self, audio: NDArray[np.float32]) -> NDArray[np.int64]:
         encoded = self._codec.encode(audio, sr=self.sample_rate).audio_codes[0]
-        codes: NDArray[np.int64] = encoded.cpu().numpy().astype(np.int64)
+        # In order of memory too: safetensors writes what lies there.
+        codes: NDArray[np.int64] = np.ascontiguousarray(encoded.cpu().numpy(), dtype=np.int64)
         return codes
 
     def _sound(self, codes: Tensor) -> NDArray[np.float32]:
