@@ -117,6 +117,24 @@ UNFIT = [
     ),
     ("unknown family", {"family": "family: codeclm"}, ["2: family must be known, got 'codeclm'."]),
     (
+        "a family without a shipped base",
+        {"family": "family: qwen3_tts"},
+        ["1: base.source: no base of qwen3_tts is shipped. Name a directory, or hub: and an id."],
+    ),
+    (
+        "layers that the family has not",
+        {
+            "family": "family: qwen3_tts\nbase: {source: hub:a/b}",
+            "training": "training: {targets: [q_proj, talker.atention]}",
+        },
+        ["6: training.targets: qwen3_tts has no talker.atention. Did you mean talker.attention"],
+    ),
+    (
+        "a part of the loss that the family has not",
+        {"training": "training:\n  acoustic_share: 0.5"},
+        ["6: training.acoustic_share: the loss of codec_lm has one part. Delete it."],
+    ),
+    (
         "space with an unknown key",
         {"search": "search: {space: {lr: [0.1]}}"},
         [f"3: search.space may hold keys of training, got lr. Valid names: {TRAINING}."],

@@ -15,7 +15,7 @@ from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts
 from tests.jobs.families.qwen3_tts import oracle
 from tests.jobs.families.qwen3_tts.mutants import MUTANTS
-from tests.tiny_qwen3_tts import write_tiny_qwen3_tts
+from tests.tiny_qwen3_tts import recording, write_tiny_qwen3_tts
 
 OTHERS = 15
 """Codebooks after the first."""
@@ -203,3 +203,18 @@ def test_a_vector_is_made_once_for_each_speaker(
     torch.testing.assert_close(base.speakers.vector("Ann"), item.ref_spk_embedding)
     with pytest.raises(ValueError, match="none of Bob"):
         base.examples([replace(clips[0], speaker="Bob", reference=None)])
+
+
+def test_half_precision_changes_neither_codes_nor_objective(
+    tiny_source: Path, tiny: Qwen3TTS, clips: list[PreparedClip]
+):
+    half = load(tiny_source, tiny_source, None, "bf16")
+    sound = recording(3)
+    np.testing.assert_array_equal(half.encode(sound, "")[0], tiny.encode(sound, "")[0])
+    assert loss(half, clips) == pytest.approx(loss(tiny, clips), rel=0.02)
+    assert half.digest == tiny.digest
+
+
+def test_a_directory_that_is_no_base_is_told_what_it_lacks(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json, generation_config\.json"):
+        load(tmp_path, tmp_path, None, "fp32")
