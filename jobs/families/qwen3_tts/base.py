@@ -197,15 +197,23 @@ class Qwen3TTS:
         model(work)
         return spoken
 
+    def _moved_codec(self) -> Any:  # noqa: ANN401 (the package's own)
+        """The codec, where the model is: it is no part of it, and nobody else moves it along."""
+        device = device_of(self.model)
+        if self._codec.device != device:
+            self._codec.model.to(device)
+            self._codec.device = device
+        return self._codec
+
     def _codes(self, audio: NDArray[np.float32]) -> NDArray[np.int64]:
-        encoded = self._codec.encode(audio, sr=self.sample_rate).audio_codes[0]
+        encoded = self._moved_codec().encode(audio, sr=self.sample_rate).audio_codes[0]
         # In order of memory too: safetensors writes what lies there.
         codes: NDArray[np.int64] = np.ascontiguousarray(encoded.cpu().numpy(), dtype=np.int64)
         return codes
 
     def _sound(self, codes: Tensor) -> NDArray[np.float32]:
         warm = torch.cat([torch.from_numpy(self._silence), codes])
-        (audio,), _ = self._codec.decode([{"audio_codes": warm}])
+        (audio,), _ = self._moved_codec().decode([{"audio_codes": warm}])
         heard: NDArray[np.float32] = audio[len(self._silence) * _FRAME_SAMPLES :]
         return heard
 
