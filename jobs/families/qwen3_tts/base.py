@@ -5,7 +5,6 @@ tells whose voice it is. ``docs/qwen3-tts.md`` says what is trained, and why not
 """
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,8 +26,10 @@ from jobs.families.base import (
 )
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.families.qwen3_tts import batch, generate, objective, targets
+from jobs.families.qwen3_tts.codec import SpeechCodec
 from jobs.families.qwen3_tts.digests import Digests
-from jobs.families.qwen3_tts.layout import VERSION, ChatLayout, SpeechExample, Utterance
+from jobs.families.qwen3_tts.kept import keep
+from jobs.families.qwen3_tts.layout import ChatLayout, SpeechExample, Utterance
 from jobs.families.qwen3_tts.model import (
     SPEECH_TOKENIZER,
     CodeTables,
@@ -40,24 +41,16 @@ from jobs.families.qwen3_tts.model import (
 from jobs.families.qwen3_tts.preflight import refusal
 from jobs.families.qwen3_tts.speakers import Speakers
 from jobs.families.segments import segmented
-from jobs.families.vendor import QWEN_TTS
 from jobs.metrics.base import SpokenClip
 from jobs.spec import DecodingSpec, Precision, PromptSpec
 from jobs.speech.sampling import Sampler, capped
 
 _FILES = ("config.json", "generation_config.json", f"{SPEECH_TOKENIZER}/config.json")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_FRAME_SAMPLES = 1920
 _FIXED_FRAMES = 25
 """Two seconds that any text may take."""
 _FRAMES_PER_TOKEN = 12
 """Nearly a second a text token, three times what slow speech takes; the package gives 163 s."""
-_WARM_UP_FRAMES = 4
-"""Of silence before every clip, cut off again: the decoder's first frames are distorted
-(issue 219 of the package); 0.25 s, in whole frames."""
-SPEAKER_SLOT = 3000
-"""The row of the talker's codec table that upstream gives to a new speaker: no code, no control
-id, and never picked. Further speakers get the rows below it."""
 
 
 class Qwen3TTS:
@@ -76,21 +69,20 @@ class Qwen3TTS:
     ) -> None:
         self.model = frozen(model)
         segmented(model.talker)
-        self._codec = model.speech_tokenizer
+        self.codec = SpeechCodec(model.speech_tokenizer, model)
         self.layout = ChatLayout(model.config, tokenizer)
         self.tables = CodeTables(model.talker)
         self.speakers = Speakers(model, model.speaker_encoder_sample_rate)
         self.digest = digests.base
         self.encoder_digest = digests.encoder
-        self.sample_rate = int(self._codec.get_output_sample_rate())
+        self.sample_rate = self.codec.sample_rate
         self._digests = digests
         self._voice = voice
         self._layers = linear_layers(model)
-        self._silence = self._codes(np.zeros(_WARM_UP_FRAMES * _FRAME_SAMPLES, np.float32))
 
     def encode(self, audio: NDArray[np.float32], text: str) -> tuple[NDArray[np.int64], None]:
-        """Codes (frames, 16). One recording at a time: neighbours in a batch change last frames."""
-        return self._codes(audio), None
+        """Codes (frames, 16); there are no word markers."""
+        return self.codec.encode(audio), None
 
     def layers(self, names: Sequence[str]) -> list[str]:
         """Names and groups of layers, as ``targets`` says, as whole names."""
@@ -104,22 +96,7 @@ class Qwen3TTS:
 
     def keepsakes(self) -> Keepsakes:
         """The speakers' vectors, and what the adapter was trained on and as."""
-        speakers = list(self.speakers.known.items())
-        names = [str(name or "voice").lower() for name, _ in speakers]
-        facts = {
-            "family": "qwen3_tts",
-            # As the package looks them up, and where it puts a speaker of its own.
-            "speakers": {name: {"slot": SPEAKER_SLOT - i} for i, name in enumerate(names)},
-            "is_dialect": False,
-            "layout": VERSION,
-            "non_streaming_mode": True,
-            "language": "by tag, else auto",
-            "base_digest": self._digests.base,
-            "encoder_digest": self._digests.encoder,
-            "tokenizer_digest": self._digests.tokenizer,
-            "versions": {name: version(name) for name in (QWEN_TTS, "transformers", "torch")},
-        }
-        return Keepsakes({name: v for name, (_, v) in zip(names, speakers, strict=True)}, facts)
+        return keep(self.speakers, self._digests)
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Prompt and frames of each clip, in the voice of its speaker."""
@@ -169,7 +146,9 @@ class Qwen3TTS:
         with share([len(prompts)] * voices):
             spoken = self.generate(model, asked, decoding)
         return [
-            SpokenClip(self._sound(each.codes), self.sample_rate, prompt.text, each.reached_end)
+            SpokenClip(
+                self.codec.decode(each.codes), self.sample_rate, prompt.text, each.reached_end
+            )
             for prompt, each in zip(asked, spoken, strict=True)
         ]
 
@@ -196,26 +175,6 @@ class Qwen3TTS:
 
         model(work)
         return spoken
-
-    def _moved_codec(self) -> Any:  # noqa: ANN401 (the package's own)
-        """The codec, where the model is: it is no part of it, and nobody else moves it along."""
-        device = device_of(self.model)
-        if self._codec.device != device:
-            self._codec.model.to(device)
-            self._codec.device = device
-        return self._codec
-
-    def _codes(self, audio: NDArray[np.float32]) -> NDArray[np.int64]:
-        encoded = self._moved_codec().encode(audio, sr=self.sample_rate).audio_codes[0]
-        # In order of memory too: safetensors writes what lies there.
-        codes: NDArray[np.int64] = np.ascontiguousarray(encoded.cpu().numpy(), dtype=np.int64)
-        return codes
-
-    def _sound(self, codes: Tensor) -> NDArray[np.float32]:
-        warm = torch.cat([torch.from_numpy(self._silence), codes])
-        (audio,), _ = self._moved_codec().decode([{"audio_codes": warm}])
-        heard: NDArray[np.float32] = audio[len(self._silence) * _FRAME_SAMPLES :]
-        return heard
 
 
 def load(source: Path, codec: Path, voice: str | None, precision: Precision) -> Qwen3TTS:

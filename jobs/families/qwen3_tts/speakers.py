@@ -22,7 +22,7 @@ class Speakers:
         """Take the voices of those speakers of ``clips`` that are not known yet.
 
         Raises:
-            ValueError: there is no recording of a speaker.
+            ValueError: there is no recording of a speaker, or two names differ in case alone.
         """
         first: dict[str | None, PreparedClip] = {}
         for clip in clips:
@@ -35,6 +35,7 @@ class Speakers:
                 f"qwen3_tts needs a reference recording of each speaker, and has none of {names}; "
                 "give ref_audio in the manifest"
             )
+        self._check_names([*self._vectors, *first])
         for speaker, clip in first.items():
             assert clip.reference is not None
             self._vectors[speaker] = self._vector(*read_audio(clip.reference))
@@ -58,6 +59,17 @@ class Speakers:
     def known(self) -> dict[str | None, Tensor]:
         """All of them, in the order they were met."""
         return dict(self._vectors)
+
+    def _check_names(self, names: Sequence[str | None]) -> None:
+        """The package knows speakers by names in lower case."""
+        by_name: dict[str, str | None] = {}
+        for name in names:
+            other = by_name.setdefault(str(name).lower(), name)
+            if other != name:
+                raise ValueError(
+                    f"speakers must differ in more than case, got {other!r} and {name!r}; "
+                    "write them alike, or rename one"
+                )
 
     def _vector(self, audio: Any, rate: int) -> Tensor:  # noqa: ANN401 (samples, as read)
         heard = resample(audio, rate, self._rate)

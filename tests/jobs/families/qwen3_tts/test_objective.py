@@ -203,6 +203,8 @@ def test_a_vector_is_made_once_for_each_speaker(
     torch.testing.assert_close(base.speakers.vector("Ann"), item.ref_spk_embedding)
     with pytest.raises(ValueError, match="none of Bob"):
         base.examples([replace(clips[0], speaker="Bob", reference=None)])
+    with pytest.raises(ValueError, match="'Ann' and 'ann'"):
+        base.examples([replace(clips[0], speaker="ann")])
 
 
 def test_half_precision_changes_neither_codes_nor_objective(
