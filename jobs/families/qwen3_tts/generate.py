@@ -1,8 +1,8 @@
 """Speaking: frame by frame, all prompts of all voices in one batch.
 
 The package has Hugging Face's ``generate`` run once a frame for the 15 codes of the code predictor;
-here the predictor is called directly, which picks the same codes in about half the time. What a
-frame is picked from is otherwise the package's: no end in the first frames, no control ids.
+here the predictor is called directly, which picks the same codes in less time. What a frame is
+picked from is otherwise the package's: no end in the first frames, no control ids.
 
 Notation: b utterances, s positions of the longest prompt, v vocabulary of the talker, k codebooks,
 d the talker's hidden size.

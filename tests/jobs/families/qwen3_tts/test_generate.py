@@ -1,5 +1,7 @@
 """Speaking: what is read and what is picked, against the official package."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from jobs.families.vendor import qwen_tts
 from jobs.spec import DecodingSpec, PromptSpec
 from tests.jobs.families.qwen3_tts import oracle
 from tests.jobs.families.qwen3_tts.mutants import MUTANTS
-from tests.tiny_qwen3_tts import random_clips, write_tiny_qwen3_tts
+from tests.tiny_qwen3_tts import random_clips, write_recording, write_tiny_qwen3_tts
 
 NO_FRAMES = np.zeros((0, 16), dtype=np.int64)
 TEXTS = ("four", "two seven seven")
@@ -98,6 +100,23 @@ def package_codes(
         repetition_penalty=penalty,
     )
     return codes
+
+
+def test_a_prompt_is_said_in_the_voice_of_its_speaker(
+    tiny: Qwen3TTS, clips: list[PreparedClip], tmp_path: Path
+):
+    other = write_recording(tmp_path / "cleo.flac", seed=5)
+    tiny.examples([*clips, replace(clips[0], speaker="Cleo", reference=other)])
+    prompts = [
+        PromptSpec(id="p", text="four", speaker=speaker) for speaker in (None, "Ann", "Cleo")
+    ]
+    nobody, ann, cleo = (
+        spoken.codes for spoken in tiny.generate(tiny.model, prompts, DecodingSpec(max_tokens=4))
+    )
+    assert torch.equal(nobody, ann)
+    assert not torch.equal(cleo, ann)
+    with pytest.raises(ValueError, match=r"speaker must be one of .*Cleo"):
+        tiny.generate(tiny.model, [PromptSpec(id="p", text="four", speaker="Dan")], DecodingSpec())
 
 
 def test_speech_stops_at_the_cap_and_says_so(tiny: Qwen3TTS, vector: Tensor):
