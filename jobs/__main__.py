@@ -96,6 +96,11 @@ def train(job: JobSpec, storage_url: str) -> None:
     )
     log.info("%d clips, %d of them encoded now", prepared.clips, prepared.encoded)
     data = read_prepared(storage.fetch(data_key(prepared.digest)))
+    try:
+        base.meet(data)
+    except ValueError as error:
+        hint = "Correct the manifest, or name another base."
+        raise InputError([Problem("data.manifest", str(error), hint)]) from error
     host = Host(base, data, job.engine)
     _advance(host, trial, storage, is_writer=get_rank() == 0)
 

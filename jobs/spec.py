@@ -10,6 +10,10 @@ from jobs.strict import Language, Strict
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["fp32", "bf16"]
+ACOUSTIC_WEIGHT = 0.3
+"""As the authors of Qwen3-TTS weigh it, since their commit 680d4e9."""
+_LATER = ("batch_tokens", "acoustic_weight", "acoustic_share")
+"""Keys of a training that trials of before they were there did not name."""
 
 
 class TrainingSpec(Strict):
@@ -53,6 +57,10 @@ class TrainingSpec(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     mix: str | None = None
     """One of ``data.mixes``; null is every training clip once an epoch."""
+    acoustic_weight: Annotated[float, Field(ge=0)] = ACOUSTIC_WEIGHT
+    """Of the loss over the codebooks after the first, beside that over the first."""
+    acoustic_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of a clip's frames whose codebooks after the first are scored, drawn anew at every step."""
 
     @property
     def scaling_alpha(self) -> float:
@@ -115,9 +123,10 @@ class TrialSpec(Strict):
         """``t`` and twelve hex digits of the SHA-256 of what determines the weights."""
         spec = self.training
         filled = spec.model_copy(update={"alpha": spec.scaling_alpha})
-        # What the mix is decides, and not its name. The ids of before there were mixes and token
-        # budgets stay what they are.
-        left_out = {"mix"} | ({"batch_tokens"} if spec.batch_tokens is None else set())
+        # What the mix is decides, and not its name. The ids of before there were all keys stay
+        # what they are.
+        defaults = TrainingSpec()
+        left_out = {"mix"} | {k for k in _LATER if getattr(spec, k) == getattr(defaults, k)}
         left_out |= set() if spec.depends_on_horizon else {"epochs"}
         text = self.model_copy(update={"training": filled}).model_dump_json(
             exclude={"training": left_out} | ({"mix": True} if self.mix is None else {})
@@ -132,6 +141,13 @@ class DecodingSpec(Strict):
     """0 takes the likeliest token."""
     top_k: Annotated[int, Field(ge=1)] = 50
     """Only with a temperature above 0."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the ``top_k``, the likeliest that have this probability together; with a temperature."""
+    repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
+    """What a token that was picked before is worth less; 1 for none. As in Hugging Face."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens (frames, where a family makes several codes at a time) at most, if that is less than
+    what the family gives a text of its length."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Each prompt draws from its own generator, seeded by this and the prompt's id."""
 

@@ -215,6 +215,19 @@ def judge(
         raise typer.Exit(Exit.NO_VERDICT)
 
 
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what is installed, which families can run here, and what is missing for the others."""
+    from orchestrator.doctor import examine
+
+    health = examine()
+    if as_json:
+        typer.echo(json.dumps(health.to_dict()))
+    else:
+        for line in health.lines():
+            _output.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 def main() -> None:
     """Run the command; turn what can go wrong for a user into a message and an exit code."""
     try:

@@ -9,6 +9,7 @@ from cluster.storage import Storage, open_storage
 from jobs.data.clips import TargetClip
 from jobs.data.keys import data_key
 from jobs.data.spec import DataSpec
+from jobs.problems import InputError, Problem
 from jobs.spec import BASE_VARIANT, DecodingSpec, HostSpec, PromptSpec
 from orchestrator.ledger import Ledger, PromptSet
 
@@ -111,8 +112,13 @@ def prepare_sweep(
 
     storage = open_storage(storage_url)
     base, done = _prepare(host, clips, data, storage, lambda done, total: None)
+    prepared = read_prepared(storage.fetch(data_key(done.digest)))
+    try:
+        base.meet(prepared)
+    except ValueError as error:
+        hint = "Correct the manifest, or name another base."
+        raise InputError([Problem("data.manifest", str(error), hint)]) from error
     if least_batch_tokens is not None:
-        prepared = read_prepared(storage.fetch(data_key(done.digest)))
         training = [clip for clip in prepared if clip.split == "train"]
         lengths = [len(example) for example in base.examples(training)]
         check_budget(least_batch_tokens, lengths, [clip.id for clip in training])

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from jobs.data.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.data.spec import DataSpec
 from jobs.families.registry import FAMILIES
+from jobs.families.sources import is_path
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec import TrainingSpec, training_fields
 from jobs.strict import EMBEDDED
@@ -197,6 +198,7 @@ def _unfit_values(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     """Values that name what does not exist, or that would be refused where they are used."""
     yield from _unknown_names(spec, document)
     yield from _bad_points(spec, document)
+    yield from _unfit_for_family(spec, document)
     yield from _bad_scoring(spec, document)
     yield from _missing_files(spec, document)
 
@@ -255,6 +257,40 @@ def _bad_points(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
                 )
 
 
+def _unfit_for_family(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    """What the family cannot do."""
+    family = FAMILIES.get(spec.family)
+    if family is None:
+        return  # told by _unknown_names
+    if spec.base.source == EMBEDDED and not family.embedded:
+        what = f"base.source: no base of {spec.family} is shipped"
+        yield Problem(
+            document.where(("base", "source")), what, "Name a directory, or hub: and an id."
+        )
+    for location, values in _values_of("targets", spec):
+        for target in sorted({each for value in values for each in value}):
+            if family.targets is not None and target not in family.targets:
+                what = f"{_dotted(location)}: {spec.family} has no {target}"
+                yield Problem(document.where(location), what, nearest(target, family.targets))
+    for name in ("acoustic_weight", "acoustic_share"):
+        default = TrainingSpec.model_fields[name].default
+        for location, values in _values_of(name, spec):
+            if not family.acoustic and values != [default]:
+                what = f"{_dotted(location)}: the loss of {spec.family} has one part"
+                yield Problem(document.where(location), what, "Delete it.")
+
+
+def _values_of(name: str, spec: SweepSpec) -> Iterator[tuple[Location, list[Any]]]:
+    """Where a key of ``training`` has values, and which."""
+    yield ("training", name), [getattr(spec.training, name)]
+    if dimension := spec.search.space.get(name):
+        # One that is not a list of texts was told by _bad_points.
+        yield (
+            ("search", "space", name),
+            [v for v in dimension.corners if name != "targets" or isinstance(v, tuple)],
+        )
+
+
 def _bad_epochs(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     searched = spec.search.space.get("epochs")
     if searched is None:
@@ -291,7 +327,7 @@ def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     }
     for location, (value, inside) in used.items():
         path = Path(value) / inside
-        if value != EMBEDDED and not path.is_file():
+        if is_path(value) and not path.is_file():
             what = f"{_dotted(location)} must name something that exists, but there is no {path}"
             yield Problem(document.where(location), what, f"Correct the path or use {EMBEDDED}.")
     yield from _missing_data(spec.data, document)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from jobs.data.spec import DataSpec
+from jobs.families.sources import is_path
 from jobs.metrics.asked import MetricSpec
 from jobs.spec import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec
 from jobs.strict import EMBEDDED, Strict
@@ -66,7 +67,7 @@ class BaseSpec(Strict):
     """The frozen pretrained model."""
 
     source: str = EMBEDDED
-    """``embedded``, or a directory that holds the model, its tokenizer and ``layout.json``."""
+    """``embedded``, a directory that holds the model and its tokenizer, or ``hub:`` and an id."""
     codec: str = EMBEDDED
     """``embedded``, or the directory of a codec."""
     voice: str | None = None
@@ -306,8 +307,8 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
     """Make the spec's relative paths absolute, taken from the spec file's ``directory``."""
 
     def absolute(path: str) -> str:
-        is_path = path != EMBEDDED and not path.startswith(REMOTE)
-        return path if not is_path else str((directory / Path(path).expanduser()).resolve())
+        is_local = is_path(path) and not path.startswith(REMOTE)
+        return str((directory / Path(path).expanduser()).resolve()) if is_local else path
 
     base = spec.base.model_copy(
         update={"source": absolute(spec.base.source), "codec": absolute(spec.base.codec)}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,24 @@ os.environ |= {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0
 def embedded_base() -> Base:
     """The shipped base, loaded once; a test must leave it as it is."""
     return load_base(EMBEDDED_HOST)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3_tts_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Qwen3-TTS base on disk."""
+    from tests.tiny_qwen3_tts import write_tiny_qwen3_tts  # seconds to import
+
+    return write_tiny_qwen3_tts(tmp_path_factory.mktemp("qwen3_tts"))
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3_tts(tiny_qwen3_tts_source: Path) -> Base:
+    """It, loaded once; a test must leave it as it is but for the speakers that it knows."""
+    return load_base(
+        EMBEDDED_HOST.model_copy(
+            update={"family": "qwen3_tts", "source": str(tiny_qwen3_tts_source)}
+        )
+    )
 
 
 @pytest.fixture(scope="session")

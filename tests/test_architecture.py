@@ -29,6 +29,7 @@ BREAK = {  # contract: a module, and what it must not import
     "peft has one home": ("jobs/training/engine/replicated.py", "peft"),
     "pyworld has two homes": ("jobs/metrics/timing.py", "pyworld"),
     "onnxruntime has one home": ("jobs/metrics/speaker.py", "onnxruntime"),
+    "qwen_tts has one home": ("jobs/families/codec_lm.py", "qwen_tts"),
     "resemblyzer has one home": ("jobs/metrics/dnsmos.py", "resemblyzer"),
     "boto3 has one home": ("cluster/storage.py", "boto3"),
 }
@@ -65,7 +66,7 @@ def copy(tmp_path) -> Path:
 
 
 def test_every_contract_is_kept():
-    assert len(CONTRACTS) == 13
+    assert len(CONTRACTS) == 14
     assert lint(ROOT) == {contract["name"]: "KEPT" for contract in CONTRACTS}
 
 

@@ -10,8 +10,10 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_six():
-    names = ["data", "makespan", "overhead", "packing", "scoring", "verdicts"]
+def test_there_are_seven():
+    names = [
+        *("data", "makespan", "overhead", "packing", "qwen3_tts_step", "scoring", "verdicts"),
+    ]
     assert [script.stem for script in SCRIPTS] == names
 
 

@@ -19,7 +19,7 @@ def test_discovery_found_every_file():
     everything = [path for path in CONFIGS.rglob("*") if path.is_file()]
     assert sorted(everything) == FILES
     assert CONFIGS / "demo.yaml" in FILES
-    assert len(FILES) == 2
+    assert len(FILES) == 4
 
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))

@@ -5,7 +5,8 @@ Notation: b clips in a batch, s tokens, v vocabulary.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from jobs.data.prepared import Codes, PreparedClip
 from jobs.families.layout import Example
 from jobs.families.rules import DataRules
 from jobs.metrics.base import SpokenClip
-from jobs.spec import DecodingSpec, PromptSpec
+from jobs.spec import ACOUSTIC_WEIGHT, DecodingSpec, PromptSpec
 
 Batch = Mapping[str, Tensor]
 """What a family's loss reads; the keys are the family's own."""
@@ -30,6 +31,30 @@ are what is left of a layer's input when all but the last dimension are flattene
 def unshared(counts: Sequence[int]) -> AbstractContextManager[None]:
     """The RowShare of a model that carries no adapters."""
     return nullcontext()
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """How a family of several codebooks adds its losses up; others have no use for it."""
+
+    acoustic_weight: float = ACOUSTIC_WEIGHT
+    acoustic_share: float = 1.0
+    """See :class:`jobs.spec.TrainingSpec`."""
+    draw: torch.Generator | None = None
+    """Where the share is drawn from, on the model's device; None is torch's own."""
+
+
+WHOLE_LOSS = LossTerms()
+"""As validation takes it, whatever a trial trains on: trials can then be compared."""
+
+
+@dataclass(frozen=True)
+class Keepsakes:
+    """What has to be kept with an adapter, for it to speak where the base is all there is."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+    """For JSON."""
 
 
 class Base(Protocol):
@@ -89,6 +114,26 @@ class Base(Protocol):
         """
         ...
 
+    def layers(self, targets: Sequence[str]) -> list[str]:
+        """The linear layers that ``training.targets`` means, as PEFT takes them.
+
+        Raises:
+            ValueError: a target is no layer of this family.
+        """
+        ...
+
+    def meet(self, clips: Sequence[PreparedClip]) -> None:
+        """Get to know the data before anything is trained or said: whose voices it is in.
+
+        Raises:
+            ValueError: these clips do not fit the untouched base, and why.
+        """
+        ...
+
+    def keepsakes(self) -> Keepsakes | None:
+        """What has to be kept with an adapter; None where that is nothing."""
+        ...
+
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Lay the clips out as the model reads them: by their speaker's voice, and behind the tag
         of their language where the base was loaded so.
@@ -98,7 +143,7 @@ class Base(Protocol):
         """
         ...
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
+    def collate(self, examples: Sequence[Example], terms: LossTerms = WHOLE_LOSS) -> Batch:
         """Pad to a batch on the model's device."""
         ...
 

@@ -20,13 +20,22 @@ from jobs.codecs.world import WorldCodec
 from jobs.data.prepared import PreparedClip
 from jobs.embedded import RECOGNISER_DIR
 from jobs.embedded.recogniser import WordRecogniser
-from jobs.families.base import Batch, RowShare, device_of, frozen, unshared
+from jobs.families.base import (
+    WHOLE_LOSS,
+    Batch,
+    Keepsakes,
+    LossTerms,
+    RowShare,
+    device_of,
+    frozen,
+    unshared,
+)
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
 from jobs.families.rules import CODEC_LM
 from jobs.families.segments import Segments, segmented
 from jobs.metrics.base import SpokenClip
 from jobs.spec import DecodingSpec, Precision, PromptSpec
-from jobs.speech.sampling import Sampler
+from jobs.speech.sampling import Sampler, capped
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -95,6 +104,17 @@ class CodecLM:
         starts = np.rint(np.array(seconds) * self.codec.frame_rate).clip(0, len(codes))
         return codes, tuple(int(start) for start in starts)
 
+    def layers(self, targets: Sequence[str]) -> list[str]:
+        """Targets are names of layers already."""
+        return list(targets)
+
+    def meet(self, clips: Sequence[PreparedClip]) -> None:
+        """Nothing to do: a clip that does not fit was refused when it was encoded."""
+
+    def keepsakes(self) -> Keepsakes | None:
+        """Nothing: the base knows its voices."""
+        return None
+
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Prompt, codes and, where the layout has them, word markers as ids and labels."""
         return [
@@ -108,7 +128,7 @@ class CodecLM:
             for clip in clips
         ]
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
+    def collate(self, examples: Sequence[Example], terms: LossTerms = WHOLE_LOSS) -> Batch:
         """``input_ids``, ``labels``, ``attention_mask``, each (b, s), padded on the right."""
         longest = max(len(example.input_ids) for example in examples)
         ids = torch.full((len(examples), longest), self.stream.pad_id)
@@ -174,7 +194,7 @@ class CodecLM:
             self.stream.prompt_ids(prompt.text, self.voice_of(prompt.speaker), self._tag(prompt))
             for prompt in prompts
         ]
-        caps = [self.stream.max_new_tokens(prompt.text) for prompt in prompts]
+        caps = [capped(self.stream.max_new_tokens(prompt.text), decoding) for prompt in prompts]
         sampler = Sampler(decoding, [prompt.id for prompt in prompts])
         ids, mask = self._left_padded(asked)
         written: list[list[int]] = [[] for _ in prompts]

@@ -1,12 +1,16 @@
 """The families by name. Loading one imports its model code; asking for the names does not."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.embedded import BASE_DIR, CODEC_DIR
-from jobs.families.rules import CODEC_LM, DataRules
+from jobs.embedded import CODEC_DIR
+from jobs.families.qwen3_tts.targets import TARGETS
+from jobs.families.rules import CODEC_LM, QWEN3_TTS, DataRules
+from jobs.families.sources import directory_of
+from jobs.families.vendor import QWEN_TTS, QWEN_TTS_VERSION
 from jobs.problems import nearest
 from jobs.spec import HostSpec
 from jobs.strict import EMBEDDED
@@ -26,9 +30,28 @@ class Family:
     text: str | None = None
     """Without torch: its ``open_text`` gives a :class:`~jobs.families.text.TextReader`, its
     ``sample_rate`` that of the audio, Hz. None: neither is known before the base is loaded."""
+    embedded: bool = False
+    """Whether a base of it is shipped."""
+    targets: tuple[str, ...] | None = None
+    """What ``training.targets`` may name; None is any layer of the base."""
+    packages: Mapping[str, str | None] = field(default_factory=dict)
+    """What only it needs to be installed, each with its version; None is any."""
+    acoustic: bool = False
+    """Whether its loss has the parts that ``training.acoustic_...`` are about."""
 
 
-FAMILIES = {"codec_lm": Family("jobs.families.codec_lm", CODEC_LM, "jobs.families.text")}
+FAMILIES = {
+    "codec_lm": Family(
+        "jobs.families.codec_lm", CODEC_LM, text="jobs.families.text", embedded=True
+    ),
+    "qwen3_tts": Family(
+        "jobs.families.qwen3_tts.base",
+        QWEN3_TTS,
+        targets=tuple(TARGETS),
+        packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
+        acoustic=True,
+    ),
+}
 
 
 def open_text(spec: HostSpec) -> "TextReader | None":
@@ -62,7 +85,7 @@ def load_base(spec: HostSpec) -> "Base":
         FileNotFoundError: a directory lacks a file that the family needs.
     """
     family = _family(spec.family)
-    source = BASE_DIR if spec.source == EMBEDDED else Path(spec.source)
+    source = directory_of(spec.source)
     codec = CODEC_DIR if spec.codec == EMBEDDED else Path(spec.codec)
     base: Base = import_module(family.module).load(
         source, codec, spec.voice, spec.precision, spec.language_tag

@@ -18,3 +18,8 @@ class DataRules:
 
 
 CODEC_LM = DataRules()
+QWEN3_TTS = DataRules(
+    # Its users found that a second of silence after each clip makes speech end cleanly.
+    trailing_silence=1.0,
+    conditions_on_reference=True,
+)

@@ -1,23 +1,28 @@
 """The LoRA adapters of a host's slots, through PEFT: attach, save in PEFT's format, detach."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from jobs.families.base import Keepsakes
 from jobs.spec import TrainingSpec
 from jobs.training.packed import Part, Rows, add_adapters
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
+KEPT_TENSORS = "voice.safetensors"
+KEPT_FACTS = "voice.json"
+"""What a family keeps with an adapter; not every one does."""
 _PEFT_PREFIX = "base_model.model."
 
 
@@ -56,33 +61,42 @@ class SavedAdapter:
     config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     """By PEFT's key, fp32."""
+    kept: Keepsakes | None = None
 
     def write(self, directory: Path) -> None:
         """Write it so that ``PeftModel.from_pretrained`` loads it."""
         save_file(dict(self.weights), directory / _WEIGHTS, metadata={"format": "pt"})
         text = json.dumps(self.config, indent=2, sort_keys=True, default=str)
         (directory / _CONFIG).write_text(text + "\n")
+        if self.kept is not None:
+            save_file(dict(self.kept.tensors), directory / KEPT_TENSORS)
+            facts = json.dumps(self.kept.facts, indent=2, sort_keys=True)
+            (directory / KEPT_FACTS).write_text(facts + "\n")
 
 
 class Adapters:
     """The adapters in a base's model, each under the name of its slot."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, layers: Callable[[Sequence[str]], list[str]] = list
+    ) -> None:
+        """``layers`` says which layers of the model the targets of a training mean."""
         self.rows = Rows()
         self._model = model
+        self._named = layers
         self._configs: dict[str, LoraConfig] = {}
 
     def attach(self, slot: str, spec: TrainingSpec) -> None:
         """Add fresh LoRA layers; the initial A is drawn from torch's global generator.
 
         Raises:
-            ValueError: no layer of the model has a name in ``spec.targets``.
+            ValueError: ``spec.targets`` names no layer of the model.
         """
         config = LoraConfig(
             r=spec.rank,
             lora_alpha=spec.scaling_alpha,  # type: ignore[arg-type]  # PEFT takes floats too
             lora_dropout=spec.dropout,
-            target_modules=list(spec.targets),
+            target_modules=self._named(spec.targets),
             bias="none",
         )
         config._register_custom_module({nn.Linear: PackedLinear})
@@ -148,3 +162,29 @@ def load_weights(parameters: Mapping[str, nn.Parameter], directory: Path) -> Non
     with torch.no_grad():
         for key, parameter in parameters.items():
             parameter.copy_(saved[key])
+
+
+def add_resident(model: nn.Module, directory: Path, lora_scale: float) -> None:
+    """Put a saved adapter into a model that somebody else loaded, by PEFT alone, at a strength.
+
+    The strength is absolute, and 0 gives the base. A second call replaces the first one's.
+
+    Raises:
+        ValueError: the adapter is for another model.
+    """
+    adapter = "voxsweep"
+    config = LoraConfig.from_pretrained(str(directory))
+    if not any(isinstance(module, LoraLayer) for module in model.modules()):
+        inject_adapter_in_model(config, model, adapter)
+    saved = load_file(directory / _WEIGHTS)
+    weights = {key.removeprefix(_PEFT_PREFIX): weight for key, weight in saved.items()}
+    done: Any = set_peft_model_state_dict(model, weights, adapter_name=adapter)
+    if done.unexpected_keys:
+        raise ValueError(
+            f"the adapter in {directory} must be made for this model, which has no "
+            f"{done.unexpected_keys[0]}; use the base that it was trained on"
+        )
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.eval()  # PEFT's come with their dropout on
+            module.set_scale(adapter, lora_scale)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ class Host:
         self._training = [example for clip, example in pairs if clip.split == "train"]
         self._validation = [example for clip, example in pairs if clip.split == "validation"]
         self._groups = grouped([clip for clip in clips if clip.split == "validation"])
-        self._adapters = Adapters(base.model)
+        self._adapters = Adapters(base.model, base.layers)
         self._engine = start_engine(base.model, engine)
         self._slots: dict[str, Slot] = {}
 
@@ -155,6 +156,7 @@ class Host:
         """
         state = self._slot(slot).state
         adapter = self._adapters.saved(slot, self._engine.weights(slot))
+        adapter = replace(adapter, kept=self.base.keepsakes())
         return Snapshot(adapter, self._engine.moments(slot), state)
 
     def speak(
@@ -183,7 +185,10 @@ class Host:
         on how the step is cut into micro-batches and ranks, nor on who shares the pass.
         """
         owners = [Owner(name, dropout=self._slots[name].dropout) for name in turns]
-        batches = [self.base.collate(turn.examples) for turn in turns.values()]
+        batches = [
+            self.base.collate(turn.examples, self._slots[name].terms)
+            for name, turn in turns.items()
+        ]
         with self._adapters.rows.owned_by(owners):
             sums = self.base.loss_sums(self._engine.model, batches, self._adapters.rows.share)
             losses = {

@@ -12,6 +12,7 @@ from torch import distributed as dist
 
 from jobs.data.batches import BatchPlan, MicroBatch
 from jobs.data.mix import Mix
+from jobs.families.base import LossTerms
 from jobs.families.layout import Example
 from jobs.spec import TrainingSpec
 from jobs.training.checkpoint import SlotState, StepTaken
@@ -50,6 +51,7 @@ class Slot:
         self.training = training
         self.dropout = torch.Generator(device)
         """At the position for the next turn."""
+        self.terms = LossTerms(training.acoustic_weight, training.acoustic_share, self.dropout)
         self._examples = examples
         self._plan = BatchPlan(
             len(examples),

@@ -238,6 +238,7 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
         (
             "decoding",
             f"temperature {protocol.temperature:g}, top-k {protocol.top_k}, "
+            f"{_further_decoding(protocol)}"
             f"seed {protocol.seed} on set A and {protocol.confirmation_seed} on set B",
         ),
         (
@@ -264,6 +265,18 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
         *((f"left out: {omitted.name}", omitted.reason) for omitted in protocol.omitted),
         *((f"digest of {name}", value) for name, value in protocol.family_digests.items()),
     ]
+
+
+def _further_decoding(protocol: Protocol) -> str:
+    """What of the decoding is not as by default."""
+    said = ""
+    if protocol.top_p < 1:
+        said += f"top-p {protocol.top_p:g}, "
+    if protocol.repetition_penalty > 1:
+        said += f"repetition penalty {protocol.repetition_penalty:g}, "
+    if protocol.max_tokens is not None:
+        said += f"at most {protocol.max_tokens} tokens, "
+    return said
 
 
 def _shortlisting(protocol: Protocol) -> str:

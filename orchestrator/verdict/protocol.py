@@ -118,6 +118,9 @@ class Listening(_Strict):
     """Smallest gain over the base that counts, in points of the five-point scale."""
 
 
+_LATER = ("top_p", "repetition_penalty", "max_tokens")
+
+
 class Protocol(_Strict):
     """Prompts, seeds, metrics, gates and margins of one sweep's judgement."""
 
@@ -134,6 +137,9 @@ class Protocol(_Strict):
     lora_scales: tuple[float, ...]
     temperature: float
     top_k: int
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    max_tokens: int | None = None
     primary: str
     min_effect: Annotated[float, Field(ge=0)]
     """Smallest mean improvement of the primary metric over the base that counts, in its unit."""
@@ -240,7 +246,10 @@ class Protocol(_Strict):
 
     def digest(self) -> str:
         """SHA-256 of the JSON text with sorted keys."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        # Of before there were these keys, a protocol's digest stays what it is.
+        fields = type(self).model_fields
+        left_out = {name for name in _LATER if getattr(self, name) == fields[name].default}
+        text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -48,6 +48,8 @@ CHANGES: dict[str, Any] = {
     "batch_tokens": 512,
     "accumulation": 2,
     "seed": 1,
+    "acoustic_weight": 1.0,
+    "acoustic_share": 0.25,
 }
 
 

@@ -32,8 +32,8 @@ def test_the_least_spec_has_the_defaults(make_spec):
 
 
 TRAINING = (
-    "accumulation, alpha, batch_size, batch_tokens, betas, clip, dropout, epochs, learning_rate, "
-    "mix, rank, schedule, seed, targets, warmup_steps, weight_decay"
+    "accumulation, acoustic_share, acoustic_weight, alpha, batch_size, batch_tokens, betas, clip, "
+    "dropout, epochs, learning_rate, mix, rank, schedule, seed, targets, warmup_steps, weight_decay"
 )
 UNFIT = [
     # what the case is, the sections, the problems
@@ -143,6 +143,24 @@ UNFIT = [
         ["8: a key may stand once, but training.rank is on line 6 too. Delete one of the two."],
     ),
     ("unknown family", {"family": "family: codeclm"}, ["2: family must be known, got 'codeclm'."]),
+    (
+        "a family without a shipped base",
+        {"family": "family: qwen3_tts"},
+        ["1: base.source: no base of qwen3_tts is shipped. Name a directory, or hub: and an id."],
+    ),
+    (
+        "layers that the family has not",
+        {
+            "family": "family: qwen3_tts\nbase: {source: hub:a/b}",
+            "training": "training: {targets: [q_proj, talker.atention]}",
+        },
+        ["6: training.targets: qwen3_tts has no talker.atention. Did you mean talker.attention"],
+    ),
+    (
+        "a part of the loss that the family has not",
+        {"training": "training:\n  acoustic_share: 0.5"},
+        ["6: training.acoustic_share: the loss of codec_lm has one part. Delete it."],
+    ),
     (
         "space with an unknown key",
         {"search": "search: {space: {lr: [0.1]}}"},

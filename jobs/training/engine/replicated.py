@@ -119,7 +119,10 @@ class _SlotOptimiser:
 
     def take(self, step: MicroStep) -> None:
         """Add the gradients up; clip and step when they are complete."""
-        found = [p.grad for p in self.parameters.values() if p.grad is not None]
+        # A layer that the loss did not go through has none: half of a base may rest.
+        found = [
+            torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters.values()
+        ]
         if self._gradients:
             torch._foreach_add_(self._gradients, found)
         else:

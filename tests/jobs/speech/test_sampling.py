@@ -2,9 +2,14 @@
 
 import numpy as np
 import torch
+from transformers.generation import (
+    RepetitionPenaltyLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from jobs.spec import DecodingSpec
-from jobs.speech.sampling import Sampler
+from jobs.speech.sampling import Sampler, capped
 
 SAMPLED = DecodingSpec(temperature=1.0, top_k=8, seed=1)
 
@@ -80,3 +85,31 @@ def test_streams_differ_by_seed_and_name():
     ]
     assert picks[0] == picks[1]
     assert len({tuple(p) for p in picks}) == 3
+
+
+def test_top_p_keeps_the_likeliest_that_reach_it():
+    """As Hugging Face's warpers, one after the other, leave them."""
+    row = logits(1, 16)
+    decoding = DecodingSpec(temperature=0.8, top_k=12, top_p=0.7, seed=1)
+    warped = row / 0.8
+    for warper in (TopKLogitsWarper(12), TopPLogitsWarper(0.7)):
+        warped = warper(None, warped)
+    assert 1 < (warped > -torch.inf).sum() < 12
+    assert_frequencies(draws(decoding, row[0]), warped[0].softmax(-1))
+
+
+def test_what_was_picked_before_is_penalised_as_hugging_face_does():
+    decoding = DecodingSpec(repetition_penalty=1.3)
+    ours, theirs = Sampler(decoding, ["a", "b"]), RepetitionPenaltyLogitsProcessor(1.3)
+    picked = torch.zeros(2, 0, dtype=torch.long)
+    for step in range(12):
+        scores = torch.randn(2, 6, generator=torch.Generator().manual_seed(step)) / 4
+        expected = theirs(picked, scores).argmax(-1) if step else scores.argmax(-1)
+        chosen = ours.pick(scores)
+        assert chosen.tolist() == expected.tolist()
+        picked = torch.cat([picked, chosen[:, None]], dim=1)
+    assert any(len(set(row)) < len(row) for row in picked.tolist())
+
+
+def test_the_lesser_cap_holds():
+    assert [capped(10, DecodingSpec(max_tokens=cap)) for cap in (None, 4, 40)] == [10, 4, 10]

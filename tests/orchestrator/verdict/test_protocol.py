@@ -104,3 +104,12 @@ def test_confirming_is_the_same_rule_over_set_b(make_protocol):
     assert (fresh.prompts, fresh.seed) == (protocol.confirmation, 8)
     assert fresh.finalist_metrics == ()
     assert (fresh.primary, fresh.gates) == (protocol.primary, protocol.gates)
+
+
+def test_keys_that_came_later_count_when_they_are_used(make_protocol):
+    protocol = make_protocol()
+    digests = {
+        protocol.model_copy(update=change).digest()
+        for change in ({}, {"top_p": 0.9}, {"repetition_penalty": 1.05}, {"max_tokens": 9})
+    }
+    assert len(digests) == 4

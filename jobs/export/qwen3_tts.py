@@ -1,0 +1,89 @@
+"""An adapter of the ``qwen3_tts`` family in the official package.
+
+Nothing of the base is lost: its preset speakers stay, the new ones come beside them, and the
+speaker encoder stays where it is. The package's tables can also be left alone, and the voice be
+given as an x-vector prompt. Both ways read the layout that the adapter was trained on only with
+``non_streaming_mode=True``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from jobs.families.qwen3_tts.digests import Digests
+from jobs.families.vendor import qwen_tts
+from jobs.training.adapter import KEPT_FACTS, KEPT_TENSORS, add_resident
+
+_CUSTOM_VOICE = "custom_voice"
+
+
+@dataclass(frozen=True)
+class KeptVoice:
+    """What a checkpoint keeps beside its LoRA weights."""
+
+    directory: Path
+    vectors: Mapping[str, Tensor]
+    """(hidden,), fp32, by the speaker's name in lower case."""
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> Self:
+        """Of a checkpoint's directory.
+
+        Raises:
+            FileNotFoundError: it is no checkpoint of the family.
+        """
+        facts = json.loads((checkpoint / KEPT_FACTS).read_text(encoding="utf-8"))
+        return cls(checkpoint, load_file(checkpoint / KEPT_TENSORS), facts)
+
+    def check_base(self, source: Path) -> None:
+        """See that the adapter was trained on the base in ``source``.
+
+        Raises:
+            ValueError: it was another one.
+        """
+        found, trained = Digests.read(source).base, self.facts["base_digest"]
+        if found != trained:
+            raise ValueError(
+                f"the adapter in {self.directory} must be put on the base that it was trained on, "
+                f"of digest {trained[:12]}, and {source} is {found[:12]}; name that base"
+            )
+
+
+def add_adapter(package: Any, voice: KeptVoice, lora_scale: float) -> None:  # noqa: ANN401
+    """Give a loaded ``Qwen3TTSModel`` the adapter, at a strength; 0 is the base."""
+    add_resident(package.model, voice.directory, lora_scale)
+
+
+def add_speakers(package: Any, voice: KeptVoice) -> None:  # noqa: ANN401 (Qwen3TTSModel)
+    """Make the voice's speakers ones that ``generate_custom_voice`` takes by name."""
+    model = package.model
+    config = model.config.talker_config
+    config.spk_id, config.spk_is_dialect = dict(config.spk_id), dict(config.spk_is_dialect)
+    table = model.talker.get_input_embeddings().weight
+    for name, vector in voice.vectors.items():
+        slot = voice.facts["speakers"][name]["slot"]
+        config.spk_id[name] = slot
+        config.spk_is_dialect[name] = voice.facts["is_dialect"]
+        with torch.no_grad():
+            table[slot] = vector.to(table)
+    model.supported_speakers = config.spk_id.keys()
+    model.config.tts_model_type = model.tts_model_type = _CUSTOM_VOICE
+
+
+def clone_prompt(voice: KeptVoice, speaker: str) -> list[Any]:
+    """The speaker for ``generate_voice_clone``'s ``voice_clone_prompt``, no table touched."""
+    item = qwen_tts().VoiceClonePromptItem(
+        ref_code=None,
+        ref_spk_embedding=voice.vectors[speaker.lower()],
+        x_vector_only_mode=True,
+        icl_mode=False,
+        ref_text=None,
+    )
+    return [item]

@@ -1,0 +1,1 @@
+"""The ``qwen3_tts`` family; see ``base``. Importing this alone imports no torch."""

@@ -1,0 +1,223 @@
+"""The ``qwen3_tts`` family: Qwen3-TTS at 12 Hz, its base models of 0.6B and 1.7B.
+
+A talker reads text and writes codebook 0 of 16, a code predictor the other 15; a speaker vector
+tells whose voice it is. ``docs/qwen3-tts.md`` says what is trained, and why not as upstream does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from jobs.data.prepared import PreparedClip
+from jobs.families.base import (
+    WHOLE_LOSS,
+    Batch,
+    Keepsakes,
+    LossTerms,
+    RowShare,
+    device_of,
+    frozen,
+    unshared,
+)
+from jobs.families.layout import IGNORED_LABEL, Example
+from jobs.families.qwen3_tts import batch, generate, objective, targets
+from jobs.families.qwen3_tts.codec import SpeechCodec
+from jobs.families.qwen3_tts.digests import Digests
+from jobs.families.qwen3_tts.kept import keep
+from jobs.families.qwen3_tts.layout import ChatLayout, Prompt, SpeechExample, Utterance
+from jobs.families.qwen3_tts.model import (
+    SPEECH_TOKENIZER,
+    CodeTables,
+    TalkingModel,
+    linear_layers,
+    load_model,
+    load_tokenizer,
+)
+from jobs.families.qwen3_tts.preflight import refusal
+from jobs.families.qwen3_tts.speakers import Speakers
+from jobs.families.rules import QWEN3_TTS
+from jobs.families.segments import segmented
+from jobs.families.tag import tagged
+from jobs.metrics.base import SpokenClip
+from jobs.spec import DecodingSpec, Precision, PromptSpec
+from jobs.speech.sampling import Sampler, capped
+
+_FILES = ("config.json", "generation_config.json", f"{SPEECH_TOKENIZER}/config.json")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_FIXED_FRAMES = 25
+"""Two seconds that any text may take."""
+_FRAMES_PER_TOKEN = 12
+"""Nearly a second a text token, three times what slow speech takes; the package gives 163 s."""
+
+
+class Qwen3TTS:
+    """A loaded base of the family. See :class:`jobs.families.base.Base`."""
+
+    rules = QWEN3_TTS
+    aligns = False
+    codebooks = 16
+
+    def __init__(
+        self,
+        model: TalkingModel,
+        tokenizer: Any,  # noqa: ANN401 (Hugging Face's)
+        voice: str | None,
+        digests: Digests,
+        *,
+        language_tag: bool = False,
+    ) -> None:
+        self.model = frozen(model)
+        segmented(model.talker)
+        self.codec = SpeechCodec(model.speech_tokenizer, model)
+        self.layout = ChatLayout(model.config, tokenizer)
+        self.tables = CodeTables(model.talker)
+        self.speakers = Speakers(model, model.speaker_encoder_sample_rate)
+        self.digest = digests.base
+        self.encoder_digest = digests.encoder
+        self.sample_rate = self.codec.sample_rate
+        self._digests = digests
+        self._voice = voice
+        self._language_tag = language_tag
+        self._layers = linear_layers(model)
+
+    def encode(self, audio: NDArray[np.float32], text: str) -> tuple[NDArray[np.int64], None]:
+        """Codes (frames, 16); there are no word markers."""
+        return self.codec.encode(audio), None
+
+    def voice_of(self, speaker: str | None) -> None:
+        """None: a speaker is told by a recording, so that each has a voice of their own."""
+
+    def layers(self, names: Sequence[str]) -> list[str]:
+        """Names and groups of layers, as ``targets`` says, as whole names."""
+        return targets.layers(names, self._layers)
+
+    def meet(self, clips: Sequence[PreparedClip]) -> None:
+        """Take the speakers' vectors, and see whether the base predicts what the clips say."""
+        self.speakers.meet(clips)
+        if reason := refusal(self, clips):
+            raise ValueError(reason)
+
+    def keepsakes(self) -> Keepsakes:
+        """The speakers' vectors, and what the adapter was trained on and as."""
+        return keep(self.speakers, self._digests)
+
+    def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
+        """Prompt and frames of each clip, in the voice of its speaker."""
+        self.speakers.meet(clips)
+        return [
+            self.layout.example(
+                self._prompt(clip),
+                clip.codes,
+                self.speakers.vector(clip.speaker),
+            )
+            for clip in clips
+        ]
+
+    def collate(self, examples: Sequence[Example], terms: LossTerms = WHOLE_LOSS) -> Batch:
+        """See :func:`jobs.families.qwen3_tts.batch.collate`."""
+        own = cast(Sequence[SpeechExample], examples)
+        return batch.collate(own, terms, device_of(self.model))
+
+    def targets(self, examples: Sequence[Example]) -> int:
+        """Frames, and the end of speech of every clip: what codebook 0 is predicted for."""
+        return sum(
+            int(np.count_nonzero(np.asarray(example.labels) != IGNORED_LABEL))
+            for example in examples
+        )
+
+    def loss_sums(
+        self, model: nn.Module, batches: Sequence[Batch], share: RowShare = unshared
+    ) -> list[Tensor]:
+        """L0 + weight * L1, times the targets; see ``objective``."""
+
+        def work(talker: nn.Module) -> list[Tensor]:
+            return objective.loss_sums(talker, self.tables, self.layout.pad_id, batches, share)
+
+        sums: list[Tensor] = model(work)
+        return sums
+
+    def speak(
+        self,
+        model: nn.Module,
+        prompts: Sequence[PromptSpec],
+        decoding: DecodingSpec,
+        voices: int = 1,
+        share: RowShare = unshared,
+    ) -> list[SpokenClip]:
+        """Generate everything in one batch, then decode each one's codes to sound."""
+        asked = [*prompts] * voices
+        with share([len(prompts)] * voices):
+            spoken = self.generate(model, asked, decoding)
+        return [
+            SpokenClip(
+                self.codec.decode(each.codes), self.sample_rate, prompt.text, each.reached_end
+            )
+            for prompt, each in zip(asked, spoken, strict=True)
+        ]
+
+    def _prompt(self, said: PreparedClip | PromptSpec) -> Prompt:
+        """As it is read, in training and in speech; a tag stands beside the language's token."""
+        if not self._language_tag:
+            return self.layout.prompt(said.text, said.language)
+        if said.language is None:
+            raise ValueError(f"a language tag needs a language, but {said.id} has none")
+        return self.layout.prompt(tagged(said.text, said.language), said.language)
+
+    def generate(
+        self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
+    ) -> list[generate.Spoken]:
+        """The codes of each prompt's speech."""
+        nothing = np.zeros((0, self.codebooks), dtype=np.int64)
+        laid = [self._prompt(prompt) for prompt in prompts]
+        voices = [self.speakers.vector(prompt.speaker or self._voice) for prompt in prompts]
+        utterances = [
+            Utterance(prompt, nothing, voice) for prompt, voice in zip(laid, voices, strict=True)
+        ]
+        read = batch.lay(utterances, device_of(self.model), left=True)
+        limits = [_FIXED_FRAMES + _FRAMES_PER_TOKEN * prompt.text_tokens for prompt in laid]
+        caps = [capped(limit, decoding) for limit in limits]
+        sampler = Sampler(decoding, [prompt.id for prompt in prompts])
+        spoken: list[generate.Spoken] = []
+
+        def work(talker: nn.Module) -> list[Tensor]:
+            pad = self.layout.pad_id
+            spoken.extend(generate.generate(talker, self.tables, pad, read, caps, sampler))
+            return []
+
+        model(work)
+        return spoken
+
+
+def load(
+    source: Path,
+    codec: Path,
+    voice: str | None,
+    precision: Precision,
+    language_tag: bool = False,
+) -> Qwen3TTS:
+    """Load a base's directory; its codec lies in it, so ``codec`` is not read.
+
+    ``voice`` is the speaker who talks where a prompt names nobody; None is the first of the clips.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: it is no base of the family, or its tokenizer is not the package's.
+    """
+    if missing := [name for name in _FILES if not (source / name).is_file()]:
+        raise FileNotFoundError(
+            f"a qwen3_tts base must have {', '.join(missing)}, and {source} has not; "
+            "download all of its files"
+        )
+    model = load_model(source, _DTYPES[precision])
+    if model.speaker_encoder is None:
+        raise ValueError(
+            f"base.source must be a base model, which has a speaker encoder, and {source} is a "
+            f"{model.tts_model_type} model; use one whose name ends in -Base"
+        )
+    tokenizer, digests = load_tokenizer(source), Digests.read(source)
+    return Qwen3TTS(model, tokenizer, voice, digests, language_tag=language_tag)

@@ -1,0 +1,89 @@
+"""Vendors' packages that do not import as they are, made to import in one place.
+
+``qwen-tts`` imports ``torchaudio`` and ``sox`` at its top, for a tokenizer of 25 Hz that no family
+here uses. The wheels of torchaudio look for CUDA's libraries when they are loaded, and so do not
+import beside a torch for the CPU.
+"""
+
+import importlib
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
+from types import ModuleType
+from typing import Any
+
+QWEN_TTS = "qwen-tts"
+QWEN_TTS_VERSION = "0.1.1"
+"""The one whose model code was read and is tested here."""
+_UNUSED = (("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi"), ("sox",))
+"""What may be missing, each package with the modules of it that are imported."""
+
+
+def qwen_tts() -> Any:  # noqa: ANN401 (a module without types)
+    """The package, imported whether or not what it never uses here is installed.
+
+    Raises:
+        ModuleNotFoundError: the package is missing; the message has the command that installs it.
+        ImportError: another version of it is installed.
+    """
+    try:
+        found = version(QWEN_TTS)
+    except PackageNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the family qwen3_tts needs the package {QWEN_TTS}, which is not installed; "
+            f"run `pip install --no-deps {QWEN_TTS}=={QWEN_TTS_VERSION}`"
+        ) from error
+    if found != QWEN_TTS_VERSION:
+        raise ImportError(
+            f"the package {QWEN_TTS} must be version {QWEN_TTS_VERSION}, got {found}; "
+            f"run `pip install --no-deps {QWEN_TTS}=={QWEN_TTS_VERSION}`"
+        )
+    if "qwen_tts" not in sys.modules:
+        # It prints that flash attention is missing, which nothing here asks for.
+        with _stood_in(), redirect_stdout(StringIO()):
+            import qwen_tts.core.models  # noqa: F401 (found below)
+    return sys.modules["qwen_tts"]
+
+
+@contextmanager
+def _stood_in() -> Iterator[None]:
+    """Empty modules in place of what does not import, for the block alone.
+
+    Others that ask for them later are told the truth.
+    """
+    added: list[str] = []
+    try:
+        for names in _UNUSED:
+            if not _imports(names[-1]):
+                added += names
+                for name in names:
+                    _put_empty(name)
+        yield
+    finally:
+        for name in added:
+            del sys.modules[name]
+
+
+def _imports(module: str) -> bool:
+    logging.getLogger("sox").setLevel(logging.ERROR)  # it says so when its program is missing
+    try:
+        importlib.import_module(module)
+    except (ImportError, OSError):
+        for name in [n for n in sys.modules if n.split(".")[0] == module.split(".")[0]]:
+            del sys.modules[name]
+        return False
+    return True
+
+
+def _put_empty(name: str) -> None:
+    empty = ModuleType(name)
+    empty.__spec__ = ModuleSpec(name, loader=None, is_package=True)
+    empty.__path__ = []
+    sys.modules[name] = empty
+    parent, _, last = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], last, empty)

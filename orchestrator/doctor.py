@@ -1,0 +1,89 @@
+"""What is installed here, and which families can run on it. Imports none of it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from jobs.families.registry import FAMILIES
+
+_PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
+"""What every family needs, in whatever version pyproject.toml allows."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """A package that something needs."""
+
+    package: str
+    wanted: str | None
+    """The version; None is any."""
+    found: str | None
+    """The version that is installed; None is none."""
+
+    @property
+    def is_met(self) -> bool:
+        return self.found is not None and self.wanted in (None, self.found)
+
+    @property
+    def next_step(self) -> str:
+        """The command that mends it; empty where nothing is amiss."""
+        if self.is_met:
+            return ""
+        exact = f"=={self.wanted}" if self.wanted else ""
+        return f"pip install --no-deps {self.package}{exact}"
+
+
+@dataclass(frozen=True)
+class Health:
+    """What :func:`examine` found."""
+
+    packages: tuple[Need, ...]
+    families: dict[str, tuple[Need, ...]]
+    """What each family needs beside the packages."""
+
+    def runs(self, family: str) -> bool:
+        """Whether all that a family needs is there."""
+        return all(need.is_met for need in (*self.packages, *self.families[family]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "packages": [asdict(need) for need in self.packages],
+            "families": {
+                name: {"runs": self.runs(name), "needs": [asdict(need) for need in needs]}
+                for name, needs in self.families.items()
+            },
+        }
+
+    def lines(self) -> Iterator[str]:
+        """For people: a line a package, then one a family."""
+        for need in self.packages:
+            yield _line(need)
+        for name, needs in self.families.items():
+            yield f"family {name}: {'can run' if self.runs(name) else 'cannot run'}"
+            yield from (f"  {_line(need)}" for need in needs)
+
+
+def examine() -> Health:
+    """Look at what is installed."""
+    packages = tuple(_need(name, None) for name in _PACKAGES)
+    families = {
+        name: tuple(_need(package, wanted) for package, wanted in family.packages.items())
+        for name, family in FAMILIES.items()
+    }
+    return Health(packages, families)
+
+
+def _need(package: str, wanted: str | None) -> Need:
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        found = None
+    return Need(package, wanted, found)
+
+
+def _line(need: Need) -> str:
+    wanted = f", needs {need.wanted}" if need.wanted else ""
+    line = f"{need.package}: {need.found or 'missing'}{wanted}"
+    return f"{line}. Run `{need.next_step}`." if need.next_step else line

@@ -1,0 +1,51 @@
+"""What the doctor says of what is installed, and of what is not."""
+
+import json
+from importlib import metadata
+
+import pytest
+
+from jobs.families.registry import FAMILIES
+from orchestrator import doctor
+from orchestrator.cli import main
+
+
+def test_everything_is_well_where_the_tests_run():
+    health = doctor.examine()
+    assert {name: health.runs(name) for name in FAMILIES} == dict.fromkeys(FAMILIES, True)
+    assert not any("missing" in line for line in health.lines())
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, "  qwen-tts: missing, needs 0.1.1. Run `pip install --no-deps qwen-tts==0.1.1`."),
+        ("0.2.0", "  qwen-tts: 0.2.0, needs 0.1.1. Run `pip install --no-deps qwen-tts==0.1.1`."),
+    ],
+)
+def test_what_is_amiss_is_said_with_the_command_that_mends_it(
+    found: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    def version(package: str) -> str:
+        if package != "qwen-tts":
+            return metadata.version(package)
+        if found is None:
+            raise metadata.PackageNotFoundError(package)
+        return found
+
+    monkeypatch.setattr(doctor, "version", version)
+    health = doctor.examine()
+    assert said in list(health.lines())
+    assert "family qwen3_tts: cannot run" in list(health.lines())
+    assert health.runs("codec_lm")
+
+
+def test_the_command_prints_one_json_object(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.argv", ["voxsweep", "doctor", "--json"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["families"]) == set(FAMILIES)
