@@ -14,7 +14,7 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # torch comes first and pinned: asked for by another package, pip takes its newest build.
 # resemblyzer comes without what it asks for: webrtcvad, which webrtcvad-wheels stands in for, and

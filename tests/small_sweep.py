@@ -7,6 +7,7 @@ one which is can be ended without touching anybody else's.
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ FRESH_PROMPTS = ("two two", "seven one three", "six", "eight nine", "five zero o
 _SPEC = """\
 name: small
 family: codec_lm
-data: {{manifest: manifest.jsonl, root: {root}}}
+data: {{manifest: manifest.jsonl}}
 training: {{epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}
 search: {{sampler: grid, space: {{rank: [2, 4]}}}}
 rungs: {{grace_epochs: 2}}
@@ -56,13 +57,14 @@ _DEADLINE = 420.0
 
 
 def write_manifest(folder: Path) -> None:
-    """The first clips of the embedded voice, enough to train on and to compare voices with."""
+    """The first clips of the embedded voice beside it, enough to train on and to compare with."""
     left, rows = {"train": TRAINING_CLIPS, "validation": MIN_REFERENCES}, []
     for line in (VOICE_DIR / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         left[row["split"]] -= 1
         if left[row["split"]] >= 0:
-            rows.append({**row, "audio": str(VOICE_DIR / row["audio"])})
+            shutil.copy(VOICE_DIR / row["audio"], folder)
+            rows.append(row)
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "manifest.jsonl").write_text(lines, encoding="utf-8")
 
@@ -74,7 +76,7 @@ def write_spec(folder: Path, hosts: int = 1, slots: int = 1) -> Path:
         (folder / f"{name}.jsonl").write_text("".join(rows))
     write_manifest(folder)
     path = folder / "small.yaml"
-    path.write_text(_SPEC.format(hosts=hosts, slots=slots, first=SHORTLIST_AFTER, root=VOICE_DIR))
+    path.write_text(_SPEC.format(hosts=hosts, slots=slots, first=SHORTLIST_AFTER))
     return path
 
 

@@ -9,7 +9,6 @@ import torch
 
 from cluster.storage import LocalStorage
 from jobs.data.audio import read_audio, resample
-from jobs.embedded import VOICE_DIR
 from jobs.export.qwen3_tts import KeptVoice, add_adapter, add_speakers
 from jobs.families.vendor import qwen_tts
 from orchestrator.ledger import Ledger
@@ -22,7 +21,7 @@ _SPEC = f"""\
 name: {NAME}
 family: qwen3_tts
 base: {{source: base}}
-data: {{manifest: manifest.jsonl, root: {VOICE_DIR}, trailing_silence: 0}}
+data: {{manifest: manifest.jsonl, trailing_silence: 0}}
 training:
   epochs: {EPOCHS}
   batch_size: 8
@@ -57,7 +56,7 @@ def run(
     shutil.copytree(tiny_qwen3_tts_source, place / "base")
     write_manifest(place)
     rows = [json.loads(line) for line in (place / "manifest.jsonl").read_text().splitlines()]
-    heard = [(resample(*read_audio(row["audio"]), RATE), row["text"]) for row in rows[:8]]
+    heard = [(resample(*read_audio(place / row["audio"]), RATE), row["text"]) for row in rows[:8]]
     make_familiar(place / "base", heard)
     for name, texts in (("prompts", PROMPTS), ("fresh", FRESH_PROMPTS)):
         lines = [f'{{"id": "{name[0]}{i}", "text": "{text}"}}\n' for i, text in enumerate(texts)]

@@ -69,13 +69,6 @@ def test_the_version_is_that_of_the_options(make_spec, tmp_path):
     assert protocol.omitted == ()
 
 
-def test_the_target_is_the_one_of_the_data(make_spec):
-    scoring = "scoring: {metrics: [similarity], primary: similarity}"
-    spec = make_spec(scoring=scoring, data="data: {target: ann}")
-    assert protocol_for(spec, PROMPTS, FRESH, PREPARED).target == "ann"
-    assert protocol_for(make_spec(scoring=scoring), PROMPTS, FRESH, PREPARED).target is None
-
-
 def test_losses_by_group_and_the_mix_go_with_a_variant(spec):
     training = spec.training_for({"rank": 4, "learning_rate": 2e-4, "mix": "mixed"})
     trial = TrialSpec(
