@@ -138,7 +138,9 @@ def _prepare(
     progress: Callable[[int, int], None],
 ) -> "tuple[Base, Preparation]":
     from jobs.data.prepare import prepare
+    from jobs.families.base import to_accelerator
     from jobs.families.registry import load_base
 
     base = load_base(host)
+    to_accelerator(base.model)
     return base, prepare(clips, base, storage, data, progress)

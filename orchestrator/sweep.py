@@ -168,7 +168,7 @@ class Sweep:
             SHORTLIST: (rest, spec.variants.decoding),
             CONFIRMATION: (self._inputs.confirmation, spec.confirmation_decoding),
         }
-        preparing = ray.remote(prepare_sweep).remote(
+        preparing = ray.remote(num_gpus=spec.resources.gpus_per_rank)(prepare_sweep).remote(
             spec.host(),
             self._inputs.clips,
             spec.data,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from jobs.data.audio import decode, pcm_digest
 from jobs.data.check_target import checked_clips
 from jobs.data.clips import TargetClip
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 from jobs.data.spec import DataSpec
 from jobs.spec import HostSpec
 

@@ -18,7 +18,7 @@ from jobs.data.diversity.texts import folded
 from jobs.data.findings import Finding, error
 from jobs.data.in_order import in_order
 from jobs.data.limits import Limits
-from jobs.data.manifest import ManifestRow, Split
+from jobs.data.rows import ManifestRow, Split
 from jobs.data.sound_checks import reference_findings, sound_findings
 from jobs.data.sounds import Sound, Unheard, listen
 from jobs.data.spec import DataSpec

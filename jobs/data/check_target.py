@@ -8,7 +8,8 @@ from jobs.data.check import Checked, check
 from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
 from jobs.data.limits import Limits
-from jobs.data.manifest import ManifestRow, read_rows
+from jobs.data.manifest import read_rows
+from jobs.data.rows import ManifestRow
 from jobs.data.spec import DataSpec, ManifestSpec
 from jobs.families.registry import FAMILIES, open_text, sample_rate
 from jobs.families.rules import DataRules

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from cluster.sources import Root, SourceError, check_file, is_folder, list_folde
 from jobs.data.findings import Finding, error
 from jobs.data.layouts import METADATA, read_ljspeech, read_pairs
 from jobs.data.lines import Entry, read_jsonl
-from jobs.data.rows import ManifestRow as ManifestRow  # what this module gives
-from jobs.data.rows import Split as Split
+from jobs.data.rows import ManifestRow
 from jobs.data.values import check_values
 from jobs.embedded import VOICE_DIR
 from jobs.problems import InputError, Problem

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.data.manifest import Split
+from jobs.data.rows import Split
 
 # Not safetensors, which gives NumPy a copy of every tensor: a .npy file of numbers is mapped as it
 # lies, and one of Python's objects, which would be unpickled, cannot be mapped.

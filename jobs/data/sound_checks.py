@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from jobs.data.audio import RESAMPLER
 from jobs.data.findings import Finding, error, warning
 from jobs.data.limits import Limits
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 from jobs.data.sounds import Sound, Unheard
 from jobs.metrics.signal import SILENCE
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jobs.data.diversity.texts import folded
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 from jobs.data.spec import SplitSpec
 
 

@@ -7,7 +7,7 @@ from jobs.data.annotations import annotations, control_tokens, without_annotatio
 from jobs.data.diversity.texts import folded
 from jobs.data.findings import Finding, error, warning
 from jobs.data.limits import Limits
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 from jobs.data.spec import DataSpec
 from jobs.families.text import TextReader
 

@@ -187,6 +187,12 @@ def frozen(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
+def to_accelerator(model: nn.Module) -> None:
+    """Move the model to the GPU that this process was given, if it was given one."""
+    if torch.cuda.is_available():
+        model.cuda()
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's parameters are."""
     return next(model.parameters()).device

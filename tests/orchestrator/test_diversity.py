@@ -16,7 +16,7 @@ from jobs.data.clips import TargetClip
 from jobs.data.diversity import measure
 from jobs.data.diversity.features import FEATURES, ClipFeatures
 from jobs.data.diversity.summary import QUALITY_FLOOR
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable
 from orchestrator.diversity import data_report, measure_data, quality_floor

@@ -4,7 +4,7 @@ import pytest
 
 from cluster.storage import LocalStorage
 from jobs.data.clips import TargetClip
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 from jobs.spec import PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.ledger import Ledger, TrialResult

@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from jobs.data.manifest import Split
+from jobs.data.rows import Split
 from jobs.embedded.rebuild.texts import Texts
 
 SAMPLE_RATE = 16_000  # Hz

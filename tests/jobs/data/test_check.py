@@ -14,7 +14,7 @@ from jobs.data import check as module
 from jobs.data.check import Checked, check
 from jobs.data.check_target import target_rows
 from jobs.data.findings import Finding
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 from jobs.data.sounds import Sound
 from jobs.data.spec import DataSpec
 from jobs.families.rules import DataRules

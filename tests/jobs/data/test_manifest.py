@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from jobs.data.findings import Finding
-from jobs.data.manifest import ManifestRow, read_rows
+from jobs.data.manifest import read_rows
+from jobs.data.rows import ManifestRow
 from jobs.embedded import VOICE_DIR
 from jobs.problems import InputError, Problem
 from tests.jobs.data.hostile_case import RATE, tone

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.data.diversity.texts import folded
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 from jobs.data.spec import SplitSpec
 from jobs.data.split import assign_splits, validation_count
 

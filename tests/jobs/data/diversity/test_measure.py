@@ -19,7 +19,7 @@ from jobs.data.diversity.measure import (
     read_measured,
     training_clips,
 )
-from jobs.data.manifest import ManifestRow
+from jobs.data.rows import ManifestRow
 
 RATE = 16_000
 
