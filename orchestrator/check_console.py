@@ -103,9 +103,7 @@ def _summary(found: CheckedTarget) -> Table:
     return table
 
 
-def _resampled(rate: int, to: int | None) -> str:
-    if to is None:
-        return "the base's rate is known once it is loaded"
+def _resampled(rate: int, to: int) -> str:
     return "as the base takes it" if rate == to else f"resampled to {to} Hz by {RESAMPLER}"
 
 

@@ -55,7 +55,7 @@ def check(
     data: DataSpec,
     rules: DataRules,
     text: TextReader | None,
-    sample_rate: int | None,
+    sample_rate: int,
     workers: int = 1,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Checked:
@@ -67,7 +67,7 @@ def check(
         data: what of the spec concerns data.
         rules: the family's bounds, for what ``data`` leaves open.
         text: how the base reads texts; None leaves them uncounted.
-        sample_rate: the base's, in Hz; None where it is not known.
+        sample_rate: the base's, in Hz.
         workers: processes that decode audio; with one it is this process.
         progress: told how many rows are done, now and then.
 
@@ -109,9 +109,7 @@ def _hear(job: _Job) -> tuple[_Heard, _Heard | None]:
 class _Checking:
     """One check under way: small facts of every row, never its samples."""
 
-    def __init__(
-        self, data: DataSpec, limits: Limits, text: TextReader | None, rate: int | None
-    ) -> None:
+    def __init__(self, data: DataSpec, limits: Limits, text: TextReader | None, rate: int) -> None:
         self._data, self._limits, self._text, self._rate = data, limits, text, rate
         self._found: list[tuple[int, Finding]] = []
         self._candidates: list[Candidate] = []

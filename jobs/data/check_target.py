@@ -29,8 +29,8 @@ class CheckedTarget:
 
     data: DataSpec
     family: str
-    rate: int | None
-    """The base's, Hz; None where it is known only once the base is loaded."""
+    rate: int
+    """The base's, Hz."""
     checked: Checked
 
 
@@ -66,6 +66,9 @@ def check_target(
         reader, rate = open_text(host), sample_rate(host)
     except (ValueError, OSError) as error:
         raise InputError([Problem("base", str(error), "Correct the base.")]) from error
+    if reader is None and data.max_text_tokens is not None:
+        what = f"data.max_text_tokens needs the base's tokenizer, which {host.source} does not give"
+        raise InputError([Problem("base", what, "Name the directory that holds the base.")])
     rules = FAMILIES[host.family].rules
     _check_bounds(data, rules)
     rows = target_rows(data)

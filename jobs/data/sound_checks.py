@@ -20,7 +20,7 @@ UPSAMPLED_SHARE = 0.8
 
 
 def sound_findings(
-    row: ManifestRow, heard: Sound | Unheard, limits: Limits, rate: int | None
+    row: ManifestRow, heard: Sound | Unheard, limits: Limits, rate: int
 ) -> Iterator[Finding]:
     """What is wrong with the clip's own recording; ``rate`` is the base's, in Hz."""
     if isinstance(heard, Unheard):
@@ -63,13 +63,13 @@ def _bad_duration(row: ManifestRow, seconds: float, limits: Limits) -> Iterator[
         yield warning("duration-claimed", row.where, what, advice)
 
 
-def _lacking(row: ManifestRow, heard: Sound, rate: int | None) -> Iterator[Finding]:
+def _lacking(row: ManifestRow, heard: Sound, rate: int) -> Iterator[Finding]:
     """A recording that holds less of the spectrum than the base can learn, or than it claims."""
-    if rate is not None and heard.rate < rate:
+    if heard.rate < rate:
         what = f"audio should be recorded at the base's {rate} Hz or more, got {heard.rate} Hz"
         advice = f"It is resampled by {RESAMPLER}; what lies above {heard.rate // 2} Hz is missing."
         yield warning("rate-low", row.where, what, advice)
-    carried = min(heard.rate, rate or heard.rate) / 2
+    carried = min(heard.rate, rate) / 2
     if heard.edge is not None and heard.edge < UPSAMPLED_SHARE * carried:
         what = (
             f"audio at {heard.rate} Hz should hold sound up to some {carried:.0f} Hz, but its "

@@ -27,9 +27,9 @@ class Family:
     module: str
     """Its ``load`` gives a :class:`~jobs.families.base.Base`."""
     rules: DataRules
-    text: str | None = None
-    """Without torch: its ``open_text`` gives a :class:`~jobs.families.text.TextReader`, its
-    ``sample_rate`` that of the audio, Hz. None: neither is known before the base is loaded."""
+    text: str
+    """Its ``open_text`` gives a :class:`~jobs.families.text.TextReader`, or None where the base is
+    not on this machine; its ``sample_rate`` gives that of all audio, Hz. It loads no weights."""
     embedded: bool = False
     """Whether a base of it is shipped."""
     targets: tuple[str, ...] | None = None
@@ -47,6 +47,7 @@ FAMILIES = {
     "qwen3_tts": Family(
         "jobs.families.qwen3_tts.base",
         QWEN3_TTS,
+        text="jobs.families.qwen3_tts.text",
         targets=tuple(TARGETS),
         packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
         acoustic=True,
@@ -55,25 +56,23 @@ FAMILIES = {
 
 
 def open_text(spec: HostSpec) -> "TextReader | None":
-    """How the base that ``spec`` names reads texts, without its weights; None if that is not known.
+    """How the base that ``spec`` names reads texts, without its weights; None if it is elsewhere.
 
     Raises:
         ValueError: the family is not known, or a file of the base is not what it must be.
         FileNotFoundError: the base lacks a file.
     """
-    module = _family(spec.family).text
-    reader: TextReader | None = import_module(module).open_text(spec) if module else None
+    reader: TextReader | None = import_module(_family(spec.family).text).open_text(spec)
     return reader
 
 
-def sample_rate(spec: HostSpec) -> int | None:
-    """Hz of all audio that the base takes in, without loading it; None if that is not known.
+def sample_rate(spec: HostSpec) -> int:
+    """Hz of all audio that the base takes in, without loading it.
 
     Raises:
         ValueError: the family is not known.
     """
-    module = _family(spec.family).text
-    rate: int | None = import_module(module).sample_rate(spec) if module else None
+    rate: int = import_module(_family(spec.family).text).sample_rate(spec)
     return rate
 
 

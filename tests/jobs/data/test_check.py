@@ -45,7 +45,7 @@ def corpus(prepared, tmp_path) -> Corpus:
     return Corpus(tmp_path, copy.deepcopy(prepared.rows))
 
 
-def checked(corpus: Corpus, rate: int | None = RATE, workers: int = 1, **data) -> Checked:
+def checked(corpus: Corpus, rate: int = RATE, workers: int = 1, **data) -> Checked:
     spec = DataSpec.model_validate({"manifest": str(corpus.save()), **data})
     return check(target_rows(spec), spec, DataRules(), None, rate, workers)
 
@@ -249,7 +249,7 @@ def test_an_edge_counts_by_what_the_base_can_hear(corpus):
     assert found(checked(corpus, rate=16_000)) == []
     fake = ("audio-upsampled", "warning", corpus.line(-1))
     assert fake in found(checked(corpus, rate=24_000))
-    assert fake in found(checked(corpus, rate=None))
+    assert fake in found(checked(corpus, rate=48_000))
 
 
 def test_processes_find_the_same(corpus):
