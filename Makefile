@@ -9,12 +9,13 @@ READY := .venv/.ready
 sweep: $(READY)
 	$(BIN)/voxsweep run configs/demo.yaml
 
+# Files go to whichever of the two processes is free, in their order: the long tests/faults early.
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # torch comes first and pinned: asked for by another package, pip takes its newest build.
 # resemblyzer comes without what it asks for: webrtcvad, which webrtcvad-wheels stands in for, and
