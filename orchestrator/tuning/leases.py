@@ -149,17 +149,18 @@ class Leases:
         return self._emptiest(h for h in self._slots if h not in taken and self._free(h) > 0)
 
     def _place_alone(self, ask: _Ask) -> int | None:
-        """A host without any lease. One that is not empty is kept for this ask until it is."""
-        host = next((h for h, kept_for in self._reserved.items() if kept_for == ask), None)
-        if host is None:
-            taken = self._kept_alone() | self._reserved.keys()
-            host = self._emptiest(h for h in self._slots if h not in taken)
+        """A host without any lease. While there is none, one is kept for this ask until it is
+        empty, or another is: it may open later."""
+        kept = next((h for h, kept_for in self._reserved.items() if kept_for == ask), None)
+        taken = self._kept_alone() | self._reserved.keys()
+        host = self._emptiest(h for h in self._slots if h == kept or h not in taken)
         if host is None:
             return None
         if self._load(host) > 0:
-            self._reserved[host] = ask
+            self._reserved[host if kept is None else kept] = ask
             return None
-        self._reserved.pop(host, None)
+        if kept is not None:
+            del self._reserved[kept]
         return host
 
     def _emptiest(self, hosts: Iterable[int]) -> int | None:

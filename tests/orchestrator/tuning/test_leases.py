@@ -165,6 +165,14 @@ class TestAlone:
         assert d is None  # host 0 is full, host 1 runs empty
         assert leases.free == 1
 
+    def test_a_host_that_opens_empty_serves_it_and_nobody_is_kept_out_for_it(self):
+        leases = table(2)
+        ask(leases, "a")
+        assert ask(leases, "poison", alone=True) is None
+        assert ask(leases, "b") is None  # host 0 runs empty
+        leases.open_host(1, 2)
+        assert granted(leases) == {"poison": 1, "b": 0}
+
     def test_its_own_lease_does_not_stand_in_its_way(self):
         leases = table(2)
         shared = ask(leases, "poison")
