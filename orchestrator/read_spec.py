@@ -206,6 +206,7 @@ def _unfit_values(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
 def _contradictions(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     """Values that exclude each other."""
     yield from _bad_epochs(spec, document)
+    yield from _consent(spec.data, document)
     resources = spec.resources
     if resources.slots_per_host == AUTO and not resources.gpus_per_rank:
         where = document.where(("resources", "slots_per_host"))
@@ -311,6 +312,16 @@ def _bad_epochs(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
             "epoch of the longest training is a checkpoint anyway"
         )
         yield Problem(where, what, f"Set training.epochs to {longest} instead.")
+
+
+def _consent(data: DataSpec, document: _Document) -> Iterator[Problem]:
+    if data.needs_consent:
+        what = "data.consent must say where the speakers' consent is recorded, but it is absent"
+        next_step = "Name the record, or set data.synthetic: true if the clips are nobody's voice."
+        yield Problem(document.where(("data",)), what, next_step)
+    if data.consent and data.synthetic:
+        what = "data.consent and data.synthetic: true exclude each other"
+        yield Problem(document.where(("data", "consent")), what, "Delete one of the two.")
 
 
 def _bad_scoring(spec: SweepSpec, document: _Document) -> Iterator[Problem]:

@@ -32,7 +32,7 @@ FRESH_PROMPTS = ("two two", "seven one three", "six", "eight nine", "five zero o
 _SPEC = """\
 name: small
 family: codec_lm
-data: {{manifest: manifest.jsonl}}
+data: {{synthetic: true, manifest: manifest.jsonl}}
 training: {{epochs: 2, batch_size: 8, learning_rate: 2.0e-3}}
 search: {{sampler: grid, space: {{rank: [2, 4]}}}}
 rungs: {{grace_epochs: 2}}

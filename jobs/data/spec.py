@@ -69,6 +69,11 @@ class DataSpec(Strict):
     """The folder that audio must lie in; null for that of each manifest."""
     target: str | None = None
     """The speaker whose voice is wanted, where the clips have several and a prompt names none."""
+    consent: Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=500)] | None = None
+    """Where the speakers' consent is recorded: a file, an address, a number. Goes into every clip's
+    metadata and the model card; it is not opened."""
+    synthetic: bool = False
+    """Whether the clips are no person's voice, so that there is nobody to consent."""
     tags: Literal["reject", "strip"] = "reject"
     """What becomes of annotations such as ``<laugh>`` in a text."""
     bad_clips: Literal["refuse", "drop"] = "refuse"
@@ -91,6 +96,17 @@ class DataSpec(Strict):
     def paths(self) -> tuple[str, ...]:
         """Of the manifests."""
         return tuple(each.path for each in self.manifest)
+
+    @property
+    def needs_consent(self) -> bool:
+        """Whether a record of consent is due and not named. The shipped clips are synthetic."""
+        shipped = all(path == EMBEDDED for path in self.paths)
+        return not (shipped or self.synthetic or self.consent)
+
+    @property
+    def provenance(self) -> str:
+        """By what right the voice is used, in words for metadata."""
+        return f"consent: {self.consent}" if self.consent else "a synthetic voice"
 
     def mix(self, name: str | None) -> MixSpec | None:
         """The mix of this name; None for none.

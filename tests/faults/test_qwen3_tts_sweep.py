@@ -21,7 +21,7 @@ _SPEC = f"""\
 name: {NAME}
 family: qwen3_tts
 base: {{source: base}}
-data: {{manifest: manifest.jsonl, trailing_silence: 0}}
+data: {{synthetic: true, manifest: manifest.jsonl, trailing_silence: 0}}
 training:
   epochs: {EPOCHS}
   batch_size: 8

@@ -45,7 +45,8 @@ def test_bad_data_costs_nothing(tmp_path, write_spec, command):
     (tmp_path / "clips.jsonl").write_text('{"audio": "a.wav", "text": "one", "split": "test"}\n')
     (tmp_path / "prompts.jsonl").write_text("{}\n")
     spec = write_spec(
-        data="data: {manifest: clips.jsonl}", variants="variants: {prompts: prompts.jsonl}"
+        data="data: {synthetic: true, manifest: clips.jsonl}",
+        variants="variants: {prompts: prompts.jsonl}",
     )
     before = sorted(tmp_path.iterdir())
     ended = voxsweep(command, spec, "--storage", "st", cwd=tmp_path)
@@ -67,7 +68,7 @@ def few_clips(tmp_path, write_spec):
     """A spec whose data are three clips of two speakers."""
     (tmp_path / "clips.jsonl").write_text(SPEAKERS.replace("%s", str(VOICE_DIR)))
     return write_spec(
-        data=f"data: {{manifest: clips.jsonl, root: {VOICE_DIR}, loudness: -30, "
+        data=f"data: {{synthetic: true, manifest: clips.jsonl, root: {VOICE_DIR}, loudness: -30, "
         "trailing_silence: 0.1}",
         scoring="scoring: {metrics: [word_error], primary: word_error}",
     )

@@ -21,7 +21,7 @@ def manifest_with(held_out: int, path) -> None:
 def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
     manifest = tmp_path / "manifest.jsonl"
     manifest_with(MIN_REFERENCES, manifest)
-    spec = make_spec(data=f"data: {{manifest: manifest.jsonl, root: {VOICE_DIR}}}")
+    spec = make_spec(data=f"data: {{synthetic: true, manifest: manifest.jsonl, root: {VOICE_DIR}}}")
     assert "similarity" in spec.scoring.measured
     assert len(read_inputs(spec).clips) > MIN_REFERENCES
     manifest_with(MIN_REFERENCES - 1, manifest)
@@ -43,7 +43,7 @@ def test_a_tag_needs_the_language_of_every_prompt(make_spec, tmp_path):
         for row in rows
     ]
     (tmp_path / "clips.jsonl").write_text("\n".join(told))
-    data = f"manifest: clips.jsonl, root: {VOICE_DIR}"
+    data = f"synthetic: true, manifest: clips.jsonl, root: {VOICE_DIR}"
     sections = {
         "scoring": "scoring: {metrics: [word_error], primary: word_error}",
         "variants": "variants: {prompts: a.jsonl, confirmation_prompts: b.jsonl}",
@@ -80,7 +80,7 @@ def test_what_finalists_are_measured_by_has_what_it_needs(make_spec, tmp_path, e
     spec = make_spec(
         scoring=f"scoring:\n  primary: word_error\n  metrics: [word_error]\n"
         f"  finalist_metrics: [{entry}]",
-        data=f"data: {{manifest: manifest.jsonl, root: {VOICE_DIR}}}",
+        data=f"data: {{synthetic: true, manifest: manifest.jsonl, root: {VOICE_DIR}}}",
         variants="variants: {confirmation_prompts: b.jsonl}",
     )
     if problem is None:
@@ -119,7 +119,8 @@ def test_problems_of_the_clips_and_of_the_prompts_come_together(make_spec, tmp_p
     bad = [{"audio": "gone.wav", "text": "one <laugh>", "split": "train"}, {"text": "one"}]
     (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
     spec = make_spec(
-        data="data: {manifest: bad.jsonl}", variants="variants: {prompts: prompts.jsonl}"
+        data="data: {synthetic: true, manifest: bad.jsonl}",
+        variants="variants: {prompts: prompts.jsonl}",
     )
     told = "\n".join(problems_of(spec))
     for place in ("bad.jsonl:1: audio must exist", "bad.jsonl:2", "prompts.jsonl:1"):
@@ -129,7 +130,8 @@ def test_problems_of_the_clips_and_of_the_prompts_come_together(make_spec, tmp_p
 def test_several_manifests_are_one_target(make_spec, tmp_path):
     names = [target(tmp_path, 12, speaker=["ada"]), target(tmp_path, 12, language=["en"])]
     spec = make_spec(
-        data=f"data: {{manifest: {json.dumps(names)}, root: {VOICE_DIR}, bad_clips: drop}}",
+        data=f"data: {{synthetic: true, manifest: {json.dumps(names)}, root: {VOICE_DIR}, "
+        "bad_clips: drop}",
         scoring=WORD_ERROR,
     )
     inputs = read_inputs(spec)
@@ -168,7 +170,8 @@ def test_progress_is_told(make_spec):
 def test_speakers_and_languages_that_are_asked_for_are_there(make_spec, tmp_path, data, problem):
     name = target(tmp_path, speaker=["ada", "bea", "bea"])
     spec = make_spec(
-        data=f"data: {{manifest: {name}, root: {VOICE_DIR}, {data}}}", scoring=WORD_ERROR
+        data=f"data: {{synthetic: true, manifest: {name}, root: {VOICE_DIR}, {data}}}",
+        scoring=WORD_ERROR,
     )
     if problem is None:
         assert len(read_inputs(spec).clips) == 24

@@ -15,7 +15,7 @@ from tests.small_sweep import Run, write_manifest
 _SPEC = """\
 name: ranks
 family: codec_lm
-data: {manifest: manifest.jsonl}
+data: {synthetic: true, manifest: manifest.jsonl}
 training: {epochs: 1, batch_size: 8, dropout: 0.0}
 engine: {zero_stage: 2, ranks: 2}
 search: {sampler: grid, space: {rank: [4]}}

@@ -111,8 +111,8 @@ UNFIT = [
     ("bad name", {"name": "name: Small Sweep"}, ["1: name: String should match pattern"]),
     (
         "several manifests, a folder and S3",
-        {"data": "data:\n  manifest:\n    - embedded\n    - .\n    - s3://b/m.jsonl\n    - gone"},
-        ["10: data.manifest must name something that exists, but there is no {here}/gone"],
+        {"data": "data:\n  synthetic: true\n  manifest: [embedded, ., s3://b/m.jsonl,\n    gone]"},
+        ["8: data.manifest must name something that exists, but there is no {here}/gone"],
     ),
     (
         "root",
@@ -368,7 +368,7 @@ UNFIT = [
         "files that are not there",
         {
             "base": "base:\n  source: no/base\n  codec: no/codec",
-            "data": "data: {manifest: no/manifest.jsonl}",
+            "data": "data: {synthetic: true, manifest: no/manifest.jsonl}",
             "variants": "variants: {prompts: no/prompts.jsonl}",
         },
         [
@@ -462,7 +462,7 @@ def test_paths_start_at_the_specs_folder(make_spec, tmp_path):
     assert spec.base.source == spec.base.codec == str(tmp_path / "own")
     assert spec.variants.prompts == str(tmp_path / "own" / "prompts.jsonl")
     assert spec.data.paths == ("embedded",)
-    manifests = "{manifest: [s3://b/m.jsonl, ., embedded], root: .}"
+    manifests = "{synthetic: true, manifest: [s3://b/m.jsonl, ., embedded], root: .}"
     data = make_spec(data=f"data: {manifests}").data
     assert data.paths == ("s3://b/m.jsonl", str(tmp_path), "embedded")
     assert data.root == str(tmp_path)
@@ -509,3 +509,27 @@ def test_what_is_not_required_may_be_missing(make_spec):
 def test_the_digest_follows_what_is_asked(make_spec):
     same, other = make_spec(), make_spec(training="training: {seed: 1}")
     assert same.digest() == make_spec().digest() != other.digest()
+
+
+RECORDINGS = "data: {{manifest: ., {}}}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["data: {manifest: embedded}", *map(RECORDINGS.format, ["synthetic: true", "consent: C-17"])],
+)
+def test_consent_is_named_or_not_needed(make_spec, data):
+    assert not make_spec(data=data).data.needs_consent
+
+
+def test_recordings_need_a_record_of_consent(make_spec):
+    with pytest.raises(InputError) as caught:
+        make_spec(data="data: {manifest: .}")
+    (problem,) = caught.value.problems
+    assert "data.consent must say where the speakers' consent is recorded" in str(problem)
+    assert "spec.yaml:5" in str(problem)
+
+
+def test_nobody_consents_for_a_synthetic_voice(make_spec):
+    with pytest.raises(InputError, match="exclude each other"):
+        make_spec(data=RECORDINGS.format("synthetic: true, consent: C-17"))

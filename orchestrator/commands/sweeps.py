@@ -1,0 +1,91 @@
+"""The main job: what it would do, its data alone, and all of it."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from cluster.storage import open_storage
+from orchestrator.commands.options import AsJson, SpecPath, StorageUrl, messages, output
+from orchestrator.errors import Exit
+
+
+def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
+    """Say what a sweep would run, and what of it is done. Touches nothing."""
+    from orchestrator.check_console import check_progress, tell_warnings
+    from orchestrator.console import show_plan
+    from orchestrator.inputs import read_inputs
+    from orchestrator.plan import plan as make_plan
+    from orchestrator.read_spec import read_spec
+
+    sweep = read_spec(spec)
+    with check_progress(messages) as tell:
+        inputs = read_inputs(sweep, tell)
+    tell_warnings(messages, inputs.warnings, inputs.dropped)
+    planned = make_plan(
+        sweep, inputs.clips, inputs.prompts, inputs.confirmation, open_storage(storage)
+    )
+    if as_json:
+        typer.echo(json.dumps(planned.to_dict()))
+    else:
+        show_plan(output, planned)
+
+
+def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
+    """Prepare a sweep's data, as the sweep would: each clip is encoded once, for all sweeps."""
+    from orchestrator.check_console import check_progress, tell_warnings
+    from orchestrator.console import encoding, show_prepared
+    from orchestrator.inputs import read_inputs
+    from orchestrator.preparation import prepare_data
+    from orchestrator.read_spec import read_spec
+
+    sweep = read_spec(spec)
+    with check_progress(messages) as tell:
+        inputs = read_inputs(sweep, tell)
+    tell_warnings(messages, inputs.warnings, inputs.dropped)
+    with encoding(messages) as progress:
+        prepared = prepare_data(
+            sweep.host(), inputs.clips, sweep.data, open_storage(storage), progress
+        )
+    if as_json:
+        typer.echo(json.dumps(prepared.to_dict()))
+    else:
+        show_prepared(output, prepared)
+
+
+def run(
+    spec: SpecPath,
+    storage: StorageUrl = "sweeps",
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster's address; none starts one here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a sweep to its verdict. Run it again to go on where it was cut off."""
+    from cluster.connect import ray_cluster
+    from orchestrator.check_console import check_progress, tell_warnings
+    from orchestrator.console import Progress, show_verdict
+    from orchestrator.inputs import claim, read_inputs
+    from orchestrator.ledger import Ledger
+    from orchestrator.read_spec import read_spec
+
+    sweep = read_spec(spec)
+    with check_progress(messages) as tell:
+        inputs = read_inputs(sweep, tell)
+    tell_warnings(messages, inputs.warnings, inputs.dropped)
+    ledger = Ledger(open_storage(storage), sweep.name)
+    claim(ledger, sweep, inputs)
+    progress = Progress(messages if as_json else output)
+    with progress.live():
+        progress.stage("starting Ray")
+        with ray_cluster(address):
+            from orchestrator.sweep import Sweep
+
+            outcome = Sweep(sweep, inputs, ledger, progress).run()
+    if as_json:
+        typer.echo(json.dumps(outcome.to_dict()))
+    else:
+        show_verdict(output, outcome.verdict, outcome.table)
+        output.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
+    if outcome.verdict.verdict == "NO-VERDICT":
+        raise typer.Exit(Exit.NO_VERDICT)
