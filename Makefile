@@ -1,5 +1,5 @@
 # Two commands. `make sweep` sets everything up and runs the main job; `make test` runs what CI runs.
-.PHONY: sweep test
+.PHONY: sweep test reference
 .DEFAULT_GOAL := sweep
 
 PYTHON ?= python3.11
@@ -16,6 +16,11 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# The API reference, from the docstrings, to docs/reference/index.html. pdoc wants to be told that
+# what it imports may start processes: numpy asks `uname` of its platform.
+reference: $(READY)
+	PDOC_ALLOW_EXEC=1 $(BIN)/pdoc --output-directory docs/reference cluster jobs orchestrator
 
 # torch comes first and pinned: asked for by another package, pip takes its newest build.
 # resemblyzer comes without what it asks for: webrtcvad, which webrtcvad-wheels stands in for, and
