@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from jobs.data.mix import epoch_counts
+from jobs.families.layout import Layout
 from orchestrator.spec import SweepSpec
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,14 @@ def test_the_mixes_of_the_data_page_are_a_spec(tmp_path):
     for number in (*clips.values(), *mixed.values(), sum(mixed.values()), 9395 - 2 * 3345):
         assert f"{number:,}" in text
     assert epoch_counts(spec.data.mixes["single"], clips) == {"km": 3345}
+
+
+def test_the_layout_of_the_codec_lm_page_is_one():
+    text = (ROOT / "docs" / "codec-lm.md").read_text()
+    (written,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert Layout.model_validate_json(written).markers is None
+    keys = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)))
+    assert set(Layout.model_fields) <= {*keys}
 
 
 def test_every_link_leads_somewhere():
