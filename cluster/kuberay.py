@@ -50,20 +50,6 @@ USER = 1000
 LABELS = {"app.kubernetes.io/name": "voxsweep", "app.kubernetes.io/part-of": "voxsweep"}
 """Of every pod; the network policies select by them."""
 
-SECURITY = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-}
-"""Of every container."""
-
-_POD_SECURITY = {
-    "fsGroup": USER,
-    "runAsGroup": USER,
-    "runAsNonRoot": True,
-    "runAsUser": USER,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 _GPU = "nvidia.com/gpu"
 _SUBMITTER = {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}
 _HEAD_SHARED_MEMORY = "1Gi"
@@ -109,7 +95,11 @@ def config_map(job: KubeJob, kube: KubeSpec) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": f"{job.name}-spec", "namespace": kube.namespace, "labels": LABELS},
+        "metadata": {
+            "name": f"{job.name}-spec",
+            "namespace": kube.namespace,
+            "labels": dict(LABELS),
+        },
         "data": dict(job.files),
     }
 
@@ -119,7 +109,7 @@ def ray_job(job: KubeJob, kube: KubeSpec) -> Manifest:
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": {"name": job.name, "namespace": kube.namespace, "labels": LABELS},
+        "metadata": {"name": job.name, "namespace": kube.namespace, "labels": dict(LABELS)},
         "spec": {
             "submissionMode": "K8sJobMode",
             "entrypoint": job.command,
@@ -154,7 +144,7 @@ def _submitter(job: KubeJob, kube: KubeSpec) -> Manifest:
 
 def _head(job: KubeJob, kube: KubeSpec) -> Manifest:
     resources = _resources(kube.head, kube.head.cpus)
-    ports = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
+    ports = {"gcs-server": 6379, "dashboard": 8265}
     container = {
         **_container("ray-head", job, kube, resources, kube.secrets),
         "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
@@ -201,13 +191,19 @@ def _pod(
 ) -> Manifest:
     """A template. Empty lists stand where the components of k8s/ add to them."""
     return {
-        "metadata": {"labels": LABELS},
+        "metadata": {"labels": dict(LABELS)},
         "spec": {
             "serviceAccountName": kube.service_account,
             "automountServiceAccountToken": False,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": TERMINATION_GRACE_SECONDS,
-            "securityContext": _POD_SECURITY,
+            "securityContext": {
+                "fsGroup": USER,
+                "runAsGroup": USER,
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "nodeSelector": dict(nodes),
             "tolerations": [],
             "containers": [container],
@@ -230,7 +226,11 @@ def _container(
         "env": [{"name": "HOME", "value": HOME}],
         "envFrom": [{"secretRef": {"name": each}} for each in secrets],
         "resources": {"requests": dict(resources), "limits": dict(resources)},
-        "securityContext": SECURITY,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
     }
 
 
