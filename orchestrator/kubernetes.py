@@ -164,7 +164,10 @@ def _pods(spec: SweepSpec) -> HostPods:
 
 def _storage_problems(storage: str, kube: KubeSpec) -> Iterator[Problem]:
     address = urlsplit(storage)
-    if not (address.scheme == "s3" and address.netloc) and not kube.holds(storage):
+    if "@" in address.netloc:
+        what = "must hold no login: everybody who sees the job sees it"
+        yield Problem("--storage", what, "Put it into a Secret: docs/kubernetes.md.")
+    elif not (address.scheme == "s3" and address.netloc) and not kube.holds(storage):
         what = f"must be s3:// and a bucket, or lie on a volume of the cluster file, got {storage}"
         yield Problem("--storage", what, "Name a bucket, or add the volume.")
 
