@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cluster.kuberay import MAX_NAME, Manifest
+from cluster.kube_pods import Manifest
+from cluster.kuberay import MAX_NAME
 from cluster.pod_rules import BrokenRule, pod_problems
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cluster.kube_pods import CHECKPOINT_SECONDS, Manifest
 from cluster.kube_spec import is_pinned
-from cluster.kuberay import CHECKPOINT_SECONDS, Manifest
 
 
 @dataclass(frozen=True)

@@ -4,32 +4,24 @@ import importlib.metadata
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import ValidationError
 
+from cluster.kube_pods import CONFIG_PATH, HostPods, KubeJob, Manifest
 from cluster.kube_spec import KubeSpec
-from cluster.kuberay import (
-    CONFIG_PATH,
-    HostPods,
-    KubeJob,
-    Manifest,
-    config_map,
-    kubernetes_name,
-    ray_job,
-)
+from cluster.kuberay import config_map, kubernetes_name, ray_job
 from cluster.kuberay_rules import kuberay_problems
 from jobs.families.sources import is_path
 from jobs.problems import InputError, Problem, nearest
 from jobs.speech.prompts import read_prompts
-from jobs.strict import EMBEDDED
-from orchestrator.read_spec import line_of, read_spec
-from orchestrator.spec import REMOTE, SweepSpec
+from orchestrator.check_kubernetes import storage_problems, unfit_for_pods
+from orchestrator.read_spec import read_spec
+from orchestrator.spec import SweepSpec
 
 SPEC_NAME = "spec.yaml"
 
@@ -37,8 +29,6 @@ MAX_CONFIG = 2**20
 """Bytes of a ConfigMap's data, by Kubernetes' validation of it."""
 
 _PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -120,7 +110,7 @@ def render(path: Path, kube: KubeSpec, storage: str | None = None) -> RenderedSw
     """
     spec = read_spec(path)
     storage = storage or kube.storage
-    problems = [*_storage_problems(storage, kube), *_unfit(spec, path, kube)]
+    problems = [*storage_problems(storage, kube), *unfit_for_pods(spec, path, kube)]
     files, unread = _prompt_files(spec, kube)
     if problems := [*problems, *unread]:
         raise InputError(problems)
@@ -162,57 +152,6 @@ def _pods(spec: SweepSpec) -> HostPods:
     )
 
 
-def _storage_problems(storage: str, kube: KubeSpec) -> Iterator[Problem]:
-    address = urlsplit(storage)
-    if "@" in address.netloc:
-        what = "must hold no login: everybody who sees the job sees it"
-        yield Problem("--storage", what, "Put it into a Secret: docs/kubernetes.md.")
-    elif not (address.scheme == "s3" and address.netloc) and not kube.holds(storage):
-        what = f"must be s3:// and a bucket, or lie on a volume of the cluster file, got {storage}"
-        yield Problem("--storage", what, "Name a bucket, or add the volume.")
-
-
-def _unfit(spec: SweepSpec, path: Path, kube: KubeSpec) -> Iterator[Problem]:
-    """What the pods would not find, and hosts that are no pods."""
-    for key, place, next_step in _places(spec):
-        if not kube.holds(place):
-            what = f"{_dotted(key)} must be where the pods find it, and {place} is on this machine"
-            yield Problem(line_of(path, key), what, f"{next_step}, or add the volume it lies on.")
-    for name in ("cpus_per_rank", "gpus_per_rank"):
-        taken = spec.engine.ranks * getattr(spec.resources, name)
-        if taken != round(taken):
-            what = f"a host is a pod, which has whole ones: engine.ranks x {name} is {taken}"
-            key = ("resources", name)
-            yield Problem(line_of(path, key), what, "Choose a whole number.")
-    mlflow = spec.records.mlflow
-    if mlflow is not None:
-        address = urlsplit(mlflow)
-        if address.scheme not in {"http", "https"} or address.hostname in _LOOPBACK:
-            key = ("records", "mlflow")
-            what = "records.mlflow must be a server that the pods reach"
-            yield Problem(line_of(path, key), what, "Name its service: http://mlflow:5000.")
-
-
-def _places(spec: SweepSpec) -> Iterator[tuple[_Key, str, str]]:
-    """Paths of this machine: where the spec names them, and what could stand there instead."""
-    upload = "Copy it to a bucket and name that (`aws s3 sync`)"
-    for index, manifest in enumerate(spec.data.paths):
-        yield from _local(("data", "manifest", index), manifest, upload)
-    if spec.data.root is not None:
-        yield from _local(("data", "root"), spec.data.root, upload)
-    yield from _local(("base", "source"), spec.base.source, "Name a model of the hub")
-    yield from _local(("base", "codec"), spec.base.codec, f"Use {EMBEDDED}")
-    for key in ("metrics", "finalist_metrics"):
-        for index, metric in enumerate(getattr(spec.scoring, key)):
-            if metric.model is not None and Path(metric.model).is_absolute():
-                yield ("scoring", key, index), metric.model, "Name a model of the hub"
-
-
-def _local(key: _Key, place: str, next_step: str) -> Iterator[tuple[_Key, str, str]]:
-    if is_path(place) and not place.startswith(REMOTE):
-        yield key, place, next_step
-
-
 def _prompt_files(spec: SweepSpec, kube: KubeSpec) -> tuple[dict[str, str], list[Problem]]:
     """Prompt sets of this machine by their names in the ConfigMap, and what is wrong with them."""
     files: dict[str, str] = {}
@@ -247,7 +186,3 @@ def _refuse(path: Path, files: Mapping[str, str]) -> None:
     if _PASSWORD.search(files[SPEC_NAME]):
         what = "a spec holds no password, but one of its addresses does"
         raise InputError([Problem(str(path), what, "Put it into a Secret: docs/kubernetes.md.")])
-
-
-def _dotted(key: _Key) -> str:
-    return ".".join(str(part) for part in key if isinstance(part, str))

@@ -6,18 +6,9 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
+from cluster.kube_pods import CHECKPOINT_SECONDS, CONFIG_PATH, HostPods, KubeJob, Manifest
 from cluster.kube_spec import KubeSpec, VolumeSpec, is_pinned
-from cluster.kuberay import (
-    CHECKPOINT_SECONDS,
-    CONFIG_PATH,
-    MAX_NAME,
-    HostPods,
-    KubeJob,
-    Manifest,
-    config_map,
-    kubernetes_name,
-    ray_job,
-)
+from cluster.kuberay import MAX_NAME, config_map, kubernetes_name, ray_job
 from cluster.kuberay_rules import QUEUE_LABEL, kuberay_problems, pods
 from tests.kuberay_schema import needs_crds, schema_errors
 
