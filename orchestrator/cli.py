@@ -3,7 +3,7 @@
 import typer
 
 from jobs.problems import InputError
-from orchestrator.commands import data, health, sweeps, verdicts
+from orchestrator.commands import data, health, k8s, sweeps, verdicts
 from orchestrator.commands.options import messages
 from orchestrator.errors import Exit, InfrastructureError
 
@@ -22,6 +22,7 @@ for command in (
     health.doctor,
 ):
     app.command()(command)
+app.add_typer(k8s.app, name="k8s")
 
 
 def main() -> None:

@@ -45,6 +45,11 @@ def read_spec(path: Path) -> SweepSpec:
     return spec
 
 
+def line_of(path: Path, location: Location) -> str:
+    """``file:line`` of a key of the spec at ``path``, or of what it would stand in."""
+    return _Document.read(path).where(location)
+
+
 def _without(document: "_Document", locations: Sequence[Location]) -> SweepSpec | None:
     """The spec as if the keys at ``locations`` were absent; None if that is no spec either.
 
