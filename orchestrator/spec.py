@@ -18,6 +18,9 @@ from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Liste
 AUTO = "auto"
 """In place of a number: as the machine has it."""
 
+MAY_CHANGE = ("resources", "records")
+"""Keys of a spec that say how a sweep runs, not what it asks."""
+
 PATH_STARTS = ("/", "./", "../", "~")
 """How a metric's model begins that is a directory and cannot be an id of the hub."""
 

@@ -44,8 +44,9 @@ def address_problem(text: str, schemes: Collection[str], secrets: str) -> tuple[
     if redacted(text) != text:
         what = f"may hold no password or token, since it is kept and shown, got {redacted(text)!r}"
         return what, secrets
-    if what := _misplaced(text, kind):
-        return f"{what}, got {text!r}", "Correct it."
+    misplaced = _misplaced(text, kind)
+    if misplaced:
+        return f"{misplaced}, got {text!r}", "Correct it."
     return None
 
 
