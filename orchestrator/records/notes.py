@@ -74,14 +74,15 @@ def _finalists(verdict: Verdict, protocol: Protocol | None) -> Iterator[str]:
     yield ""
     yield f"| finalist | {verdict.primary} | gain {f'({unit}) ' if unit else ''}| p | finding |"
     yield "|---|---|---|---|---|"
-    yield from map(lambda each: _finalist(each, verdict.primary), verdict.confirmed)
+    for each in verdict.confirmed:
+        yield _finalist(each, verdict.primary)
 
 
 def _finalist(each: Confirmation, primary: str) -> str:
     row, gain = each.row, each.row.gain
     interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
     mean = f"{row.means[primary]:.3f}" if primary in row.means else ""
-    return f"| `{row.id}` | {mean} | {interval} | {each.p_holm:.3f} | {each.finding} |"
+    return f"| `{row.id}` | {mean} | {interval} | {each.p_holm:.2g} | {each.finding} |"
 
 
 def _charts(protocol: Protocol | None) -> Iterator[str]:

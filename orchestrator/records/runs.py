@@ -225,7 +225,8 @@ class TrialRuns:
             yield "voxsweep.clips", link(ledger, "clips", "screen", best)
         if result is not None:
             yield "voxsweep.end", result.end
-            yield "voxsweep.reason", result.reason
+            if result.reason:
+                yield "voxsweep.reason", result.reason
         yield NOTE_TAG, trial_note(ledger, record, result, best, self._protocol)
 
     def _variants(self, trial: str, epoch: int) -> list[Variant]:

@@ -36,6 +36,8 @@ SWEEP_ID_TAG = "voxsweep.sweep_id"
 EPOCHS_TAG = "voxsweep.epochs_logged"
 FILES_TAG = "voxsweep.files"
 """Digests of the artifacts that a run has."""
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens MLflow's pages on runs and charts; left to guess, they open on traces of chats."""
 _BATCH = 500
 """Metrics a request; MLflow takes at most 1000, and 1 MB."""
 _PARAMS = 100
@@ -128,7 +130,9 @@ class Tracker:
     def _find_experiment(self, name: str, artifacts: str | None) -> str:
         known = self._client.get_experiment_by_name(name)
         if known is None:
-            made = self._client.create_experiment(name, artifact_location=artifacts)
+            made = self._client.create_experiment(
+                name, artifact_location=artifacts, tags=_EXPERIMENT_TAGS
+            )
             self._wrote()
             return str(made)
         if known.lifecycle_stage != "active":
