@@ -77,6 +77,7 @@ class Recorder:
         self._trouble: str | None = None
         """Why the last try failed."""
         self._refused = False
+        self._was_in_trouble = False
         self._busy = False
         self._at: str | None = None
         """What is told just now, while the thread is busy."""
@@ -135,6 +136,9 @@ class Recorder:
         """
         with self._changed:
             self._closing = True
+            if self._was_in_trouble:
+                # A request without an answer may have been carried out since: look once more.
+                self._work.setdefault(None)
             self._progress_at = time.monotonic()
             self._changed.notify_all()
             end = self._progress_at + limit
@@ -177,6 +181,8 @@ class Recorder:
             self._at = next(iter(self._work))
             del self._work[self._at]
             self._busy = True
+            if self._closing and self._was_in_trouble and not self._work:
+                self._let_go()
             return True
 
     def _record(self, trial: str | None) -> None:
@@ -212,6 +218,7 @@ class Recorder:
             self._work = {self._at: None, **self._work}
             self._let_go()
             self._trouble, self._refused, self._busy, self._tried = why, permanent, False, True
+            self._was_in_trouble = True
             self._changed.notify_all()
         if permanent:
             self._note(f"MLflow at {self.uri} refuses what it is told: {why}.")
