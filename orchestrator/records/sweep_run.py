@@ -91,7 +91,6 @@ def _tags(
     if verdict is not None:
         yield "voxsweep.report", link(ledger, *REPORT_FILE.split("/"))
         yield "voxsweep.verdict", verdict.verdict
-        yield "voxsweep.sentence", verdict.sentence
         yield "voxsweep.variant", verdict.variant or ""
         yield "voxsweep.runner_up", verdict.runner_up or ""
         yield "voxsweep.protocol", verdict.protocol_hash

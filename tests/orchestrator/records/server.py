@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
-_SECONDS = 120
+_SECONDS = 400
 """Until a server that does not answer is given up."""
 
 

@@ -18,7 +18,7 @@ from tests.orchestrator.tuning.fake_sweep import SECTIONS
 
 pytestmark = pytest.mark.postgres
 
-PATIENCE = 200.0
+PATIENCE = 400.0
 """Seconds that a test may wait at most; none needs them."""
 
 
@@ -80,7 +80,7 @@ def test_the_same_runs_as_in_a_file(server, made, record, undisturbed, tmp_path)
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     theirs.mkdir()
     ours.mkdir()
-    found = everything(server.url, made.spec.name, theirs)
+    found = everything(server.url, made.spec.name, theirs, server.database)
     assert found == undisturbed(ours)
     assert set(found["sweep"]["artifacts"]) == {
         "spec.yaml",
@@ -101,21 +101,19 @@ def test_killed_and_started_again(server, made, record, undisturbed, notes):
     server.kill()
     made.run()
     recorder.tell_all()
-    recorder._thread.join(0)
-    assert recorder._thread.is_alive()
     server.start()
     assert recorder.close(PATIENCE, PATIENCE) is None
+    assert notes[-1].endswith("answers again.")
     assert recorder.recorded.runs == 3
     assert everything(server.database, made.spec.name) == undisturbed()
 
 
-@pytest.mark.parametrize("first", [1, 3])
-def test_requests_fail(server, made, record, undisturbed, notes, first):
+def test_requests_fail(server, made, record, undisturbed):
     """Every fourth: 503, 429, or the answer is lost when the work was done."""
     kinds: Iterator[Fault] = itertools.cycle(["unavailable", "lost", "too many", "lost"])
 
     def fault(number: int, path: str) -> Fault:
-        return next(kinds) if number % 4 == first else ""
+        return next(kinds) if number % 4 == 1 else ""
 
     made.run()
     with Proxy(server.url, fault).serving() as proxy:
