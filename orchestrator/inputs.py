@@ -25,12 +25,10 @@ from orchestrator.check_data import by_rule
 from orchestrator.check_groups import group_problems
 from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger
 from orchestrator.plan import plan
-from orchestrator.spec import SweepSpec
+from orchestrator.spec import MAY_CHANGE, SweepSpec
 from orchestrator.verdict.protocol import prompt_set_problems
 
 _MOST_OF_A_RULE = 20
-_MAY_CHANGE = ("resources", "records")
-"""Keys of the spec that say how a sweep runs, not what it asks."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:
     known = ledger.read_text(SPEC_FILE)
     if known is not None:
         before = yaml.safe_load(known)
-        changed = [k for k in asked if k not in _MAY_CHANGE and asked[k] != before.get(k)]
+        changed = [k for k in asked if k not in MAY_CHANGE and asked[k] != before.get(k)]
         if changed:
             where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
             what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"

@@ -18,6 +18,9 @@ from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Liste
 AUTO = "auto"
 """In place of a number: as the machine has it."""
 
+MAY_CHANGE = ("resources", "records")
+"""Keys of a spec that say how a sweep runs, not what it asks."""
+
 PATH_STARTS = ("/", "./", "../", "~")
 """How a metric's model begins that is a directory and cannot be an id of the hub."""
 
@@ -218,7 +221,8 @@ class RecordsSpec(Strict):
     """Where MLflow keeps what it is told."""
 
     mlflow: str | None = None
-    """A tracking URI; null for a SQLite file and an artifact folder in the storage."""
+    """A server's or a database's address; null for a SQLite file and an artifact folder in the
+    storage."""
 
 
 class SweepSpec(Strict):

@@ -28,8 +28,8 @@ from orchestrator.ledger import (
     TrialResult,
 )
 from orchestrator.preparation import prepare_sweep
-from orchestrator.records.data_params import data_params
-from orchestrator.records.tracking import Tracker, local_tracking
+from orchestrator.records.places import tracking_place
+from orchestrator.records.recorder import Recorder
 from orchestrator.report.page import render
 from orchestrator.report.training_data import DataReport
 from orchestrator.score_files import variant_lines
@@ -45,6 +45,13 @@ from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
+_FIRST_CONTACT = 30.0
+"""Seconds in which MLflow may say that it will have none of this sweep; nothing is spent yet."""
+_PATIENCE = 30.0
+"""Seconds without a sign of MLflow after which the end of a sweep waits for it no more."""
+_LONGEST_CATCHING_UP = 300.0
+"""Seconds that the end of a sweep waits for MLflow at most."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -58,6 +65,8 @@ class Outcome:
     """By this run; epochs that earlier ones committed are not trained again."""
     report: str
     storage: str
+    recorded: bool
+    """Whether MLflow was told everything; ``voxsweep records`` tells it the rest."""
 
     def to_dict(self) -> dict[str, Any]:
         """The one object that ``voxsweep run --json`` prints."""
@@ -69,6 +78,7 @@ class Outcome:
             "epochs_trained": self.epochs_trained,
             "report": self.report,
             "storage": self.storage,
+            "recorded": self.recorded,
         }
 
 
@@ -86,15 +96,19 @@ class Sweep:
         self._directory = Path(ledger.storage.url) / spec.name
         self._started = time.time()
         self._epochs_before = self._epochs_committed()
-        self._tracker = self._open_tracker()
+        ledger.begin()
+        place = tracking_place(spec.records.mlflow, self._directory)
+        self._recorder = Recorder(ledger, spec, place, progress.note)
 
     def run(self) -> Outcome:
         """Run to the verdict.
 
         Raises:
             InputError: what an earlier run of this sweep measured by has changed since.
-            InfrastructureError: MLflow does not answer.
+            InfrastructureError: MLflow answers, but refuses to be told of this sweep.
         """
+        self._recorder.start()
+        self._recorder.await_contact(_FIRST_CONTACT)
         context = self._prepare()
         self._progress.stage("loading the base into the hosts, and measuring packs")
         with fleet(context, self._progress.note) as hosts:
@@ -113,6 +127,7 @@ class Sweep:
             epochs_trained=self._epochs_trained,
             report=f"{self._ledger.storage.url}/{self._ledger.path(REPORT_FILE)}",
             storage=self._ledger.storage.url,
+            recorded=self._finish_recording(),
         )
 
     # told by Ray Tune's callback
@@ -122,7 +137,7 @@ class Sweep:
         self._progress.update(TrialLine(trial, self._ledger.trial(trial).training))
 
     def trial_reported(self, result: dict[str, Any]) -> None:
-        """Show the epoch and log it to MLflow."""
+        """Show the epoch, and have it logged to MLflow."""
         record = self._ledger.trial(result["trial"])
         self._progress.update(
             TrialLine(
@@ -135,26 +150,12 @@ class Sweep:
                 best_variant=result["best_variant"],
             )
         )
-        *before, losses = self._ledger.epochs(record.id)[: result["epoch"]]
-        scores = [
-            (scale, self._ledger.scores(variant.id) or [])
-            for scale in self._spec.variants.adapted_scales
-            for variant in [Variant(trial=record.id, epoch=losses.epoch, lora_scale=scale)]
-        ]
-        self._tracker.start_trial(record)
-        steps_before = sum(len(epoch.step_losses) for epoch in before)
-        self._tracker.log_epoch(record.id, losses, steps_before, result["objective"], scores)
+        self._recorder.tell(record.id)
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
-        """Show the end and close the trial's MLflow run."""
+        """Show the end, and have the trial's MLflow run closed."""
         self._progress.end(trial, result.end)
-        self._tracker.start_trial(self._ledger.trial(trial))
-        links = {
-            "voxsweep.checkpoints": self._ledger.path("trials", trial, "checkpoints"),
-            "voxsweep.clips": self._ledger.path("clips", "*", f"{trial}-*"),
-        }
-        url = self._ledger.storage.url
-        self._tracker.end_trial(trial, result, {k: f"{url}/{key}" for k, key in links.items()})
+        self._recorder.tell(trial)
 
     # stages
 
@@ -269,14 +270,12 @@ class Sweep:
             self._progress.note(f"the training clips could not be measured: {reason}")
             return reason
         said = [prompt.text for prompt in (*self._inputs.prompts, *self._inputs.confirmation)]
-        data = data_report(self._ledger, key, self._inputs.clips, said, table)
-        self._tracker.describe_data(data_params(data.speakers))
-        return data
+        return data_report(self._ledger, key, self._inputs.clips, said, table)
 
     def _report(
         self, protocol: Protocol, table: ScoreTable, verdict: Verdict, data: DataReport | str
     ) -> None:
-        """The page, MLflow's copy, and last ``verdict.json``: with it the sweep is complete."""
+        """The page, and last ``verdict.json``: with it the sweep is complete."""
         minutes = (time.time() - self._started) / 60
         facts = [
             ("Storage", f"{self._ledger.storage.url}/{self._spec.name}"),
@@ -288,9 +287,23 @@ class Sweep:
         )
         self._ledger.write_text(REPORT_FILE, page)
         self._ledger.write_text(VARIANTS_FILE, variant_lines(table))
-        self._ledger.write_text(VERDICT_FILE, verdict.to_json() + "\n")
-        names = (REPORT_FILE, VERDICT_FILE, PROTOCOL_FILE)
-        self._tracker.end_sweep(verdict, [self._directory / name for name in names])
+        text = verdict.to_json() + "\n"
+        if self._ledger.read_text(VERDICT_FILE) != text:
+            self._ledger.end()
+            self._ledger.write_text(VERDICT_FILE, text)
+
+    def _finish_recording(self) -> bool:
+        """Give MLflow a while to catch up; whether it did."""
+        self._progress.stage("telling MLflow the rest")
+        self._recorder.tell_all()
+        trouble = self._recorder.close(_PATIENCE, _LONGEST_CATCHING_UP)
+        if trouble:
+            later = f"voxsweep records {self._spec.name} --storage {self._ledger.storage.url}"
+            self._progress.note(
+                f"MLflow at {self._recorder.uri} lacks some of this sweep: {trouble}. "
+                f"Tell it later: {later}"
+            )
+        return trouble is None
 
     @property
     def _epochs_trained(self) -> int:
@@ -299,12 +312,6 @@ class Sweep:
 
     def _epochs_committed(self) -> int:
         return sum(len(self._ledger.epochs(record.id)) for record in self._ledger.trials())
-
-    def _open_tracker(self) -> Tracker:
-        uri, artifacts = self._spec.records.mlflow, None
-        if uri is None:
-            uri, artifacts = local_tracking(self._directory)
-        return Tracker(uri, artifacts, self._spec.name)
 
 
 def _variant(info: VariantInfo) -> Variant:

@@ -1,195 +1,243 @@
 """MLflow as a view of the ledger: one parent run a sweep, one child run a trial.
 
-Everything logged comes from the ledger and carries the ledger's times and steps, so logging the
-same again adds nothing: MLflow keeps one value per key, time and step.
+Nothing is told to MLflow twice: what a run has is looked up when the tracker is opened, an epoch is
+counted once it is logged, and MLflow keeps one value per metric, time and step.
 """
 
+import hashlib
+import json
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 # Set before the import: a sweep of somebody's voice reports to nobody.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# Of MLflow's own 7 retries the last waits for minutes, and a wrong address is said only after it.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+# Retrying is the recorder's, which looks up what a request did that got no answer; repeated blindly
+# by MLflow, "create a run" may make two.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+# Seconds, of MLflow's 120: nobody hears of a server that hangs before they are over.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+# MLflow prints where a run can be seen to the output, which may be for JSON alone.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from jobs.metrics.base import ClipScores
-from jobs.training.epochs import EpochLosses
+from cluster.storage import Storage
 from orchestrator.errors import InfrastructureError
-from orchestrator.ledger import TrialRecord, TrialResult
-from orchestrator.records.names import legal_name
-from orchestrator.verdict.outcome import Verdict
+from orchestrator.records.runs import TRIAL_TAG, RunContent, Value
 
-TRIAL_TAG = "voxsweep.trial"
-SWEEP_TAG = "voxsweep.sweep"
-_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+SWEEP_ID_TAG = "voxsweep.sweep_id"
+EPOCHS_TAG = "voxsweep.epochs_logged"
+FILES_TAG = "voxsweep.files"
+"""Digests of the artifacts that a run has."""
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens MLflow's pages on runs and charts; left to guess, they open on traces of chats."""
 _BATCH = 500
-"""Metrics a request; MLflow takes at most 1000."""
+"""Metrics a request; MLflow takes at most 1000, and 1 MB."""
 _PARAMS = 100
-"""Params a request, as many as MLflow takes."""
+"""Params a request, as many as MLflow takes; there are fewer tags than that."""
+_PAGE = 1000
+"""Runs that one request asks for."""
 
 for _noisy in ("alembic", "mlflow"):
-    logging.getLogger(_noisy).setLevel(logging.ERROR)
+    logging.getLogger(_noisy).setLevel(logging.CRITICAL)
+
+
+@dataclass
+class _Known:
+    """A run as MLflow has it."""
+
+    run_id: str
+    params: set[str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    """The latest values."""
+    status: str
+    ended_at: int | None
+
+    @classmethod
+    def of(cls, run: Run) -> "_Known":
+        data, info = run.data, run.info
+        return cls(
+            info.run_id,
+            set(data.params),
+            dict(data.tags),
+            dict(data.metrics),
+            info.status,
+            info.end_time,
+        )
 
 
 class Tracker:
     """The only writer of a sweep's runs.
 
-    Every method raises InfrastructureError when the tracking server does not answer.
+    Every method raises what MLflow raises when it does not answer or refuses. What was told by then
+    stays; a new tracker goes on from there.
     """
 
-    def __init__(self, uri: str, artifacts: str | None, sweep: str) -> None:
-        """Find or make the sweep's experiment and parent run."""
-        self._uri = uri
-        with _unreachable(uri):
-            self._client = MlflowClient(tracking_uri=uri)
-            self._experiment = self._find_experiment(sweep, artifacts)
-            self._sweep = sweep
-            self.parent = self._find_run(SWEEP_TAG, sweep, parent=None)
-            self._runs: dict[str, str] = {}
-
-    def start_trial(self, record: TrialRecord) -> None:
-        """Find or make the trial's run, with its hyper-parameters as params."""
-        if record.id in self._runs:
-            return
-        params = [Param(k, str(v)) for k, v in record.training.model_dump().items()]
-        with _unreachable(self._uri):
-            run_id = self._find_run(TRIAL_TAG, record.id, parent=self.parent)
-            self._client.log_batch(run_id, params=params)
-        self._runs[record.id] = run_id
-
-    def log_epoch(
+    def __init__(
         self,
-        trial: str,
-        losses: EpochLosses,
-        steps_before: int,
-        objective: float,
-        scores: Sequence[tuple[float, Sequence[ClipScores]]],
+        uri: str,
+        artifacts: str | None,
+        sweep: str,
+        sweep_id: str,
+        storage: Storage,
+        wrote: Callable[[], None] = lambda: None,
     ) -> None:
-        """Log an epoch's losses, what the search was told, and each metric's mean by lora_scale.
+        """Find or make the sweep's experiment, and find its runs.
 
-        Step losses have the optimiser step as MLflow's step, everything else the epoch;
-        ``steps_before`` is how many optimiser steps the epochs before it had.
+        Args:
+            uri: where MLflow is.
+            artifacts: where a new experiment keeps artifacts; None leaves it to the server.
+            sweep: the sweep's name, and the experiment's.
+            sweep_id: what tells the sweep from others of its name.
+            storage: where artifacts are read.
+            wrote: called after each request that changed something.
         """
-        time = int(losses.finished_at * 1000)
-        metrics = [
-            Metric("training_loss", losses.training_loss, time, losses.epoch),
-            Metric("validation_loss", losses.validation_loss, time, losses.epoch),
-            Metric("objective", objective, time, losses.epoch),
-            Metric("seconds", losses.seconds, time, losses.epoch),
-            *_group_metrics(losses, time),
-            *_step_metrics(losses, steps_before, time),
-            *_variant_metrics(losses.epoch, time, scores),
-        ]
-        self._log(self._runs[trial], metrics)
+        self._storage = storage
+        self._wrote = wrote
+        self.created = 0
+        """Runs that this tracker made."""
+        self._sweep_id = sweep_id
+        self._client = MlflowClient(tracking_uri=uri)
+        self._experiment = self._find_experiment(sweep, artifacts)
+        self._known = self._find_runs()
 
-    def end_trial(self, trial: str, result: TrialResult, tags: dict[str, str]) -> None:
-        """Close the trial's run; ``tags`` link to what is kept in the storage."""
-        run_id = self._runs[trial]
-        tags = {"voxsweep.end": result.end, "voxsweep.reason": result.reason, **tags}
-        with _unreachable(self._uri):
-            self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-            self._client.set_terminated(run_id, _STATUS[result.end])
+    @property
+    def runs(self) -> Mapping[str | None, str]:
+        """Run ids by trial; the sweep's own by None."""
+        return {trial: known.run_id for trial, known in self._known.items()}
 
-    def describe_data(self, params: Mapping[str, str]) -> None:
-        """Add ``params`` to the parent run.
-
-        Those that an earlier run of the sweep logged stay as they are: MLflow never changes one.
-        """
-        with _unreachable(self._uri):
-            known = self._client.get_run(self.parent).data.params
-            new = [Param(key, value) for key, value in params.items() if key not in known]
-            for start in range(0, len(new), _PARAMS):
-                self._client.log_batch(self.parent, params=new[start : start + _PARAMS])
-
-    def end_sweep(self, verdict: Verdict, files: Iterable[Path]) -> None:
-        """Record the verdict on the parent run, with ``files`` as its artifacts, and close it."""
-        tags = {
-            "voxsweep.verdict": verdict.verdict,
-            "voxsweep.sentence": verdict.sentence,
-            "voxsweep.variant": verdict.variant or "",
-            "voxsweep.protocol": verdict.protocol_hash,
-        }
-        with _unreachable(self._uri):
-            self._client.log_batch(self.parent, tags=[RunTag(k, v) for k, v in tags.items()])
-            for path in files:
-                self._client.log_artifact(self.parent, str(path))
-            self._client.set_terminated(self.parent, "FINISHED")
+    def record(self, content: RunContent) -> None:
+        """Make the run have what ``content`` says; a trial's only after the sweep's own."""
+        run = self._known.get(content.trial) or self._create(content)
+        self._add_params(run, content.params)
+        for epoch in range(int(run.tags.get(EPOCHS_TAG, "0")) + 1, content.epochs + 1):
+            self._log(run, content.epoch_values(epoch), {EPOCHS_TAG: str(epoch)})
+        news = [value for value in content.summary if run.metrics.get(value.name) != value.value]
+        self._log(run, news, {})
+        run.metrics |= {value.name: value.value for value in news}
+        self._upload(run, content.files)
+        self._tag(run, content.tags)
+        self._set_status(run, content)
 
     def _find_experiment(self, name: str, artifacts: str | None) -> str:
         known = self._client.get_experiment_by_name(name)
-        if known is not None:
-            return str(known.experiment_id)
-        return str(self._client.create_experiment(name, artifact_location=artifacts))
+        if known is None:
+            made = self._client.create_experiment(
+                name, artifact_location=artifacts, tags=_EXPERIMENT_TAGS
+            )
+            self._wrote()
+            return str(made)
+        if known.lifecycle_stage != "active":
+            raise DeletedExperimentError(
+                f"the experiment {name!r} was deleted in MLflow; "
+                f"bring it back: mlflow experiments restore -x {known.experiment_id}"
+            )
+        return str(known.experiment_id)
 
-    def _find_run(self, tag: str, value: str, parent: str | None) -> str:
-        """The run tagged so, open again, or a new one."""
-        found = self._client.search_runs([self._experiment], f"tags.`{tag}` = '{value}'")
-        run: Run
-        if found:
-            run = found[0]
-            self._client.update_run(run.info.run_id, RunStatus.to_string(RunStatus.RUNNING))
-        else:
-            tags = {tag: value, MLFLOW_RUN_NAME: value}
-            tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-            run = self._client.create_run(self._experiment, tags=tags)
-        return str(run.info.run_id)
+    def _find_runs(self) -> dict[str | None, _Known]:
+        found: dict[str | None, list[_Known]] = {}
+        for run in self._search():
+            found.setdefault(run.data.tags.get(TRIAL_TAG), []).append(_Known.of(run))
+        return {trial: self._only(runs) for trial, runs in found.items()}
 
-    def _log(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        with _unreachable(self._uri):
-            for start in range(0, len(metrics), _BATCH):
-                self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+    def _search(self) -> Iterator[Run]:
+        asked = f"tags.`{SWEEP_ID_TAG}` = '{self._sweep_id}'"
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment], asked, max_results=_PAGE, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _only(self, runs: Sequence[_Known]) -> _Known:
+        """The one that holds something. Another is empty: made by a request whose answer was lost,
+        and who asked again made the one that went on."""
+        first, *others = sorted(
+            runs, key=lambda run: (-len(run.params), -len(run.metrics), run.run_id)
+        )
+        for other in others:
+            self._client.delete_run(other.run_id)
+            self._wrote()
+        return first
+
+    def _create(self, content: RunContent) -> _Known:
+        # All by which it is found again comes with the first request, or not at all.
+        tags = {key: content.tags[key] for key in (SWEEP_ID_TAG, TRIAL_TAG) if key in content.tags}
+        if content.trial is not None:
+            tags[MLFLOW_PARENT_RUN_ID] = self._known[None].run_id
+        run = _Known.of(
+            self._client.create_run(
+                self._experiment, start_time=content.started_at, tags=tags, run_name=content.name
+            )
+        )
+        self._wrote()
+        self.created += 1
+        self._known[content.trial] = run
+        return run
+
+    def _add_params(self, run: _Known, params: Mapping[str, str]) -> None:
+        """Those that an earlier driver logged stay as they are: MLflow never changes one."""
+        new = iter([Param(key, value) for key, value in params.items() if key not in run.params])
+        while batch := list(islice(new, _PARAMS)):
+            self._client.log_batch(run.run_id, params=batch)
+            self._wrote()
+            run.params |= {param.key for param in batch}
+
+    def _log(self, run: _Known, values: Sequence[Value], then: Mapping[str, str]) -> None:
+        """Log ``values`` in their order; the tags ``then`` come with the last of them."""
+        for start in range(0, len(values), _BATCH):
+            batch = [Metric(v.name, v.value, v.time, v.step) for v in values[start:][:_BATCH]]
+            last = start + _BATCH >= len(values)
+            tags = [RunTag(key, value) for key, value in then.items()] if last else []
+            self._client.log_batch(run.run_id, metrics=batch, tags=tags)
+            self._wrote()
+        run.tags |= then
+
+    def _tag(self, run: _Known, tags: Mapping[str, str]) -> None:
+        new = {key: value for key, value in tags.items() if run.tags.get(key) != value}
+        if new:
+            self._client.log_batch(run.run_id, tags=[RunTag(k, v) for k, v in new.items()])
+            self._wrote()
+            run.tags |= new
+
+    def _upload(self, run: _Known, files: Mapping[str, str]) -> None:
+        has: dict[str, str] = json.loads(run.tags.get(FILES_TAG, "{}"))
+        for name, key in files.items():
+            data = self._storage.read(key)
+            digest = hashlib.sha256(data).hexdigest()[:16]
+            if has.get(name) == digest:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / name
+                path.write_bytes(data)
+                self._client.log_artifact(run.run_id, str(path))
+            self._wrote()
+            has[name] = digest
+            self._tag(run, {FILES_TAG: json.dumps(has)})
+
+    def _set_status(self, run: _Known, content: RunContent) -> None:
+        if content.end is None:
+            running = RunStatus.to_string(RunStatus.RUNNING)
+            if run.status != running:
+                self._client.update_run(run.run_id, running)
+                self._wrote()
+                run.status = running
+        elif (run.status, run.ended_at) != content.end:
+            self._client.set_terminated(run.run_id, *content.end)
+            self._wrote()
+            run.status, run.ended_at = content.end
 
 
-def _group_metrics(losses: EpochLosses, time: int) -> Iterator[Metric]:
-    """Such as ``validation_loss.language.km``."""
-    taken: dict[str, set[str]] = defaultdict(set)
-    for group, loss in losses.group_losses.items():
-        by, _, name = group.partition("/")
-        legal = legal_name(name, taken[by])
-        taken[by].add(legal)
-        yield Metric(f"validation_loss.{by}.{legal}", loss, time, losses.epoch)
-
-
-def _step_metrics(losses: EpochLosses, before: int, time: int) -> Iterator[Metric]:
-    steps = zip(losses.step_losses, losses.learning_rates, strict=True)
-    for step, (loss, rate) in enumerate(steps, start=before + 1):
-        yield Metric("step_loss", loss, time, step)
-        yield Metric("learning_rate", rate, time, step)
-
-
-def _variant_metrics(
-    epoch: int, time: int, scores: Sequence[tuple[float, Sequence[ClipScores]]]
-) -> Iterator[Metric]:
-    for scale, rows in scores:
-        names = dict.fromkeys(name for row in rows for name in row.values)
-        for name in names:
-            values = [row.values[name] for row in rows if name in row.values]
-            yield Metric(f"scale_{scale:.2f}/{name}", float(np.mean(values)), time, epoch)
-        failed = sum(bool(row.failures) for row in rows)
-        yield Metric(f"scale_{scale:.2f}/unscored_clips", failed, time, epoch)
-
-
-@contextmanager
-def _unreachable(uri: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        raise InfrastructureError(
-            f"MLflow must answer at {uri}, but: {error}. Start it, or set records.mlflow to null."
-        ) from error
-
-
-def local_tracking(directory: Path) -> tuple[str, str]:
-    """Tracking URI and artifact location of MLflow's SQLite file and artifact folder there."""
-    return f"sqlite:///{directory / 'mlflow.db'}", (directory / "mlartifacts").as_uri()
+class DeletedExperimentError(InfrastructureError):
+    """Somebody deleted the sweep's experiment in MLflow."""

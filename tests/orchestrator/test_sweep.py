@@ -24,10 +24,12 @@ from orchestrator.ledger import (
     Ledger,
 )
 from orchestrator.read_spec import read_spec
+from orchestrator.records.rebuild import rebuild
 from orchestrator.score_files import judge_files
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist, objective
+from tests.orchestrator.records.made_sweep import everything
 from tests.small_sweep import (
     EPOCHS,
     FRESH_PROMPTS,
@@ -97,6 +99,7 @@ def test_it_prints_one_object(sweep):
         "epochs_trained": len(RANKS) * EPOCHS,
         "report": str(sweep.folder / REPORT_FILE),
         "storage": str(sweep.run.storage),
+        "recorded": True,
     }
     assert sweep.code == 0
 
@@ -203,13 +206,32 @@ def test_mlflow_tells_the_same_story(sweep, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{sweep.folder / 'mlflow.db'}")
     runs = mlflow.search_runs(experiment_names=[NAME])
     trials = runs[runs["tags.voxsweep.trial"].notna()]
-    told = dict(zip(trials["tags.voxsweep.trial"], trials["metrics.objective"], strict=True))
+    told = dict(
+        zip(trials["tags.voxsweep.trial"], trials["metrics.objective/best_so_far"], strict=True)
+    )
     assert told == sweep.objectives()
     (parent,) = runs[runs["tags.voxsweep.sweep"] == NAME]["run_id"]
     assert set(trials["tags.mlflow.parentRunId"]) == {parent}
     assert set(runs["status"]) == {"FINISHED"}
     names = {item.path for item in mlflow.MlflowClient().list_artifacts(parent)}
-    assert names == {"index.html", "verdict.json", "protocol.json"}
+    files = {"spec.yaml", "plan.json", "protocol.json", "verdict.json", "report.html"}
+    assert names == files
+
+
+def test_mlflow_is_the_same_when_it_is_made_again(sweep, tmp_path):
+    """By one command, from the storage alone; and where it has all, nothing is added."""
+    target, live = f"sqlite:///{tmp_path / 'mlflow.db'}", f"sqlite:///{sweep.folder / 'mlflow.db'}"
+    rebuilt = rebuild(sweep.ledger.storage, NAME, target, print)
+    assert (rebuilt.runs, rebuilt.created) == (1 + len(RANKS), 1 + len(RANKS))
+    folders = [tmp_path / "again", tmp_path / "live"]
+    for folder in folders:
+        folder.mkdir()
+    again, first = (
+        everything(uri, NAME, folder) for uri, folder in zip((target, live), folders, strict=True)
+    )
+    assert again == first
+    assert len(again["sweep"]["artifacts"]) == 5
+    assert rebuild(sweep.ledger.storage, NAME, None, print).changes == 0
 
 
 def test_there_is_a_report(sweep):

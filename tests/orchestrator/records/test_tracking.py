@@ -1,71 +1,27 @@
-"""MLflow as a view of the ledger: real MLflow on a SQLite file."""
+"""The only writer of MLflow's runs: real MLflow on a SQLite file."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from jobs.metrics.base import ClipScores
-from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
-from jobs.training.epochs import EpochLosses
-from orchestrator.errors import InfrastructureError
-from orchestrator.ledger import TrialRecord, TrialResult
-from orchestrator.records.tracking import SWEEP_TAG, TRIAL_TAG, Tracker, local_tracking
-from orchestrator.verdict.outcome import Verdict
-
-EPOCHS = [
-    EpochLosses(
-        1,
-        3.0,
-        2.5,
-        (3.5, 2.5, 3.0),
-        (0.1, 0.2, 0.3),
-        12.0,
-        1_700_000_000.5,
-        {"language/km": 3.5, "speaker/Ann B.": 1.0, "speaker/Ann?B?": 2.0},
-    ),
-    EpochLosses(
-        2,
-        2.0,
-        1.5,
-        (2.5, 1.5),
-        (0.2, 0.1),
-        11.0,
-        1_700_000_020.5,
-        {"language/km": 2.5, "speaker/Ann B.": 0.5, "speaker/Ann?B?": 1.5},
-    ),
-]
-SCORES = [
-    (0.5, [ClipScores("v", "p1", 0, {"a": 1.0}), ClipScores("v", "p2", 0, {"a": 2.0})]),
-    (1.0, [ClipScores("v", "p1", 0, {"a": 4.0}), ClipScores("v", "p2", 0, {}, {"a": "silent"})]),
-]
-
-
-def record(rank: int, order: int = 0) -> TrialRecord:
-    spec = TrialSpec(
-        family="codec_lm",
-        base_digest="b",
-        data_digest="d",
-        training=TrainingSpec(rank=rank, clip=None),
-        engine=EngineSpec(),
-    )
-    return TrialRecord(spec.id, order, {"rank": rank}, spec)
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
-    """An empty tracking database, made once: its migrations take seconds."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    Tracker(*local_tracking(folder), sweep="unused")
-    return folder / "mlflow.db"
+from orchestrator.records.runs import RunContent, TrialRuns, Value
+from orchestrator.records.sweep_run import read_sweep
+from orchestrator.records.tracking import DeletedExperimentError, Tracker
+from tests.orchestrator.records.made_sweep import everything
 
 
 @pytest.fixture
-def place(tmp_path, migrated) -> tuple[str, str]:
-    (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
-    return local_tracking(tmp_path)
+def open_tracker(made, place) -> Callable[[], Tracker]:
+    """As a driver does when it begins."""
+
+    def opened() -> Tracker:
+        storage = made.ledger.storage
+        return Tracker(*place, made.spec.name, made.ledger.begin().id, storage)
+
+    return opened
 
 
 @pytest.fixture
@@ -73,183 +29,149 @@ def client(place) -> MlflowClient:
     return MlflowClient(tracking_uri=place[0])
 
 
-def log_everything(tracker: Tracker, trial: TrialRecord) -> None:
-    tracker.start_trial(trial)
-    for losses in EPOCHS:
-        before = 0 if losses.epoch == 1 else len(EPOCHS[0].step_losses)
-        tracker.log_epoch(trial.id, losses, before, 0.25 * losses.epoch, SCORES)
+@pytest.fixture
+def contents(made) -> list[RunContent]:
+    """The sweep's and its trials', complete."""
+    made.run()
+    runs = TrialRuns(made.ledger, made.spec)
+    return [read_sweep(made.ledger, made.spec), *map(runs.read, made.trials)]
 
 
-def runs(client: MlflowClient, sweep: str = "sweep") -> dict[str, mlflow.entities.Run]:
-    """By the trial's id; the parent by the sweep's name."""
-    experiment = client.get_experiment_by_name(sweep)
-    found = client.search_runs([experiment.experiment_id])
-    return {run.data.tags.get(TRIAL_TAG) or run.data.tags[SWEEP_TAG]: run for run in found}
+def record_all(tracker: Tracker, contents: list[RunContent]) -> None:
+    for content in contents:
+        tracker.record(content)
 
 
-def history(client: MlflowClient, run: mlflow.entities.Run) -> dict[str, list[tuple[int, float]]]:
-    return {
-        name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
-        for name in run.data.metrics
-    }
+def test_the_runs_are_as_they_were_read(open_tracker, contents, place, tmp_path, made):
+    record_all(open_tracker(), contents)
+    found = everything(place[0], "small", tmp_path)
+    assert set(found) == {"sweep", *made.trials}
+    for content in contents:
+        run = found[content.trial or "sweep"]
+        assert run["name"] == content.name
+        assert (run["status"], run["times"]) == (
+            content.end[0],
+            (content.started_at, content.end[1]),
+        )
+        assert run["parent"] == (content.trial and "sweep")
+        assert run["params"] == content.params
+        assert {**run["tags"], **content.tags} == run["tags"]
+        wanted: dict[str, list[tuple[int, int, float]]] = {}
+        for values in (*map(content.epoch_values, range(1, content.epochs + 1)), content.summary):
+            for value in values:
+                wanted.setdefault(value.name, []).append((value.step, value.time, value.value))
+        assert run["history"] == wanted
+        files = {n: made.ledger.storage.read(key) for n, key in content.files.items()}
+        assert run["artifacts"] == files
+    assert len(found["sweep"]["artifacts"]) == 4
 
 
-EXPECTED = {
-    "training_loss": [(1, 3.0), (2, 2.0)],
-    "validation_loss": [(1, 2.5), (2, 1.5)],
-    "objective": [(1, 0.25), (2, 0.5)],
-    "seconds": [(1, 12.0), (2, 11.0)],
-    "validation_loss.language.km": [(1, 3.5), (2, 2.5)],
-    "validation_loss.speaker.Ann_B_": [(1, 1.0), (2, 0.5)],
-    "validation_loss.speaker.Ann_B__2": [(1, 2.0), (2, 1.5)],
-    # Epochs need not have as many steps as each other.
-    "step_loss": [(1, 3.5), (2, 2.5), (3, 3.0), (4, 2.5), (5, 1.5)],
-    "learning_rate": [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.2), (5, 0.1)],
-    "scale_0.50/a": [(1, 1.5), (2, 1.5)],
-    "scale_0.50/unscored_clips": [(1, 0.0), (2, 0.0)],
-    "scale_1.00/a": [(1, 4.0), (2, 4.0)],
-    "scale_1.00/unscored_clips": [(1, 1.0), (2, 1.0)],
-}
-
-
-def test_a_run_a_trial_under_one_parent(place, client):
-    tracker = Tracker(*place, "sweep")
-    trials = [record(2), record(4, order=1)]
-    for trial in trials:
-        tracker.start_trial(trial)
-    found = runs(client)
-    assert set(found) == {"sweep", trials[0].id, trials[1].id}
-    parent = found["sweep"]
-    assert MLFLOW_PARENT_RUN_ID not in parent.data.tags
-    for trial in trials:
-        run = found[trial.id]
-        assert run.data.tags[MLFLOW_PARENT_RUN_ID] == parent.info.run_id == tracker.parent
-        assert run.info.run_name == trial.id
-        assert run.info.status == "RUNNING"
-        assert run.data.params["rank"] == str(trial.training.rank)
-        assert run.data.params["clip"] == "None"
-        assert set(run.data.params) == set(TrainingSpec.model_fields)
-
-
-def test_metrics_by_step_and_epoch(place, client):
-    tracker, trial = Tracker(*place, "sweep"), record(2)
-    log_everything(tracker, trial)
-    run = runs(client)[trial.id]
-    assert history(client, run) == EXPECTED
-    times = client.get_metric_history(run.info.run_id, "objective")
-    assert [metric.timestamp for metric in times] == [1_700_000_000_500, 1_700_000_020_500]
-
-
-def test_logging_again_adds_nothing(place, client):
+def test_again_changes_nothing(open_tracker, contents, place):
     """Neither in the same process nor in the next one, which finds the same runs."""
-    tracker, trial = Tracker(*place, "sweep"), record(2)
-    log_everything(tracker, trial)
-    log_everything(tracker, trial)
-    before = runs(client)
-    again = Tracker(*place, "sweep")
-    log_everything(again, trial)
-    after = runs(client)
-    assert {k: r.info.run_id for k, r in after.items()} == {
-        k: r.info.run_id for k, r in before.items()
-    }
-    assert history(client, after[trial.id]) == EXPECTED
+    first = open_tracker()
+    record_all(first, contents)
+    before = everything(place[0], "small")
+    changes: list[None] = []
+    again = open_tracker()
+    for tracker in (first, again):
+        tracker._wrote = lambda: changes.append(None)
+        record_all(tracker, contents)
+    assert changes == []
+    assert again.runs == first.runs
+    assert (first.created, again.created) == (3, 0)
+    assert everything(place[0], "small") == before
 
 
-def test_more_metrics_than_one_request_takes(place, client):
-    steps = 700
-    long = replace(
-        EPOCHS[0], step_losses=tuple(map(float, range(steps))), learning_rates=(0.1,) * steps
-    )
-    tracker, trial = Tracker(*place, "sweep"), record(2)
-    tracker.start_trial(trial)
-    tracker.log_epoch(trial.id, long, 0, 0.0, [])
-    run_id = runs(client)[trial.id].info.run_id
-    losses = client.get_metric_history(run_id, "step_loss")
-    assert sorted((m.step, m.value) for m in losses) == [(i + 1, float(i)) for i in range(steps)]
+def test_an_epoch_logged_twice_is_there_once(open_tracker, contents, place, client):
+    """A driver died after it had logged it, before that was counted."""
+    tracker = open_tracker()
+    record_all(tracker, contents)
+    before = everything(place[0], "small")
+    for run_id in [tracker.runs[trial] for trial in tracker.runs if trial]:
+        client.set_tag(run_id, "voxsweep.epochs_logged", "0")
+    again = open_tracker()
+    record_all(again, contents)
+    assert everything(place[0], "small") == before
 
 
-def test_data_is_described_once(place, client):
-    """In more params than a request takes; what an earlier run logged is left as it is."""
+def test_more_metrics_than_one_request_takes(open_tracker, contents, client):
+    values = [Value("by_step/loss", float(step), 1000, step) for step in range(1, 1301)]
+    tracker = open_tracker()
+    tracker.record(contents[0])
+    tracker.record(replace(contents[1], epochs=1, epoch_values=lambda _: values))
+    history = client.get_metric_history(tracker.runs[contents[1].trial], "by_step/loss")
+    assert [(m.step, m.value) for m in history] == [(v.step, v.value) for v in values]
+
+
+def test_params_are_never_changed(open_tracker, contents, place):
+    """There may be more of them than a request takes; those of an earlier driver stay."""
     first = {f"data.slt.{i}": str(i) for i in range(230)}
-    Tracker(*place, "sweep").describe_data(first)
-    again = Tracker(*place, "sweep")
-    again.describe_data({**first, "data.slt.0": "changed", "data.slt.minutes": "1.3"})
-    assert runs(client)["sweep"].data.params == {**first, "data.slt.minutes": "1.3"}
+    open_tracker().record(replace(contents[0], params=first))
+    later = {**first, "data.slt.0": "changed", "data.slt.minutes": "1.3"}
+    open_tracker().record(replace(contents[0], params=later))
+    params = everything(place[0], "small")["sweep"]["params"]
+    assert params == {**first, "data.slt.minutes": "1.3"}
 
 
-@pytest.mark.parametrize(
-    ("end", "status"), [("finished", "FINISHED"), ("stopped", "FINISHED"), ("failed", "FAILED")]
-)
-def test_how_a_trial_ended(place, client, end, status):
-    tracker, trial = Tracker(*place, "sweep"), record(2)
-    tracker.start_trial(trial)
-    tracker.end_trial(trial.id, TrialResult(end, 1, "why"), {"link": "somewhere"})
-    run = runs(client)[trial.id]
-    assert run.info.status == status
-    assert run.data.tags["voxsweep.end"] == end
-    assert run.data.tags["voxsweep.reason"] == "why"
-    assert run.data.tags["link"] == "somewhere"
-    Tracker(*place, "sweep").start_trial(trial)
-    assert runs(client)[trial.id].info.status == "RUNNING", "a run that goes on is open again"
+def test_a_run_that_goes_on_is_open_again(open_tracker, contents, place):
+    tracker = open_tracker()
+    record_all(tracker, contents)
+    tracker.record(replace(contents[1], end=None))
+    assert everything(place[0], "small")[contents[1].trial]["status"] == "RUNNING"
+    open_tracker().record(contents[1])
+    assert everything(place[0], "small")[contents[1].trial]["status"] == "FINISHED"
 
 
-def test_the_verdict_is_on_the_parent(place, client, tmp_path):
-    verdict = Verdict(
-        verdict="DO-NOT-FINE-TUNE",
-        sentence="It does not help.",
-        variant=None,
-        runner_up=None,
-        protocol_hash="abc",
-        primary="similarity",
-        effect=None,
-        prompts_needed=None,
-        rows=(),
-        shortlisted=(),
-        confirmed=(),
-        groups=(),
-        error_rates=(),
-        listening=None,
-        loss=None,
-    )
-    (tmp_path / "verdict.json").write_text("{}")
-    tracker = Tracker(*place, "sweep")
-    tracker.end_sweep(verdict, [tmp_path / "verdict.json"])
-    parent = runs(client)["sweep"]
-    assert parent.info.status == "FINISHED"
-    assert parent.data.tags["voxsweep.sentence"] == "It does not help."
-    assert parent.data.tags["voxsweep.variant"] == ""
-    assert [f.path for f in client.list_artifacts(parent.info.run_id)] == ["verdict.json"]
-    assert (tmp_path / "mlartifacts").is_dir()
+def test_a_driver_killed_when_it_had_made_a_run(open_tracker, contents, place, monkeypatch):
+    """The next one finds it, though nobody noted its id: two drivers make one run of a trial."""
+    make = MlflowClient.create_run
+
+    class KilledError(Exception):
+        pass
+
+    def made_and_killed(*args, **kwargs):
+        make(*args, **kwargs)
+        raise KilledError
+
+    for killed_at in range(len(contents)):
+        monkeypatch.setattr(MlflowClient, "create_run", make)
+        tracker = open_tracker()
+        record_all(tracker, contents[:killed_at])
+        monkeypatch.setattr(MlflowClient, "create_run", made_and_killed)
+        with pytest.raises(KilledError):
+            tracker.record(contents[killed_at])
+    monkeypatch.setattr(MlflowClient, "create_run", make)
+    last = open_tracker()
+    assert len(last.runs) == len(contents)
+    record_all(last, contents)
+    assert last.created == 0
+    assert len(everything(place[0], "small")) == len(contents)
 
 
-def test_sweeps_do_not_mix(place, client):
-    """The same trial in two sweeps is two runs."""
-    for sweep in ("one", "two"):
-        log_everything(Tracker(*place, sweep), record(2))
-    ids = [runs(client, sweep)[record(2).id].info.run_id for sweep in ("one", "two")]
-    assert ids[0] != ids[1]
-    assert history(client, runs(client, "one")[record(2).id]) == EXPECTED
+def test_a_run_that_a_late_request_made_goes(open_tracker, contents, place, client):
+    """What answers late may make a second run when the first is in use: the one in use stays."""
+    tracker = open_tracker()
+    record_all(tracker, contents)
+    before = everything(place[0], "small")
+    run = client.get_run(tracker.runs[contents[1].trial])
+    tags = {k: run.data.tags[k] for k in ("voxsweep.sweep_id", "voxsweep.trial")}
+    for _ in range(2):
+        client.create_run(
+            run.info.experiment_id, tags={**tags, MLFLOW_PARENT_RUN_ID: tracker.runs[None]}
+        )
+    assert open_tracker().runs == tracker.runs
+    assert everything(place[0], "small") == before
 
 
-class TestUnreachable:
-    """What MLflow says is passed on, with what to do."""
+def test_sweeps_of_one_name_do_not_mix(open_tracker, contents, made, place):
+    """They share an experiment and nothing else."""
+    record_all(open_tracker(), contents)
+    other = Tracker(*place, made.spec.name, "another", made.ledger.storage)
+    assert other.runs == {}
 
-    ADVICE = "Start it, or set records.mlflow to null"
 
-    def test_a_server_that_is_down(self, monkeypatch):
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        with pytest.raises(InfrastructureError, match=self.ADVICE) as caught:
-            Tracker("http://127.0.0.1:9", None, "sweep")
-        assert "MLflow must answer at http://127.0.0.1:9" in str(caught.value)
-
-    def test_a_database_that_cannot_be_opened(self, tmp_path):
-        (tmp_path / "file").touch()
-        with pytest.raises(InfrastructureError, match=self.ADVICE):
-            Tracker(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}", None, "sweep")
-
-    def test_a_server_that_goes_down_later(self, place, tmp_path):
-        tracker, trial = Tracker(*place, "sweep"), record(2)
-        tracker.start_trial(trial)
-        (tmp_path / "mlflow.db").write_bytes(b"")
-        with pytest.raises(InfrastructureError, match=self.ADVICE):
-            tracker.log_epoch(trial.id, EPOCHS[0], 0, 0.0, [])
+def test_a_deleted_experiment(open_tracker, contents, client):
+    open_tracker()
+    client.delete_experiment(client.get_experiment_by_name("small").experiment_id)
+    with pytest.raises(DeletedExperimentError, match="mlflow experiments restore -x 1"):
+        open_tracker()

@@ -1,0 +1,112 @@
+"""What MLflow's pages say of a run in words: Markdown, with the unit of every chart."""
+
+from collections.abc import Iterator, Sequence
+
+from orchestrator.ledger import REPORT_FILE, SPEC_FILE, Ledger, TrialRecord, TrialResult
+from orchestrator.records.places import link
+from orchestrator.spec import SweepSpec
+from orchestrator.verdict.outcome import Confirmation, Verdict
+from orchestrator.verdict.protocol import MetricVersion, Protocol
+
+_LONGEST = 8000
+"""Characters of a tag, as many as MLflow takes."""
+
+_CHARTS = (
+    ("`loss/*`", "mean over the epoch's clips, by epoch", "nats per target token", "lower"),
+    ("`by_step/loss`", "of each optimiser step; the step is the step", "nats per target token", ""),
+    ("`by_step/learning_rate`", "of each optimiser step", "", ""),
+    ("`objective/*`", "what the search maximises, of each lora_scale", "", "higher"),
+    ("`seconds/*`", "wall time of training and validation", "s", ""),
+)
+"""Chart, what it shows, unit, what is better."""
+
+
+def trial_note(
+    ledger: Ledger,
+    record: TrialRecord,
+    result: TrialResult | None,
+    best: str | None,
+    protocol: Protocol | None,
+) -> str:
+    """Of one trial's run; ``protocol`` is None before anything was scored."""
+    lines = [f"Trial `{record.id}`, number {record.order + 1} of sweep **{ledger.sweep}**."]
+    if result is not None:
+        why = f": {result.reason}" if result.reason else ""
+        lines.append(f"It is **{result.end}** after {result.epochs} epochs{why}.")
+    if best is not None:
+        where = _linked(link(ledger, "clips", "screen", best))
+        lines.append(f"Best variant by the objective: `{best}`. What it said: {where}")
+    lines.append(f"Report of the sweep: {_linked(link(ledger, *REPORT_FILE.split('/')))}")
+    lines.append("\n".join(_charts(protocol)))
+    return _fit(lines)
+
+
+def sweep_note(
+    ledger: Ledger, spec: SweepSpec, protocol: Protocol | None, verdict: Verdict | None
+) -> str:
+    """Of the sweep's own run; there is no ``verdict`` before it has ended."""
+    storage = ledger.storage.url
+    lines = []
+    if verdict is None:
+        lines.append(f"Sweep **{spec.name}** of {spec.family} has come to no verdict yet.")
+    else:
+        lines.append(f"**{verdict.verdict}**")
+        lines.append(verdict.sentence)
+        lines.append(f"Report: {_linked(link(ledger, *REPORT_FILE.split('/')))}")
+        if verdict.confirmed:
+            lines.append("\n".join(_finalists(verdict, protocol)))
+    lines.append(f"Clips: {_linked(link(ledger, 'clips'))}")
+    again = f"voxsweep run {storage}/{ledger.path(SPEC_FILE)} --storage {storage}"
+    rebuild = f"voxsweep records {spec.name} --storage {storage}"
+    lines.append(f"Run or go on: `{again}`. Rebuild these pages: `{rebuild}`.")
+    lines.append(
+        "Each trial is a run below this one. Metrics here: `gain/*` is what the winner, or else "
+        "the first finalist, gains over the base on fresh prompts, with its interval; the others "
+        "are means on those prompts, of the finalist and of the base."
+    )
+    lines.append("\n".join(_charts(protocol)))
+    return _fit(lines)
+
+
+def _finalists(verdict: Verdict, protocol: Protocol | None) -> Iterator[str]:
+    unit = _units(protocol).get(verdict.primary, "")
+    yield "On fresh prompts (set B), against the base:"
+    yield ""
+    yield f"| finalist | {verdict.primary} | gain {f'({unit}) ' if unit else ''}| p | finding |"
+    yield "|---|---|---|---|---|"
+    for each in verdict.confirmed:
+        yield _finalist(each, verdict.primary)
+
+
+def _finalist(each: Confirmation, primary: str) -> str:
+    row, gain = each.row, each.row.gain
+    interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    mean = f"{row.means[primary]:.3f}" if primary in row.means else ""
+    return f"| `{row.id}` | {mean} | {interval} | {each.p_holm:.2g} | {each.finding} |"
+
+
+def _charts(protocol: Protocol | None) -> Iterator[str]:
+    yield "| chart | what it shows | unit | better |"
+    yield "|---|---|---|---|"
+    for row in (*_CHARTS, *map(_chart, protocol.metrics if protocol else ())):
+        yield f"| {' | '.join(row)} |"
+    yield "| `unscored_clips/*` | clips that lack a score | clips | lower |"
+
+
+def _chart(metric: MetricVersion) -> Sequence[str]:
+    better = "" if metric.direction == "neither" else metric.direction
+    what = "mean over the clips of a lora_scale, by epoch"
+    return f"`{metric.name}/*`", what, metric.unit, better
+
+
+def _units(protocol: Protocol | None) -> dict[str, str]:
+    return {metric.name: metric.unit for metric in protocol.metrics} if protocol else {}
+
+
+def _linked(url: str) -> str:
+    return f"[{url}]({url})"
+
+
+def _fit(lines: Sequence[str]) -> str:
+    text = "\n\n".join(lines)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

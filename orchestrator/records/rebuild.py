@@ -1,0 +1,80 @@
+"""All of MLflow's view of a sweep, from the storage alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from cluster.storage import Storage
+from jobs.problems import InputError, Problem
+from orchestrator.errors import InfrastructureError
+from orchestrator.ledger import SPEC_FILE, Ledger
+from orchestrator.records.addresses import tracking_problem
+from orchestrator.records.places import tracking_place
+from orchestrator.records.recorder import Recorder
+from orchestrator.spec import SweepSpec
+
+_PATIENCE = 60.0
+"""Seconds without a sign of MLflow until it is given up."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What ``voxsweep records`` did."""
+
+    sweep: str
+    mlflow: str
+    """Where, without secrets."""
+    runs: int
+    """That MLflow has of the sweep: its own and one a trial."""
+    created: int
+    """That it had not before."""
+    changes: int
+    """Requests that added or changed something: none where MLflow had it all."""
+
+
+def rebuild(
+    storage: Storage, sweep: str, address: str | None, note: Callable[[str], None]
+) -> Rebuilt:
+    """Tell MLflow at ``address``, or else where the sweep's spec says, what the storage has.
+
+    Raises:
+        InputError: no such sweep, or an address that is none.
+        InfrastructureError: MLflow does not answer, or refuses.
+    """
+    spec = _read_kept_spec(storage, sweep)
+    asked = address or spec.records.mlflow
+    if asked and (problem := tracking_problem(asked)):
+        what, next_step = problem
+        where = "--mlflow" if address else f"{storage.url}/{sweep}/{SPEC_FILE}: records.mlflow"
+        raise InputError([Problem(where, what, next_step)])
+    place = tracking_place(asked, Path(storage.url) / sweep)
+    recorder = Recorder(Ledger(storage, sweep), spec, place, note)
+    recorder.start()
+    recorder.await_contact(_PATIENCE)
+    if trouble := recorder.close(_PATIENCE, limit=float("inf")):
+        raise InfrastructureError(
+            f"MLflow at {recorder.uri} must answer, but: {trouble}. Start it, and run this again: "
+            "it goes on where it was."
+        )
+    done = recorder.recorded
+    return Rebuilt(sweep, recorder.uri, done.runs, done.created, done.changes)
+
+
+def _read_kept_spec(storage: Storage, sweep: str) -> SweepSpec:
+    try:
+        text = Ledger(storage, sweep).read_text(SPEC_FILE)
+    except ValueError:
+        text = None  # no name, such as ../x
+    if text is None:
+        what = f"must hold the sweep {sweep!r}, but there is no {sweep}/{SPEC_FILE}"
+        next_step = "Name a sweep of this storage, or give the storage it was run with: --storage."
+        raise InputError([Problem(storage.url, what, next_step)])
+    try:
+        return SweepSpec.model_validate(yaml.safe_load(text))
+    except ValidationError as error:
+        where = f"{storage.url}/{sweep}/{SPEC_FILE}"
+        what = f"must be a spec of this version: {error.errors()[0]['msg']}"
+        raise InputError([Problem(where, what, "Use the version that ran it.")]) from None

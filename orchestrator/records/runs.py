@@ -1,0 +1,276 @@
+"""What MLflow's runs of a sweep hold, read from the ledger alone.
+
+The same ledger gives the same runs, whether the sweep runs or was over long ago: names, values,
+steps and times. A run is the sweep's, or one trial's.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from jobs.metrics.base import ClipScores
+from jobs.spec import BASE_VARIANT, Variant
+from jobs.training.epochs import EpochLosses
+from orchestrator.judgement import base_info, variant_info
+from orchestrator.ledger import (
+    CONFIRMATION,
+    PROTOCOL_FILE,
+    VERDICT_FILE,
+    Ledger,
+    TrialRecord,
+    TrialResult,
+)
+from orchestrator.records.names import legal_name
+from orchestrator.records.notes import trial_note
+from orchestrator.records.params import training_params
+from orchestrator.records.places import link
+from orchestrator.spec import SweepSpec
+from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.screen import objective
+from orchestrator.verdict.table import ScoreTable
+
+TRIAL_TAG = "voxsweep.trial"
+NOTE_TAG = "mlflow.note.content"
+"""What MLflow's pages show of a run as its description, in Markdown."""
+
+Status = Literal["FINISHED", "FAILED"]
+_STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric's value at a step; ``time`` is in milliseconds since 1970."""
+
+    name: str
+    value: float
+    time: int
+    step: int
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """All that one run holds. Times are in milliseconds since 1970."""
+
+    trial: str | None
+    """None for the sweep's own run, whose children the trials' are."""
+    name: str
+    started_at: int
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    end: tuple[Status, int] | None = None
+    """How and when it ended; None while it may go on."""
+    epochs: int = 0
+    """Those that are trained and scored, and stay as they are from then on."""
+    epoch_values: Callable[[int], Sequence[Value]] = field(default=lambda _: ())
+    """What an epoch from 1 to ``epochs`` gave."""
+    summary: Sequence[Value] = ()
+    """What is known when the sweep has come to its verdict."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Artifacts' names, and the storage's keys of what is in them."""
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """What later epochs and the trial's tags need to know of one."""
+
+    steps: int
+    """Optimiser steps, up to its end."""
+    seconds: float
+    """Wall time, up to its end."""
+    ended_at: float
+    best: float
+    """The objective of the best variant, up to its end."""
+    best_variant: str
+    objectives: Mapping[float, float]
+    """By lora_scale."""
+
+
+class TrialRuns:
+    """Reads trials' runs; what was read of an epoch is not read again."""
+
+    def __init__(self, ledger: Ledger, spec: SweepSpec) -> None:
+        self._ledger = ledger
+        self._scales = spec.variants.adapted_scales
+        self._epochs: dict[str, list[_Epoch]] = defaultdict(list)
+        self._protocol: Protocol | None = None
+        self._base: list[ClipScores] = []
+
+    def read(self, trial: str) -> RunContent:
+        """The run of a trial that was started."""
+        ledger = self._ledger
+        record, result = ledger.trial(trial), ledger.result(trial)
+        epochs = self._complete(record)
+        sweep = ledger.begin()
+        started = record.started_at
+        if started is None:
+            # Of before the ledger kept it: the first epoch began when the trial did.
+            started = epochs[0].ended_at - epochs[0].seconds if epochs else sweep.started_at
+        over = sweep.ended_at is not None and ledger.read_text(VERDICT_FILE) is not None
+        return RunContent(
+            trial=trial,
+            name=_name(record),
+            started_at=_ms(started),
+            params=training_params(record.training),
+            tags=dict(self._tags(record, result, epochs, sweep.id)),
+            end=_end(result, epochs, started),
+            epochs=len(epochs),
+            epoch_values=lambda epoch: list(self._values(record, epoch)),
+            summary=list(self._confirmed(trial, _ms(sweep.ended_at or 0.0))) if over else (),
+        )
+
+    def _complete(self, record: TrialRecord) -> list[_Epoch]:
+        """The epochs whose every variant was scored, in their order."""
+        known = self._epochs[record.id]
+        while (found := self._next(record, known)) is not None:
+            known.append(found)
+        return known
+
+    def _next(self, record: TrialRecord, before: Sequence[_Epoch]) -> _Epoch | None:
+        ledger, number = self._ledger, len(before) + 1
+        if not ledger.storage.is_committed(ledger.checkpoint(record.id, number)):
+            return None
+        variants = self._variants(record.id, number)
+        scores = [ledger.scores(variant.id) for variant in variants]
+        if any(rows is None for rows in scores):
+            return None
+        losses = ledger.losses(record.id, number)
+        rows = [row for of_one in scores for row in of_one or []]
+        objectives = self._objectives(record, losses, variants, rows)
+        best, name = (before[-1].best, before[-1].best_variant) if before else (-np.inf, "")
+        for variant in variants:
+            if objectives[variant.lora_scale] > best:
+                best, name = objectives[variant.lora_scale], variant.id
+        return _Epoch(
+            steps=(before[-1].steps if before else 0) + len(losses.step_losses),
+            seconds=(before[-1].seconds if before else 0.0) + losses.seconds,
+            ended_at=losses.finished_at,
+            best=best,
+            best_variant=name,
+            objectives=objectives,
+        )
+
+    def _objectives(
+        self,
+        record: TrialRecord,
+        losses: EpochLosses,
+        variants: Sequence[Variant],
+        rows: Sequence[ClipScores],
+    ) -> dict[float, float]:
+        """As the search was told them."""
+        if self._protocol is None:
+            text = self._ledger.read_text(PROTOCOL_FILE)
+            assert text is not None, "the protocol is written before the first score"
+            self._protocol = Protocol.model_validate_json(text).screening()
+            self._base = self._ledger.scores(BASE_VARIANT) or []
+        infos = [base_info(), *(variant_info(variant, record, losses) for variant in variants)]
+        table = ScoreTable.build(infos, [*self._base, *rows], self._protocol)
+        return {v.lora_scale: objective(table, v.id, self._protocol) for v in variants}
+
+    def _values(self, record: TrialRecord, number: int) -> Iterator[Value]:
+        """Of one epoch; by optimiser step what is named so, by epoch the rest."""
+        trial, known = record.id, self._epochs[record.id]
+        epoch, before = known[number - 1], known[number - 2] if number > 1 else None
+        losses = self._ledger.losses(trial, number)
+        time = _ms(losses.finished_at)
+
+        def value(name: str, of: float) -> Value:
+            return Value(name, of, time, number)
+
+        yield value("loss/training", losses.training_loss)
+        yield value("loss/validation", losses.validation_loss)
+        for name, loss in _by_group(losses):
+            yield value(name, loss)
+        yield value("objective/best_so_far", epoch.best)
+        yield value("seconds/epoch", losses.seconds)
+        yield value("seconds/so_far", epoch.seconds)
+        for variant in self._variants(trial, number):
+            scale = f"scale_{variant.lora_scale:.2f}"
+            yield value(f"objective/{scale}", epoch.objectives[variant.lora_scale])
+            for name, of in means(self._ledger.scores(variant.id) or []):
+                yield value(f"{name}/{scale}", of)
+        steps = zip(losses.step_losses, losses.learning_rates, strict=True)
+        for step, (loss, rate) in enumerate(steps, start=1 + (before.steps if before else 0)):
+            yield Value("by_step/loss", loss, time, step)
+            yield Value("by_step/learning_rate", rate, time, step)
+
+    def _confirmed(self, trial: str, time: int) -> Iterator[Value]:
+        """What its finalists scored on set B."""
+        finalists = set(self._ledger.scored(CONFIRMATION))
+        for number in range(1, len(self._epochs[trial]) + 1):
+            for variant in self._variants(trial, number):
+                if variant.id in finalists:
+                    rows = self._ledger.scores(variant.id, CONFIRMATION) or []
+                    scale = f"confirmation_scale_{variant.lora_scale:.2f}"
+                    for name, of in means(rows):
+                        yield Value(f"{name}/{scale}", of, time, number)
+
+    def _tags(
+        self,
+        record: TrialRecord,
+        result: TrialResult | None,
+        epochs: Sequence[_Epoch],
+        sweep_id: str,
+    ) -> Iterator[tuple[str, str]]:
+        ledger = self._ledger
+        yield "voxsweep.sweep_id", sweep_id
+        yield TRIAL_TAG, record.id
+        yield "voxsweep.order", str(record.order)
+        yield "voxsweep.checkpoints", link(ledger, "trials", record.id, "checkpoints")
+        best = epochs[-1].best_variant if epochs else None
+        if best is not None:
+            yield "voxsweep.best_variant", best
+            yield "voxsweep.clips", link(ledger, "clips", "screen", best)
+        if result is not None:
+            yield "voxsweep.end", result.end
+            if result.reason:
+                yield "voxsweep.reason", result.reason
+        yield NOTE_TAG, trial_note(ledger, record, result, best, self._protocol)
+
+    def _variants(self, trial: str, epoch: int) -> list[Variant]:
+        return [Variant(trial=trial, epoch=epoch, lora_scale=scale) for scale in self._scales]
+
+
+def means(rows: Sequence[ClipScores]) -> Iterator[tuple[str, float]]:
+    """Each metric's mean over the clips that have it, and how many clips lack one."""
+    for name in dict.fromkeys(name for row in rows for name in row.values):
+        yield name, float(np.mean([row.values[name] for row in rows if name in row.values]))
+    yield "unscored_clips", float(sum(bool(row.failures) for row in rows))
+
+
+def _by_group(losses: EpochLosses) -> Iterator[tuple[str, float]]:
+    """Such as ``validation_loss/language.km``."""
+    taken: dict[str, set[str]] = defaultdict(set)
+    for group, loss in losses.group_losses.items():
+        by, _, name = group.partition("/")
+        legal = legal_name(name, taken[by])
+        taken[by].add(legal)
+        yield f"validation_loss/{by}.{legal}", loss
+
+
+def _name(record: TrialRecord) -> str:
+    """What tells it from its siblings, such as ``07 rank 8, learning_rate 0.0004``."""
+    chosen = ", ".join(f"{key} {value}" for key, value in record.point.items())
+    return f"{record.order + 1:02d} {chosen or record.id}"[:_LONGEST_NAME]
+
+
+_LONGEST_NAME = 120
+"""Characters; more is cut off in MLflow's tables."""
+
+
+def _end(
+    result: TrialResult | None, epochs: Sequence[_Epoch], started: float
+) -> tuple[Status, int] | None:
+    """None for a trial that has not ended, or that went on after it had."""
+    if result is None or (not result.final and len(epochs) > result.epochs):
+        return None
+    ended = result.ended_at
+    if ended is None:
+        ended = epochs[-1].ended_at if epochs else started
+    return _STATUS[result.end], _ms(ended)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,203 @@
+"""MLflow is told in the background: what its failures do to a sweep, and to what it has after."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException, RestException
+
+from orchestrator.errors import InfrastructureError
+from orchestrator.records.failures import Failures, reason
+from orchestrator.records.recorder import Backoff
+from tests.orchestrator.records.made_sweep import everything
+
+PATIENCE = 120.0
+"""Seconds that a test may wait at most; none needs them."""
+
+
+class Gate:
+    """Fails requests while it is shut."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.error: Exception | None = None
+        self.failed = threading.Event()
+        for name in ("search_runs", "create_run", "log_batch", "set_terminated"):
+            monkeypatch.setattr(MlflowClient, name, self._guarded(getattr(MlflowClient, name)))
+
+    def _guarded(self, method: Callable[..., object]) -> Callable[..., object]:
+        def guarded(*args: object, **kwargs: object) -> object:
+            if self.error is not None:
+                self.failed.set()
+                raise self.error
+            return method(*args, **kwargs)
+
+        return guarded
+
+
+@pytest.fixture
+def gate(monkeypatch) -> Iterator[Gate]:
+    found = Gate(monkeypatch)
+    yield found
+    found.error = None
+
+
+@pytest.fixture
+def undisturbed(made, make_place, record) -> Callable[[], dict[str, dict[str, object]]]:
+    """What an empty MLflow has when it is told of the ledger as it is now."""
+
+    def rebuilt() -> dict[str, dict[str, object]]:
+        place = make_place("undisturbed")
+        assert record(place).close(PATIENCE, PATIENCE) is None
+        return everything(place[0], "small")
+
+    return rebuilt
+
+
+def test_a_sweep_as_it_goes(made, place, record, undisturbed, notes):
+    """Told bit by bit, MLflow has what it has when it is told at the end."""
+    recorder = record(place)
+    recorder.await_contact(PATIENCE)
+    for epoch in (1, 2):
+        for trial in made.trials:
+            made.commit(trial, epoch)
+            recorder.tell(trial)
+            made.score(trial, epoch)
+            recorder.tell(trial)
+    for trial in made.trials:
+        made.end(trial)
+        recorder.tell(trial)
+    made.finish()
+    recorder.tell_all()
+    assert recorder.close(PATIENCE, PATIENCE) is None
+    assert (recorder.recorded.runs, recorder.recorded.created) == (3, 3)
+    assert everything(place[0], "small") == undisturbed()
+    assert notes == []
+
+
+def test_what_an_earlier_driver_did_not_tell(made, place, record, undisturbed):
+    made.run()
+    recorder = record(place)
+    assert recorder.close(PATIENCE, PATIENCE) is None
+    assert everything(place[0], "small") == undisturbed()
+    again = record(place)
+    assert again.close(PATIENCE, PATIENCE) is None
+    assert (again.recorded.created, again.recorded.changes) == (0, 0)
+
+
+def test_mlflow_is_gone_for_a_while(made, place, record, undisturbed, notes, gate):
+    """From the start and in the middle; a person is told when it goes and when it is back."""
+    gate.error = ConnectionError("connection refused")
+    recorder = record(place)
+    recorder.await_contact(PATIENCE)
+    assert len(notes) == 1
+    assert "connection refused. It is told again" in notes[0]
+    made.train(made.trials[0], 1)
+    recorder.tell(made.trials[0])
+    gate.error = None
+    wait_for(lambda: len(notes) == 2)
+    assert notes[1].endswith("answers again.")
+    gate.failed.clear()
+    gate.error = RestException({"error_code": "TEMPORARILY_UNAVAILABLE", "message": "busy"})
+    made.run()
+    recorder.tell_all()
+    assert gate.failed.wait(PATIENCE)
+    gate.error = None
+    assert recorder.close(PATIENCE, PATIENCE) is None
+    assert len(notes) == 4
+    assert everything(place[0], "small") == undisturbed()
+
+
+def test_mlflow_stays_away(made, place, record, gate, undisturbed):
+    """The sweep is not kept: what is missing can be told later."""
+    gate.error = ConnectionError("connection refused")
+    recorder = record(place)
+    made.run()
+    recorder.tell_all()
+    assert recorder.close(0.05, PATIENCE) == "connection refused"
+    recorder._thread.join(PATIENCE)
+    assert not recorder._thread.is_alive()
+    gate.error = None
+    later = record(place)
+    assert later.close(PATIENCE, PATIENCE) is None
+    assert everything(place[0], "small") == undisturbed()
+
+
+def test_mlflow_refuses(made, place, record, gate, notes):
+    """Before anything is spent, that ends the sweep; nobody asks again."""
+    gate.error = RestException({"error_code": "UNAUTHENTICATED", "message": "who are you?"})
+    recorder = record(place)
+    with pytest.raises(InfrastructureError, match="who are you"):
+        recorder.await_contact(PATIENCE)
+    recorder._thread.join(PATIENCE)
+    assert not recorder._thread.is_alive()
+    assert "who are you?" in recorder.close(PATIENCE, PATIENCE)
+    assert len(notes) == 1
+
+
+def test_no_secret_is_told(made, record, gate, notes):
+    gate.error = ConnectionError("no way to https://ann:hunter2@host/x")
+    recorder = record(("http://ann:hunter2@127.0.0.1:9", None))
+    recorder.await_contact(PATIENCE)
+    told = [*notes, recorder.uri, recorder.close(0.05, PATIENCE)]
+    assert "hunter2" not in str(told)
+    assert len(notes) == 1
+
+
+class TestFailures:
+    """Which mean that there is no use in trying again."""
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "UNAUTHENTICATED",
+            "CUSTOMER_UNAUTHORIZED",
+            "PERMISSION_DENIED",
+            "ENDPOINT_NOT_FOUND",
+            "NOT_IMPLEMENTED",
+        ],
+    )
+    def test_at_once(self, code):
+        assert Failures().is_permanent(RestException({"error_code": code}))
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ConnectionError(),
+            TimeoutError(),
+            OSError("disk"),
+            MlflowException("API request failed with exception"),
+            RestException({"error_code": "TEMPORARILY_UNAVAILABLE"}),
+            RestException({"error_code": "REQUEST_LIMIT_EXCEEDED"}),
+            RestException({"error_code": "RESOURCE_DOES_NOT_EXIST"}),
+        ],
+    )
+    def test_never(self, error):
+        failures = Failures()
+        assert not any(failures.is_permanent(error) for _ in range(20))
+
+    def test_a_bad_request_three_times_in_a_row(self):
+        refused = RestException({"error_code": "INVALID_PARAMETER_VALUE"})
+        failures = Failures()
+        assert [failures.is_permanent(refused) for _ in range(3)] == [False, False, True]
+        failures.forget()
+        errors = [refused, refused, ConnectionError(), refused, refused]
+        assert not any(map(failures.is_permanent, errors[:2]))
+        failures.forget()
+        assert not any(map(failures.is_permanent, errors[:2]))
+
+    def test_a_reason_is_one_short_line(self):
+        assert reason(ValueError("a\n  b")) == "a b"
+        assert reason(ValueError()) == "ValueError"
+        assert len(reason(ValueError("x" * 999))) == 240
+
+
+def test_waits_grow_to_a_bound():
+    backoff = Backoff(first=1.0, longest=30.0)
+    assert [backoff.after(n) for n in (1, 2, 3, 6, 5000)] == [1.0, 2.0, 4.0, 30.0, 30.0]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until it holds; the test's own time limit ends what never does."""
+    while not condition():
+        threading.Event().wait(0.01)
