@@ -29,7 +29,7 @@ from orchestrator.spec import SweepSpec
 from orchestrator.verdict.protocol import prompt_set_problems
 
 _MOST_OF_A_RULE = 20
-_MAY_CHANGE = ("resources", "records")
+MAY_CHANGE = ("resources", "records")
 """Keys of the spec that say how a sweep runs, not what it asks."""
 
 
@@ -163,7 +163,7 @@ def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:
     known = ledger.read_text(SPEC_FILE)
     if known is not None:
         before = yaml.safe_load(known)
-        changed = [k for k in asked if k not in _MAY_CHANGE and asked[k] != before.get(k)]
+        changed = [k for k in asked if k not in MAY_CHANGE and asked[k] != before.get(k)]
         if changed:
             where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
             what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"
