@@ -23,7 +23,11 @@ _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Variables by which Ray would go to another address than the one that was checked."""
 
 _POLL = 0.5
-"""Seconds between two looks at a job that is being stopped, which announces nothing."""
+"""Seconds between two looks at what announces nothing."""
+_NOT_YET = "No available agent to submit job"
+"""What a head answers that has just been started (Ray's job_head.py)."""
+_READY_WITHIN = 120.0
+"""Seconds; Ray itself waits for 10."""
 _STOPPED_WITHIN = 120.0
 """Seconds. Ray itself kills a driver that does not end within 3 (RAY_JOB_STOP_WAIT_TIME_S)."""
 
@@ -124,14 +128,26 @@ class Jobs:
             request = submission.request()
             request["runtime_env"] |= {"working_dir": folder}
             try:
-                with self._in_plain_words():
-                    self._client.submit_job(submission_id=id, **request)
+                self._send(id, request)
             except ConnectionError:
                 # Somebody may have submitted the same between the two requests.
                 if id not in {job.id for job in self._runs_of(submission.id)}:
                     raise
                 return self.job(id), False
         return self.job(id), True
+
+    def _send(self, id: str, request: dict[str, Any]) -> None:
+        """Submit, once the head is ready for it."""
+        deadline = time.monotonic() + _READY_WITHIN
+        while True:
+            try:
+                with self._in_plain_words():
+                    self._client.submit_job(submission_id=id, **request)
+                return
+            except ConnectionError as error:
+                if _NOT_YET not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL)
 
     def named(self, name: str) -> list[Job]:
         """The jobs of this id, or of the sweep of this name, in the order they were submitted."""

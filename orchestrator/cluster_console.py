@@ -22,7 +22,8 @@ def show_status(console: Console, status: SweepStatus) -> None:
     _say(
         console,
         f"{len(status.trials)}/{status.asked} trials, {status.epochs}/{status.most_epochs} epochs, "
-        f"{status.training_hours:.2f} training hours, at most {status.most_gpu_hours:.2f} GPU-hours",
+        f"{status.training_hours:.2f} training hours, "
+        f"at most {status.most_gpu_hours:.2f} GPU-hours",
     )
     _say(console, f"verdict: {status.verdict or 'none yet'}")
 

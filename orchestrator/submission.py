@@ -29,7 +29,7 @@ SPEC_NAME = "spec.yaml"
 """Of the spec in the job's folder."""
 
 _PACKED = (("variants", "prompts"), ("variants", "confirmation_prompts"))
-"""Keys whose files are small enough to go with the job."""
+"""Keys whose files go with the job: what cannot, is told where it is packed."""
 
 _MOST_PROMPT_BYTES = 4 * 2**20
 _NOT_OPENED = (("data", "consent"),)
@@ -132,7 +132,7 @@ def _pack(
 def _unreachable(document: dict[str, Any], path: Path, where: ClusterSpec) -> Iterator[Problem]:
     """Values of the spec that mean something on this machine alone, or that nobody may see."""
     for location, value in _texts(document):
-        if location in _NOT_OPENED:
+        if location in (*_NOT_OPENED, *_PACKED):
             continue
         name = ".".join(map(str, location))
         if LOGIN.search(value):

@@ -75,6 +75,8 @@ class Raylets:
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
+            # Where jobs find the `python` of their entrypoint.
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 
     def start(self, cpus: int) -> "Raylets":

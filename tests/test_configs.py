@@ -8,10 +8,11 @@ import yaml
 
 from jobs.families.registry import FAMILIES
 from orchestrator.inputs import read_inputs
-from orchestrator.read_spec import read_spec
+from orchestrator.read_spec import read_cluster, read_spec
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.y*ml"))
+CLUSTERS = [path for path in FILES if path.parent.name == "clusters"]
 
 
 def test_discovery_found_every_file():
@@ -19,7 +20,8 @@ def test_discovery_found_every_file():
     everything = [path for path in CONFIGS.rglob("*") if path.is_file()]
     assert sorted(everything) == FILES
     assert CONFIGS / "demo.yaml" in FILES
-    assert len(FILES) == 4
+    assert len(FILES) == 7
+    assert len(CLUSTERS) == 3
 
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -27,6 +29,9 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 
 @each_file
 def test_it_is_valid(path):
+    if path in CLUSTERS:
+        read_cluster(path)
+        return
     if path.name == "job.yaml":
         from jobs.__main__ import JobSpec  # seconds to import
 
@@ -45,6 +50,7 @@ def test_it_opens_with_its_manual(path):
     assert "What it is for:" in opening
     assert "Command:" in opening
     command = "python -m jobs" if path.name == "job.yaml" else "voxsweep run"
+    command = "--cluster" if path in CLUSTERS else command
     assert f"{command} configs/{path.relative_to(CONFIGS)}" in opening
     costs = opening.partition("Costs:")[2]
     assert re.search(r"\d+ MB|\bGB", costs), "the cost has no measured number"

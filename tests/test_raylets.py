@@ -34,10 +34,9 @@ def drive(cluster: Raylets, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with raylets(dashboard=True) as made:
-        yield made
+@pytest.fixture
+def cluster(job_cluster):
+    return job_cluster
 
 
 def states(cluster: Raylets) -> dict[str, str]:
