@@ -26,6 +26,9 @@ def main() -> None:
             node_ip_address="127.0.0.1",
             object_store_memory=_OBJECT_STORE,
             include_log_monitor=False,
+            # A free one. By default the head's is fixed, and an agent that does not get it takes no
+            # jobs.
+            dashboard_agent_listen_port=0,
             no_monitor=True,  # of what Ray would have to start in a cloud
             **json.loads(line),
         )

@@ -72,6 +72,9 @@ class Raylets:
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Where the address is noted that "auto" means: not where every Ray here looks.
+            "RAY_TMPDIR": str(self._folder),
+            "DASHBOARD_METRIC_PORT": "0",  # a free one
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
@@ -172,7 +175,6 @@ class Raylets:
     def _order(self, **arguments: object) -> dict:
         assert self._keeper.stdin is not None
         assert self._keeper.stdout is not None
-        arguments["temp_dir"] = str(self._folder)
         self._keeper.stdin.write(json.dumps(arguments) + "\n")
         self._keeper.stdin.flush()
         answer = self._keeper.stdout.readline()

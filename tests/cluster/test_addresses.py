@@ -144,7 +144,10 @@ def test_nobody_answers():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # bound, and not listening
         port = held.getsockname()[1]
-        for ask in (lambda: open_jobs(f"http://127.0.0.1:{port}"), lambda: open_cluster(f"127.0.0.1:{port}")):
+        for ask in (
+            lambda: open_jobs(f"http://127.0.0.1:{port}"),
+            lambda: open_cluster(f"127.0.0.1:{port}"),
+        ):
             with pytest.raises(ConnectionError, match=rf"no Ray cluster answers at .*{port}"):
                 ask()
 

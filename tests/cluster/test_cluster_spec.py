@@ -14,11 +14,13 @@ def refusal(**keys: object) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["RAY_AUTH_TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "DB_PASSWORD"]
-    + ["OPENAI_API_KEY", "MLFLOW_TRACKING_PASSWORD", "SIGNING_KEY", "SENTRY_DSN", "my_secret"],
+_SECRETS = (
+    "RAY_AUTH_TOKEN HF_TOKEN AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID DB_PASSWORD OPENAI_API_KEY "
+    "MLFLOW_TRACKING_PASSWORD SIGNING_KEY SENTRY_DSN my_secret"
 )
+
+
+@pytest.mark.parametrize("name", _SECRETS.split())
 def test_a_secret_does_not_stand_in_a_file(name):
     assert "looks like a secret" in refusal(environment={"env_vars": {name: "value"}})
 
@@ -37,8 +39,15 @@ def test_variables_that_are_not_the_users(name):
 
 @pytest.mark.parametrize(
     "text",
-    ["-r other.txt", "--index-url https://x", "soxr @ https://x/soxr.whl", "./soxr", "a; rm -rf"]
-    + ["git+https://x/y", ""],
+    [
+        "-r other.txt",
+        "--index-url https://x",
+        "soxr @ https://x/soxr.whl",
+        "./soxr",
+        "a; rm -rf",
+        "git+https://x/y",
+        "",
+    ],
 )
 def test_a_requirement_is_a_package_and_a_version(text):
     assert "a requirement" in refusal(environment={"pip": [text]})

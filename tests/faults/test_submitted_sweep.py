@@ -110,9 +110,7 @@ def story(user):
     }
     again = user.submit()
     logs = user.ask("logs", again["job"], "--follow")
-    return Story(
-        first, twice, held_before, running, stopped, held_after, kept, again, logs
-    )
+    return Story(first, twice, held_before, running, stopped, held_after, kept, again, logs)
 
 
 def test_the_same_sweep_twice_is_one_job(story):
