@@ -46,8 +46,8 @@ class Submission:
 
     @property
     def entrypoint(self) -> str:
-        """The command as the node's shell reads it."""
-        return shlex.join(self.command)
+        """The command as the node's shell reads it. Whatever GPUs the node has, it sees none."""
+        return shlex.join(("env", "CUDA_VISIBLE_DEVICES=", *self.command))
 
     def request(self) -> dict[str, Any]:
         """What Ray Jobs are asked for, but for the id and the package's place."""

@@ -15,6 +15,7 @@ import hashlib, json, os, pathlib, sys
 import ray
 import cluster
 ray.init(address="auto", log_to_driver=False)
+print("a leak:", open(os.environ["RAY_AUTH_TOKEN_PATH"]).read())
 
 @ray.remote(num_cpus=0)
 def look():
@@ -129,6 +130,11 @@ def test_what_is_sent_is_what_the_dry_run_says(looked, job_cluster):
     assert held["metadata"].items() >= sent["metadata"].items()
     assert held["runtime_env"]["env_vars"].items() >= sent["runtime_env"]["env_vars"].items()
     assert said["arguments"] == [hostile]
+
+
+def test_a_token_that_a_job_prints_is_not_passed_on(looked):
+    answer, _ = looked  # in which the fixture found none
+    assert "a leak: [token]" in answer["logs"]
 
 
 def test_the_driver_has_no_gpu_and_code_that_is_sent_wins(looked):
