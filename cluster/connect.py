@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from cluster.tokens import MODE, find_token
+
 # glibc returns freed memory to the kernel at once by default, and a training step that allocates
 # the same large activations again then spends its time in page faults.
 WORKER_ENVIRONMENT: Mapping[str, str] = {
@@ -26,10 +28,12 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     A local cluster binds to loopback and demands Ray's token, which Ray makes when there is none
     (``~/.ray/auth_token``, or where RAY_AUTH_TOKEN_PATH says).
 
+    What ``cluster.addresses`` says of an address is for whoever names it to ask first.
+
     Raises:
         ConnectionError: no cluster answers at ``address``.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    choose_authentication(local=address is None)
     if address is None:
         os.environ[_LOOPBACK_SWITCH] = "0"
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -49,3 +53,12 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def choose_authentication(*, local: bool) -> None:
+    """Have Ray send its token, unless the environment says otherwise; call before importing Ray.
+
+    ``local``: of a cluster that is started here, which makes a token where there is none. Another
+    one, where no token is known, is taken to demand none: it says so if it does.
+    """
+    os.environ.setdefault(MODE, "token" if local or find_token() else "disabled")

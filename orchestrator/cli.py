@@ -3,7 +3,7 @@
 import typer
 
 from jobs.problems import InputError
-from orchestrator.commands import data, health, k8s, records, sweeps, verdicts
+from orchestrator.commands import cluster, data, health, k8s, records, sweeps, verdicts
 from orchestrator.commands.options import messages
 from orchestrator.errors import Exit, InfrastructureError
 
@@ -17,6 +17,10 @@ for command in (
     sweeps.plan,
     sweeps.prepare,
     sweeps.run,
+    cluster.submit,
+    cluster.status,
+    cluster.logs,
+    cluster.stop,
     data.check,
     verdicts.judge,
     records.records,

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cluster.spec import ClusterSpec
 from jobs.data.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.data.spec import DataSpec
 from jobs.families.registry import FAMILIES
@@ -46,6 +47,24 @@ def read_spec(path: Path) -> SweepSpec:
     return spec
 
 
+def read_cluster(path: Path) -> ClusterSpec:
+    """Read and validate the description of a cluster at ``path``.
+
+    Raises:
+        InputError: with every problem of the file. No value is shown: one may be a secret.
+    """
+    document = _Document.read(path, "See configs/clusters/ for complete ones.")
+    problems = list(document.duplicates)
+    try:
+        spec = ClusterSpec.model_validate(document.data)
+    except ValidationError as error:
+        for details in error.errors(include_input=False):
+            problems.append(_explain(document, {**details, "input": {}}, ClusterSpec))
+    if problems:
+        raise InputError(list(dict.fromkeys(problems)))
+    return spec
+
+
 def line_of(path: Path, location: Location) -> str:
     """``file:line`` of a key of the spec at ``path``, or of what it would stand in."""
     return _Document.read(path).where(location)
@@ -71,6 +90,9 @@ def _without(document: "_Document", locations: Sequence[Location]) -> SweepSpec 
     return None
 
 
+_READ_HINT = "See configs/demo.yaml for a complete spec."
+
+
 class _Document:
     """A YAML file as data, with the line of every key."""
 
@@ -81,18 +103,18 @@ class _Document:
         self.duplicates: list[Problem] = []
 
     @classmethod
-    def read(cls, path: Path) -> "_Document":
+    def read(cls, path: Path, hint: str = _READ_HINT) -> "_Document":
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError([Problem(str(path), f"cannot read it: {error}", _READ_HINT)]) from None
+            raise InputError([Problem(str(path), f"cannot read it: {error}", hint)]) from None
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             data = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise InputError([_yaml_problem(path, error)]) from None
         if not isinstance(data, dict) or root is None:
-            raise InputError([Problem(str(path), "a spec is a mapping of keys", _READ_HINT)])
+            raise InputError([Problem(str(path), "a spec is a mapping of keys", hint)])
         document = cls(path, data, {(): 1})
         document._index(root, ())
         return document
@@ -144,22 +166,23 @@ class _Document:
         self._lines[location] = key.start_mark.line + 1
 
 
-_READ_HINT = "See configs/demo.yaml for a complete spec."
-
-
 def _yaml_problem(path: Path, error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}" if mark else str(path)
     return Problem(where, f"not YAML: {getattr(error, 'problem', error)}", "Correct the syntax.")
 
 
-def _explain(document: _Document, details: Any) -> Problem:  # noqa: ANN401 (pydantic's ErrorDetails)
+def _explain(
+    document: _Document,
+    details: Any,  # noqa: ANN401 (pydantic's ErrorDetails)
+    model: type[BaseModel] = SweepSpec,
+) -> Problem:
     location: Location = details["loc"]
     if location[:2] == ("search", "space") and location[3:4] == ("choices",) and location[4:]:
         return _bad_choice(document, location, details["input"])
     where, name = document.where(location), _dotted(location)
     if details["type"] == "extra_forbidden":
-        valid = _fields_at(location[:-1])
+        valid = _fields_at(location[:-1], model)
         return Problem(where, f"unknown key {name}", nearest(str(location[-1]), valid))
     if details["type"] == "missing":
         return Problem(where, f"{name} is required, but it is absent", "Add it.")
@@ -176,9 +199,8 @@ def _bad_choice(document: _Document, location: Location, value: object) -> Probl
     return Problem(where, f"{_dotted(dimension)}: {what}, got {value!r}", "Correct the value.")
 
 
-def _fields_at(location: Location) -> Sequence[str]:
-    """Names of the keys that may stand at ``location``."""
-    model: Any = SweepSpec
+def _fields_at(location: Location, model: Any) -> Sequence[str]:  # noqa: ANN401 (narrows to any)
+    """Names of the keys that may stand at ``location`` of a ``model``."""
     for part in location:
         field = model.model_fields.get(part) if _is_model(model) else None
         model = next(_models_in(field.annotation), None) if field is not None else model

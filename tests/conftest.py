@@ -11,6 +11,7 @@ from jobs.families.base import Base
 from jobs.families.registry import load_base
 from tests.embedded_voice import EMBEDDED_HOST
 from tests.postgres import MISSING, Postgres, binaries, running_postgres
+from tests.raylets import Raylets, raylets
 
 # A test that starts Ray in this process imports it before ``ray_cluster`` sets the stage, and Ray
 # reads these when it is imported.
@@ -47,6 +48,13 @@ def process_group() -> None:
     from jobs.training.engine.start import start_distributed  # seconds to import
 
     start_distributed()
+
+
+@pytest.fixture(scope="session")
+def job_cluster() -> Iterator[Raylets]:
+    """A Ray cluster of processes of its own, that jobs can be submitted to."""
+    with raylets(cpus=6, dashboard=True) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

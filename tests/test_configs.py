@@ -9,11 +9,12 @@ import yaml
 from jobs.families.registry import FAMILIES
 from orchestrator.inputs import read_inputs
 from orchestrator.kubernetes import read_kube_spec
-from orchestrator.read_spec import read_spec
+from orchestrator.read_spec import read_cluster, read_spec
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.y*ml"))
 KUBERAY = [path for path in FILES if path.match("clusters/kuberay-*")]
+CLUSTERS = [path for path in FILES if path.parent.name == "clusters" and path not in KUBERAY]
 
 
 def test_discovery_found_every_file():
@@ -21,8 +22,8 @@ def test_discovery_found_every_file():
     everything = [path for path in CONFIGS.rglob("*") if path.is_file()]
     assert sorted(everything) == FILES
     assert CONFIGS / "demo.yaml" in FILES
-    assert len(FILES) == 6
-    assert len(KUBERAY) == 2
+    assert len(FILES) == 9
+    assert (len(CLUSTERS), len(KUBERAY)) == (3, 2)
 
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -32,6 +33,9 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 def test_it_is_valid(path):
     if path in KUBERAY:
         read_kube_spec(path)
+        return
+    if path in CLUSTERS:
+        read_cluster(path)
         return
     if path.name == "job.yaml":
         from jobs.__main__ import JobSpec  # seconds to import
@@ -51,7 +55,7 @@ def test_it_opens_with_its_manual(path):
     assert "What it is for:" in opening
     assert "Command:" in opening
     command = "python -m jobs" if path.name == "job.yaml" else "voxsweep run"
-    command = "--cluster" if path in KUBERAY else command
+    command = "--cluster" if path in CLUSTERS + KUBERAY else command
     assert f"{command} configs/{path.relative_to(CONFIGS)}" in opening
     costs = opening.partition("Costs:")[2]
     assert re.search(r"\d+ MB|\bGB", costs), "the cost has no measured number"

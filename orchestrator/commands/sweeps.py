@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cluster.storage import open_storage
+from jobs.problems import InputError, Problem
 from orchestrator.commands.options import AsJson, SpecPath, StorageUrl, messages, output
 from orchestrator.errors import Exit
 
@@ -59,6 +60,12 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster's address; none starts one here.")
     ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-address", help="Go on though anybody may run code on the cluster."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep to its verdict. Run it again to go on where it was cut off."""
@@ -69,6 +76,8 @@ def run(
     from orchestrator.ledger import Ledger
     from orchestrator.read_spec import read_spec
 
+    if address is not None and not insecure:
+        _refuse_open(address)
     sweep = read_spec(spec)
     with check_progress(messages) as tell:
         inputs = read_inputs(sweep, tell)
@@ -89,3 +98,22 @@ def run(
         output.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
     if outcome.verdict.verdict == "NO-VERDICT":
         raise typer.Exit(Exit.NO_VERDICT)
+
+
+def _refuse_open(address: str) -> None:
+    """Raise InputError where a cluster beyond this machine demands no token."""
+    from cluster.addresses import (
+        gcs_address,
+        gcs_host,
+        is_loopback,
+        open_cluster,
+        open_problem,
+        ray_address_problems,
+    )
+
+    found = list(ray_address_problems(address, insecure=False))
+    named = gcs_address(address)
+    if not found and named and not is_loopback(gcs_host(address)) and open_cluster(named):
+        found = [open_problem(address)]
+    if found:
+        raise InputError([Problem("--address", *each) for each in found])

@@ -1,0 +1,75 @@
+"""How far a sweep has come, from what it committed."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from cluster.storage import LocalStorage
+from jobs.problems import InputError
+from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
+from jobs.training.epochs import EpochLosses, write_losses
+from orchestrator.cli import app
+from orchestrator.inputs import Inputs, claim
+from orchestrator.ledger import VERDICT_FILE, Ledger, TrialResult
+from orchestrator.status import RungStatus, sweep_status
+
+SEARCH = "search: {sampler: grid, space: {rank: [2, 4, 8]}}"
+
+
+@pytest.fixture
+def ledger(tmp_path, make_spec) -> Ledger:
+    """A sweep of three trials of at most four epochs: one ended, one was stopped, one goes on."""
+    made = Ledger(LocalStorage(tmp_path / "st"), "small")
+    spec = make_spec(search=SEARCH, training="training: {epochs: 4}", engine="engine: {ranks: 2}")
+    claim(made, spec, Inputs([], [], 0, [], []))
+    for rank, epochs, end in ((2, 4, "finished"), (4, 1, "stopped"), (8, 3, None)):
+        trial = TrialSpec(
+            family="codec_lm",
+            base_digest="b",
+            data_digest="d",
+            training=TrainingSpec(rank=rank, epochs=4),
+            engine=EngineSpec(ranks=2),
+        )
+        record = made.start_trial(trial, {"rank": rank})
+        for epoch in range(1, epochs + 1):
+            losses = EpochLosses(epoch, 1.0, 1 / epoch, (1.0,), (0.1,), 450.0, 0.0)
+            with made.storage.commit(made.checkpoint(record.id, epoch)) as folder:
+                write_losses(folder, losses)
+        if end:
+            made.end_trial(record.id, TrialResult(end, epochs))
+    return made
+
+
+def test_trials_rungs_and_hours(ledger):
+    status = sweep_status(ledger)
+    assert [(t.rank, t.epoch, t.epochs, t.status) for t in status.trials] == [
+        (2, 4, 4, "finished"),
+        (4, 1, 4, "stopped"),
+        (8, 3, 4, "open"),
+    ]
+    assert status.rungs == (RungStatus(1, 3, 1), RungStatus(2, 2, 0))
+    assert (status.asked, status.epochs, status.most_epochs) == (3, 8, 12)
+    assert status.training_hours == 1.0
+    assert status.most_gpu_hours == 0.0
+    assert status.verdict is None
+    assert [t.objective for t in status.trials] == [None] * 3
+    ledger.write_text(VERDICT_FILE, '{"verdict": "PROMOTE"}')
+    assert sweep_status(ledger).verdict == "PROMOTE"
+
+
+def test_the_command_says_the_same(ledger):
+    runner = CliRunner()
+    asked = ["status", "small", "--storage", ledger.storage.url]
+    said = json.loads(runner.invoke(app, [*asked, "--json"]).stdout)
+    assert said["epochs"] == 8
+    assert said["jobs"] == []
+    shown = runner.invoke(app, asked).stdout
+    assert "rung 1: 3 came to it, 1 stopped there" in shown
+    assert "verdict: none yet" in shown
+
+
+def test_a_sweep_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="no 'other'"):
+        sweep_status(Ledger(LocalStorage(tmp_path / "none"), "other"))
+    assert not list(tmp_path.iterdir())
