@@ -21,9 +21,8 @@ from jobs.families.sources import is_path
 from jobs.problems import InputError, Problem
 from jobs.speech.prompts import read_prompts
 from orchestrator.check_scoring import Location
-from orchestrator.inputs import MAY_CHANGE
 from orchestrator.read_spec import line_of
-from orchestrator.spec import REMOTE, SweepSpec
+from orchestrator.spec import MAY_CHANGE, REMOTE, SweepSpec
 
 SPEC_NAME = "spec.yaml"
 """Of the spec in the job's folder."""
