@@ -160,7 +160,7 @@ def everything(
 def _histories(database: str) -> dict[str, dict[str, list[tuple[int, int, float]]]]:
     """By run and metric; MLflow's own answers take a request for each, and are in no order.
 
-    Of a SQLite file in the order in which they were logged; PostgreSQL does not keep that, and gives
+    Of a SQLite file in the order in which they were logged; PostgreSQL does not keep it, and gives
     them by step, which is the order in which they ought to have been logged.
     """
     engine = sqlalchemy.create_engine(database)
