@@ -158,10 +158,13 @@ def everything(
 
 
 def _histories(database: str) -> dict[str, dict[str, list[tuple[int, int, float]]]]:
-    """By run and metric, in the order in which they were logged, which MLflow's own answer need
-    not have; and it takes a request for each."""
+    """By run and metric; MLflow's own answers take a request for each, and are in no order.
+
+    Of a SQLite file in the order in which they were logged; PostgreSQL does not keep it, and gives
+    them by step, which is the order in which they ought to have been logged.
+    """
     engine = sqlalchemy.create_engine(database)
-    order = "rowid" if database.startswith("sqlite") else "ctid"
+    order = "rowid" if database.startswith("sqlite") else "step, timestamp, value"
     found: dict[str, dict[str, list[tuple[int, int, float]]]] = defaultdict(dict)
     with engine.connect() as connection:
         asked = f"SELECT run_uuid, key, step, timestamp, value FROM metrics ORDER BY {order}"

@@ -12,7 +12,7 @@ from orchestrator.records.failures import Failures, reason
 from orchestrator.records.recorder import Backoff
 from tests.orchestrator.records.made_sweep import everything
 
-PATIENCE = 120.0
+PATIENCE = 400.0
 """Seconds that a test may wait at most; none needs them."""
 
 
@@ -201,3 +201,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
     """Until it holds; the test's own time limit ends what never does."""
     while not condition():
         threading.Event().wait(0.01)
+
+
+@pytest.mark.postgres
+def test_a_database_without_a_server(postgres_url, made, record, undisturbed, tmp_path):
+    """Has the same runs as a file; artifacts go where the sweep says."""
+    made.run()
+    artifacts = (tmp_path / "artifacts").as_uri()
+    assert record((postgres_url, artifacts)).close(PATIENCE, PATIENCE) is None
+    assert everything(postgres_url, "small") == undisturbed()
+    assert list((tmp_path / "artifacts").rglob("verdict.json"))
