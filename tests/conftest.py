@@ -9,6 +9,7 @@ import pytest
 
 from jobs.families.base import Base
 from jobs.families.registry import load_base
+from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST
 
 # A test that starts Ray in this process imports it before ``ray_cluster`` sets the stage, and Ray
@@ -46,6 +47,18 @@ def process_group() -> None:
     from jobs.training.engine.start import start_distributed  # seconds to import
 
     start_distributed()
+
+
+@pytest.fixture(scope="session")
+def embedded_voice(
+    embedded_base: Base, process_group: None, tmp_path_factory: pytest.TempPathFactory
+) -> VoiceFiles:
+    """A voice of the shipped base, with its checkpoint and what its host said beside it."""
+    from tests.trained_voice import PROMPTS, WARM, few_clips, train_voice  # seconds to import
+
+    clips = few_clips(embedded_base)
+    directory = tmp_path_factory.mktemp("embedded")
+    return train_voice(directory, embedded_base, EMBEDDED_HOST, clips, PROMPTS, WARM)
 
 
 @pytest.fixture(scope="session")

@@ -158,20 +158,21 @@ class Registry:
     def holder(self, model: str, alias: str = CHAMPION) -> Version | None:
         """Who has the alias."""
         with _answering(self.place.uri):
-            registered = self._registered(model)
-            number = None if registered is None else dict(registered.aliases).get(alias)
-            if number is None:
+            if self._registered(model) is None:
                 return None
-            return _version(self._client.get_model_version(model, str(number)))
+            number = self._aliases(model).get(alias)
+            return None if number is None else self._meant(model, None, number)
 
     def crown(self, version: Version, reason: str, kind: EventKind = CHAMPION) -> None:
         """Make a version the champion; the same again changes nothing."""
         with _answering(self.place.uri):
             # The history first: whoever dies in between is crowned by the same command again.
-            if self._history(version.model)[-1:] != [version.number]:
+            aliases = self._aliases(version.model)
+            is_last = self._history(version.model)[-1:] == [version.number]
+            if not is_last or aliases.get(CHAMPION) != version.number:
                 self._record(version.model, kind, version.number, reason)
             self._client.set_registered_model_alias(version.model, CHAMPION, version.number)
-            if dict(self._known(version.model).aliases).get(CANDIDATE) == version.number:
+            if aliases.get(CANDIDATE) == version.number:
                 self._client.delete_registered_model_alias(version.model, CANDIDATE)
             self.tag(version, {REASON_TAG: reason})
 
@@ -235,14 +236,9 @@ class Registry:
 
     def download(self, version: Version, artifact: str) -> Path:
         """Where one of a version's artifacts can be read."""
-        with _answering(self.place.uri):
-            return Path(
-                mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"{version.uri}/artifacts/{artifact}",
-                    tracking_uri=self.place.uri,
-                    registry_uri=self.place.uri,
-                )
-            )
+        with _answering(self.place.uri), _current(self.place.uri):
+            uri = f"{version.uri}/artifacts/{artifact}"
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
 
     def history(self, model: str) -> list[Event]:
         """What happened to a model's champions."""
@@ -251,7 +247,7 @@ class Registry:
 
     def _meant(self, model: str, alias: str | None, number: str | None) -> Version:
         what = f"alias {alias!r}" if alias else f"version {number}"
-        registered = self._known(model)
+        aliases = self._aliases(model)
         try:
             if alias:
                 return _version(self._client.get_model_version_by_alias(model, alias))
@@ -259,7 +255,7 @@ class Registry:
         except MlflowException as error:
             if error.error_code not in (_NOT_FOUND, "INVALID_PARAMETER_VALUE"):
                 raise
-            has = ", ".join(f"{a} (version {n})" for a, n in dict(registered.aliases).items())
+            has = ", ".join(f"{a} (version {n})" for a, n in aliases.items())
             step = f"It has {has}." if has else "It has no alias: name a version."
             told = Problem(self.place.uri, f"{model} must have {what}, but has not", step)
             raise InputError([told]) from None
@@ -280,6 +276,10 @@ class Registry:
             if error.error_code == _NOT_FOUND:
                 return None
             raise
+
+    def _aliases(self, model: str) -> dict[str, str]:
+        """Versions by alias."""
+        return {alias: str(number) for alias, number in self._known(model).aliases.items()}
 
     def _history(self, model: str) -> list[str]:
         return holders(read_history(self._known(model).tags))

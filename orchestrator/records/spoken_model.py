@@ -5,11 +5,15 @@ It is code, not a pickle, and needs voxsweep installed where it runs.
 
 import base64
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+# The signature that the model is logged with says what comes in, so there is no type to hint at.
+warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
 
 
 class SpokenModel(PythonModel):

@@ -15,8 +15,7 @@ from jobs.speech.origin import Origin
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VOICE_FILE, VoiceFiles, read_voice
 from tests.embedded_voice import EMBEDDED_HOST
-from tests.jobs.speech.conftest import PROMPTS
-from tests.jobs.speech.trained import CLIPS, train_voice
+from tests.trained_voice import CLIPS, PROMPTS, train_voice
 
 FRAMES = DecodingSpec(max_tokens=6)
 

@@ -16,6 +16,8 @@ from tests.embedded_voice import embedded_clips
 
 SCALES = (0.5, 1.3)
 CLIPS = "clips"
+PROMPTS = [PromptSpec(id="p", text="one two three"), PromptSpec(id="q", text="nine")]
+WARM = DecodingSpec(temperature=0.7, top_p=0.9, seed=3)
 
 
 def few_clips(base: Base) -> list[PreparedClip]:
