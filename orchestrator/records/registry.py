@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -125,25 +127,35 @@ class Registry:
     def add(self, new: NewVersion) -> Version:
         """Log the model and register it as the next version."""
         with _answering(self.place.uri), _current(self.place.uri):
-            run_id = self._open_run(new)
-            with mlflow.start_run(run_id=run_id):
-                info = mlflow.pyfunc.log_model(
-                    name=new.model,
+            experiment = self._experiment(new.sweep)
+            run_id = self._open_run(new, experiment)
+            logged = self._client.create_logged_model(
+                experiment, name=new.model, source_run_id=run_id
+            )
+            with TemporaryDirectory() as folder:
+                # Not log_model: to try the example it would load the base into this process.
+                path = Path(folder) / "model"
+                mlflow.pyfunc.save_model(
+                    path=str(path),
                     python_model=str(_CODE),
                     artifacts={name: str(path) for name, path in new.artifacts.items()},
                     signature=_signature(new.optional),
                     input_example=[{"text": new.example}],
                     pip_requirements=[f"voxsweep=={installed('voxsweep')}"],
                 )
+                self._client.log_model_artifacts(logged.model_id, str(path))
+            self._client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+            self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+            self._client.set_terminated(run_id)
             if self._registered(new.model) is None:
                 self._client.create_registered_model(new.model, tags={SWEEP_TAG: new.sweep})
             made = self._client.create_model_version(
                 new.model,
-                info.model_uri,
+                f"models:/{logged.model_id}",
                 run_id,
                 tags={key: value[:_LONGEST] for key, value in new.tags.items()},
                 description=_shortened(new.description),
-                model_id=info.model_id,
+                model_id=logged.model_id,
             )
         return _version(made)
 
@@ -289,14 +301,16 @@ class Registry:
         key = next_key(self._known(model).tags)
         self._client.set_registered_model_tag(model, key, event.to_json())
 
-    def _open_run(self, new: NewVersion) -> str:
+    def _experiment(self, sweep: str) -> str:
+        """The sweep's, or a new one."""
+        known = self._client.get_experiment_by_name(sweep)
+        if known is not None:
+            return str(known.experiment_id)
+        made = self._client.create_experiment(sweep, artifact_location=self.place.artifacts)
+        return str(made)
+
+    def _open_run(self, new: NewVersion, experiment: str) -> str:
         """A run for the model: below its trial's, where this is the MLflow that knows the sweep."""
-        known = self._client.get_experiment_by_name(new.sweep)
-        experiment = (
-            known.experiment_id
-            if known is not None
-            else self._client.create_experiment(new.sweep, artifact_location=self.place.artifacts)
-        )
         variant = new.tags[VARIANT_TAG]
         tags = {_PROMOTED_TAG: variant, MLFLOW_RUN_NAME: f"promoted {variant}"}
         found = self._client.search_runs([experiment], f"tags.`{TRIAL_TAG}` = '{new.trial}'")
