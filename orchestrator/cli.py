@@ -3,7 +3,7 @@
 import typer
 
 from jobs.problems import InputError
-from orchestrator.commands import cluster, data, health, k8s, records, sweeps, verdicts
+from orchestrator.commands import cluster, data, health, k8s, records, release, sweeps, verdicts
 from orchestrator.commands.options import messages
 from orchestrator.errors import Exit, InfrastructureError
 
@@ -24,6 +24,10 @@ for command in (
     data.check,
     verdicts.judge,
     records.records,
+    release.promote,
+    release.demote,
+    release.rollback,
+    release.say,
     health.doctor,
 ):
     app.command()(command)

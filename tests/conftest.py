@@ -9,6 +9,7 @@ import pytest
 
 from jobs.families.base import Base
 from jobs.families.registry import load_base
+from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST
 from tests.postgres import MISSING, Postgres, binaries, running_postgres
 from tests.raylets import Raylets, raylets
@@ -55,6 +56,18 @@ def job_cluster() -> Iterator[Raylets]:
     """A Ray cluster of processes of its own, that jobs can be submitted to."""
     with raylets(cpus=6, dashboard=True) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def embedded_voice(
+    embedded_base: Base, process_group: None, tmp_path_factory: pytest.TempPathFactory
+) -> VoiceFiles:
+    """A voice of the shipped base, with its checkpoint and what its host said beside it."""
+    from tests.trained_voice import PROMPTS, WARM, few_clips, train_voice  # seconds to import
+
+    clips = few_clips(embedded_base)
+    directory = tmp_path_factory.mktemp("embedded")
+    return train_voice(directory, embedded_base, EMBEDDED_HOST, clips, PROMPTS, WARM)
 
 
 @pytest.fixture(scope="session")
