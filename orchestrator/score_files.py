@@ -133,6 +133,16 @@ def variant_lines(table: ScoreTable) -> str:
     return "".join(json.dumps(asdict(info)) + "\n" for info in table.variants.values())
 
 
+def read_variants(lines: str) -> dict[str, VariantInfo]:
+    """The inverse of :func:`variant_lines`, by id.
+
+    Raises:
+        ValidationError: a line is no variant.
+    """
+    infos = map(_VARIANTS.validate_json, lines.splitlines())
+    return {info.id: info for info in infos}
+
+
 def _read_protocol(path: Path, problems: list[Problem]) -> Protocol | None:
     try:
         return Protocol.model_validate_json(path.read_text(encoding="utf-8"))

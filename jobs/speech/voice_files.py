@@ -1,0 +1,188 @@
+"""A voice directory: all that a variant needs to speak away from its sweep, but for the base.
+
+    voice.json    which base, adapter, strength and decoding; whose voice, and by what right
+    adapter/      the checkpoint's adapter in PEFT's format, and what its family keeps beside it
+
+Nothing of the optimiser comes along, and nothing in here is a pickle.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from jobs.problems import InputError, Problem
+from jobs.spec import DecodingSpec, HostSpec, TrainingSpec, Variant
+from jobs.strict import Language, Strict
+
+VOICE_FILE = "voice.json"
+ADAPTER_FOLDER = "adapter"
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+"""What every adapter has."""
+KEPT_FILES = ("voice.safetensors", "voice.json")
+"""What some families keep beside it."""
+
+_AGAIN = "Write the voice directory again from its sweep."
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class VoiceFacts(Strict):
+    """What a voice is: ``voice.json``."""
+
+    format: Literal[1] = 1
+    sweep: str
+    trial: Annotated[str, Field(pattern=r"^t[0-9a-f]{12}$")]
+    epoch: Annotated[int, Field(ge=1)]
+    lora_scale: Annotated[float, Field(ge=0)]
+    training: TrainingSpec
+    """Of the adapter: its rank, alpha and layers are needed to load it."""
+    host: HostSpec
+    """The base. One in a directory has to lie at the same path, or ``host.source`` be changed."""
+    base_digest: _Digest
+    """Of that base; the voice speaks on no other."""
+    decoding: DecodingSpec
+    sample_rate: Annotated[int, Field(gt=0)]
+    """Hz of what it says."""
+    longest: _Seconds
+    """Seconds of the longest clip that it may have learned from: longer texts are cut for it."""
+    max_text_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Of the longest text that it may have learned from; None where nobody set a limit."""
+    language: Language | None = None
+    """What a text is written in that does not say it."""
+    speaker: str | None = None
+    """Who says a text that names nobody; None is the voice's only or first speaker."""
+    languages: tuple[str, ...] = ()
+    """What its sweep heard it speak, where the prompts said it."""
+    speakers: tuple[str, ...] = ()
+    """In whose voices its sweep heard it, where the prompts said it."""
+    provenance: str
+    """By what right the voice is used."""
+    protocol: _Digest
+    """Of the protocol that it was judged by."""
+    versions: dict[str, str]
+    """Of the packages that made it."""
+    files: dict[str, _Digest] = Field(default_factory=dict)
+    """SHA-256 of what lies in ``adapter/``, by name."""
+
+    @property
+    def variant(self) -> Variant:
+        """The same in the words of its sweep."""
+        return Variant(trial=self.trial, epoch=self.epoch, lora_scale=self.lora_scale)
+
+
+@dataclass(frozen=True)
+class VoiceFiles:
+    """A voice directory that was found whole."""
+
+    directory: Path
+    facts: VoiceFacts
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter's directory, as PEFT loads it."""
+        return self.directory / ADAPTER_FOLDER
+
+
+def write_voice(directory: Path, facts: VoiceFacts, checkpoint: Path) -> VoiceFiles:
+    """Make ``directory``, which is not there yet, of a committed checkpoint.
+
+    ``facts.files`` is filled in here; ``voice.json`` is written last.
+    """
+    adapter = directory / ADAPTER_FOLDER
+    adapter.mkdir(parents=True)
+    names = [name for name in (*ADAPTER_FILES, *KEPT_FILES) if (checkpoint / name).is_file()]
+    for name in names:
+        shutil.copyfile(checkpoint / name, adapter / name)
+    full = facts.model_copy(update={"files": {name: _sha256(adapter / name) for name in names}})
+    (directory / VOICE_FILE).write_text(full.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return VoiceFiles(directory, full)
+
+
+def read_voice(directory: Path) -> VoiceFiles:
+    """A voice directory, looked through before anything of it is loaded.
+
+    Raises:
+        InputError: with everything that keeps it from being one.
+    """
+    path = directory / VOICE_FILE
+    try:
+        facts = VoiceFacts.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        step = f"Name a directory that holds {VOICE_FILE} and {ADAPTER_FOLDER}/."
+        raise InputError([Problem(str(path), f"cannot read it: {error}", step)]) from None
+    except ValidationError as error:
+        raise InputError(
+            [
+                Problem(str(path), f"{'.'.join(map(str, e['loc']))}: {e['msg']}", _AGAIN)
+                for e in error.errors()
+            ]
+        ) from None
+    if problems := list(_problems(directory, facts)):
+        raise InputError(problems)
+    return VoiceFiles(directory, facts)
+
+
+def _problems(directory: Path, facts: VoiceFacts) -> Iterator[Problem]:
+    where = str(directory / VOICE_FILE)
+    known = {*ADAPTER_FILES, *KEPT_FILES}
+    for name in sorted(facts.files.keys() - known):
+        what = f"files must be of {', '.join(sorted(known))}, got {name!r}"
+        yield Problem(where, what, _AGAIN)
+    for name in sorted(set(ADAPTER_FILES) - facts.files.keys()):
+        yield Problem(where, f"files must name {name}, but does not", _AGAIN)
+    sound = True
+    for name in sorted(facts.files.keys() & known):
+        for problem in _file_problems(directory, name, facts.files[name]):
+            sound = False
+            yield problem
+    if sound and not set(ADAPTER_FILES) - facts.files.keys():
+        yield from _adapter_problems(directory / ADAPTER_FOLDER, facts)
+
+
+def _file_problems(directory: Path, name: str, digest: str) -> Iterator[Problem]:
+    path = directory / ADAPTER_FOLDER / name
+    if not path.resolve().is_relative_to(directory.resolve()):
+        yield Problem(
+            str(path), "a voice's files must lie in its directory; this leads out", _AGAIN
+        )
+    elif not path.is_file():
+        yield Problem(str(path), "the file must be there, but is not", _AGAIN)
+    elif (found := _sha256(path)) != digest:
+        what = f"the file must be what was written, of SHA-256 {digest[:12]}, got {found[:12]}"
+        yield Problem(str(path), what, _AGAIN)
+
+
+def _adapter_problems(adapter: Path, facts: VoiceFacts) -> Iterator[Problem]:
+    """That the two files are one adapter, and the one that ``voice.json`` speaks of."""
+    weights, config = (adapter / name for name in ADAPTER_FILES)
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 (no dict)
+    except SafetensorError as error:
+        yield Problem(str(weights), f"it must be a safetensors file: {error}", _AGAIN)
+        return
+    ranks = {shape[0] for key, shape in shapes.items() if re.search(r"\.lora_A\.", key)}
+    try:
+        told = json.loads(config.read_text(encoding="utf-8"))["r"]
+    except (ValueError, KeyError, TypeError) as error:
+        yield Problem(str(config), f"it must be PEFT's configuration: {error!r}", _AGAIN)
+        return
+    if ranks != {facts.training.rank} or told != facts.training.rank:
+        what = (
+            f"the adapter must have the rank of {VOICE_FILE}, {facts.training.rank}, but its "
+            f"weights have {sorted(ranks)} and its configuration has {told}"
+        )
+        yield Problem(str(adapter), what, _AGAIN)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
