@@ -77,6 +77,7 @@ class FinishedSweep:
             training=trial.training,
             host=spec.host(),
             base_digest=trial.base_digest,
+            encoder_digest=self.protocol.family_digests["encoder_digest"],
             decoding=spec.variants.decoding,
             sample_rate=sample_rate(spec.host()),
             longest=data.max_seconds or rules.max_seconds,

@@ -11,6 +11,7 @@ from jobs.data.keys import data_key
 from jobs.data.spec import DataSpec
 from jobs.problems import InputError, Problem
 from jobs.spec import BASE_VARIANT, DecodingSpec, HostSpec, PromptSpec
+from jobs.speech.origin import Origin
 from orchestrator.ledger import Ledger, PromptSet
 
 if TYPE_CHECKING:
@@ -122,11 +123,13 @@ def prepare_sweep(
         training = [clip for clip in prepared if clip.split == "train"]
         lengths = [len(example) for example in base.examples(training)]
         check_budget(least_batch_tokens, lengths, [clip.id for clip in training])
+    origin = Origin(BASE_VARIANT, host.family, data.provenance)
     for prompt_set, (prompts, decoding) in speech.items():
         key = Ledger(storage, sweep).clips(BASE_VARIANT, prompt_set)
         if not storage.is_committed(key):
             with storage.commit(key) as directory:
-                write_clips(directory, prompts, base.speak(base.model, prompts, decoding))
+                spoken = base.speak(base.model, prompts, decoding)
+                write_clips(directory, prompts, spoken, origin)
     return Prepared(base.digest, done.digest, base.encoder_digest), done.encoded
 
 

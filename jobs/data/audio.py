@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -124,8 +126,12 @@ def resample(audio: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float
     return resampled
 
 
-def write_flac(path: Path, audio: NDArray[np.float32], rate: int) -> None:
+def write_flac(
+    path: Path, audio: NDArray[np.float32], rate: int, tags: Mapping[str, str] | None = None
+) -> None:
     """Write mono ``audio``, shape (samples,), as 16-bit FLAC; ``path`` is never half written.
+
+    ``tags`` are strings such as ``comment`` that the file tells of itself.
 
     Raises:
         ValueError: samples outside [-1, 1] or not finite, which FLAC would silently clip.
@@ -137,10 +143,34 @@ def write_flac(path: Path, audio: NDArray[np.float32], rate: int) -> None:
         )
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        soundfile.write(partial, audio, rate, format="FLAC", subtype="PCM_16")
+        write_sound(partial, audio, rate, "FLAC", tags or {})
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_sound(
+    file: Path | BinaryIO,
+    audio: NDArray[np.float32],
+    rate: int,
+    kind: str,
+    tags: Mapping[str, str],
+) -> None:
+    """Write mono ``audio``, shape (samples,), with 16 bits.
+
+    Args:
+        file: where to.
+        audio: in [-1, 1].
+        rate: Hz.
+        kind: ``FLAC`` or ``WAV``.
+        tags: strings such as ``comment`` and ``copyright``, under libsndfile's names.
+    """
+    with soundfile.SoundFile(
+        file, "w", samplerate=rate, channels=1, format=kind, subtype="PCM_16"
+    ) as sound:
+        for name, value in tags.items():  # FLAC keeps only what comes before the samples
+            setattr(sound, name, value)
+        sound.write(audio)
 
 
 def _check_claims(sound: soundfile.SoundFile) -> None:

@@ -134,6 +134,10 @@ class Base(Protocol):
         """What has to be kept with an adapter; None where that is nothing."""
         ...
 
+    def recall(self, kept: Keepsakes) -> None:
+        """Know again what :meth:`keepsakes` gave, in place of meeting the data."""
+        ...
+
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Lay the clips out as the model reads them: by their speaker's voice, and behind the tag
         of their language where the base was loaded so.

@@ -115,6 +115,9 @@ class CodecLM:
         """Nothing: the base knows its voices."""
         return None
 
+    def recall(self, kept: Keepsakes) -> None:
+        """Nothing to know."""
+
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Prompt, codes and, where the layout has them, word markers as ids and labels."""
         return [

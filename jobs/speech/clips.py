@@ -10,14 +10,15 @@ import numpy as np
 from jobs.data.audio import read_audio, write_flac
 from jobs.metrics.base import SpokenClip
 from jobs.spec import PromptSpec
+from jobs.speech.origin import Origin
 
 _INDEX = "clips.json"
 
 
 def write_clips(
-    directory: Path, prompts: Sequence[PromptSpec], clips: Sequence[SpokenClip]
+    directory: Path, prompts: Sequence[PromptSpec], clips: Sequence[SpokenClip], origin: Origin
 ) -> None:
-    """Write each prompt's clip as 16-bit FLAC.
+    """Write each prompt's clip as 16-bit FLAC; index and files say what ``origin`` says.
 
     Samples beyond full scale are clipped, as a player would. What is no sound (nothing generated,
     samples that are not finite) has no file; reading gives it back as a clip without samples.
@@ -27,7 +28,7 @@ def write_clips(
         sounds = clip.audio.size > 0 and bool(np.isfinite(clip.audio).all())
         if sounds:
             audio = np.clip(clip.audio, -1.0, 1.0)
-            write_flac(clip_path(directory, prompt.id), audio, clip.rate)
+            write_flac(clip_path(directory, prompt.id), audio, clip.rate, origin.tags())
         index[prompt.id] = {
             "text": prompt.text,
             "language": prompt.language,
@@ -35,6 +36,7 @@ def write_clips(
             "rate": clip.rate,
             "reached_end": clip.reached_end,
             "sounds": sounds,
+            **origin.row(),
         }
     (directory / _INDEX).write_text(json.dumps(index, indent=1) + "\n")
 

@@ -48,6 +48,8 @@ class VoiceFacts(Strict):
     """The base. One in a directory has to lie at the same path, or ``host.source`` be changed."""
     base_digest: _Digest
     """Of that base; the voice speaks on no other."""
+    encoder_digest: _Digest
+    """Of what turns sound to codes and back beside it."""
     decoding: DecodingSpec
     sample_rate: Annotated[int, Field(gt=0)]
     """Hz of what it says."""

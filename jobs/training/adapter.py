@@ -156,6 +156,14 @@ def _weight(layer: nn.Module) -> Tensor:
     return weight
 
 
+def read_kept(directory: Path) -> Keepsakes | None:
+    """What the family kept with the adapter in ``directory``, if it did."""
+    if not (directory / KEPT_FACTS).is_file():
+        return None
+    facts = json.loads((directory / KEPT_FACTS).read_text(encoding="utf-8"))
+    return Keepsakes(load_file(directory / KEPT_TENSORS), facts)
+
+
 def load_weights(parameters: Mapping[str, nn.Parameter], directory: Path) -> None:
     """Replace a slot's weights by those saved in ``directory``."""
     saved = load_file(directory / _WEIGHTS)

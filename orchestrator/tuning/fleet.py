@@ -145,4 +145,5 @@ def host_task(context: SweepContext) -> HostTask:
         training=spec.training_for({"rank": max(spec.corners("rank"))}),
         batch_sizes=tuple(sorted(set(spec.corners("batch_size")))),
         lease_seconds=LEASE_SECONDS,
+        provenance=spec.data.provenance,
     )

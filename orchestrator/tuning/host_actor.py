@@ -14,6 +14,7 @@ import ray
 
 from cluster.storage import open_storage
 from jobs.spec import DecodingSpec, PromptSpec, TrialSpec
+from jobs.speech.origin import Origin
 from jobs.speech.voices import Voice
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
 from jobs.training.packing import PackingPlan, Progress
@@ -152,8 +153,10 @@ class HostActor:
             voices = [Voice(lease, lora_scale) for lora_scale in keys]
             spoken = self._loop.speak(voices, prompts, decoding)
         for key, clips in zip(keys.values(), spoken, strict=True):
+            variant = key.rpartition("/")[2]
+            origin = Origin(variant, self._task.host.family, self._task.provenance)
             with self._storage.commit(key) as directory:
-                write_clips(directory, prompts, clips)
+                write_clips(directory, prompts, clips, origin)
 
     @contextmanager
     def _working(self, lease: str) -> Iterator[None]:

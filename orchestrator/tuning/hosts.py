@@ -34,6 +34,8 @@ class HostTask:
     """Of the largest adapter that will come, to measure with."""
     batch_sizes: tuple[int, ...]
     """Those that the sweep's trials may have."""
+    provenance: str
+    """By what right the voice is used, for every clip's metadata."""
     lease_seconds: float
     """A lease that nobody renews for so long is ended."""
 

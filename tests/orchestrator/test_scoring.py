@@ -16,10 +16,13 @@ from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.speaker import SpeakerSimilarity
 from jobs.spec import PromptSpec
 from jobs.speech.clips import read_clips, write_clips
+from jobs.speech.origin import Origin
 from orchestrator.ledger import SCREEN, Ledger
 from orchestrator.scoring import ClipScorer, ScoringTask
 from tests.embedded_voice import embedded_clips
 from tests.jobs.metrics.tiny_models import write_whisper
+
+ORIGIN = Origin("base", "codec_lm", "a synthetic voice")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def task(prepared, make_spec, tmp_path):
     ledger = Ledger(storage, tmp_path.name)
     prompt = PromptSpec(id="a", text="មួយ", language="km")
     with storage.commit(ledger.clips("base", SCREEN)) as directory:
-        write_clips(directory, [prompt], [voice()])
+        write_clips(directory, [prompt], [voice()], ORIGIN)
     versions = {m.name: metric_of(m).version for m in scoring.asked(scoring.measured)}
     return ScoringTask(storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0})
 
@@ -81,7 +84,7 @@ def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp
     ]
     ledger = Ledger(storage, tmp_path.name)
     with storage.commit(ledger.clips("base", SCREEN)) as directory:
-        write_clips(directory, prompts, [voice(), voice()])
+        write_clips(directory, prompts, [voice(), voice()], ORIGIN)
     versions = {m.name: metric_of(m).version for m in scoring.asked(scoring.measured)}
     whose = frozenset(prompt.speaker for prompt in prompts)
     place = storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0}

@@ -28,7 +28,7 @@ from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.families.qwen3_tts import batch, generate, objective, targets
 from jobs.families.qwen3_tts.codec import SpeechCodec
 from jobs.families.qwen3_tts.digests import Digests
-from jobs.families.qwen3_tts.kept import keep
+from jobs.families.qwen3_tts.kept import in_order, keep
 from jobs.families.qwen3_tts.layout import ChatLayout, Prompt, SpeechExample, Utterance
 from jobs.families.qwen3_tts.model import (
     SPEECH_TOKENIZER,
@@ -105,6 +105,10 @@ class Qwen3TTS:
     def keepsakes(self) -> Keepsakes:
         """The speakers' vectors, and what the adapter was trained on and as."""
         return keep(self.speakers, self._digests)
+
+    def recall(self, kept: Keepsakes) -> None:
+        """The speakers' vectors, the first one first."""
+        self.speakers.recall(in_order(kept))
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Prompt and frames of each clip, in the voice of its speaker."""

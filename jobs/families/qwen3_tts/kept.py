@@ -2,10 +2,12 @@
 
 from importlib.metadata import version
 
+from torch import Tensor
+
 from jobs.families.base import Keepsakes
 from jobs.families.qwen3_tts.digests import Digests
 from jobs.families.qwen3_tts.layout import VERSION
-from jobs.families.qwen3_tts.speakers import Speakers
+from jobs.families.qwen3_tts.speakers import UNNAMED, Speakers
 from jobs.families.vendor import QWEN_TTS
 
 SPEAKER_SLOT = 3000
@@ -15,7 +17,7 @@ id, and never picked. Further speakers get the rows below it."""
 
 def keep(speakers: Speakers, digests: Digests) -> Keepsakes:
     """The speakers' vectors by lower-cased name, as the package looks them up, and the facts."""
-    known = {str(name or "voice").lower(): vector for name, vector in speakers.known.items()}
+    known = {(name or UNNAMED).lower(): vector for name, vector in speakers.known.items()}
     facts = {
         "family": "qwen3_tts",
         "speakers": {name: {"slot": SPEAKER_SLOT - i} for i, name in enumerate(known)},
@@ -29,3 +31,9 @@ def keep(speakers: Speakers, digests: Digests) -> Keepsakes:
         "versions": {name: version(name) for name in (QWEN_TTS, "transformers", "torch")},
     }
     return Keepsakes(known, facts)
+
+
+def in_order(kept: Keepsakes) -> dict[str, Tensor]:
+    """The speakers' vectors in the order in which they were met; files do not keep it."""
+    slots = kept.facts["speakers"]
+    return {name: kept.tensors[name] for name in sorted(slots, key=lambda n: -slots[n]["slot"])}

@@ -1,6 +1,6 @@
 """The vectors that tell the talker whose voice to speak in, one for each speaker."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,9 @@ from torch import Tensor
 
 from jobs.data.audio import read_audio, resample
 from jobs.data.prepared import PreparedClip
+
+UNNAMED = "voice"
+"""What a speaker without a name is kept as."""
 
 
 class Speakers:
@@ -40,6 +43,13 @@ class Speakers:
             assert clip.reference is not None
             self._vectors[speaker] = self._vector(*read_audio(clip.reference))
 
+    def recall(self, vectors: Mapping[str, Tensor]) -> None:
+        """Know these speakers, by lower-cased name, and no others."""
+        self._vectors.clear()
+        self._vectors.update(vectors)
+        if UNNAMED in vectors:
+            self._vectors[None] = vectors[UNNAMED]
+
     def vector(self, speaker: str | None) -> Tensor:
         """(hidden,), fp32, on the CPU; None is the first who was met.
 
@@ -50,6 +60,8 @@ class Speakers:
             raise ValueError("a voice must be known before it speaks: give the base clips of it")
         if speaker is None and None not in self._vectors:
             speaker = next(iter(self._vectors))
+        if speaker not in self._vectors and speaker is not None:
+            speaker = speaker.lower()  # as it is kept
         if speaker not in self._vectors:
             known = ", ".join(str(name) for name in self._vectors)
             raise ValueError(f"speaker must be one of {known}, got {speaker!r}")

@@ -1,16 +1,20 @@
 """Clips on disk: what sounds has a file, what does not still counts."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from jobs.metrics.base import SpokenClip
 from jobs.spec import PromptSpec
 from jobs.speech.clips import clip_path, read_clips, write_clips
+from jobs.speech.origin import Origin
 
 RATE = 16_000
+ORIGIN = Origin("t0123456789ab-e03-s0.70", "codec_lm", "consent: records/ann.pdf")
 STEP = 2**-15
 """Of 16 bits."""
 TONE = (0.4 * np.sin(np.arange(800) / 9)).astype(np.float32)
@@ -18,7 +22,7 @@ TONE = (0.4 * np.sin(np.arange(800) / 9)).astype(np.float32)
 
 def through_disk(directory: Path, audio: NDArray[np.float32], reached_end: bool) -> SpokenClip:
     prompt = PromptSpec(id="p", text="one two")
-    write_clips(directory, [prompt], [SpokenClip(audio, RATE, prompt.text, reached_end)])
+    write_clips(directory, [prompt], [SpokenClip(audio, RATE, prompt.text, reached_end)], ORIGIN)
     return read_clips(directory)["p"]
 
 
@@ -33,7 +37,7 @@ def test_a_clip_comes_back(tmp_path: Path, reached_end: bool):
 @pytest.mark.parametrize("language", ["km", None])
 def test_a_clip_has_the_language_of_its_prompt(tmp_path: Path, language: str | None):
     prompt = PromptSpec(id="p", text="one", language=language)
-    write_clips(tmp_path, [prompt], [SpokenClip(TONE, RATE, prompt.text, reached_end=True)])
+    write_clips(tmp_path, [prompt], [SpokenClip(TONE, RATE, prompt.text, reached_end=True)], ORIGIN)
     assert read_clips(tmp_path)["p"].language == language
 
 
@@ -67,7 +71,7 @@ def test_beyond_full_scale_is_clipped(tmp_path: Path):
 def test_clips_keep_the_order_of_their_prompts(tmp_path: Path):
     prompts = [PromptSpec(id=name, text=name) for name in ("z", "a", "m")]
     audios = [TONE, np.zeros(0, dtype=np.float32), -TONE]
-    write_clips(tmp_path, prompts, [SpokenClip(a, RATE, "", True) for a in audios])
+    write_clips(tmp_path, prompts, [SpokenClip(a, RATE, "", True) for a in audios], ORIGIN)
     clips = read_clips(tmp_path)
     assert list(clips) == ["z", "a", "m"]
     assert [clip.text for clip in clips.values()] == ["z", "a", "m"]
@@ -76,4 +80,18 @@ def test_clips_keep_the_order_of_their_prompts(tmp_path: Path):
 
 def test_a_clip_short_of_its_prompt_is_an_error(tmp_path: Path):
     with pytest.raises(ValueError, match="zip"):
-        write_clips(tmp_path, [PromptSpec(id="p", text="one")], [])
+        write_clips(tmp_path, [PromptSpec(id="p", text="one")], [], ORIGIN)
+
+
+def test_a_clip_says_that_it_is_synthetic_and_by_what_right(tmp_path: Path):
+    through_disk(tmp_path, TONE, reached_end=True)
+    with soundfile.SoundFile(clip_path(tmp_path, "p")) as sound:
+        told = sound.copy_metadata()
+    assert told["comment"] == (
+        "Synthetic speech, not a recording: variant t0123456789ab-e03-s0.70 of codec_lm."
+    )
+    assert told["copyright"] == "Provenance of the voice: consent: records/ann.pdf"
+    assert told["software"].startswith("voxsweep ")
+    row = json.loads((tmp_path / "clips.json").read_text())["p"]
+    assert (row["synthetic"], row["variant"]) == (True, ORIGIN.variant)
+    assert row["provenance"] == "consent: records/ann.pdf"

@@ -21,6 +21,7 @@ FACTS = VoiceFacts(
     training=TrainingSpec(rank=4),
     host=EMBEDDED_HOST,
     base_digest="b" * 64,
+    encoder_digest="e" * 64,
     decoding=DecodingSpec(),
     sample_rate=16_000,
     longest=20.0,

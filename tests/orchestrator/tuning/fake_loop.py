@@ -153,6 +153,7 @@ def fake_task(
         training=TrainingSpec(),
         batch_sizes=(4,),
         lease_seconds=lease_seconds,
+        provenance="a synthetic voice",
     )
 
 

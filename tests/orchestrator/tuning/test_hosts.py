@@ -92,7 +92,15 @@ def cluster(
 ) -> Iterator[Cluster]:
     engine = engine or EngineSpec()
     task = HostTask(
-        EMBEDDED, engine, storage.url, "data", slots, trial(16).training, (2,), lease_seconds=600.0
+        EMBEDDED,
+        engine,
+        storage.url,
+        "data",
+        slots,
+        trial(16).training,
+        (2,),
+        provenance="a synthetic voice",
+        lease_seconds=600.0,
     )
     with ray_cluster(None):
         hosts = start_hosts(task, {"CPU": 0.5}, 1)

@@ -6,11 +6,14 @@ import pytest
 
 from jobs.data.spec import MixSpec
 from jobs.speech.clips import write_clips
+from jobs.speech.origin import Origin
 from jobs.training.epochs import DivergedError, EpochLosses, write_losses
 from orchestrator.ledger import Ledger, TrialResult
 from orchestrator.tuning.slot import HostLostError
 from orchestrator.tuning.trial import HostsDiedError, SweepContext, TrialFailedError, TrialRun
 from tests.orchestrator.tuning.fake_sweep import PROMPTS, SECTIONS, fake_context
+
+ORIGIN = Origin("base", "codec_lm", "a synthetic voice")
 
 POINT = {"rank": 2}
 
@@ -43,7 +46,7 @@ class Slot:
         for scale, key in keys.items():
             assert key.endswith(f"-s{scale:.2f}")
             with self._ledger.storage.commit(key) as directory:
-                write_clips(directory, [], [])
+                write_clips(directory, [], [], ORIGIN)
 
     def release(self) -> None:
         self.calls.append(("release",))

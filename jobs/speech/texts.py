@@ -1,0 +1,147 @@
+"""A long text cut into chunks that a voice can say: at sentence ends, else clauses, else words.
+
+No torch: what a base cannot read is told before its weights are loaded.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+
+from jobs.families.registry import open_text
+from jobs.problems import InputError, Problem
+from jobs.speech.voice_files import VoiceFacts
+
+TOKENS_PER_SECOND = 3
+"""Of slow speech, in text tokens: a chunk has as many as fit into the longest clip that the voice
+learned from. Fast speech has twice as many, so such a chunk is rather too short than too long."""
+
+_SENTENCE_ENDS = ".!?…。！？។៕।॥؟"
+_CLAUSE_ENDS = ",;:—、，；：،؛"
+_CLOSERS = "\"'”’»)]」』"
+_WIDE = "。！？、，；：។៕।॥"
+"""Those of the marks that no space follows."""
+
+Fit = Callable[[str], str | None]
+"""What a chunk is said as, or None where it is no chunk: too long, or not to be read."""
+
+
+def chunks(text: str, facts: VoiceFacts, language: str | None, where: str = "text") -> list[str]:
+    """Cut ``text`` so that every chunk is read by the voice's base and is no longer than what the
+    voice learned from. Sentences that fit together stay together.
+
+    A mark at a chunk's end is left out where the base cannot read it: it has had its effect.
+
+    Raises:
+        InputError: with every word that the base cannot read.
+        ValueError, OSError: the base's files are not what they must be.
+    """
+    reader = open_text(facts.host)
+    tag = language if facts.host.language_tag else None
+    most = int(facts.longest * TOKENS_PER_SECOND)
+    if facts.max_text_tokens is not None:
+        most = min(most, facts.max_text_tokens)
+
+    def count(piece: str) -> int:
+        if reader is None:  # the base is on a hub; words stand for its tokens
+            return len(piece.split())
+        return reader.count(piece, tag)
+
+    def fit(piece: str) -> str | None:
+        for said in dict.fromkeys((piece, piece.rstrip(_SENTENCE_ENDS + _CLAUSE_ENDS + " "))):
+            if not said or "<|" in said:
+                return None
+            try:
+                return said if count(said) <= most else None
+            except ValueError:
+                continue
+        return None
+
+    found, unread = _cut(" ".join(text.split()), fit, _LEVELS)
+    if not found and not unread:
+        unread = [text]
+    if unread:
+        step = "Leave it out, or write what the base reads."
+        raise InputError([Problem(where, _why(piece, count), step) for piece in unread])
+    return found
+
+
+def _cut(
+    text: str, fit: Fit, levels: Sequence[Callable[[str], list[str]]]
+) -> tuple[list[str], list[str]]:
+    """Chunks, and what of the text is in none."""
+    said = fit(text)
+    if said is not None or not text:
+        return ([said] if said else []), []
+    if not levels:
+        return [], [text]
+    found: list[str] = []
+    unread: list[str] = []
+    whole = ""
+    """What the chunk under way is made of, as written."""
+    for piece in levels[0](text):
+        joined = f"{whole}{piece}".strip()
+        if whole and (said := fit(joined)) is not None:
+            whole, found[-1] = f"{whole}{piece}", said
+        elif (said := fit(piece.strip())) is not None:
+            whole = piece
+            found.append(said)
+        else:
+            inner, missed = _cut(piece.strip(), fit, levels[1:])
+            whole = ""
+            found += inner
+            unread += missed
+    # A word of letters none of which is read is one problem, not one a letter.
+    return ([], [text]) if unread and levels[0] is _letters else (found, unread)
+
+
+def _sentences(text: str) -> list[str]:
+    return _after(text, _SENTENCE_ENDS)
+
+
+def _clauses(text: str) -> list[str]:
+    return _after(text, _CLAUSE_ENDS + _SENTENCE_ENDS)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\S+\s*", text)
+
+
+def _letters(text: str) -> list[str]:
+    """Letters with the marks on them: what is left of writing that has no spaces."""
+    found: list[str] = []
+    for letter in text:
+        if found and unicodedata.category(letter)[0] == "M":
+            found[-1] += letter
+        else:
+            found.append(letter)
+    return found
+
+
+_LEVELS = (_sentences, _clauses, _words, _letters)
+
+
+def _after(text: str, ends: str) -> list[str]:
+    """Pieces that end behind one of ``ends`` and the space after it, which some do without."""
+    wide = "".join(mark for mark in ends if mark in _WIDE)
+    mark, closer = re.escape(ends), re.escape(_CLOSERS)
+    places = rf"[{mark}]+[{closer}]*\s+"
+    if wide:
+        places += rf"|[{re.escape(wide)}]+[{closer}]*"
+    return list(_pieces(text, re.compile(places)))
+
+
+def _pieces(text: str, ends: re.Pattern[str]) -> Iterator[str]:
+    start = 0
+    for end in ends.finditer(text):
+        yield text[start : end.end()]
+        start = end.end()
+    if start < len(text):
+        yield text[start:]
+
+
+def _why(piece: str, count: Callable[[str], int]) -> str:
+    try:
+        tokens = count(piece)
+    except ValueError as error:
+        return str(error)
+    return f"the base must be able to read {piece!r}, which takes {tokens} tokens at once"

@@ -1,0 +1,72 @@
+"""A long text becomes one sound, and a part that is not all there is told."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jobs.metrics.base import SpokenClip
+from jobs.problems import InputError
+from jobs.speech.say import CAPPED, PAUSE, SILENT, joined, say
+from jobs.speech.voice import LoadedVoice
+from jobs.speech.voice_files import VoiceFiles
+
+RATE = 1_000
+TONE = np.full(100, 0.5, dtype=np.float32)
+NOTHING = np.zeros(0, dtype=np.float32)
+
+
+def clip(audio=TONE, reached_end=True) -> SpokenClip:
+    return SpokenClip(audio, RATE, "one", reached_end)
+
+
+def test_chunks_are_joined_with_a_pause():
+    said = joined([clip(), clip(2 * TONE), clip(4 * TONE)], RATE)
+    pause = np.zeros(round(PAUSE * RATE), dtype=np.float32)
+    np.testing.assert_array_equal(
+        said.audio, np.concatenate([TONE, pause, 2 * TONE, pause, 2 * TONE])
+    )
+    assert said.problem == ""
+    assert said.seconds == pytest.approx(0.3 + 2 * PAUSE)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why", "seconds"),
+    [
+        (clip(reached_end=False), CAPPED, 0.1),
+        (clip(NOTHING), SILENT, 0.0),
+        (clip(np.full(5, np.nan, dtype=np.float32)), SILENT, 0.0),
+    ],
+)
+def test_a_part_that_is_not_all_there_is_told(bad: SpokenClip, why: str, seconds: float):
+    said = joined([clip(), bad, clip()], RATE)
+    assert said.problem == f"chunk 2 of 3, 'one': {why}"
+    assert said.chunks[1].seconds == seconds
+    assert np.isfinite(said.audio).all()
+    assert said.audio.size >= 2 * TONE.size
+
+
+def test_nothing_at_all_is_an_empty_sound():
+    assert joined([clip(NOTHING)], RATE).audio.size == 0
+
+
+def test_a_long_text_is_said_and_said_again(embedded_voice: VoiceFiles):
+    voice = LoadedVoice(embedded_voice)
+    text = "one two. three four five six seven eight nine"
+    first = say(voice, text)
+    assert [each.text for each in first.chunks] == [
+        "one two",
+        "three four five six seven eight",
+        "nine",
+    ]
+    assert first.audio.size > 0
+    np.testing.assert_array_equal(first.audio, say(voice, text).audio)
+    with pytest.raises(InputError, match="hello"):
+        say(voice, "one hello")
+
+
+def test_a_cap_of_the_decoding_is_told(embedded_voice: VoiceFiles):
+    capped = embedded_voice.facts.decoding.model_copy(update={"max_tokens": 5})
+    facts = embedded_voice.facts.model_copy(update={"decoding": capped})
+    said = say(LoadedVoice(replace(embedded_voice, facts=facts)), "one two")
+    assert said.problem == f"chunk 1 of 1, 'one two': {CAPPED}"
