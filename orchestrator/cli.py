@@ -3,7 +3,7 @@
 import typer
 
 from jobs.problems import InputError
-from orchestrator.commands import data, health, sweeps, verdicts
+from orchestrator.commands import data, export, health, sweeps, verdicts
 from orchestrator.commands.options import messages
 from orchestrator.errors import Exit, InfrastructureError
 
@@ -19,6 +19,7 @@ for command in (
     sweeps.run,
     data.check,
     verdicts.judge,
+    export.export,
     health.doctor,
 ):
     app.command()(command)

@@ -12,17 +12,15 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from jobs.export.load_back import Check
-from jobs.export.resident import resident
+from jobs.export.resident import LANGUAGE, SENTENCE, resident
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import TokenStream
 from jobs.families.sources import directory_of
 from jobs.spec import DecodingSpec, PromptSpec
 from jobs.speech.voice_files import VoiceFiles
 
-_TEXTS = {"digits": "two four seven", "plain": "The birch canoe slid on the smooth planks."}
-"""By the front end of the layout; the plain one opens the Harvard sentences."""
-_LANGUAGE = "en"
-"""Of the texts, where a voice wants a tag."""
+_TEXTS = {"digits": "two four seven", "plain": SENTENCE}
+"""By the front end of the layout."""
 _TOKENS = 64
 """Written at most."""
 _LOGITS, _SHARE = 1e-4, 1e-5
@@ -60,7 +58,7 @@ def said_by(voice: VoiceFiles) -> Said:
     with resident(voice) as base:
         assert isinstance(base, CodecLM)
         layout = base.stream.layout
-        language = (voice.facts.language or _LANGUAGE) if tagged else None
+        language = (voice.facts.language or LANGUAGE) if tagged else None
         prompt = PromptSpec(
             id="export",
             text=_TEXTS[layout.front_end],
