@@ -51,6 +51,6 @@ def lines(made: Manifest, target: Path) -> Iterator[str]:
         yield f"  {facts['bytes']:>13,} {name}".replace(",", " ")
     yield "Loaded back, and compared with the voice:"
     for check in made.load_back.checks:
-        yield f"  {check.what}: {check.difference:.3g}, at most {check.tolerance:g}"
+        yield f"  {check.what}: {check.difference:.4g}, at most {check.tolerance:g}"
     if made.load_back.not_done:
         yield f"  {made.load_back.not_done}"

@@ -42,7 +42,7 @@ def passed(checks: Sequence[Check], not_done: str | None = None) -> LoadBack:
     """
     failed = [check for check in checks if not check.passed]
     if failed:
-        told = "; ".join(f"{c.what}: {c.difference:.3g}, at most {c.tolerance:g}" for c in failed)
+        told = "; ".join(f"{c.what}: {c.difference:.4g}, at most {c.tolerance:g}" for c in failed)
         raise LoadBackError(
             f"the export must be the voice that it was made of, but differs in {told}. Nothing was "
             "kept. The fault is voxsweep's, or a package's that it writes for: please report it"

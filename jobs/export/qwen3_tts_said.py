@@ -19,8 +19,8 @@ from jobs.families.tag import tagged
 from jobs.spec import DecodingSpec, PromptSpec
 from jobs.speech.voice_files import VoiceFiles
 
-_FRAMES = 12
-"""At most: a second of speech."""
+_FRAMES = 8
+"""At most: two thirds of a second."""
 _GREEDY = {"do_sample": False, "subtalker_dosample": False, "repetition_penalty": 1.0}
 
 

@@ -1,75 +1,40 @@
-"""Voices to export: adapters far from nothing, which nobody had to train."""
+"""A voice of each family."""
 
-from collections.abc import Callable
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from jobs.families.base import Base
 from jobs.families.registry import load_base
-from jobs.spec import DecodingSpec, HostSpec, TrainingSpec
-from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
-from jobs.training.adapter import Adapters
+from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST
-
-MakeVoice = Callable[[str], VoiceFiles]
-_SPREAD = {"codec_lm": 0.02, "qwen3_tts": 0.3}
-"""Of the adapters' weights: enough that the base would say something else."""
-
-
-def voice_of(host: HostSpec, base: Base, directory: Path, lora_scale: float = 0.6) -> VoiceFiles:
-    """A random adapter on ``base`` as a voice directory."""
-    training = TrainingSpec(rank=4)
-    adapters = Adapters(base.model, base.layers)
-    adapters.attach("slot", training)
-    draw = torch.Generator().manual_seed(1)
-    spread = _SPREAD[host.family]
-    weights = {
-        key: spread * torch.randn(weight.shape, generator=draw)
-        for key, weight in adapters.parameters("slot").items()
-    }
-    saved = replace(adapters.saved("slot", weights), kept=base.keepsakes())
-    adapters.detach("slot")
-    checkpoint = directory / "checkpoint"
-    checkpoint.mkdir(parents=True)
-    saved.write(checkpoint)
-    facts = VoiceFacts(
-        sweep="small",
-        trial="t0123456789ab",
-        epoch=2,
-        lora_scale=lora_scale,
-        training=training,
-        host=host,
-        base_digest=base.digest,
-        encoder_digest=base.encoder_digest,
-        decoding=DecodingSpec(),
-        sample_rate=base.sample_rate,
-        longest=20.0,
-        provenance="a synthetic voice",
-        protocol="c" * 64,
-        versions={},
-    )
-    return write_voice(directory / "voice", facts, checkpoint)
+from tests.jobs.export.voices import random_voice
 
 
 @pytest.fixture(scope="session")
-def voices(
-    tiny_qwen3_tts_source: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, VoiceFiles]:
-    """One of each family, by its name."""
-    from tests.tiny_qwen3_tts import random_clips, write_recording
+def codec_lm_voice(embedded_base: Base, tmp_path_factory: pytest.TempPathFactory) -> VoiceFiles:
+    return random_voice(tmp_path_factory.mktemp("codec_lm"), embedded_base)
 
-    directory = tmp_path_factory.mktemp("voices")
-    qwen3_tts = EMBEDDED_HOST.model_copy(
-        update={"family": "qwen3_tts", "source": str(tiny_qwen3_tts_source)}
-    )
-    made = {}
-    for host in (EMBEDDED_HOST, qwen3_tts):
-        base = load_base(host)
-        base.examples(random_clips(write_recording(directory / "ann.flac"))) if (
-            host is qwen3_tts
-        ) else None
-        made[host.family] = voice_of(host, base, directory / host.family)
-    return made
+
+@pytest.fixture(scope="session")
+def qwen3_tts_voice(
+    tiny_qwen3_tts_source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> VoiceFiles:
+    """Of two speakers, on a base that has presets; Zoe was met first."""
+    from tests.tiny_qwen3_tts import PRESETS, random_clips, write_recording
+
+    directory = tmp_path_factory.mktemp("qwen3_tts")
+    source = Path(shutil.copytree(tiny_qwen3_tts_source, directory / "base"))
+    config = json.loads((source / "config.json").read_text())
+    config["talker_config"]["spk_id"] = PRESETS
+    config["talker_config"]["spk_is_dialect"] = dict.fromkeys(PRESETS, False)
+    (source / "config.json").write_text(json.dumps(config))
+    host = EMBEDDED_HOST.model_copy(update={"family": "qwen3_tts", "source": str(source)})
+    base = load_base(host)
+    for seed, name in enumerate(("Zoe", "Ann")):
+        recording = write_recording(directory / f"{name}.flac", seed=seed)
+        base.examples([replace(clip, speaker=name) for clip in random_clips(recording)[:1]])
+    return random_voice(directory, base, host)
