@@ -3,7 +3,7 @@
 import typer
 
 from jobs.problems import InputError
-from orchestrator.commands import data, export, health, sweeps, verdicts
+from orchestrator.commands import data, export, health, release, sweeps, verdicts
 from orchestrator.commands.options import messages
 from orchestrator.errors import Exit, InfrastructureError
 
@@ -19,6 +19,10 @@ for command in (
     sweeps.run,
     data.check,
     verdicts.judge,
+    release.promote,
+    release.demote,
+    release.rollback,
+    release.say,
     export.export,
     health.doctor,
 ):

@@ -11,6 +11,8 @@ class Exit(IntEnum):
     """A spec or data problem; nothing was spent."""
     NO_VERDICT = 3
     """The sweep ended, but no variant could be judged."""
+    INCOMPLETE = 3
+    """The same code for speech: it ended, but not all of the text was said."""
     INFRASTRUCTURE = 4
     """Ray, MLflow, the storage or the machine failed; the input was fine."""
 

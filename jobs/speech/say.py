@@ -1,6 +1,7 @@
 """A text of any length said by one voice: chunk by chunk, joined, and what went wrong told."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,15 @@ class Said:
     def seconds(self) -> float:
         """Of the whole, pauses included."""
         return len(self.audio) / self.rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the sound, for JSON."""
+        return {
+            "seconds": self.seconds,
+            "sample_rate": self.rate,
+            "problem": self.problem,
+            "chunks": [asdict(chunk) for chunk in self.chunks],
+        }
 
     @property
     def problem(self) -> str:

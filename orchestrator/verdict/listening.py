@@ -6,8 +6,8 @@ system on the same sentences along three axes. Their tests treat all pairs as in
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -66,6 +66,12 @@ class Ratings:
         scores = np.full((len(raters), len(sentences), len(systems), len(AXES)), np.nan)
         scores[rater, sentence, system, axis] = [row.score for row in rows]
         return cls(raters, sentences, systems, scores)
+
+    def only(self, sentences: Collection[str]) -> "Ratings":
+        """Those of these sentences alone."""
+        kept = [place for place, name in enumerate(self.sentences) if name in sentences]
+        names = tuple(self.sentences[place] for place in kept)
+        return replace(self, sentences=names, scores=self.scores[:, kept])
 
     def along(self, axis: Axis | None = None) -> Scores:
         """Scores along an axis, or the mean of the three: shape (raters, sentences, systems)."""

@@ -1,0 +1,60 @@
+"""Who held the title of a registered model, and why: events, kept as the model's tags."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+HISTORY_TAG = "voxsweep.history."
+"""Before the number of an event, from 0001 on."""
+
+EventKind = Literal["champion", "demoted", "rollback"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to the alias ``champion``."""
+
+    at: str
+    """UTC, as ISO 8601 writes it."""
+    event: EventKind
+    version: str
+    reason: str
+
+    def to_json(self) -> str:
+        """The value of a tag."""
+        return json.dumps(asdict(self))
+
+
+def read_history(tags: Mapping[str, str]) -> list[Event]:
+    """The events among a registered model's tags, in their order."""
+    keys = sorted(key for key in tags if key.startswith(HISTORY_TAG))
+    return [Event(**json.loads(tags[key])) for key in keys]
+
+
+def next_key(tags: Mapping[str, str]) -> str:
+    """The tag of the event after those."""
+    last = max(
+        (int(k.removeprefix(HISTORY_TAG)) for k in tags if k.startswith(HISTORY_TAG)), default=0
+    )
+    return f"{HISTORY_TAG}{last + 1:04d}"
+
+
+def holders(events: Iterable[Event]) -> list[str]:
+    """Versions that a rollback can go back to, the latest last; whoever was demoted is not one.
+
+    >>> told = [Event("", "champion", v, "") for v in ("1", "2", "3")]
+    >>> holders([*told, Event("", "rollback", "2", "")])
+    ['1', '2']
+    >>> holders([*told, Event("", "demoted", "3", "")])
+    ['1', '2']
+    """
+    stack: list[str] = []
+    for event in events:
+        if event.event == "rollback":
+            while stack and stack[-1] != event.version:
+                stack.pop()
+        stack = [version for version in stack if version != event.version]
+        if event.event != "demoted":
+            stack.append(event.version)
+    return stack
