@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from huggingface_hub import save_torch_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.export.codec_lm_said import compare_model, said_by, source_of
@@ -42,7 +43,15 @@ def write(voice: VoiceFiles, directory: Path, quantization: Quantization) -> Non
     base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     with TemporaryDirectory() as adapter:
         write_adapter(voice, Path(adapter))
-        merge_adapter(base, Path(adapter)).save_pretrained(directory)  # type: ignore[operator]
+        merged = merge_adapter(base, Path(adapter))
+    weights = merged.state_dict()
+    if base.config.tie_word_embeddings:
+        del weights["lm_head.weight"]
+    # Not by the model's own save_pretrained, which imports DeepSpeed, which prints.
+    save_torch_state_dict(weights, str(directory))
+    base.config.save_pretrained(directory)
+    if base.generation_config is not None:
+        base.generation_config.save_pretrained(directory)
     for name in (*_TOKENIZER, LAYOUT_FILE):
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)

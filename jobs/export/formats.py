@@ -55,4 +55,4 @@ def exporter(family: str, wanted: str) -> Exporter:
         what = f"a format must be one of {', '.join(offered)} for {family}, got {wanted!r}"
         raise InputError([Problem("--format", what, nearest(wanted, offered))])
     what = f"{family} is not exported as {wanted}: {reason}"
-    raise InputError([Problem("--format", what, f"It can be {' or '.join(offered)}.")])
+    raise InputError([Problem("--format", what, f"It can be {', '.join(offered)}.")])

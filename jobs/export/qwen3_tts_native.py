@@ -61,12 +61,12 @@ def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) ->
     Raises:
         LoadBackError: it is not the voice.
     """
-    said = said_by(voice)
     package = qwen_tts().Qwen3TTSModel.from_pretrained(str(directory))
     missing = set(KeptVoice.read(voice.adapter).vectors) - set(package.get_supported_speakers())
-    checks = [Check("speakers that the package does not know", len(missing), 0)]
-    passed(checks)
-    return passed([*checks, compare_package(package, said, {"speakers": [said.speaker]})])
+    known = Check("speakers that the package does not know", len(missing), 0)
+    passed([known])  # it would refuse to speak
+    said = said_by(voice)
+    return passed([known, compare_package(package, said, {"speakers": [said.speaker]})])
 
 
 def _weights(model: Any) -> dict[str, Tensor]:  # noqa: ANN401 (the package's own)

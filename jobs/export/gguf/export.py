@@ -15,8 +15,10 @@ from jobs.families.layout import LAYOUT_FILE
 from jobs.speech.voice_files import VoiceFiles
 
 USE = """\
-llama-completion --model THIS_DIRECTORY/NAME.gguf --prompt PROMPT --temp 0 --no-warmup
-NeuTTS(backbone_repo="THIS_DIRECTORY/NAME.gguf", ...)  # where layout.json is that of NeuTTS
+llama-server --model THIS_DIRECTORY/NAME.gguf
+curl http://127.0.0.1:8080/completion --data '{"prompt": PROMPT, "temperature": 0}'
+# layout.json says how a prompt is written. Where it is that of NeuTTS:
+NeuTTS(backbone_repo="THIS_DIRECTORY/NAME.gguf")
 """
 
 
