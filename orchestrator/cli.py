@@ -3,7 +3,17 @@
 import typer
 
 from jobs.problems import InputError
-from orchestrator.commands import cluster, data, health, k8s, records, release, sweeps, verdicts
+from orchestrator.commands import (
+    cluster,
+    data,
+    export,
+    health,
+    k8s,
+    records,
+    release,
+    sweeps,
+    verdicts,
+)
 from orchestrator.commands.options import messages
 from orchestrator.errors import Exit, InfrastructureError
 
@@ -28,6 +38,7 @@ for command in (
     release.demote,
     release.rollback,
     release.say,
+    export.export,
     health.doctor,
 ):
     app.command()(command)

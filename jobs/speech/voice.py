@@ -1,6 +1,7 @@
 """A voice that speaks away from its sweep, as it spoke in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -58,6 +59,13 @@ class LoadedVoice:
             return self._base.speak(
                 self._base.model, named, facts.decoding, 1, self._adapters.rows.share
             )
+
+    @contextmanager
+    def adapted(self) -> Iterator[Base]:
+        """For the block, all that the base's model says, it says in the voice."""
+        rows = self._adapters.rows
+        with rows.owned_by([Owner(_SLOT, self.facts.lora_scale)]), rows.share([1]):
+            yield self._base
 
 
 def _load_base(files: VoiceFiles) -> Base:

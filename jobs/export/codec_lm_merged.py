@@ -1,0 +1,74 @@
+"""A ``codec_lm`` voice as a model of its own: the adapter's product is in the base's weights.
+
+The weights are written in fp32. Rounded to bf16, as the base may have been, they would lose of the
+adapter what is smaller than their last bit.
+"""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from jobs.export.codec_lm_said import compare_model, said_by, source_of
+from jobs.export.formats import Quantization
+from jobs.export.load_back import Check, LoadBack, passed
+from jobs.export.peft_files import merge_adapter, write_adapter
+from jobs.families.layout import LAYOUT_FILE, Layout
+from jobs.speech.voice_files import VoiceFiles
+
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""Those of them that a base has."""
+
+USE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained("THIS_DIRECTORY")
+tokenizer = AutoTokenizer.from_pretrained("THIS_DIRECTORY")
+"""
+
+
+def write(voice: VoiceFiles, directory: Path, quantization: Quantization) -> None:
+    """Into ``directory``, which is empty: what a base of the family has."""
+    source = source_of(voice)
+    base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    with TemporaryDirectory() as adapter:
+        write_adapter(voice, Path(adapter))
+        merged = merge_adapter(base, Path(adapter))
+    weights = merged.state_dict()
+    if base.config.tie_word_embeddings:
+        del weights["lm_head.weight"]
+    # Not by the model's own save_pretrained, which imports DeepSpeed, which prints.
+    save_torch_state_dict(weights, str(directory))
+    base.config.save_pretrained(directory)
+    if base.generation_config is not None:
+        base.generation_config.save_pretrained(directory)
+    for name in (*_TOKENIZER, LAYOUT_FILE):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
+
+
+def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) -> LoadBack:
+    """By Hugging Face's model and tokenizer.
+
+    Raises:
+        LoadBackError: it is not the voice.
+    """
+    said = said_by(voice)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    read = tokenizer.encode(said.text, add_special_tokens=False)
+    reading = [
+        Check("tokens of the prompt, 1 if they differ", int(read != said.prompt), 0),
+        Check("layout, 1 if it differs", int(Layout.read(directory) != said.stream.layout), 0),
+    ]
+    return passed(reading + compare_model(model, said))

@@ -1,0 +1,58 @@
+"""Which family can be exported as what, and why not as the rest. No torch in here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from jobs.problems import InputError, Problem, nearest
+
+Format = Literal["peft", "native", "merged", "gguf"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+Quantization = Literal["f32", "f16", "q8_0"]
+"""Of a GGUF file's matrices; vectors (norms and biases) are fp32 in each."""
+QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
+DEFAULT_QUANTIZATION: Quantization = "q8_0"
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """How one family is exported as one format."""
+
+    module: str
+    """Its ``write(voice, directory, quantization)`` makes the files, and its ``load_back`` with the
+    same arguments gives a :class:`~jobs.export.load_back.LoadBack`."""
+    quantized: bool = False
+
+
+EXPORTERS: Mapping[tuple[str, str], Exporter] = {
+    ("codec_lm", "peft"): Exporter("jobs.export.codec_lm_peft"),
+    ("codec_lm", "merged"): Exporter("jobs.export.codec_lm_merged"),
+    ("codec_lm", "gguf"): Exporter("jobs.export.gguf.export", quantized=True),
+    ("qwen3_tts", "peft"): Exporter("jobs.export.qwen3_tts_peft"),
+    ("qwen3_tts", "native"): Exporter("jobs.export.qwen3_tts_native"),
+}
+REFUSED: Mapping[tuple[str, str], str] = {
+    ("codec_lm", "native"): "what its tools load is a Hugging Face directory, which is `merged`",
+    ("qwen3_tts", "merged"): "the merged model as its package loads it is `native`",
+    ("qwen3_tts", "gguf"): "llama.cpp has no network of its kind, with a code predictor",
+}
+"""Each with the reason."""
+
+
+def exporter(family: str, wanted: str) -> Exporter:
+    """How ``family`` is exported as ``wanted``.
+
+    Raises:
+        InputError: it is not, and why.
+    """
+    found = EXPORTERS.get((family, wanted))
+    if found is not None:
+        return found
+    offered = [name for name in FORMATS if (family, name) in EXPORTERS]
+    reason = REFUSED.get((family, wanted))
+    if reason is None:
+        what = f"a format must be one of {', '.join(offered)} for {family}, got {wanted!r}"
+        raise InputError([Problem("--format", what, nearest(wanted, offered))])
+    what = f"{family} is not exported as {wanted}: {reason}"
+    raise InputError([Problem("--format", what, f"It can be {', '.join(offered)}.")])

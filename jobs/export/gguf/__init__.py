@@ -1,0 +1,1 @@
+"""A ``codec_lm`` voice as one GGUF file, which llama.cpp runs."""

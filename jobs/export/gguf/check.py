@@ -1,0 +1,82 @@
+"""A GGUF file read again: its tensors against the merged weights, its tokens against the base's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFReader, TokenType
+from gguf.quants import dequantize
+from numpy.typing import NDArray
+
+from jobs.export.formats import Quantization
+from jobs.export.gguf.file import kind_of, read_config, weights
+from jobs.export.gguf.tokens import Tokens
+from jobs.export.load_back import Check
+from jobs.families.layout import Layout
+
+_BLOCK = 32
+"""Weights that share a step in Q8_0."""
+_LARGEST = 127
+_HALF_BITS, _HALF_LEAST = 2.0**-11, 2.0**-25
+"""How much of a step is lost where it is rounded to fp16, and at least."""
+
+
+def read_again(path: Path, merged: Path, quantization: Quantization) -> list[Check]:
+    """Compare ``path`` with the directory that it was written from."""
+    reader = GGUFReader(path)
+    return [*_tensor_checks(reader, merged, quantization), *_token_checks(reader, merged)]
+
+
+def _tensor_checks(reader: GGUFReader, merged: Path, quantization: Quantization) -> Iterator[Check]:
+    found = {tensor.name: tensor for tensor in reader.tensors}
+    alike, rounded, quantized = 0, 0.0, 0.0
+    expected = dict(weights(merged, read_config(merged)))
+    for name, weight in expected.items():
+        kind = kind_of(weight, quantization)
+        tensor = found.get(name)
+        if tensor is None or tensor.tensor_type != kind:
+            continue
+        alike += 1
+        read = dequantize(tensor.data, tensor.tensor_type).reshape(weight.shape)
+        if kind == GGMLQuantizationType.Q8_0:
+            quantized = max(quantized, _share_of_the_bound(read, weight))
+        else:
+            exact = weight.astype(np.float16) if kind == GGMLQuantizationType.F16 else weight
+            rounded = max(rounded, np.abs(read - exact.astype(np.float32)).max().item())
+    wrong = max(len(expected), len(found)) - alike
+    yield Check(f"tensors of {len(expected)} that are missing or of another type", wrong, 0)
+    yield Check("weights that are not quantized, after rounding to their type", rounded, 0)
+    if quantization == "q8_0":
+        yield Check("quantized weights, by what rounding may change of each", quantized, 1)
+
+
+def _share_of_the_bound(read: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
+    """The largest change of a weight, by the largest that Q8_0 may make in its block.
+
+    That is half a step, and what the step itself loses in fp16, times the largest multiple.
+    """
+    blocks = weight.reshape(-1, _BLOCK).astype(np.float64)
+    step = np.abs(blocks).max(axis=1, keepdims=True) / _LARGEST
+    bound = step / 2 + _LARGEST * np.maximum(step * _HALF_BITS, _HALF_LEAST)
+    changed = np.abs(read.reshape(-1, _BLOCK) - blocks)
+    return float((changed / bound).max())
+
+
+def _token_checks(reader: GGUFReader, merged: Path) -> Iterator[Check]:
+    expected = Tokens.read(merged, read_config(merged)["vocab_size"])
+    texts = reader.fields["tokenizer.ggml.tokens"].contents()
+    types = reader.fields["tokenizer.ggml.token_type"].contents()
+    merges = reader.fields["tokenizer.ggml.merges"].contents()
+    end = reader.fields["tokenizer.ggml.eos_token_id"].contents()
+    yield Check("tokens whose text differs", _differing(texts, expected.texts), 0)
+    yield Check("tokens whose type differs", _differing(types, expected.types), 0)
+    yield Check("merges that differ", _differing(merges, expected.merges), 0)
+    yield Check("token that ends a clip, 1 if it differs", int(end != expected.end_id), 0)
+    said = {texts.index(token) for token in Layout.read(merged).added_tokens() if token in texts}
+    unheard = sum(types[number] != TokenType.USER_DEFINED for number in said)
+    yield Check("tokens of speech that llama.cpp would not write out", unheard, 0)
+
+
+def _differing(found: list[object], expected: tuple[object, ...]) -> int:
+    longest = max(len(found), len(expected))
+    return longest - sum(a == b for a, b in zip(found, expected, strict=False))

@@ -1,0 +1,106 @@
+"""A directory of merged weights as one GGUF file."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from jobs.export.formats import Quantization
+from jobs.export.gguf.tokens import MODEL, PRE_TOKENIZER, Tokens
+from jobs.problems import InputError, Problem
+
+_TYPES = {
+    "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
+    "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
+    "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+}
+_ARCHITECTURE = gguf.MODEL_ARCH.QWEN2
+_NOT_THERE = ("rope_scaling", "use_sliding_window")
+"""What a base may have, and llama.cpp does not do for it."""
+
+
+def write_gguf(merged: Path, path: Path, quantization: Quantization) -> None:
+    """Write the base in the directory ``merged``, whose weights are fp32, to ``path``.
+
+    Raises:
+        InputError: llama.cpp cannot run it as it is.
+    """
+    config = read_config(merged)
+    tokens = Tokens.read(merged, config["vocab_size"])
+    writer = GGUFWriter(path, gguf.MODEL_ARCH_NAMES[_ARCHITECTURE])
+    _add_model(writer, config, quantization)
+    _add_tokens(writer, tokens, config)
+    for name, weight in weights(merged, config):
+        kind = kind_of(weight, quantization)
+        writer.add_tensor(name, gguf.quantize(weight, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def read_config(merged: Path) -> dict[str, Any]:
+    """Of a base's directory.
+
+    Raises:
+        InputError: it asks for what llama.cpp does not do.
+    """
+    path = merged / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if asked := [key for key in _NOT_THERE if config.get(key)]:
+        what = f"a GGUF file of this kind has no {' and no '.join(asked)}, and the base has"
+        raise InputError([Problem(str(path), what, "Export it as merged.")])
+    return config
+
+
+def weights(merged: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Each tensor by llama.cpp's name for it; a tied head is not there twice."""
+    names = gguf.get_tensor_name_map(_ARCHITECTURE, config["num_hidden_layers"])
+    for file in sorted(merged.glob("*.safetensors")):
+        with safe_open(file, framework="np") as tensors:
+            for key in sorted(tensors.keys()):
+                name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+                assert name is not None, key
+                yield name, tensors.get_tensor(key)
+
+
+def kind_of(weight: NDArray[np.float32], quantization: Quantization) -> GGMLQuantizationType:
+    """How a tensor is written. Rows that blocks do not divide are F16."""
+    if weight.ndim == 1:
+        return GGMLQuantizationType.F32
+    kind = _TYPES[quantization][0]
+    block, _ = gguf.GGML_QUANT_SIZES[kind]
+    return GGMLQuantizationType.F16 if weight.shape[-1] % block else kind
+
+
+def _add_model(writer: GGUFWriter, config: Mapping[str, Any], quantization: Quantization) -> None:
+    writer.add_name("voxsweep")
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_file_type(_TYPES[quantization][1])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _add_tokens(writer: GGUFWriter, tokens: Tokens, config: Mapping[str, Any]) -> None:
+    writer.add_tokenizer_model(MODEL)
+    writer.add_tokenizer_pre(PRE_TOKENIZER)
+    writer.add_token_list(tokens.texts)
+    writer.add_token_types(tokens.types)
+    writer.add_token_merges(tokens.merges)
+    writer.add_eos_token_id(tokens.end_id)
+    if config.get("pad_token_id") is not None:
+        writer.add_pad_token_id(config["pad_token_id"])
+    writer.add_add_bos_token(False)

@@ -1,0 +1,47 @@
+"""An adapter for anybody's PEFT: its strength is in its alpha, and its base is named.
+
+PEFT is at home in ``jobs/training/adapter.py``. Here it loads what was written, as a stranger does.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from peft import PeftModel
+from torch import nn
+
+from jobs.families.sources import HUB, directory_of
+from jobs.speech.voice_files import ADAPTER_FILES, KEPT_FILES, VoiceFiles
+
+_WEIGHTS, _CONFIG = ADAPTER_FILES
+
+
+def write_adapter(voice: VoiceFiles, directory: Path, task: str | None = None) -> None:
+    """Copy the adapter, with ``lora_scale`` times its alpha; ``task`` is PEFT's task type."""
+    config = json.loads((voice.adapter / _CONFIG).read_text(encoding="utf-8"))
+    config["lora_alpha"] *= voice.facts.lora_scale
+    config["task_type"] = task
+    config["base_model_name_or_path"] = base_name(voice.facts.host.source)
+    text = json.dumps(config, indent=2, sort_keys=True)
+    (directory / _CONFIG).write_text(text + "\n", encoding="utf-8")
+    for name in (_WEIGHTS, *KEPT_FILES):
+        if (voice.adapter / name).is_file():
+            shutil.copyfile(voice.adapter / name, directory / name)
+
+
+def base_name(source: str) -> str:
+    """What ``from_pretrained`` finds a base by: its id on the hub, or where it lies here."""
+    if source.startswith(HUB):
+        return source.removeprefix(HUB)
+    return str(directory_of(source).resolve())
+
+
+def load_adapter(model: nn.Module, directory: Path) -> PeftModel:
+    """``model`` with the adapter, which goes into it in place."""
+    return PeftModel.from_pretrained(model, str(directory))
+
+
+def merge_adapter(model: nn.Module, directory: Path) -> nn.Module:
+    """``model`` with the adapter's product in its weights."""
+    merged: nn.Module = load_adapter(model, directory).merge_and_unload()
+    return merged

@@ -1,0 +1,26 @@
+"""A voice as voxsweep itself runs it: what every export is compared with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from jobs.families.base import Base
+from jobs.speech.voice import LoadedVoice
+from jobs.speech.voice_files import VoiceFiles
+
+SENTENCE, LANGUAGE = "The birch canoe slid on the smooth planks.", "en"
+"""What a voice of any text says to be compared: the first of the Harvard sentences."""
+
+
+@contextmanager
+def resident(voice: VoiceFiles) -> Iterator[Base]:
+    """The voice's base with the adapter on it, in fp32 and on the CPU, as exports are compared.
+
+    Raises:
+        InputError: the base is not there, or is another than the voice was trained on.
+    """
+    host = voice.facts.host.model_copy(update={"precision": "fp32"})
+    loaded = LoadedVoice(replace(voice, facts=voice.facts.model_copy(update={"host": host})))
+    with loaded.adapted() as base:
+        base.model.cpu()
+        yield base

@@ -1,0 +1,99 @@
+"""A voice as a directory that other tools load, whole and tried, or not at all."""
+
+import shutil
+from importlib import import_module
+from pathlib import Path
+from uuid import uuid4
+
+from jobs.export.formats import (
+    DEFAULT_QUANTIZATION,
+    QUANTIZATIONS,
+    Exporter,
+    Format,
+    Quantization,
+    exporter,
+)
+from jobs.export.manifest import Manifest, files_of, versions
+from jobs.problems import InputError, Problem, nearest
+from jobs.speech.voice_files import VoiceFiles
+
+_README = """\
+# {sweep}, {variant}
+
+A voice that voxsweep {version} exported as `{format}`. It was made of the base `{base}`, of digest
+`{digest}`, and speaks at lora_scale {scale}, which is in its weights already.
+By what right it is used: {provenance}.
+
+{use}
+`manifest.json` has what all files are, and how far they are from the voice as voxsweep runs it.
+"""
+
+
+def export_voice(
+    voice: VoiceFiles, wanted: Format, target: Path, quantization: Quantization | None = None
+) -> Manifest:
+    """Write ``target``, load it back and compare it with the voice; returns its manifest.
+
+    Raises:
+        InputError: the family has no such format, or ``target`` is there already; nothing was done.
+        LoadBackError: what was written is not the voice; it was deleted.
+    """
+    found = _check(voice, wanted, target, quantization)
+    kept = quantization or DEFAULT_QUANTIZATION
+    module = import_module(found.module)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
+    written.mkdir()
+    try:
+        module.write(voice, written, kept)
+        loaded = module.load_back(voice, written, kept)
+        (written / "README.md").write_text(_readme(voice, wanted, module.USE), encoding="utf-8")
+        made = Manifest(
+            format=wanted,
+            quantization=kept if found.quantized else None,
+            voice=voice.facts,
+            files=files_of(written),
+            versions=versions(),
+            load_back=loaded,
+        )
+        made.write(written)
+        written.rename(target)
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+    return made
+
+
+def _check(voice: VoiceFiles, wanted: str, target: Path, quantization: str | None) -> Exporter:
+    problems: list[Problem] = []
+    found: Exporter | None = None
+    try:
+        found = exporter(voice.facts.host.family, wanted)
+    except InputError as error:
+        problems += error.problems
+    if quantization is not None and quantization not in QUANTIZATIONS:
+        what = f"a quantization must be known, got {quantization!r}"
+        problems.append(Problem("--quantization", what, nearest(quantization, QUANTIZATIONS)))
+    if quantization is not None and found is not None and not found.quantized:
+        what = f"only gguf has a quantization, and {wanted} was asked for"
+        problems.append(Problem("--quantization", what, "Leave it out."))
+    if target.exists():
+        what = "an export must go where nothing is, and this is there already"
+        problems.append(Problem(str(target), what, "Name another directory, or remove it."))
+    if problems or found is None:
+        raise InputError(problems)
+    return found
+
+
+def _readme(voice: VoiceFiles, wanted: Format, use: str) -> str:
+    facts = voice.facts
+    return _README.format(
+        sweep=facts.sweep,
+        variant=facts.variant.id,
+        version=versions()["voxsweep"],
+        format=wanted,
+        base=facts.host.source,
+        digest=facts.base_digest,
+        scale=f"{facts.lora_scale:g}",
+        provenance=facts.provenance,
+        use="".join(f"    {line}\n" for line in use.splitlines()),
+    )

@@ -1,0 +1,49 @@
+"""Voices to export: adapters far from nothing, which nobody had to train."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from jobs.families.base import Base
+from jobs.spec import DecodingSpec, HostSpec, TrainingSpec
+from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
+from jobs.training.adapter import Adapters
+from tests.embedded_voice import EMBEDDED_HOST
+
+_SPREAD = {"codec_lm": 0.05, "qwen3_tts": 0.3}
+"""Of the adapters' weights: enough that the base would say something else."""
+
+
+def random_voice(directory: Path, base: Base, host: HostSpec = EMBEDDED_HOST) -> VoiceFiles:
+    """A random adapter on ``base`` in ``directory/voice``; the base stays as it was."""
+    training = TrainingSpec(rank=4)
+    adapters = Adapters(base.model, base.layers)
+    adapters.attach("slot", training)
+    draw = torch.Generator().manual_seed(1)
+    weights = {
+        key: _SPREAD[host.family] * torch.randn(weight.shape, generator=draw)
+        for key, weight in adapters.parameters("slot").items()
+    }
+    saved = replace(adapters.saved("slot", weights), kept=base.keepsakes())
+    adapters.detach("slot")
+    checkpoint = directory / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    saved.write(checkpoint)
+    facts = VoiceFacts(
+        sweep="small",
+        trial="t0123456789ab",
+        epoch=2,
+        lora_scale=0.6,
+        training=training,
+        host=host,
+        base_digest=base.digest,
+        encoder_digest=base.encoder_digest,
+        decoding=DecodingSpec(),
+        sample_rate=base.sample_rate,
+        longest=20.0,
+        provenance="a synthetic voice",
+        protocol="c" * 64,
+        versions={},
+    )
+    return write_voice(directory / "voice", facts, checkpoint)
