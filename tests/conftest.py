@@ -10,6 +10,7 @@ import pytest
 from jobs.families.base import Base
 from jobs.families.registry import load_base
 from tests.embedded_voice import EMBEDDED_HOST
+from tests.postgres import MISSING, Postgres, binaries, running_postgres
 
 # A test that starts Ray in this process imports it before ``ray_cluster`` sets the stage, and Ray
 # reads these when it is imported.
@@ -88,3 +89,23 @@ def bucket(s3_login: None) -> Iterator[Any]:
     yield made
     made.objects.all().delete()
     made.delete()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """PostgreSQL, started once; a test that asks for it is marked ``postgres``.
+
+    The password is in the environment of this process and of those that it starts.
+    """
+    programs = binaries()
+    if programs is None:
+        pytest.skip(MISSING)
+    with running_postgres(programs) as server, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PGPASSWORD", server.password)
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """The address of an empty database of it."""
+    return postgres.create_database()
