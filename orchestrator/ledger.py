@@ -5,8 +5,10 @@ clips and scores once theirs are. Everything is written whole, once, so whoever 
 """
 
 import json
+import secrets
+import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from cluster.storage import Storage
@@ -14,6 +16,7 @@ from jobs.metrics.base import ClipScores
 from jobs.spec import TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, checkpoint_key, read_losses
 
+SWEEP_FILE = "sweep.json"
 SPEC_FILE = "spec.yaml"
 PLAN_FILE = "plan.json"
 PROTOCOL_FILE = "protocol.json"
@@ -34,6 +37,17 @@ TrialEnd = Literal["finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
+class SweepRecord:
+    """Which sweep this is, and when it ran. Times are Unix times in seconds."""
+
+    id: str
+    """Chosen at random when the sweep began: other storages may have one of the same name."""
+    started_at: float
+    ended_at: float | None = None
+    """When the verdict that stands was reached; None while there is none."""
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """How a trial ended."""
 
@@ -43,6 +57,8 @@ class TrialResult:
     reason: str = ""
     final: bool = True
     """False when only its process failed: the next run of the sweep goes on with it."""
+    ended_at: float | None = field(default=None, compare=False)
+    """Unix time, seconds; None where an earlier version of voxsweep wrote it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,8 @@ class TrialRecord:
     point: dict[str, Any]
     """What the search chose, by key of ``training``."""
     spec: TrialSpec
+    started_at: float | None = field(default=None, compare=False)
+    """Unix time, seconds; None where an earlier version of voxsweep wrote it."""
 
     @property
     def training(self) -> TrainingSpec:
@@ -82,6 +100,33 @@ class Ledger:
         key = self.path(name)
         return self.storage.read(key).decode() if self.storage.exists(key) else None
 
+    # the sweep
+
+    def begin(self) -> SweepRecord:
+        """Record that the sweep has begun, or give what was recorded when it had."""
+        known = self.began()
+        if known is None:
+            known = SweepRecord(secrets.token_hex(8), self._earliest() or time.time())
+            self._write_record(known)
+        return known
+
+    def began(self) -> SweepRecord | None:
+        """Which sweep this is, or None before it has begun."""
+        text = self.read_text(SWEEP_FILE)
+        return SweepRecord(**json.loads(text)) if text else None
+
+    def end(self) -> None:
+        """Record that the sweep has come to its verdict."""
+        self._write_record(replace(self.begin(), ended_at=time.time()))
+
+    def _write_record(self, record: SweepRecord) -> None:
+        self.write_text(SWEEP_FILE, json.dumps(asdict(record)) + "\n")
+
+    def _earliest(self) -> float | None:
+        """When the first epoch began: sweeps of before there was a record have no other time."""
+        first = [epochs[0] for each in self._started() if (epochs := self.epochs(each))]
+        return min((losses.finished_at - losses.seconds for losses in first), default=None)
+
     # trials
 
     def start_trial(self, spec: TrialSpec, point: dict[str, Any]) -> TrialRecord:
@@ -89,8 +134,13 @@ class Ledger:
         started = self._started()
         if spec.id in started:
             return self.trial(spec.id)
-        record = TrialRecord(spec.id, len(started), point, spec)
-        row = {"order": record.order, "point": point, "spec": spec.model_dump(mode="json")}
+        record = TrialRecord(spec.id, len(started), point, spec, time.time())
+        row = {
+            "order": record.order,
+            "point": point,
+            "spec": spec.model_dump(mode="json"),
+            "started_at": record.started_at,
+        }
         self.write_text(f"trials/{spec.id}/trial.json", json.dumps(row, indent=2) + "\n")
         return record
 
@@ -104,7 +154,7 @@ class Ledger:
         spec = TrialSpec.model_validate(row["spec"])
         # JSON has no tuples, and a choice of the search space is one where YAML has a list.
         point = {k: tuple(v) if isinstance(v, list) else v for k, v in row["point"].items()}
-        return TrialRecord(trial, row["order"], point, spec)
+        return TrialRecord(trial, row["order"], point, spec, row.get("started_at"))
 
     def _started(self) -> list[str]:
         folder = self.path("trials")
@@ -115,8 +165,9 @@ class Ledger:
         ]
 
     def end_trial(self, trial: str, result: TrialResult) -> None:
-        """Record how a trial ended."""
-        self.write_text(f"trials/{trial}/result.json", json.dumps(asdict(result)) + "\n")
+        """Record how a trial ended, and that it did so now."""
+        ended = replace(result, ended_at=time.time())
+        self.write_text(f"trials/{trial}/result.json", json.dumps(asdict(ended)) + "\n")
 
     def result(self, trial: str) -> TrialResult | None:
         """How a trial ended, or None while it has not."""
@@ -152,6 +203,11 @@ class Ledger:
         """Record a variant's scores on a prompt set."""
         lines = "".join(row.to_json() + "\n" for row in rows)
         self.write_text(f"scores/{prompts}/{variant}.jsonl", lines)
+
+    def scored(self, prompts: PromptSet) -> list[str]:
+        """The variants that were scored on a prompt set."""
+        names = self.storage.children(self.path("scores", prompts))
+        return [name.removesuffix(".jsonl") for name in names]
 
     def scores(self, variant: str, prompts: PromptSet = SCREEN) -> list[ClipScores] | None:
         """A variant's scores on a prompt set, or None when it was not scored."""

@@ -16,6 +16,7 @@ from jobs.problems import InputError, Problem, nearest
 from jobs.spec import TrainingSpec, training_fields
 from jobs.strict import EMBEDDED
 from orchestrator.check_scoring import Location, scoring_problems
+from orchestrator.records.addresses import redacted, tracking_problem
 from orchestrator.spec import AUTO, REMOTE, Choice, SweepSpec, resolve_paths
 
 
@@ -158,7 +159,7 @@ def _explain(document: _Document, details: Any) -> Problem:  # noqa: ANN401 (pyd
     if details["type"] == "missing":
         return Problem(where, f"{name} is required, but it is absent", "Add it.")
     message = details["msg"].removeprefix("Value error, ")
-    got = "" if isinstance(details["input"], dict) else f", got {details['input']!r}"
+    got = "" if isinstance(details["input"], dict) else f", got {redacted(repr(details['input']))}"
     return Problem(where, f"{name}: {message}{got}", "Correct the value.")
 
 
@@ -201,6 +202,7 @@ def _unfit_values(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     yield from _unfit_for_family(spec, document)
     yield from _bad_scoring(spec, document)
     yield from _missing_files(spec, document)
+    yield from _bad_addresses(spec, document)
 
 
 def _contradictions(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
@@ -342,6 +344,13 @@ def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
             what = f"{_dotted(location)} must name something that exists, but there is no {path}"
             yield Problem(document.where(location), what, f"Correct the path or use {EMBEDDED}.")
     yield from _missing_data(spec.data, document)
+
+
+def _bad_addresses(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    problem = spec.records.mlflow and tracking_problem(spec.records.mlflow)
+    if problem:
+        what, next_step = problem
+        yield Problem(document.where(("records", "mlflow")), f"records.mlflow {what}", next_step)
 
 
 def _missing_data(data: DataSpec, document: _Document) -> Iterator[Problem]:

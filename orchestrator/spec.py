@@ -218,7 +218,8 @@ class RecordsSpec(Strict):
     """Where MLflow keeps what it is told."""
 
     mlflow: str | None = None
-    """A tracking URI; null for a SQLite file and an artifact folder in the storage."""
+    """A server's or a database's address; null for a SQLite file and an artifact folder in the
+    storage."""
 
 
 class SweepSpec(Strict):

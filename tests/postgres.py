@@ -104,7 +104,14 @@ def _initialise(programs: Path, folder: Path, account: dict[str, Any]) -> str:
         shutil.chown(secret, _ACCOUNT)
     asked = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={secret}"]
     subprocess.run(
-        [programs / "initdb", "--no-sync", "--locale=C", "--encoding=UTF8", *asked, folder / "data"],
+        [
+            programs / "initdb",
+            "--no-sync",
+            "--locale=C",
+            "--encoding=UTF8",
+            *asked,
+            folder / "data",
+        ],
         check=True,
         capture_output=True,
         cwd=folder,
