@@ -3,7 +3,7 @@
 import typer
 
 from jobs.problems import InputError
-from orchestrator.commands import data, health, sweeps, verdicts
+from orchestrator.commands import data, health, study, sweeps, verdicts
 from orchestrator.commands.options import messages
 from orchestrator.errors import Exit, InfrastructureError
 
@@ -18,6 +18,7 @@ for command in (
     sweeps.prepare,
     sweeps.run,
     data.check,
+    study.study,
     verdicts.judge,
     health.doctor,
 ):

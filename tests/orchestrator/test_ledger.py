@@ -131,7 +131,9 @@ class TestClaim:
 
     def test_the_same_question_may_be_asked_again_on_other_machines(self, ledger, make_spec):
         claim(ledger, make_spec(), self.INPUTS)
-        spec = make_spec(resources="resources: {hosts: 7}", records="records: {mlflow: "sqlite:///x"}")
+        spec = make_spec(
+            resources="resources: {hosts: 7}", records="records: {mlflow: 'sqlite:///x'}"
+        )
         claim(ledger, spec, self.INPUTS)
         assert "hosts: 7" in ledger.read_text(SPEC_FILE)
 

@@ -11,9 +11,11 @@ from ray.tune.search import Searcher
 from cluster.storage import LocalStorage
 from jobs.data.spec import MixSpec
 from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
-from orchestrator.ledger import Ledger
-from orchestrator.spec import SearchSpec
-from orchestrator.tuning.study import OBJECTIVE, StudySearch, forget_study, study_storage
+from orchestrator.ledger import Ledger, TrialRecord, TrialResult
+from orchestrator.spec import OBJECTIVE, SearchSpec
+from orchestrator.tuning.search import known_trial
+from orchestrator.tuning.study import KnownTrial, StudySearch
+from orchestrator.tuning.study_storage import study_storage
 
 EVERY_KIND = {
     "rank": {"low": 2, "high": 9},
@@ -36,22 +38,22 @@ MIXES = {
 class Driver:
     """Asks and tells as Ray Tune does; its ledger is real."""
 
-    def __init__(self, folder, search: dict) -> None:
+    def __init__(self, folder, search: dict, directions=None) -> None:
+        self.directions = directions
         self.ledger = Ledger(LocalStorage(folder / "st"), "sweep")
         self.folder = folder
         self.spec = SearchSpec.model_validate(search)
         self.build()
 
     def build(self) -> None:
-        """Make the study anew from the ledger, as each run does."""
-        storage = study_storage(self.folder / "optuna.db")
-        forget_study("sweep", storage)
-        known = [record.point for record in self.ledger.trials()]
-        self.search = StudySearch(self.spec, "sweep", storage, known, self._start)
+        """Begin as each run of a sweep does."""
+        storage = study_storage(None, self.folder)
+        known = [known_trial(self.ledger, record) for record in self.ledger.trials()]
+        self.search = StudySearch(self.spec, "sweep", storage, known, self._start, self.directions)
         self._ids = (f"tune{n}" for n in itertools.count())
 
-    def _start(self, point) -> str:
-        return self.ledger.start_trial(self.trial_spec(point), point).id
+    def _start(self, point) -> TrialRecord:
+        return self.ledger.start_trial(self.trial_spec(point), point)
 
     @staticmethod
     def trial_spec(point) -> TrialSpec:
@@ -73,9 +75,26 @@ class Driver:
             if suggested == Searcher.FINISHED:
                 break
             points.append(suggested["point"])
-            objective = 1.0 / points[-1].get("rank", 1)
-            self.search.on_trial_complete(name, {OBJECTIVE: objective, "training_iteration": 1})
+            self.tell(name, points[-1])
         return points
+
+    def tell(self, name: str, point: dict, **changes) -> None:
+        """A trial ends after its last epoch, unless ``changes`` say otherwise."""
+        record = self._start(point)
+        objective = 1.0 / point.get("rank", 1)
+        result = {
+            "epoch": record.training.epochs,
+            OBJECTIVE: objective,
+            "promise": objective,
+            "best_variant": f"{record.id}-e01-s1.00",
+            "measured/word_error": 0.25,
+            "measured/seconds": 10.0,
+            "constraints/word_error": -0.1,
+            **changes,
+        }
+        end = "finished" if result["epoch"] == record.training.epochs else "stopped"
+        self.search.on_trial_complete(name, result)
+        self.ledger.end_trial(record.id, TrialResult(end, result["epoch"]))
 
     def study(self) -> optuna.Study:
         return optuna.load_study(
@@ -126,14 +145,14 @@ def test_a_log_range_is_searched_evenly_in_the_exponent(driver, sampler):
 @pytest.mark.parametrize("value", [True, False, None, 3, 0.5, "a", ("a", "b")])
 def test_each_kind_of_choice_comes_back_as_itself(tmp_path, value):
     """Through Optuna's SQLite file. No key of training takes a bool today; a choice may be one."""
-    storage, points = study_storage(tmp_path / "o.db"), []
+    storage, points = study_storage(None, tmp_path), []
 
-    def start(point) -> str:
+    def start(point) -> TrialRecord:
         points.append(point)
-        return "t"
+        return TrialRecord("t", 0, point, Driver.trial_spec({}))
 
     search = SearchSpec.model_validate({"space": {"seed": {"choices": [value, "other"]}}})
-    StudySearch(search, "s", storage, [{"seed": value}], start).suggest("a")
+    StudySearch(search, "s", storage, [KnownTrial("t", {"seed": value}, False)], start).suggest("a")
     assert points == [{"seed": value}]
     assert type(points[0]["seed"]) is type(value)
 

@@ -1,0 +1,26 @@
+"""The names under which a trial tells Ray Tune, and so the study, what became of an epoch."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.spec import OBJECTIVE
+
+PROMISE = "promise"
+"""Of the epoch's best variant: its gain, less what it breaks."""
+MEASURED = "measured"
+"""That variant's mean in each metric, by name, and what it cost."""
+CONSTRAINTS = "constraints"
+"""By how much that variant breaks each constraint; 0 or less where it holds."""
+
+
+def measure(name: str) -> str:
+    """The key of an objective in Ray Tune's flattened result."""
+    return name if name == OBJECTIVE else f"{MEASURED}/{name}"
+
+
+def told(result: Mapping[str, Any], of: str) -> Iterator[tuple[str, float]]:
+    """Names and numbers under ``of`` in a flattened result."""
+    start = f"{of}/"
+    for key, value in result.items():
+        if key.startswith(start):
+            yield key.removeprefix(start), value
