@@ -173,6 +173,7 @@ def _searcher(context: SweepContext, directory: Path) -> StudySearch:
         known=[known_trial(ledger, record) for record in ledger.trials()],
         start=lambda point: ledger.start_trial(context.trial_spec(point), point),
         directions=directions(spec.search.objectives, context.protocol),
+        settled=spec.rungs.grace_epochs,
     )
     searcher.study.set_user_attr(SWEEP, ledger.begin().id)
     teach(searcher.study, spec, earlier_sweeps(spec, ledger))

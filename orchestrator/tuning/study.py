@@ -53,6 +53,7 @@ class StudySearch(OptunaSearch):
         known: what earlier runs started, suggested first and in this order.
         start: records that a point was asked for, and gives the trial.
         directions: ``max`` or ``min`` by objective, in the spec's order.
+        settled: before this epoch, what a trial promises says nothing.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class StudySearch(OptunaSearch):
         known: Sequence[KnownTrial],
         start: Callable[[dict[str, Choice]], TrialRecord],
         directions: Mapping[str, str] | None = None,
+        settled: int = 1,
     ) -> None:
         modes = directions or {OBJECTIVE: "max"}
         self._keys = [measure(name) for name in modes]
@@ -94,7 +96,7 @@ class StudySearch(OptunaSearch):
             self._planned.extend(point for point in search.grid() if point not in self._planned)
         self._ended = {trial.id for trial in known if trial.ended}
         self._in_study = {t.user_attrs[TRIAL]: t for t in self._trials() if TRIAL in t.user_attrs}
-        self._first = FirstStage(search, search.first) if search.first else None
+        self._first = FirstStage(search, search.first, settled) if search.first else None
         self._suggested: set[str] = set()
         self._running: dict[str, TrialRecord] = {}
         """By Tune's trial id."""
@@ -127,6 +129,8 @@ class StudySearch(OptunaSearch):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Give the study the epoch's objective; one of several objectives takes none in between."""
+        if self._first is not None:
+            self._first.report(self._running[trial_id], result)
         trial, epoch = self._ot_trials.get(trial_id), result["epoch"]
         steps = self._steps[trial_id]
         if trial is not None and len(self._keys) == 1 and epoch not in steps:
@@ -137,16 +141,17 @@ class StudySearch(OptunaSearch):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tell the study how the trial ended: COMPLETE, PRUNED by a rung, or FAIL."""
-        record = self._running.pop(trial_id)
+        record = self._running[trial_id]
         failed = error or result is None or "failed" in result
+        if result is not None and not failed:
+            self.on_trial_result(trial_id, result)
         if self._first is not None:
-            self._first.end(record, None if failed else result)
+            self._first.end(record)
         if self._ot_trials.get(trial_id) is None:
             return
         if failed or result is None:
             self._end(trial_id, TrialState.FAIL, {"failed": (result or {}).get("failed", "died")})
             return
-        self.on_trial_result(trial_id, result)
         attributes = {"best_variant": result["best_variant"], **dict(told(result, MEASURED))}
         self._constrain(trial_id, result)
         if result["epoch"] < record.training.epochs:
@@ -165,6 +170,8 @@ class StudySearch(OptunaSearch):
         waits = self._refuse_unfit()
         if self._search.sampler == "grid" and not waits:
             return None
+        if self._first is not None and not waits and (point := self._first.next()):
+            return point
         return self._search_space.point(super().suggest(trial_id) or {})
 
     def _take(self, trial_id: str, record: TrialRecord) -> None:
