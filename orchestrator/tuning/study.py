@@ -92,8 +92,9 @@ class StudySearch(OptunaSearch):
         finite = all(dimension.choices for dimension in search.space.values())
         self._left = search.grid() if finite else None
         """The points of a finite space that were not suggested yet."""
-        if search.sampler == "grid":
-            self._planned.extend(point for point in search.grid() if point not in self._planned)
+        is_grid = search.sampler == "grid"
+        self._rest = deque(p for p in search.grid() if p not in self._planned) if is_grid else None
+        """Of a grid, what comes after the points that wait in the study."""
         self._ended = {trial.id for trial in known if trial.ended}
         self._in_study = {t.user_attrs[TRIAL]: t for t in self._trials() if TRIAL in t.user_attrs}
         self._first = FirstStage(search, search.first, settled) if search.first else None
@@ -168,8 +169,8 @@ class StudySearch(OptunaSearch):
         if self._planned:
             return self._planned.popleft()
         waits = self._refuse_unfit()
-        if self._search.sampler == "grid" and not waits:
-            return None
+        if self._rest is not None and not waits:
+            return self._rest.popleft() if self._rest else None
         if self._first is not None and not waits and (point := self._first.next()):
             return point
         return self._search_space.point(super().suggest(trial_id) or {})
