@@ -382,8 +382,9 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
 def _kept_at(records: RecordsSpec, directory: Path) -> RecordsSpec:
     """The same with the study's file absolute, where it is one."""
     for start in (JOURNAL, SQLITE):
-        if records.optuna and records.optuna.startswith(start):
-            path = (directory / Path(records.optuna.removeprefix(start)).expanduser()).resolve()
+        file = (records.optuna or "").removeprefix(start)
+        if file and file != records.optuna:
+            path = (directory / Path(file).expanduser()).resolve()
             return records.model_copy(update={"optuna": f"{start}{path}"})
     return records
 

@@ -24,3 +24,14 @@ def told(result: Mapping[str, Any], of: str) -> Iterator[tuple[str, float]]:
     for key, value in result.items():
         if key.startswith(start):
             yield key.removeprefix(start), value
+
+
+FEASIBILITY = "constraints"
+"""The attribute in which Optuna and optuna-dashboard look for a list of what is broken: above 0.
+Optuna 5 has names for them too (``Trial.set_constraint``), but optuna-dashboard 0.21 sees no such
+trial as infeasible."""
+
+
+def named_constraints(constraints: Mapping[str, float]) -> dict[str, float]:
+    """The same as attributes that a person reads."""
+    return {f"constraint {name}": value for name, value in constraints.items()}

@@ -71,7 +71,7 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
             tune.with_parameters(TrialTrainable, context=context, pool=hosts.pool), _THIN
         ),
         tune_config=TuneConfig(
-            search_alg=_searcher(context, directory),
+            search_alg=searcher_for(context, directory),
             scheduler=rungs(spec),
             # A grid ends by itself, after the points that wait in its study.
             num_samples=-1 if spec.search.sampler == "grid" else spec.search.trial_count,
@@ -164,7 +164,8 @@ class _Events(tune.Callback):
         self._observer.trial_ended(trial, result)
 
 
-def _searcher(context: SweepContext, directory: Path) -> StudySearch:
+def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
+    """The sweep's study, with what it knows already, as Ray Tune asks it."""
     spec, ledger = context.spec, context.ledger()
     searcher = StudySearch(
         spec.search,

@@ -22,7 +22,14 @@ from ray.tune.search.optuna import OptunaSearch
 from orchestrator.ledger import TrialRecord
 from orchestrator.spec import OBJECTIVE, Choice, SearchSpec
 from orchestrator.tuning.first_stage import FirstStage
-from orchestrator.tuning.reports import CONSTRAINTS, MEASURED, measure, told
+from orchestrator.tuning.reports import (
+    CONSTRAINTS,
+    FEASIBILITY,
+    MEASURED,
+    measure,
+    named_constraints,
+    told,
+)
 from orchestrator.tuning.samplers import held, sampler_for
 from orchestrator.tuning.space import SearchSpace
 
@@ -153,8 +160,14 @@ class StudySearch(OptunaSearch):
         if failed or result is None:
             self._end(trial_id, TrialState.FAIL, {"failed": (result or {}).get("failed", "died")})
             return
-        attributes = {"best_variant": result["best_variant"], **dict(told(result, MEASURED))}
-        self._constrain(trial_id, result)
+        constraints = dict(told(result, CONSTRAINTS))
+        at = self._study_id(self._ot_trials[trial_id].number)
+        self._kept_in.set_trial_system_attr(at, FEASIBILITY, list(constraints.values()))
+        attributes = {
+            "best_variant": result["best_variant"],
+            **dict(told(result, MEASURED)),
+            **named_constraints(constraints),
+        }
         if result["epoch"] < record.training.epochs:
             self._end(trial_id, TrialState.PRUNED, attributes)
         else:
@@ -245,12 +258,6 @@ class StudySearch(OptunaSearch):
                 self._kept_in.set_trial_user_attr(at, "refused", f"not in the space: {unfit}")
                 self._kept_in.set_trial_state_values(at, TrialState.FAIL)
         return waits
-
-    def _constrain(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        trial = self._ot_trials[trial_id]
-        for name, value in told(result, CONSTRAINTS):
-            if name not in trial.constraints:
-                trial.set_constraint(name, value)
 
     def _end(
         self,

@@ -12,6 +12,7 @@ from jobs.problems import InputError, Problem
 from orchestrator.judgement import score_table
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, Ledger, TrialRecord
 from orchestrator.spec import OBJECTIVE, SECONDS, SweepSpec
+from orchestrator.tuning.reports import FEASIBILITY, named_constraints
 from orchestrator.tuning.space import SearchSpace
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.standing import Standing, standing
@@ -134,8 +135,9 @@ def _taught(
         params=params,
         distributions=SearchSpace(spec.search).distributions,
         values=[known[name] for name in spec.search.objectives],
-        constraints=dict(heard.constraints),
+        system_attrs={FEASIBILITY: list(heard.constraints.values())},
         user_attrs={
+            **named_constraints(heard.constraints),
             FROM_SWEEP: sweep.name,
             FROM_TRIAL: record.id,
             "best_variant": heard.variant,

@@ -59,7 +59,10 @@ def test_every_storage_holds_what_became_of_the_trials(anywhere):
     assert failed.user_attrs["failed"] == "nan"
     assert complete.user_attrs["word_error"] == 0.25
     assert complete.user_attrs["best_variant"].endswith("-e01-s1.00")
-    assert complete.constraints == {"word_error": -0.1}
+    assert complete.user_attrs["constraint word_error"] == -0.1
+    # The only form in which optuna-dashboard 0.21 sees it.
+    assert complete.system_attrs["constraints"] == [-0.1]
+    assert list(complete.constraints.values()) == [-0.1]
     assert anywhere.study().metric_names == ["objective"]
 
 
