@@ -1,12 +1,16 @@
 """What a study learns from earlier sweeps, and what it refuses to."""
 
+import json
+
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError
 from jobs.speech.clips import write_clips
 from jobs.training.epochs import EpochLosses, write_losses
+from orchestrator.cli import app
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, TrialResult
 from orchestrator.tuning.check_study import check_study
 from orchestrator.tuning.insight import study_insight
@@ -169,3 +173,17 @@ class TestInsight:
         ledger.sweep = "other"
         with pytest.raises(InputError, match="no sweep 'other' was scored in"):
             study_insight(ledger)
+
+    @pytest.mark.parametrize("as_json", [True, False])
+    def test_the_command_says_it(self, sweep, tmp_path, as_json):
+        sweep(trials=points(), ends={0: "stopped"})
+        arguments = ["study", "earlier", "--storage", str(tmp_path / "st")]
+        said = CliRunner().invoke(app, [*arguments, "--json"] if as_json else arguments)
+        assert said.exit_code == 0, said.output
+        if as_json:
+            row = json.loads(said.stdout)
+            assert row["ends"] == {"complete": 5, "pruned": 1, "fail": 0, "running": 0}
+            assert [each["values"]["seconds"] for each in row["pareto"]] == [7.0]
+        else:
+            assert "5 complete, 1 pruned" in said.stdout
+            assert "learning_rate" in said.stdout
