@@ -14,6 +14,7 @@ from orchestrator.tuning import search as searches
 from orchestrator.tuning.hosts import open_loop, start_hosts
 from orchestrator.tuning.trainable import TrialTrainable
 from orchestrator.tuning.trial import SweepContext, TrialRun
+from orchestrator.verdict.standing import Standing
 
 
 class SilentRun(TrialRun):
@@ -22,8 +23,10 @@ class SilentRun(TrialRun):
     def _speak(self, variants: Sequence[Variant]) -> None:
         return
 
-    def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> None:
-        self._best = (-losses.validation_loss, variants[0].id)
+    def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
+        good = -losses.validation_loss
+        self._best = Standing(variants[0].id, good, good, {}, {})
+        return good
 
 
 class SilentTrainable(TrialTrainable):

@@ -11,6 +11,7 @@ from orchestrator.commands import (
     k8s,
     records,
     release,
+    study,
     sweeps,
     verdicts,
 )
@@ -32,6 +33,7 @@ for command in (
     cluster.logs,
     cluster.stop,
     data.check,
+    study.study,
     verdicts.judge,
     records.records,
     release.promote,

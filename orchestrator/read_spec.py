@@ -17,7 +17,8 @@ from jobs.problems import InputError, Problem, nearest
 from jobs.spec import TrainingSpec, training_fields
 from jobs.strict import EMBEDDED
 from orchestrator.check_scoring import Location, scoring_problems
-from orchestrator.records.addresses import redacted, tracking_problem
+from orchestrator.check_search import search_problems
+from orchestrator.records.addresses import redacted, study_problem, tracking_problem
 from orchestrator.spec import AUTO, REMOTE, Choice, SweepSpec, resolve_paths
 
 
@@ -228,6 +229,7 @@ def _unfit_values(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     yield from _bad_points(spec, document)
     yield from _unfit_for_family(spec, document)
     yield from _bad_scoring(spec, document)
+    yield from _bad_search(spec, document)
     yield from _missing_files(spec, document)
     yield from _bad_addresses(spec, document)
 
@@ -358,6 +360,11 @@ def _bad_scoring(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
         yield Problem(document.where(("scoring", *location)), what, next_step)
 
 
+def _bad_search(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
+    for location, what, next_step in search_problems(spec):
+        yield Problem(document.where(("search", *location)), what, next_step)
+
+
 def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
     used: dict[Location, tuple[str, str]] = {
         ("base", "source"): (spec.base.source, "config.json"),
@@ -374,10 +381,14 @@ def _missing_files(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
 
 
 def _bad_addresses(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
-    problem = spec.records.mlflow and tracking_problem(spec.records.mlflow)
-    if problem:
-        what, next_step = problem
-        yield Problem(document.where(("records", "mlflow")), f"records.mlflow {what}", next_step)
+    asked = (
+        ("mlflow", spec.records.mlflow, tracking_problem),
+        ("optuna", spec.records.optuna, study_problem),
+    )
+    for key, address, problem_of in asked:
+        if address is not None and (problem := problem_of(address)):
+            what, next_step = problem
+            yield Problem(document.where(("records", key)), f"records.{key} {what}", next_step)
 
 
 def _missing_data(data: DataSpec, document: _Document) -> Iterator[Problem]:

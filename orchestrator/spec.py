@@ -13,6 +13,7 @@ from jobs.families.sources import is_path
 from jobs.metrics.asked import MetricSpec
 from jobs.spec import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec
 from jobs.strict import EMBEDDED, Strict
+from orchestrator.records.addresses import JOURNAL, SQLITE
 from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Listening
 
 AUTO = "auto"
@@ -23,6 +24,11 @@ MAY_CHANGE = ("resources", "records")
 
 PATH_STARTS = ("/", "./", "../", "~")
 """How a metric's model begins that is a directory and cannot be an id of the hub."""
+
+OBJECTIVE = "objective"
+"""What a search maximises: how good a trial's best variant sounds under the protocol."""
+SECONDS = "seconds"
+"""What a trial cost, as an objective beside it."""
 
 REMOTE = "s3://"
 """How data begins that is not on this machine."""
@@ -77,12 +83,27 @@ class BaseSpec(Strict):
     """Which of the base's voices is asked to become the target; null for its default."""
 
 
+class FirstSpec(Strict):
+    """Where a search begins: with some keys held, until the best of the others is known there."""
+
+    hold: dict[str, Choice] = Field(min_length=1)
+    """Searched keys, each with one of its choices: the rank that is cheapest, say."""
+    trials: Annotated[int, Field(ge=1)]
+    """How many of the search's trials; then the best goes to the held keys' other choices."""
+
+
 class SearchSpec(Strict):
     """Which trials run."""
 
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    sampler: Literal["tpe", "gp", "qmc", "random", "grid"] = "tpe"
     trials: Annotated[int, Field(ge=1)] = 8
     """How many; ``grid`` runs its whole grid instead."""
+    first: FirstSpec | None = None
+    """With which trials; null is wherever the sampler begins."""
+    objectives: tuple[str, ...] = (OBJECTIVE,)
+    """What the study is told: ``objective`` and, if several, metrics and ``seconds``."""
+    warm_start: tuple[str, ...] = ()
+    """Earlier sweeps of the family in the same storage, whose trials the study begins with."""
     seed: Annotated[int, Field(ge=0)] = 0
     space: dict[str, Annotated[Dimension, BeforeValidator(_from_list)]] = Field(min_length=1)
     """Keys of ``training``, each a list of choices or a range."""
@@ -92,6 +113,15 @@ class SearchSpec(Strict):
         ranges = [name for name, dimension in self.space.items() if not dimension.choices]
         if self.sampler == "grid" and ranges:
             raise ValueError(f"a grid needs lists of choices, but {ranges} are ranges")
+        return self
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> Self:
+        if self.objectives[:1] != (OBJECTIVE,):
+            got = list(self.objectives)
+            raise ValueError(f"objectives begin with {OBJECTIVE}, got {got}: name it first")
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"an objective is named once, got {list(self.objectives)}")
         return self
 
     def grid(self) -> list[dict[str, Choice]]:
@@ -114,8 +144,10 @@ class RungSpec(Strict):
     """No trial is stopped before this epoch."""
     reduction: Annotated[float, Field(gt=1)] = 2.0
     """One in ``reduction`` trials passes a rung."""
-    metric: Literal["objective", "validation_loss"] = "objective"
-    """``objective`` is heard; ``validation_loss`` may stop a trial but never chooses one."""
+    metric: Literal["objective", "promise", "validation_loss"] = "objective"
+    """``objective`` and ``promise`` are heard: an objective puts whatever breaks a constraint
+    behind all that keeps it, a promise takes off as much as is broken. ``validation_loss`` may
+    stop a trial but never chooses one."""
 
 
 class VariantsSpec(Strict):
@@ -218,11 +250,14 @@ class ResourcesSpec(Strict):
 
 
 class RecordsSpec(Strict):
-    """Where MLflow keeps what it is told."""
+    """Where MLflow and Optuna keep what they are told."""
 
     mlflow: str | None = None
     """A server's or a database's address; null for a SQLite file and an artifact folder in the
     storage."""
+    optuna: str | None = None
+    """A database's address, or ``journal:`` and a file; null for a SQLite file in the sweep's
+    folder."""
 
 
 class SweepSpec(Strict):
@@ -337,8 +372,24 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
             for key in ("metrics", "finalist_metrics")
         }
     )
-    changes = {"base": base, "data": data, "variants": variants, "scoring": scoring}
+    changes = {
+        "base": base,
+        "data": data,
+        "variants": variants,
+        "scoring": scoring,
+        "records": _kept_at(spec.records, directory),
+    }
     return spec.model_copy(update=changes)
+
+
+def _kept_at(records: RecordsSpec, directory: Path) -> RecordsSpec:
+    """The same with the study's file absolute, where it is one."""
+    for start in (JOURNAL, SQLITE):
+        file = (records.optuna or "").removeprefix(start)
+        if file and file != records.optuna:
+            path = (directory / Path(file).expanduser()).resolve()
+            return records.model_copy(update={"optuna": f"{start}{path}"})
+    return records
 
 
 def _resolved(asked: MetricSpec, directory: Path) -> MetricSpec:

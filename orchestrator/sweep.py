@@ -35,6 +35,7 @@ from orchestrator.report.training_data import DataReport
 from orchestrator.score_files import variant_lines
 from orchestrator.scoring import ScorerPool, ScoringTask
 from orchestrator.spec import SweepSpec
+from orchestrator.tuning.check_study import check_study
 from orchestrator.tuning.fleet import fleet
 from orchestrator.tuning.search import search
 from orchestrator.tuning.speech import speak_more
@@ -96,6 +97,7 @@ class Sweep:
         self._directory = Path(ledger.storage.url) / spec.name
         self._started = time.time()
         self._epochs_before = self._epochs_committed()
+        check_study(spec, ledger, self._directory)
         ledger.begin()
         place = tracking_place(spec.records.mlflow, self._directory)
         self._recorder = Recorder(ledger, spec, place, progress.note)

@@ -10,9 +10,18 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_seven():
+def test_there_are_eight():
     names = [
-        *("data", "makespan", "overhead", "packing", "qwen3_tts_step", "scoring", "verdicts"),
+        *(
+            "data",
+            "makespan",
+            "overhead",
+            "packing",
+            "qwen3_tts_step",
+            "scoring",
+            "search",
+            "verdicts",
+        ),
     ]
     assert [script.stem for script in SCRIPTS] == names
 

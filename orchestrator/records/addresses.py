@@ -11,6 +11,11 @@ WEB = ("http", "https")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 """Without their drivers, which SQLAlchemy takes after a plus: ``postgresql+psycopg2``."""
 
+SQLITE = "sqlite:///"
+"""How the address of a SQLite file begins."""
+JOURNAL = "journal:"
+"""How the address of an Optuna study in a journal file begins."""
+
 _SECRET = re.compile(r"pass|token|secret|credential|api_?key|signature", re.IGNORECASE)
 """A query's key whose value is nobody's business."""
 _PASSWORD = re.compile(r"(?<=//)([^\s/@:]*):[^\s]*@")
@@ -62,6 +67,20 @@ _MLFLOW_SECRETS = (
     "Give a server's login by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or by "
     "MLFLOW_TRACKING_TOKEN, a database's as its driver takes it, such as PGPASSWORD or ~/.pgpass."
 )
+
+
+def study_problem(text: str) -> tuple[str, str] | None:
+    """What keeps Optuna from having its study at ``text``, and the next step."""
+    if text.startswith(JOURNAL):
+        return None if text != JOURNAL else (f"must name a file after {JOURNAL}", "Add its path.")
+    problem = address_problem(text, ("sqlite", "postgresql"), _STUDY_SECRETS)
+    if problem and "://" not in text:
+        what, _ = problem
+        return what, f"Correct it; a study's own file is {JOURNAL}PATH."
+    return problem
+
+
+_STUDY_SECRETS = "Give the password as the driver takes it: PGPASSWORD or ~/.pgpass."
 
 
 def is_database(address: str) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,17 +20,21 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from orchestrator.ledger import TrialEnd, TrialResult
-from orchestrator.spec import SweepSpec
+from orchestrator.ledger import Ledger, TrialEnd, TrialRecord, TrialResult
+from orchestrator.spec import OBJECTIVE, SECONDS, SweepSpec
+from orchestrator.tuning.check_study import SWEEP
 from orchestrator.tuning.fleet import Fleet
-from orchestrator.tuning.study import OBJECTIVE, StudySearch, forget_study, study_storage
+from orchestrator.tuning.reports import PROMISE
+from orchestrator.tuning.study import KnownTrial, StudySearch
+from orchestrator.tuning.study_storage import study_storage
 from orchestrator.tuning.trainable import REPORTED, TrialTrainable
 from orchestrator.tuning.trial import SweepContext
+from orchestrator.tuning.warm_start import earlier_sweeps, teach
+from orchestrator.verdict.protocol import Protocol as ScoringProtocol
 
 _THIN = PlacementGroupFactory([{"memory": 1}])
 """What a trial's own process asks of Ray: next to nothing, but Tune refuses to ask for nothing."""
 
-STUDY_FILE = "optuna.db"
 RAY_FOLDER = "ray"
 
 
@@ -67,9 +71,10 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
             tune.with_parameters(TrialTrainable, context=context, pool=hosts.pool), _THIN
         ),
         tune_config=TuneConfig(
-            search_alg=_searcher(context, directory),
-            scheduler=_scheduler(spec),
-            num_samples=spec.search.trial_count,
+            search_alg=searcher_for(context, directory),
+            scheduler=rungs(spec),
+            # A grid ends by itself, after the points that wait in its study.
+            num_samples=-1 if spec.search.sampler == "grid" else spec.search.trial_count,
             max_concurrent_trials=hosts.capacity,
             reuse_actors=True,
         ),
@@ -159,27 +164,48 @@ class _Events(tune.Callback):
         self._observer.trial_ended(trial, result)
 
 
-def _searcher(context: SweepContext, directory: Path) -> StudySearch:
+def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
+    """The sweep's study, with what it knows already, as Ray Tune asks it."""
     spec, ledger = context.spec, context.ledger()
-    storage = study_storage(directory / STUDY_FILE)
-    forget_study(spec.name, storage)
-    return StudySearch(
+    searcher = StudySearch(
         spec.search,
         study_name=spec.name,
-        storage=storage,
-        known=[record.point for record in ledger.trials()],
-        start=lambda point: ledger.start_trial(context.trial_spec(point), point).id,
+        storage=study_storage(spec.records.optuna, directory),
+        known=[known_trial(ledger, record) for record in ledger.trials()],
+        start=lambda point: ledger.start_trial(context.trial_spec(point), point),
+        directions=directions(spec.search.objectives, context.protocol),
+        settled=spec.rungs.grace_epochs,
     )
+    searcher.study.set_user_attr(SWEEP, ledger.begin().id)
+    teach(searcher.study, spec, earlier_sweeps(spec, ledger))
+    return searcher
 
 
-def _scheduler(spec: SweepSpec) -> TrialScheduler:
+def known_trial(ledger: Ledger, record: TrialRecord) -> KnownTrial:
+    """A trial of an earlier run."""
+    result = ledger.result(record.id)
+    return KnownTrial(record.id, record.point, ended=result is not None and result.final)
+
+
+def directions(objectives: Sequence[str], protocol: ScoringProtocol) -> dict[str, str]:
+    """``max`` or ``min`` by objective."""
+    ways = {name: metric.direction for name, metric in protocol.judged_metrics().items()}
+    ways |= {OBJECTIVE: "higher", SECONDS: "lower"}
+    return {name: "max" if ways[name] == "higher" else "min" for name in objectives}
+
+
+_RUNGS = {"objective": OBJECTIVE, "promise": PROMISE, "validation_loss": "validation_loss"}
+"""By the spec's word, what a trial reports."""
+
+
+def rungs(spec: SweepSpec) -> TrialScheduler:
+    """What compares running trials."""
     if spec.rungs.scheduler == "none":
         return FIFOScheduler()
-    metric = OBJECTIVE if spec.rungs.metric == "objective" else "validation_loss"
     return ASHAScheduler(
         time_attr="epoch",
-        metric=metric,
-        mode="max" if metric == OBJECTIVE else "min",
+        metric=_RUNGS[spec.rungs.metric],
+        mode="min" if spec.rungs.metric == "validation_loss" else "max",
         grace_period=spec.rungs.grace_epochs,
         reduction_factor=spec.rungs.reduction,
         max_t=spec.longest_training,

@@ -5,8 +5,9 @@ from typing import Any
 from ray import tune
 from ray.air.constants import TRAINING_ITERATION
 
+from orchestrator.spec import OBJECTIVE, SECONDS
+from orchestrator.tuning.reports import CONSTRAINTS, MEASURED, PROMISE
 from orchestrator.tuning.slot import LeasedSlot
-from orchestrator.tuning.study import OBJECTIVE
 from orchestrator.tuning.trial import (
     EpochReport,
     HostsDiedError,
@@ -79,6 +80,7 @@ class TrialTrainable(tune.Trainable):
         return {
             "trial": trial,
             OBJECTIVE: worst_objective(self._context),
+            PROMISE: worst_objective(self._context),
             "validation_loss": float("inf"),
             "failed": str(error),
             "final": isinstance(error, TrialFailedError),
@@ -91,8 +93,11 @@ def reported(report: EpochReport) -> dict[str, Any]:
     return {
         "trial": report.trial,
         "checkpoint": report.checkpoint,
-        OBJECTIVE: report.objective,
-        "best_variant": report.best_variant,
+        OBJECTIVE: report.best.objective,
+        PROMISE: report.promise,
+        "best_variant": report.best.variant,
+        MEASURED: {**report.best.measured, SECONDS: report.seconds},
+        CONSTRAINTS: dict(report.best.constraints),
         "epoch": report.losses.epoch,
         TRAINING_ITERATION: report.losses.epoch,
         "training_loss": report.losses.training_loss,

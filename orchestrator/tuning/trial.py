@@ -14,7 +14,7 @@ from orchestrator.scoring import ScorerPool
 from orchestrator.spec import SweepSpec
 from orchestrator.tuning.slot import HostLostError, LeasedSlot
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import objective
+from orchestrator.verdict.standing import Standing, standing
 from orchestrator.verdict.table import ScoreTable
 
 Result = TypeVar("Result")
@@ -56,9 +56,12 @@ class EpochReport:
     checkpoint: str
     """The key under which the storage has it."""
     losses: EpochLosses
-    objective: float
-    """Of the trial's best variant so far; always to be maximised."""
-    best_variant: str
+    best: Standing
+    """Of the trial's variants so far."""
+    promise: float
+    """Of this epoch's variants the best."""
+    seconds: float
+    """That its epochs have cost so far: wall time times ranks."""
     done: bool
 
 
@@ -87,7 +90,8 @@ class TrialRun:
         """The epoch that the slot stands at, if it holds this trial."""
         self._host_deaths = 0
         """Since the last commit."""
-        self._best: tuple[float, str] | None = None
+        self._best: Standing | None = None
+        self._seconds = 0.0
 
     def next_epoch(self) -> EpochReport:
         """Train the next epoch, or read it where it is committed, and score its variants.
@@ -100,19 +104,21 @@ class TrialRun:
         if self._ended is not None and self._epoch > self._ended.epochs:
             raise TrialFailedError(self._ended.reason)
         losses = self._train()
+        self._seconds += losses.seconds * self._context.spec.engine.ranks
         variants = [
             Variant(trial=self._record.id, epoch=self._epoch, lora_scale=scale)
             for scale in self._context.spec.variants.adapted_scales
         ]
         self._speak(variants)
-        self._judge(variants, losses)
+        promise = self._judge(variants, losses)
         assert self._best is not None
         return EpochReport(
             trial=self._record.id,
             checkpoint=self._checkpoint(self._epoch),
             losses=losses,
-            objective=self._best[0],
-            best_variant=self._best[1],
+            best=self._best,
+            promise=promise,
+            seconds=self._seconds,
             done=self._epoch >= self._last_epoch(),
         )
 
@@ -180,20 +186,22 @@ class TrialRun:
             self._slot.attach(self._record.spec, checkpoint, alone=self._host_deaths > 0)
             self._attached = epoch
 
-    def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> None:
-        """Score what the variants said, and keep the best."""
+    def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
+        """Score what the variants said, keep the best, and give what they promise."""
         rows = self._context.scorers.score([variant.id for variant in variants])
-        for value, name in self._objectives(variants, rows, losses):
-            if self._best is None or value > self._best[0]:
-                self._best = (value, name)
+        standings = self._standings(variants, rows, losses)
+        for each in standings:
+            if self._best is None or each.objective > self._best.objective:
+                self._best = each
+        return max(each.promise for each in standings)
 
-    def _objectives(
+    def _standings(
         self, variants: Sequence[Variant], rows: list[ClipScores], losses: EpochLosses
-    ) -> list[tuple[float, str]]:
+    ) -> list[Standing]:
         infos = [base_info(), *(variant_info(v, self._record, losses) for v in variants)]
         protocol = self._context.protocol.screening()
         table = ScoreTable.build(infos, [*self._base_scores, *rows], protocol)
-        return [(objective(table, variant.id, protocol), variant.id) for variant in variants]
+        return [standing(table, variant.id, protocol) for variant in variants]
 
     def _is_committed(self, key: str) -> bool:
         return self._ledger.storage.is_committed(key)

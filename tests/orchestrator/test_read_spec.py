@@ -533,3 +533,44 @@ def test_recordings_need_a_record_of_consent(make_spec):
 def test_nobody_consents_for_a_synthetic_voice(make_spec):
     with pytest.raises(InputError, match="exclude each other"):
         make_spec(data=RECORDINGS.format("synthetic: true, consent: C-17"))
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ("objectives: [seconds]", "objectives begin with objective, got ['seconds']"),
+        ("objectives: [objective, seconds, seconds]", "an objective is named once"),
+        ("objectives: [objective, similarty]", "got 'similarty'. Did you mean similarity?"),
+        ("sampler: grid, first: {hold: {rank: 2}, trials: 1}", "a grid is all of it"),
+        ("first: {hold: {rank: 2}, trials: 9}", "must be <= search.trials (8), got 9"),
+        ("first: {hold: {rank: 3}, trials: 1}", "must be one of the key's choices, got 3"),
+        ("first: {hold: {rang: 2}, trials: 1}", "may hold searched keys, got rang"),
+        ("first: {hold: {rank: 2, seed: 0}, trials: 1}", "leaves nothing to search"),
+        ("sampler: qmc", "qmc spreads points over ranges"),
+        ("warm_start: [small]", "got 'small', which is this one"),
+    ],
+)
+def test_a_search_that_cannot_be_guided_so(write_spec, search, said):
+    path = write_spec(search=f"search: {{{search}, space: {{rank: [2, 4], seed: [0, 1]}}}}")
+    assert any(said in str(problem) for problem in problems_of(path)), problems_of(path)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://ann:secret@h/x", "PGPASSWORD or ~/.pgpass"),
+        ("mysql://h/x", "must begin with sqlite:// or postgresql://"),
+        ("optuna.db", "a study's own file is journal:PATH"),
+        ("'journal:'", "must name a file after journal:"),
+    ],
+)
+def test_a_study_that_can_be_kept_nowhere(write_spec, address, said):
+    (problem,) = problems_of(write_spec(records=f"records: {{optuna: {address}}}"))
+    assert said in str(problem)
+    assert "secret" not in str(problem)
+
+
+@pytest.mark.parametrize("start", ["journal:", "sqlite:///"])
+def test_a_studys_file_is_beside_the_spec(make_spec, tmp_path, start):
+    spec = make_spec(records=f"records: {{optuna: '{start}studies/a.db'}}")
+    assert spec.records.optuna == f"{start}{tmp_path}/studies/a.db"

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import optuna
 import pytest
 import ray
 from ray import tune
@@ -11,6 +12,7 @@ from cluster.connect import ray_cluster
 from orchestrator.errors import InfrastructureError
 from orchestrator.tuning.fleet import Fleet
 from orchestrator.tuning.search import search
+from orchestrator.tuning.study_storage import study_storage
 from orchestrator.tuning.trainable import TrialTrainable
 from tests.orchestrator.tuning.cluster import fake_cluster
 from tests.orchestrator.tuning.fake_sweep import SECTIONS, fake_context
@@ -136,6 +138,12 @@ def test_a_stopped_trial_leaves_its_slot_to_the_next(run, tmp_path):
         first, *others = run(cluster, heard, ranks=(1, 2, 4), rungs="rungs: {scheduler: asha}")
         assert heard.ends[first] == ("finished", EPOCHS, True)
         assert [heard.ends[other] for other in others] == [("stopped", 1, True)] * 2
+    study = optuna.load_study(study_name="small", storage=study_storage(None, tmp_path / "search"))
+    assert [t.state.name for t in study.trials] == ["COMPLETE", "PRUNED", "PRUNED"]
+    assert [t.user_attrs["trial"] for t in study.trials] == [first, *others]
+    assert list(study.trials[0].intermediate_values) == [1, 2, 3]
+    assert study.trials[1].user_attrs["similarity"] == pytest.approx(0.1 + 0.01 - 0.001)
+    assert study.trials[1].user_attrs["seconds"] == 0.0  # the fake takes no time
 
 
 def test_hosts_that_cannot_be_loaded_end_the_sweep_with_their_reason(tmp_path):

@@ -1,19 +1,16 @@
 """The Optuna study as Ray Tune's searcher, asked without a cluster."""
 
-import itertools
 import json
 
-import optuna
 import pytest
 from optuna.trial import TrialState
-from ray.tune.search import Searcher
 
-from cluster.storage import LocalStorage
-from jobs.data.spec import MixSpec
-from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
-from orchestrator.ledger import Ledger
+from jobs.spec import TrainingSpec
+from orchestrator.ledger import TrialRecord
 from orchestrator.spec import SearchSpec
-from orchestrator.tuning.study import OBJECTIVE, StudySearch, forget_study, study_storage
+from orchestrator.tuning.study import KnownTrial, StudySearch
+from orchestrator.tuning.study_storage import study_storage
+from tests.orchestrator.tuning.study_driver import MIXES, Driver
 
 EVERY_KIND = {
     "rank": {"low": 2, "high": 9},
@@ -27,65 +24,12 @@ EVERY_KIND = {
     "mix": {"choices": ["single", "mixed", None]},
 }
 """int, log int, log float, float, texts, lists, null beside numbers and texts, int or null."""
-MIXES = {
-    "single": MixSpec(by="speaker", shares={"ann": 1}),
-    "mixed": MixSpec(by="speaker", shares={"ann": 0.4, "bob": 0.6}),
-}
-
-
-class Driver:
-    """Asks and tells as Ray Tune does; its ledger is real."""
-
-    def __init__(self, folder, search: dict) -> None:
-        self.ledger = Ledger(LocalStorage(folder / "st"), "sweep")
-        self.folder = folder
-        self.spec = SearchSpec.model_validate(search)
-        self.build()
-
-    def build(self) -> None:
-        """Make the study anew from the ledger, as each run does."""
-        storage = study_storage(self.folder / "optuna.db")
-        forget_study("sweep", storage)
-        known = [record.point for record in self.ledger.trials()]
-        self.search = StudySearch(self.spec, "sweep", storage, known, self._start)
-        self._ids = (f"tune{n}" for n in itertools.count())
-
-    def _start(self, point) -> str:
-        return self.ledger.start_trial(self.trial_spec(point), point).id
-
-    @staticmethod
-    def trial_spec(point) -> TrialSpec:
-        return TrialSpec(
-            family="codec_lm",
-            base_digest="b",
-            data_digest="d",
-            training=TrainingSpec.model_validate(point),
-            engine=EngineSpec(),
-            mix=MIXES.get(point.get("mix")),
-        )
-
-    def ask(self, count: int) -> list[dict]:
-        """So many points, each told a result, until there is none any more."""
-        points = []
-        for _ in range(count):
-            name = next(self._ids)
-            suggested = self.search.suggest(name)
-            if suggested == Searcher.FINISHED:
-                break
-            points.append(suggested["point"])
-            objective = 1.0 / points[-1].get("rank", 1)
-            self.search.on_trial_complete(name, {OBJECTIVE: objective, "training_iteration": 1})
-        return points
-
-    def study(self) -> optuna.Study:
-        return optuna.load_study(
-            study_name="sweep", storage=f"sqlite:///{self.folder / 'optuna.db'}"
-        )
 
 
 @pytest.fixture
 def driver(tmp_path):
-    return lambda **search: Driver(tmp_path, search)
+    """A journal is as true as SQLite, and faster; SQLite is asked in ``test_study_records.py``."""
+    return lambda **search: Driver(tmp_path, search, address=f"journal:{tmp_path / 'study.log'}")
 
 
 def unique(points) -> set[str]:
@@ -126,14 +70,14 @@ def test_a_log_range_is_searched_evenly_in_the_exponent(driver, sampler):
 @pytest.mark.parametrize("value", [True, False, None, 3, 0.5, "a", ("a", "b")])
 def test_each_kind_of_choice_comes_back_as_itself(tmp_path, value):
     """Through Optuna's SQLite file. No key of training takes a bool today; a choice may be one."""
-    storage, points = study_storage(tmp_path / "o.db"), []
+    storage, points = study_storage(None, tmp_path), []
 
-    def start(point) -> str:
+    def start(point) -> TrialRecord:
         points.append(point)
-        return "t"
+        return TrialRecord("t", 0, point, Driver.trial_spec({}))
 
     search = SearchSpec.model_validate({"space": {"seed": {"choices": [value, "other"]}}})
-    StudySearch(search, "s", storage, [{"seed": value}], start).suggest("a")
+    StudySearch(search, "s", storage, [KnownTrial("t", {"seed": value}, False)], start).suggest("a")
     assert points == [{"seed": value}]
     assert type(points[0]["seed"]) is type(value)
 

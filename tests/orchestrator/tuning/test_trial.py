@@ -117,7 +117,7 @@ def test_an_epoch_is_trained_and_all_its_variants_speak_in_one_batch(start):
     ]
     assert [report.losses.epoch for report in reports] == [1, 2, 3]
     assert [report.done for report in reports] == [False, False, True]
-    assert [report.best_variant[-8:] for report in reports] == [f"0{n}-s1.00" for n in (1, 2, 3)]
+    assert [report.best.variant[-8:] for report in reports] == [f"0{n}-s1.00" for n in (1, 2, 3)]
 
 
 def test_committed_epochs_need_no_slot(start):
