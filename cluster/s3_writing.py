@@ -9,7 +9,8 @@ from pathlib import Path
 from botocore.exceptions import ClientError
 from s3transfer.manager import TransferManager
 
-from cluster.s3 import client, in_plain_words
+from cluster import s3
+from cluster.s3 import in_plain_words
 from cluster.s3_errors import UnsupportedError, explain, is_unmet_condition
 
 _PROBE = ".voxsweep-probe"
@@ -24,7 +25,7 @@ def put(bucket: str, key: str, data: bytes) -> None:
         OSError: as :func:`cluster.s3.in_plain_words` has it.
     """
     with in_plain_words(bucket, key, "write"):
-        client().put_object(Bucket=bucket, Key=key, Body=data)
+        s3.client().put_object(Bucket=bucket, Key=key, Body=data)
 
 
 def put_if(bucket: str, key: str, data: bytes, etag: str | None) -> str | None:
@@ -39,7 +40,7 @@ def put_if(bucket: str, key: str, data: bytes, etag: str | None) -> str | None:
     condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
     with in_plain_words(bucket, key, "write"):
         try:
-            done = client().put_object(Bucket=bucket, Key=key, Body=data, **condition)
+            done = s3.client().put_object(Bucket=bucket, Key=key, Body=data, **condition)
         except ClientError as error:
             if not is_unmet_condition(error.response):
                 raise
@@ -56,7 +57,7 @@ def upload(bucket: str, files: Mapping[str, Path]) -> Iterator[str]:
     Raises:
         OSError: as :func:`cluster.s3.in_plain_words` has it, or a file cannot be read.
     """
-    with TransferManager(client()) as transfers:
+    with TransferManager(s3.client()) as transfers:
         sent = {key: transfers.upload(str(path), bucket, key) for key, path in files.items()}
         for key, transfer in sent.items():
             with in_plain_words(bucket, key, "write"):
@@ -73,7 +74,9 @@ def delete(bucket: str, keys: Sequence[str]) -> None:
     for start in range(0, len(keys), _MOST_DELETED):
         some = [{"Key": key} for key in keys[start : start + _MOST_DELETED]]
         with in_plain_words(bucket, keys[start], "delete"):
-            done = client().delete_objects(Bucket=bucket, Delete={"Objects": some, "Quiet": True})
+            done = s3.client().delete_objects(
+                Bucket=bucket, Delete={"Objects": some, "Quiet": True}
+            )
         for refused in done.get("Errors", [])[:1]:
             raise explain(f"s3://{bucket}/{refused['Key']}", "delete", {"Error": refused})
 
@@ -85,7 +88,7 @@ def uploads_under(bucket: str, prefix: str) -> list[tuple[str, str]]:
         OSError: as :func:`cluster.s3.in_plain_words` has it.
     """
     with in_plain_words(bucket, prefix, "list"):
-        pages = client().get_paginator("list_multipart_uploads")
+        pages = s3.client().get_paginator("list_multipart_uploads")
         found = pages.paginate(Bucket=bucket, Prefix=prefix)
         return [(u["Key"], u["UploadId"]) for page in found for u in page.get("Uploads", [])]
 
@@ -97,7 +100,7 @@ def abort_upload(bucket: str, key: str, upload_id: str) -> None:
         OSError: as :func:`cluster.s3.in_plain_words` has it.
     """
     with in_plain_words(bucket, key, "write"):
-        client().abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+        s3.client().abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
 
 
 @functools.cache
@@ -117,7 +120,7 @@ def check_conditions(bucket: str, prefix: str) -> None:
     except UnsupportedError:
         honoured = False
     if not honoured:
-        raise OSError(
+        raise UnsupportedError(
             f"s3://{bucket}/{prefix} must honour conditional writes (If-None-Match), and does not: "
             "two writers could mix their files. Use AWS S3 or a server that has them, such as a "
             "recent MinIO or Ceph, or a local directory."

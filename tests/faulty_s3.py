@@ -23,9 +23,11 @@ from moto.moto_server.werkzeug_app import (
 from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
-Kind = Literal["busy", "failing", "denied", "cut", "answer lost", "torn", "altered", "unknown"]
+Kind = Literal[
+    "busy", "failing", "denied", "cut", "answer lost", "torn", "altered", "unknown", "ignored"
+]
 """Answered 503 SlowDown, 500 or 403; hung up before anything was done, or after all was; half of
-the answer's body; one byte of it changed; a condition that is not known, by 501."""
+the answer's body; one byte of it changed; a condition not known, by 501, or overlooked."""
 
 _ANSWERS: dict[Kind, tuple[str, str]] = {
     "busy": ("503 Slow Down", "SlowDown"),
@@ -72,6 +74,9 @@ class Gate:
             status, code = _ANSWERS[fault.kind]
             start(status, [("Content-Type", "application/xml")])
             return [f"<Error><Code>{code}</Code><Message>planted</Message></Error>".encode()]
+        if fault.kind == "ignored":
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+            return self._serve(environ, start)
         if fault.kind == "cut":
             return _hang_up(environ)
         return self._spoil(fault.kind, environ, start)
