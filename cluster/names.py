@@ -21,6 +21,8 @@ Rule = Literal[
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _LOGIN = re.compile(r"(?<=://)[^/?#]*@")
 _QUERY = re.compile(r"(?<=\?)[^?]*$")
+_BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+"""As S3's "Bucket naming rules" have it, but for the names it reserves."""
 _SHOWN = 160
 """Characters of a name that an error shows."""
 
@@ -70,6 +72,20 @@ def scheme(name: str) -> str | None:
     """``https`` of ``https://host/a.wav``; None for a path."""
     found = _SCHEME.match(name)
     return found.group().removesuffix("://").lower() if found else None
+
+
+def split_s3(url: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``.
+
+    Raises:
+        SourceError: S3 can have no such bucket.
+    """
+    bucket, _, key = url[len("s3://") :].partition("/")
+    if not _BUCKET.match(bucket):
+        # It is not shown: people put a login there.
+        what = "must start with s3:// and the name of a bucket, which has 3 to 63 of a-z 0-9 . -"
+        raise SourceError("bad-name", what, "Correct the bucket; credentials do not belong there.")
+    return bucket, key
 
 
 def refuse_url(name: str) -> SourceError:

@@ -6,7 +6,6 @@ a name in a list, and what the functions here read. Nothing here writes.
 
 import io
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +13,20 @@ from typing import BinaryIO
 
 from cluster import local_files
 from cluster.local_files import LocalFolder
-from cluster.names import SourceError, check_name, refuse_outside, refuse_url, scheme, shown
+from cluster.names import (
+    SourceError,
+    check_name,
+    refuse_outside,
+    refuse_url,
+    scheme,
+    shown,
+    split_s3,
+)
 
 __all__ = ["SourceError"]
 
 # boto3 takes 0.4 s to import, so `cluster.s3` is imported where S3 is read and nowhere else.
 
-_BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
-"""As S3's "Bucket naming rules" have it, but for the names it reserves."""
 _MAX_KEY = 1024
 """Bytes of an S3 key, by its "Naming Amazon S3 objects"."""
 
@@ -44,7 +49,7 @@ class S3Folder:
             raise refuse_url(name)
         bucket, start = self._start
         if scheme(name):
-            bucket, key = _split(name)
+            bucket, key = split_s3(name)
         else:
             key = start + name
         steps_out = name.startswith("/") or any(part in {".", ".."} for part in key.split("/"))
@@ -94,7 +99,7 @@ def is_folder(location: str) -> bool:
     """
     if not is_s3(location):
         return os.path.isdir(location)
-    name = _split(location)[1].rpartition("/")[2]
+    name = split_s3(location)[1].rpartition("/")[2]
     return "." not in name
 
 
@@ -116,7 +121,7 @@ def open_binary(location: str, limit: int) -> BinaryIO:
     from cluster import s3
 
     with _s3_errors():
-        address = _split(location)
+        address = split_s3(location)
         if (size := s3.size(*address)) > limit:
             raise local_files.refuse_size(location, size, limit)
         return io.BytesIO(s3.read(*address))
@@ -135,7 +140,7 @@ def check_file(location: str) -> None:
     from cluster import s3
 
     with _s3_errors():
-        s3.size(*_split(location))
+        s3.size(*split_s3(location))
 
 
 def read_lines(location: str, limit: int) -> Iterator[bytes | None]:
@@ -186,7 +191,7 @@ def _read_chunks(location: str) -> Iterator[bytes]:
     from cluster import s3
 
     with _s3_errors():
-        yield from s3.read_chunks(*_split(location))
+        yield from s3.read_chunks(*split_s3(location))
 
 
 def _refuse_other_scheme(location: str) -> None:
@@ -195,18 +200,8 @@ def _refuse_other_scheme(location: str) -> None:
         raise SourceError("url", what, "Fetch it first.")
 
 
-def _split(url: str) -> tuple[str, str]:
-    """Bucket and key."""
-    bucket, _, key = url[len("s3://") :].partition("/")
-    if not _BUCKET.match(bucket):
-        # It is not shown: people put a login there.
-        what = "must start with s3:// and the name of a bucket, which has 3 to 63 of a-z 0-9 . -"
-        raise SourceError("bad-name", what, "Correct the bucket; credentials do not belong there.")
-    return bucket, key
-
-
 def _split_folder(url: str) -> tuple[str, str]:
-    bucket, key = _split(url)
+    bucket, key = split_s3(url)
     return bucket, f"{key.rstrip('/')}/" if key.rstrip("/") else ""
 
 

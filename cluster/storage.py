@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from cluster.committed import check_key
+from cluster.names import scheme
+
 COMMITTED = "COMMITTED"
 """The marker that makes a directory exist for readers; always written last."""
 
@@ -52,7 +55,7 @@ class Storage(Protocol):
 
         For what is dear to make and is to be made once: look whether it is committed, build and
         commit it within the block. One whose process died is out of its block, and what it had
-        written for ``key`` without committing it is gone when the next one is in.
+        written on this machine for ``key`` without committing it is gone when the next one commits.
         """
         ...
 
@@ -61,10 +64,30 @@ class Storage(Protocol):
         ...
 
     def fetch(self, key: str) -> Path:
-        """A local path where the committed directory ``key`` can be read.
+        """A local path where the committed directory ``key`` can be read, now and later.
 
-        Raises FileNotFoundError when it was never committed.
+        For what is read often, such as prepared data: a copy stays on this machine. Raises
+        FileNotFoundError when it was never committed.
         """
+        ...
+
+    @contextmanager
+    def borrow(self, key: str) -> Iterator[Path]:
+        """A local path where the committed directory ``key`` can be read within the block.
+
+        For what is read once, such as a checkpoint: no copy stays. Raises as :meth:`fetch`.
+        """
+        ...
+
+    def read_from(self, key: str, name: str) -> bytes:
+        """The bytes of one file of the committed directory ``key``.
+
+        Raises FileNotFoundError when it was never committed, or has no such file.
+        """
+        ...
+
+    def workspace(self, key: str) -> Path:
+        """A directory of this machine for files about ``key`` that can be made again."""
         ...
 
 
@@ -138,6 +161,18 @@ class LocalStorage:
             raise FileNotFoundError(f"{self._path(key)} was never committed (no {COMMITTED} in it)")
         return self._path(key)
 
+    @contextmanager
+    def borrow(self, key: str) -> Iterator[Path]:
+        yield self.fetch(key)
+
+    def read_from(self, key: str, name: str) -> bytes:
+        return (self.fetch(key) / name).read_bytes()
+
+    def workspace(self, key: str) -> Path:
+        place = self._path(key)
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
     def _publish(self, staging: Path, key: str) -> None:
         """Give a full directory its name, unless another one has it."""
         if self.is_committed(key):
@@ -150,22 +185,25 @@ class LocalStorage:
                 raise
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if key.startswith("/") or any(part in {"", ".", ".."} for part in parts):
-            raise ValueError(f"a storage key is relative, without empty, . or .. parts: {key!r}")
-        return self.root.joinpath(*parts)
+        check_key(key)
+        return self.root.joinpath(*key.split("/"))
 
 
 def open_storage(url: str) -> Storage:
-    """The storage at ``url``, today a local directory. Creates nothing.
+    """The storage at ``url``: a local directory, or ``s3://bucket/prefix``. Creates nothing.
 
     Raises:
-        ValueError: the URL names a kind of storage that is not known.
+        ValueError: the URL names a kind of storage that is not known, or no bucket.
     """
-    scheme, separator, _ = url.partition("://")
-    if separator:
+    found = scheme(url)
+    if found == "s3":
+        from cluster.storage_s3 import S3Storage  # boto3 takes 0.4 s to import
+
+        return S3Storage.at(url)
+    if found:
         raise ValueError(
-            f"storage must be a local directory, but the URL starts with {scheme}://: {url}"
+            "storage must be a local directory or s3://bucket/prefix, "
+            f"but the URL starts with {found}://"
         )
     return LocalStorage(Path(url).expanduser())
 

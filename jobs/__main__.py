@@ -1,4 +1,4 @@
-"""Train one trial without Ray: ``python -m jobs JOB.yaml --storage DIR``.
+"""Train one trial without Ray: ``python -m jobs JOB.yaml --storage URL``.
 
 With several ranks, start it through ``torch.distributed.run --nproc-per-node N -m jobs ...``. Every
 epoch is committed under ``job/trials/<id>/``; the same command again goes on after the last one.
@@ -7,6 +7,7 @@ epoch is committed under ``job/trials/<id>/``; the same command again goes on af
 import argparse
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -58,7 +59,11 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m jobs", description=__doc__)
     parser.add_argument("job", type=Path, help="YAML with host, data, training, engine")
-    parser.add_argument("--storage", required=True, help="where checkpoints are kept")
+    parser.add_argument(
+        "--storage",
+        required=True,
+        help="a directory or s3://bucket/prefix, where checkpoints are kept",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -109,7 +114,8 @@ def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool)
     keys = [checkpoint_key(JOB_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
     done = sum(map(storage.is_committed, keys))
     try:
-        host.attach(trial.id, trial, storage.fetch(keys[done - 1]) if done else None)
+        with storage.borrow(keys[done - 1]) if done else nullcontext() as checkpoint:
+            host.attach(trial.id, trial, checkpoint)
     except ValueError as error:
         raise InputError([Problem("training", str(error), "Correct the job.")]) from error
     for key in keys[done:]:

@@ -1,5 +1,7 @@
 """The ``voxsweep`` command."""
 
+import errno
+
 import typer
 
 from jobs.problems import InputError
@@ -55,6 +57,11 @@ def main() -> None:
         for problem in error.problems:
             messages.print(str(problem), style="red", highlight=False, soft_wrap=True, markup=False)
         raise SystemExit(Exit.BAD_INPUT) from None
-    except (InfrastructureError, ConnectionError) as error:
+    except (InfrastructureError, ConnectionError, PermissionError) as error:
+        messages.print(str(error), style="red", highlight=False, soft_wrap=True, markup=False)
+        raise SystemExit(Exit.INFRASTRUCTURE) from None
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
         messages.print(str(error), style="red", highlight=False, soft_wrap=True, markup=False)
         raise SystemExit(Exit.INFRASTRUCTURE) from None

@@ -1,12 +1,13 @@
 """From the ledger to a protocol, a score table, a verdict and the report's page."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 from jobs.metrics.asked import MetricSpec
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
 from jobs.spec import BASE_VARIANT, PromptSpec, Variant
-from jobs.speech.clips import clip_path
+from jobs.speech.clips import clip_name
 from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import CONFIRMATION, SCREEN, SHORTLIST, Ledger, TrialRecord
 from orchestrator.preparation import Prepared
@@ -197,9 +198,8 @@ def _clips(
         clips[variant] = {}
         for prompt in prompts:
             key = ledger.clips(variant, CONFIRMATION if prompt in fresh else SCREEN)
-            path = clip_path(ledger.storage.fetch(key), prompt)
-            if path.is_file():
-                clips[variant][prompt] = path.read_bytes()
+            with suppress(FileNotFoundError):
+                clips[variant][prompt] = ledger.storage.read_from(key, clip_name(prompt))
     return clips
 
 

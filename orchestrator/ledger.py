@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cluster.storage import Storage
 from jobs.metrics.base import ClipScores
 from jobs.spec import TrainingSpec, TrialSpec
-from jobs.training.epochs import EpochLosses, checkpoint_key, read_losses
+from jobs.training.epochs import LOSSES_FILE, EpochLosses, checkpoint_key, parse_losses
 
 SWEEP_FILE = "sweep.json"
 SPEC_FILE = "spec.yaml"
@@ -86,6 +86,9 @@ class Ledger:
     def __init__(self, storage: Storage, sweep: str) -> None:
         self.storage = storage
         self.sweep = sweep
+        # What is written once is read once: a request each, where the storage is far.
+        self._records: dict[str, TrialRecord] = {}
+        self._losses: dict[str, EpochLosses] = {}
 
     def path(self, *parts: str) -> str:
         """The key of something of this sweep."""
@@ -97,8 +100,10 @@ class Ledger:
 
     def read_text(self, name: str) -> str | None:
         """The document, or None when there is none yet."""
-        key = self.path(name)
-        return self.storage.read(key).decode() if self.storage.exists(key) else None
+        try:
+            return self.storage.read(self.path(name)).decode()
+        except FileNotFoundError:
+            return None
 
     # the sweep
 
@@ -150,6 +155,11 @@ class Ledger:
 
     def trial(self, trial: str) -> TrialRecord:
         """A trial as it was started. Raises FileNotFoundError when it was not."""
+        if trial not in self._records:
+            self._records[trial] = self._read_trial(trial)
+        return self._records[trial]
+
+    def _read_trial(self, trial: str) -> TrialRecord:
         row = json.loads(self.storage.read(self.path("trials", trial, "trial.json")))
         spec = TrialSpec.model_validate(row["spec"])
         # JSON has no tuples, and a choice of the search space is one where YAML has a list.
@@ -161,7 +171,7 @@ class Ledger:
         return [
             trial
             for trial in self.storage.children(folder)
-            if self.storage.exists(f"{folder}/{trial}/trial.json")
+            if trial in self._records or self.storage.exists(f"{folder}/{trial}/trial.json")
         ]
 
     def end_trial(self, trial: str, result: TrialResult) -> None:
@@ -189,7 +199,10 @@ class Ledger:
 
     def losses(self, trial: str, epoch: int) -> EpochLosses:
         """What a committed epoch gave."""
-        return read_losses(self.storage.fetch(self.checkpoint(trial, epoch)))
+        key = self.checkpoint(trial, epoch)
+        if key not in self._losses:
+            self._losses[key] = parse_losses(self.storage.read_from(key, LOSSES_FILE))
+        return self._losses[key]
 
     # variants
 

@@ -72,14 +72,15 @@ def prepare_data(
     from jobs.data.prepared import read_prepared
 
     _, done = _prepare(host, clips, data, storage, progress)
-    directory = storage.fetch(data_key(done.digest))
+    key = data_key(done.digest)
+    directory = storage.fetch(key)
     prepared = read_prepared(directory)
     groups = Counter((clip.split, clip.speaker, clip.language) for clip in prepared)
     reached = [clip.loudness for clip in prepared if clip.loudness is not None]
     asked = data.loudness
     return PreparedData(
         digest=done.digest,
-        place=str(directory),
+        place=f"{storage.url}/{key}",
         clips=done.clips,
         encoded=done.encoded,
         reused=done.reused,

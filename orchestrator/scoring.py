@@ -46,7 +46,8 @@ class ClipScorer:
         from jobs.metrics.run import score_clip
         from jobs.speech.clips import read_clips
 
-        clips = read_clips(self._ledger.storage.fetch(self._ledger.clips(variant, prompts)))
+        with self._ledger.storage.borrow(self._ledger.clips(variant, prompts)) as directory:
+            clips = read_clips(directory)
         names, seed = self._names(prompts), self._task.seeds[prompts]
         rows = [
             score_clip(self._models(prompts), clip, variant=variant, prompt=prompt, seed=seed).only(

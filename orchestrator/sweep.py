@@ -14,6 +14,7 @@ from jobs.spec import BASE_VARIANT, DecodingSpec, PromptSpec, Variant
 from orchestrator import judgement
 from orchestrator.console import Progress, TrialLine
 from orchestrator.diversity import data_report, measure_data
+from orchestrator.errors import InfrastructureError
 from orchestrator.inputs import Inputs
 from orchestrator.ledger import (
     CONFIRMATION,
@@ -27,6 +28,7 @@ from orchestrator.ledger import (
     PromptSet,
     TrialResult,
 )
+from orchestrator.placing import where_data_is
 from orchestrator.preparation import prepare_sweep
 from orchestrator.records.places import tracking_place
 from orchestrator.records.recorder import Recorder
@@ -94,7 +96,7 @@ class Sweep:
         self._inputs = inputs
         self._ledger = ledger
         self._progress = progress
-        self._directory = Path(ledger.storage.url) / spec.name
+        self._directory = ledger.storage.workspace(spec.name)
         self._started = time.time()
         self._epochs_before = self._epochs_committed()
         check_study(spec, ledger, self._directory)
@@ -171,7 +173,8 @@ class Sweep:
             SHORTLIST: (rest, spec.variants.decoding),
             CONFIRMATION: (self._inputs.confirmation, spec.confirmation_decoding),
         }
-        preparing = ray.remote(num_gpus=spec.resources.gpus_per_rank)(prepare_sweep).remote(
+        asked = where_data_is(self._inputs.clips, spec.resources.gpus_per_rank)
+        preparing = ray.remote(**asked)(prepare_sweep).remote(
             spec.host(),
             self._inputs.clips,
             spec.data,
@@ -183,7 +186,7 @@ class Sweep:
         try:
             prepared, encoded = ray.get(preparing)
         except ray.exceptions.RayTaskError as error:
-            raise _as_input_error(error.cause) or error from None
+            raise _as_told(error.cause) or error from None
         self._progress.note(f"{encoded} clips were encoded")
         protocol = judgement.protocol_for(
             spec, self._inputs.prompts, self._inputs.confirmation, prepared
@@ -255,7 +258,8 @@ class Sweep:
         """Begin to measure the training clips, unless an earlier run did; nobody waits for it."""
         # It takes no CPU from Ray's count, or it would begin when the trials have ended; its
         # process ends with it, since it has made itself the last in the queue for the CPU.
-        task = ray.remote(num_cpus=0, max_calls=1)(measure_data)
+        asked = where_data_is(self._inputs.clips, gpus=0)
+        task = ray.remote(num_cpus=0, max_calls=1, **asked)(measure_data)
         return task.remote(self._inputs.clips, self._ledger.storage.url)
 
     def _data(
@@ -320,10 +324,12 @@ def _variant(info: VariantInfo) -> Variant:
     return Variant(trial=info.trial, epoch=info.epoch, lora_scale=info.lora_scale)
 
 
-def _as_input_error(cause: Exception) -> InputError | None:
-    """What preparation found wrong with the base or the data, if it was that."""
+def _as_told(cause: Exception) -> InputError | InfrastructureError | None:
+    """What preparation found wrong with the base or the data, or with storage or disk."""
     if isinstance(cause, InputError):
         return cause
+    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        return InfrastructureError(str(cause))
     if isinstance(cause, ValueError | FileNotFoundError):
         return InputError([Problem("base", str(cause), "Correct base or data in the spec.")])
     return None

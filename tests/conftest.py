@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,9 @@ from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST
 from tests.postgres import MISSING, Postgres, binaries, running_postgres
 from tests.raylets import Raylets, raylets
+
+if TYPE_CHECKING:
+    from tests.faulty_s3 import FaultyS3
 
 # A test that starts Ray in this process imports it before ``ray_cluster`` sets the stage, and Ray
 # reads these when it is imported.
@@ -71,21 +74,24 @@ def embedded_voice(
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """The URL of an S3 that lives in this process, on a port that was free."""
-    from moto.server import ThreadedMotoServer  # a second to import
+def faulty_s3() -> Iterator["FaultyS3"]:
+    """An S3 that lives in this process, and fails as it is told to."""
+    from tests.faulty_s3 import serving  # a second to import
 
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(faulty_s3: "FaultyS3") -> str:
+    """Its URL."""
+    return faulty_s3.url
 
 
 @pytest.fixture
-def s3_login(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The environment with which a process reads from that S3."""
-    from cluster import s3
+def s3_login(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The environment with which a process uses that S3, and keeps what it reads to itself."""
+    from cluster import s3_writing
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -96,6 +102,15 @@ def s3_login(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("VOXSWEEP_CACHE", str(tmp_path / "cache"))
+    s3_writing.check_conditions.cache_clear()
+
+
+@pytest.fixture
+def fresh_client(s3_login: None) -> Iterator[None]:
+    """For a test that changes that environment: no client of another one, before or after."""
+    from cluster import s3
+
     s3.client.cache_clear()
     yield
     s3.client.cache_clear()

@@ -85,7 +85,8 @@ class Run:
     """One ``voxsweep run``: a driver process and all that descended from it."""
 
     spec: Path
-    storage: Path
+    storage: Path | str
+    """A directory, or a URL."""
     processes: set[psutil.Process] = field(default_factory=set)
 
     def start(self) -> "Run":

@@ -49,7 +49,12 @@ def read_clips(directory: Path) -> dict[str, SpokenClip]:
 
 def clip_path(directory: Path, prompt: str) -> Path:
     """Where the clip of ``prompt`` is, if it sounds."""
-    return directory / f"{prompt}.flac"
+    return directory / clip_name(prompt)
+
+
+def clip_name(prompt: str) -> str:
+    """The name of its file."""
+    return f"{prompt}.flac"
 
 
 def _read_clip(directory: Path, prompt: str, row: dict[str, Any]) -> SpokenClip:

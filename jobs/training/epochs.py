@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-_LOSSES = "losses.json"
+LOSSES_FILE = "losses.json"
 
 
 class DivergedError(Exception):
@@ -38,12 +38,17 @@ class EpochLosses:
 
 def write_losses(directory: Path, losses: EpochLosses) -> None:
     """Write ``losses`` into a checkpoint's directory."""
-    (directory / _LOSSES).write_text(json.dumps(asdict(losses)) + "\n")
+    (directory / LOSSES_FILE).write_text(json.dumps(asdict(losses)) + "\n")
 
 
 def read_losses(directory: Path) -> EpochLosses:
     """What the checkpoint's epoch gave."""
-    row = json.loads((directory / _LOSSES).read_text())
+    return parse_losses((directory / LOSSES_FILE).read_bytes())
+
+
+def parse_losses(text: bytes) -> EpochLosses:
+    """What :func:`write_losses` wrote into :data:`LOSSES_FILE`."""
+    row = json.loads(text)
     for key in ("step_losses", "learning_rates"):
         row[key] = tuple(row[key])
     return EpochLosses(**row)

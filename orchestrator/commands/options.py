@@ -22,6 +22,11 @@ def _storage_url(text: str) -> str:
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]
 StorageUrl = Annotated[
-    str, typer.Option("--storage", callback=_storage_url, help="Where sweeps are kept.")
+    str,
+    typer.Option(
+        "--storage",
+        callback=_storage_url,
+        help="Where sweeps are kept: a directory, or s3://bucket/prefix.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

@@ -50,8 +50,11 @@ class Rank:
 
     def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None) -> None:
         """See :meth:`jobs.training.host.Host.attach`; ``checkpoint`` is a key."""
-        found = None if checkpoint is None else self._storage.fetch(str(checkpoint))
-        self.host.attach(slot, trial, found)
+        if checkpoint is None:
+            self.host.attach(slot, trial, None)
+            return
+        with self._storage.borrow(str(checkpoint)) as directory:
+            self.host.attach(slot, trial, directory)
 
     def call(self, method: str, arguments: Sequence[object]) -> Any:  # noqa: ANN401 (its result)
         """Call a method of the host."""

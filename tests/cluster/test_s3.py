@@ -64,14 +64,14 @@ def told(read, *arguments) -> str:
     return "".join(traceback.format_exception(caught.value))
 
 
-def test_no_credentials_are_told_in_words(s3_login, monkeypatch):
+def test_no_credentials_are_told_in_words(fresh_client, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     text = told(check_file, "s3://voices/a.jsonl")
     assert "no AWS credentials to read s3://voices/a.jsonl" in text
 
 
-def test_an_unknown_profile_is_told_in_words(s3_login, monkeypatch):
+def test_an_unknown_profile_is_told_in_words(fresh_client, monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     assert "no AWS profile" in told(check_file, "s3://voices/a.jsonl")
 
@@ -80,7 +80,7 @@ def test_an_unknown_profile_is_told_in_words(s3_login, monkeypatch):
     "endpoint", ["http://ann:very-secret@127.0.0.1:1", "ann:very-secret@no url"]
 )
 def test_an_endpoint_that_is_not_there_is_told_without_its_password(
-    s3_login, monkeypatch, endpoint
+    fresh_client, monkeypatch, endpoint
 ):
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

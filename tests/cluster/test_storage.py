@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,23 @@ import pytest
 from cluster.storage import COMMITTED, LocalStorage, Storage, open_storage
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "s3"])
 def storage(request, tmp_path) -> Iterator[Storage]:
     match request.param:
         case "local":
             yield open_storage(str(tmp_path / "st"))
+        case "s3":
+            request.getfixturevalue("bucket")
+            yield open_storage("s3://voices/some/prefix")
+
+
+@pytest.fixture
+def later(storage, request) -> Callable[[], None]:
+    """Lets an hour pass for whoever goes by the clock."""
+    if isinstance(storage, LocalStorage):
+        return lambda: None
+    server = request.getfixturevalue("faulty_s3")
+    return lambda: server.age(3600)
 
 
 class TestEveryStorage:
@@ -60,6 +72,30 @@ class TestEveryStorage:
         fetched = storage.fetch("t/e")
         assert (fetched / "weights").read_bytes() == b"123"
         assert (fetched / "sub" / "state").read_bytes() == b"456"
+
+    def test_a_committed_directory_is_borrowed_and_read_by_the_file(self, storage):
+        with storage.commit("t/e") as directory:
+            (directory / "weights").write_bytes(b"123")
+            (directory / "sub").mkdir()
+            (directory / "sub" / "state").write_bytes(b"")
+        with storage.borrow("t/e") as place:
+            assert (place / "weights").read_bytes() == b"123"
+            assert (place / "sub" / "state").read_bytes() == b""
+        assert storage.read_from("t/e", "weights") == b"123"
+        assert storage.read_from("t/e", "sub/state") == b""
+        for name in ("t/other", "t"):
+            with pytest.raises(FileNotFoundError, match="never committed"), storage.borrow(name):
+                pass
+            with pytest.raises(FileNotFoundError, match="never committed"):
+                storage.read_from(name, "weights")
+        with pytest.raises(FileNotFoundError):
+            storage.read_from("t/e", "other")
+
+    def test_a_workspace_is_a_directory_here_that_stays(self, storage):
+        place = storage.workspace("s/views")
+        (place / "db").write_bytes(b"1")
+        again = open_storage(storage.url).workspace("s/views")
+        assert (again / "db").read_bytes() == b"1"
 
     def test_an_error_inside_commits_nothing(self, storage):
         with pytest.raises(KeyboardInterrupt):
@@ -141,7 +177,7 @@ class TestEveryStorage:
         with storage.exclusively("t/e"):
             assert not storage.is_committed("t/e")
 
-    def test_who_dies_inside_lets_the_next_one_in(self, storage):
+    def test_who_dies_inside_lets_the_next_one_in(self, storage, later):
         """And what it had written is gone, but not what others write."""
         program = (
             "import os, sys\n"
@@ -164,11 +200,12 @@ class TestEveryStorage:
             half_written = Path(builder.stdout.readline().strip())
             assert (half_written / "half").exists()
             builder.kill()
-            with storage.exclusively("t/e"):
+            builder.wait()
+            later()
+            with storage.exclusively("t/e"), storage.commit("t/e") as directory:
                 assert not half_written.exists()
                 assert another.exists()
-                with storage.commit("t/e") as directory:
-                    (directory / "whole").touch()
+                (directory / "whole").touch()
         assert (storage.fetch("t/e") / "whole").exists()
         assert storage.children("t") == ["e", "e.f"]
 
@@ -179,7 +216,12 @@ class TestEveryStorage:
                 use(key)
         with pytest.raises(ValueError, match="a storage key is relative"):
             storage.write(key, b"")
+        for use in (storage.fetch, storage.workspace, lambda key: storage.read_from(key, "a")):
+            with pytest.raises(ValueError, match="a storage key is relative"):
+                use(key)
         with pytest.raises(ValueError, match="a storage key is relative"), storage.commit(key):
+            pass
+        with pytest.raises(ValueError, match="a storage key is relative"), storage.borrow(key):
             pass
         with pytest.raises(ValueError, match="a storage key is relative"), storage.exclusively(key):
             pass
@@ -285,5 +327,7 @@ class TestLocal:
         assert (tmp_path / "st" / "a").read_bytes() == b"1"
 
     def test_another_kind_of_storage(self):
-        with pytest.raises(ValueError, match=r"must be a local directory, .* starts with gs://"):
-            open_storage("gs://bucket")
+        with pytest.raises(
+            ValueError, match=r"must be a local directory or s3.* starts with gs://$"
+        ):
+            open_storage("gs://ann:very-secret@bucket")

@@ -1,16 +1,28 @@
-"""``kill -9`` of the driver, twice, and the same command again each time: nothing is done twice."""
+"""``kill -9`` of the driver, twice, and the same command again each time: nothing is done twice.
+
+And the same sweep in S3, here because it is compared with the same undisturbed run.
+"""
 
 import json
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cluster.storage import LocalStorage
-from orchestrator.ledger import VERDICT_FILE, Ledger
+from cluster.storage import LocalStorage, Storage, open_storage
+from orchestrator.ledger import (
+    CONFIRMATION,
+    REPORT_FILE,
+    SCREEN,
+    SHORTLIST,
+    VERDICT_FILE,
+    Ledger,
+)
 from orchestrator.verdict.outcome import Verdict
+from tests.faulty_s3 import Fault
 from tests.small_sweep import EPOCHS, NAME, RANKS, SCALES, Run, undisturbed, write_spec
 
 RAY_AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
@@ -137,12 +149,68 @@ def test_it_sounds_the_same_and_is_judged_the_same(story, straight):
     for path in clips:
         ours = story.storage / path.relative_to(straight.storage.root)
         assert ours.read_bytes() == path.read_bytes(), path.parent.name
-    # The protocol names the prompt file, which lies elsewhere.
-    ours, theirs = (
-        replace(Verdict.from_json(ledger.read_text(VERDICT_FILE)), protocol_hash="")
-        for ledger in (story.ledger, straight)
-    )
-    assert ours == theirs
+    assert _verdict(story.ledger) == _verdict(straight)
+
+
+def test_in_s3_it_is_the_same_sweep(straight, bucket, faulty_s3, tmp_path):
+    """Nothing of it lies in a file system, and S3 fails for a while when the first epoch ends."""
+    url, outage = "s3://voices/sweeps", Fault("busy", "COMMITTED|adapter_model", times=6)
+    run = Run(write_spec(tmp_path, slots=2), url)
+    with faulty_s3.failing(outage):
+        run.start()
+        try:
+            assert run.finish() == 0, run.stderr
+        finally:
+            run.end()
+    assert outage.met == outage.times
+    assert json.loads(run.stdout)["report"] == f"{url}/{NAME}/{REPORT_FILE}"
+    here = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert not {"adapter_model.safetensors", "trial.json"} & here, "a node keeps no checkpoints"
+    ledger = Ledger(open_storage(url), NAME)
+    assert _adapters(ledger) == _adapters(straight)
+    assert _heard(ledger) == _heard(straight)
+    assert _verdict(ledger) == _verdict(straight)
+    held = [bucket.Object(each.key).get()["Body"].read() for each in bucket.objects.all()]
+    assert not any(b"very-secret" in data for data in held)
+    assert "very-secret" not in run.stdout + run.stderr
+
+
+def _adapters(ledger: Ledger) -> dict[str, str]:
+    """SHA-256 of every checkpoint's weights and moments."""
+    keys = [
+        ledger.checkpoint(record.id, epoch)
+        for record in ledger.trials()
+        for epoch in range(1, EPOCHS + 1)
+    ]
+    names = ("adapter_model.safetensors", "optimizer.safetensors")
+    assert len(keys) == len(RANKS) * EPOCHS
+    return {
+        f"{key}/{name}": sha256(ledger.storage.read_from(key, name)).hexdigest()
+        for key in keys
+        for name in names
+    }
+
+
+def _heard(ledger: Ledger) -> dict[str, str]:
+    """SHA-256 of the clips of every prompt set."""
+    return {
+        f"{prompt_set}/{variant}": _digest_of(ledger.storage, ledger.clips(variant, prompt_set))
+        for prompt_set in (SCREEN, SHORTLIST, CONFIRMATION)
+        for variant in ledger.storage.children(ledger.path("clips", prompt_set))
+    }
+
+
+def _digest_of(storage: Storage, key: str) -> str:
+    found = sha256()
+    with storage.borrow(key) as directory:
+        for path in sorted(directory.glob("*.flac")):
+            found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def _verdict(ledger: Ledger) -> Verdict:
+    """Without the name of the prompt file, which lies elsewhere."""
+    return replace(Verdict.from_json(ledger.read_text(VERDICT_FILE)), protocol_hash="")
 
 
 def test_a_killed_driver_takes_its_cluster_along(story):

@@ -64,7 +64,7 @@ def measure_once(clips: Sequence[TargetClip], storage: Storage) -> str:
 
 def read_measured(storage: Storage, key: str) -> MeasuredData:
     """What :func:`measure_once` kept. Raises FileNotFoundError when it did not."""
-    return MeasuredData.from_json((storage.fetch(key) / FILE).read_text(encoding="utf-8"))
+    return MeasuredData.from_json(storage.read_from(key, FILE).decode())
 
 
 def measure_clips(clips: Sequence[TargetClip]) -> list[ClipFeatures]:
