@@ -19,14 +19,14 @@ from orchestrator.records.registry import (
     CHAMPION,
     DEMOTED_TAG,
     PROTOCOL_TAG,
-    SWEEP_TAG,
-    TRIAL_TAG,
     VARIANT_TAG,
     VERDICT_TAG,
     NewVersion,
     Registry,
     Version,
 )
+from orchestrator.records.runs import TRIAL_TAG
+from orchestrator.records.sweep_run import SWEEP_TAG
 from orchestrator.verdict.contest import contest, differing_keys
 from orchestrator.verdict.listening import Ratings
 from orchestrator.verdict.outcome import (

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
@@ -50,7 +49,7 @@ def rebuild(
         what, next_step = problem
         where = "--mlflow" if address else f"{storage.url}/{sweep}/{SPEC_FILE}: records.mlflow"
         raise InputError([Problem(where, what, next_step)])
-    place = tracking_place(asked, Path(storage.url) / sweep)
+    place = tracking_place(asked, storage.workspace(sweep))
     recorder = Recorder(Ledger(storage, sweep), spec, place, note)
     recorder.start()
     recorder.await_contact(_PATIENCE)

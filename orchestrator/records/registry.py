@@ -23,12 +23,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from cluster.storage import Storage
 from jobs.problems import InputError, Problem
 from orchestrator.errors import InfrastructureError
+from orchestrator.records.addresses import is_database
 from orchestrator.records.history import Event, EventKind, holders, next_key, read_history
+from orchestrator.records.runs import TRIAL_TAG
+from orchestrator.records.sweep_run import SWEEP_TAG
 
 CHAMPION: EventKind = "champion"
 CANDIDATE = "candidate"
-SWEEP_TAG, TRIAL_TAG = "voxsweep.sweep", "voxsweep.trial"
-"""As the runs of a sweep have them."""
 VARIANT_TAG, PROTOCOL_TAG = "voxsweep.variant", "voxsweep.protocol"
 REASON_TAG, DEMOTED_TAG = "voxsweep.reason", "voxsweep.demoted"
 VERDICT_TAG = "voxsweep.verdict"
@@ -58,11 +59,20 @@ def registry_place(storage: Storage, asked: str | None = None) -> Place:
     """The registry that ``asked`` names, else ``MLFLOW_TRACKING_URI``, else the storage's own.
 
     One for all sweeps of a storage, because champions of several sweeps are compared.
+
+    Raises:
+        InputError: none is named, and the storage cannot hold one.
     """
+    uri = asked or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and not is_database(uri):
+        return Place(uri, None)
+    if "://" in storage.url:
+        # Nothing but its copy on this machine could hold it, and a copy may be deleted.
+        what = f"a registry must be named for a storage that is no folder, {storage.url}"
+        step = "Start an MLflow server, and give its address: --mlflow or MLFLOW_TRACKING_URI."
+        raise InputError([Problem("--mlflow", what, step)])
     root = Path(storage.url)
-    uri = asked or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'models.db'}"
-    is_server = uri.startswith(("http://", "https://"))
-    return Place(uri, None if is_server else (root / "mlmodels").as_uri())
+    return Place(uri or f"sqlite:///{root / 'models.db'}", (root / "mlmodels").as_uri())
 
 
 def checked_name(name: str) -> str:

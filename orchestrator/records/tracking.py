@@ -7,22 +7,11 @@ counted once it is logged, and MLflow keeps one value per metric, time and step.
 import hashlib
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-
-# Set before the import: a sweep of somebody's voice reports to nobody.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# Retrying is the recorder's, which looks up what a request did that got no answer; repeated blindly
-# by MLflow, "create a run" may make two.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-# Seconds, of MLflow's 120: nobody hears of a server that hangs before they are over.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-# MLflow prints where a run can be seen to the output, which may be for JSON alone.
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
