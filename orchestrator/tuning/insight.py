@@ -16,7 +16,7 @@ from jobs.problems import InputError, Problem
 from orchestrator.judgement import score_table
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, Ledger
 from orchestrator.spec import OBJECTIVE, SECONDS, SweepSpec
-from orchestrator.tuning.search import directions
+from orchestrator.tuning.reports import directions
 from orchestrator.tuning.space import SearchSpace
 from orchestrator.tuning.warm_start import EarlierSweep
 from orchestrator.verdict.protocol import Protocol

@@ -1,9 +1,10 @@
 """The names under which a trial tells Ray Tune, and so the study, what became of an epoch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.spec import OBJECTIVE
+from orchestrator.spec import OBJECTIVE, SECONDS
+from orchestrator.verdict.protocol import Protocol
 
 PROMISE = "promise"
 """Of the epoch's best variant: its gain, less what it breaks."""
@@ -35,3 +36,10 @@ trial as infeasible."""
 def named_constraints(constraints: Mapping[str, float]) -> dict[str, float]:
     """The same as attributes that a person reads."""
     return {f"constraint {name}": value for name, value in constraints.items()}
+
+
+def directions(objectives: Sequence[str], protocol: Protocol) -> dict[str, str]:
+    """``max`` or ``min`` by objective."""
+    ways = {name: metric.direction for name, metric in protocol.judged_metrics().items()}
+    ways |= {OBJECTIVE: "higher", SECONDS: "lower"}
+    return {name: "max" if ways[name] == "higher" else "min" for name in objectives}

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,16 +21,15 @@ from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.ledger import Ledger, TrialEnd, TrialRecord, TrialResult
-from orchestrator.spec import OBJECTIVE, SECONDS, SweepSpec
+from orchestrator.spec import OBJECTIVE, SweepSpec
 from orchestrator.tuning.check_study import SWEEP
 from orchestrator.tuning.fleet import Fleet
-from orchestrator.tuning.reports import PROMISE
+from orchestrator.tuning.reports import PROMISE, directions
 from orchestrator.tuning.study import KnownTrial, StudySearch
 from orchestrator.tuning.study_storage import study_storage
 from orchestrator.tuning.trainable import REPORTED, TrialTrainable
 from orchestrator.tuning.trial import SweepContext
 from orchestrator.tuning.warm_start import earlier_sweeps, teach
-from orchestrator.verdict.protocol import Protocol as ScoringProtocol
 
 _THIN = PlacementGroupFactory([{"memory": 1}])
 """What a trial's own process asks of Ray: next to nothing, but Tune refuses to ask for nothing."""
@@ -185,13 +184,6 @@ def known_trial(ledger: Ledger, record: TrialRecord) -> KnownTrial:
     """A trial of an earlier run."""
     result = ledger.result(record.id)
     return KnownTrial(record.id, record.point, ended=result is not None and result.final)
-
-
-def directions(objectives: Sequence[str], protocol: ScoringProtocol) -> dict[str, str]:
-    """``max`` or ``min`` by objective."""
-    ways = {name: metric.direction for name, metric in protocol.judged_metrics().items()}
-    ways |= {OBJECTIVE: "higher", SECONDS: "lower"}
-    return {name: "max" if ways[name] == "higher" else "min" for name in objectives}
 
 
 _RUNGS = {"objective": OBJECTIVE, "promise": PROMISE, "validation_loss": "validation_loss"}
