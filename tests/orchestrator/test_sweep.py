@@ -1,18 +1,23 @@
 """The main job itself: real Ray, DeepSpeed, Optuna, MLflow, through the command line."""
 
 import json
+import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import optuna
 import pytest
+import soundfile
 from ray.tune import ExperimentAnalysis, ResultGrid
+from typer.testing import CliRunner
 
 from cluster.storage import LocalStorage
 from jobs.data.diversity.measure import read_measured
 from jobs.speech.clips import read_clips
 from orchestrator import judgement
+from orchestrator.cli import app
 from orchestrator.ledger import (
     CONFIRMATION,
     DATA_FILE,
@@ -42,6 +47,20 @@ from tests.small_sweep import (
     Run,
     undisturbed,
 )
+
+FIRST_HOUR = (
+    "study small",
+    "status small",
+    "judge sweeps/small/scores --protocol sweeps/small/protocol.json",
+    "records small",
+    "promote small",
+    "say models:/small@candidate three one four -o out.wav",
+    "export small --format gguf -o small-gguf",
+    "demote small",
+    "doctor",
+    "k8s render configs/demo.yaml --storage s3://bucket/sweeps",
+)
+"""What the documents tell people to do with a finished sweep; ``demo`` there."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +274,33 @@ def test_the_data_was_measured_once_and_told(sweep, monkeypatch):
     (parent,) = runs[runs["tags.voxsweep.sweep"] == NAME].to_dict("records")
     assert parent["params.data.slt.clips"] == str(TRAINING_CLIPS)
     assert parent["params.data.slt.forecast"] == speaker["forecast"]["outcome"]
+
+
+def test_what_people_do_with_a_finished_sweep(sweep, tmp_path, monkeypatch):
+    """On a copy, and of a variant that is named: a sweep this small has no winner."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(sweep.run.storage, "sweeps")
+    (tmp_path / "configs").symlink_to(Path(__file__).parents[2] / "configs")
+    assert json.loads(sweep.run.stdout)["variant"] is None
+    heard = next(info.id for info in sweep.table.adapted)
+    ends = {}
+    for line in FIRST_HOUR:
+        command, *arguments = shlex.split(line)
+        if command in ("promote", "export"):
+            arguments += ["--variant", heard]
+        if command == "say":
+            model, *text, option, out = arguments
+            arguments = [model, " ".join(text), option, out]
+        ended = CliRunner().invoke(app, [command, *arguments])
+        ends[line] = ended.exit_code if ended.exception is None else repr(ended.exception)
+    assert ends == dict.fromkeys(FIRST_HOUR, 0)
+    audio, rate = soundfile.read("out.wav")
+    assert len(audio) > rate / 2
+    assert abs(audio).max() > 0.01
+    assert json.loads(Path("small-gguf/manifest.json").read_text())["format"] == "gguf"
+    nothing_before = CliRunner().invoke(app, ["rollback", "small"])
+    assert "no version" in str(nothing_before.exception)
 
 
 def test_nothing_is_left_running(sweep):
