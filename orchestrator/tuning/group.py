@@ -127,6 +127,9 @@ class RankGroup:
     def epoch_is_over(self, slot: str) -> bool:
         return self._own.host.epoch_is_over(slot)
 
+    def is_within_step(self, slot: str) -> bool:
+        return self._own.host.is_within_step(slot)
+
     def end_epoch(self, slot: str) -> EpochLosses:
         losses: EpochLosses = self._everywhere("end_epoch", slot)
         return losses

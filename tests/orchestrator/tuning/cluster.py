@@ -11,10 +11,13 @@ from typing import Any
 import ray
 
 from jobs.spec import TrialSpec
-from orchestrator.tuning.hosts import start_hosts
+from orchestrator.tuning.hosts import end_hosts, start_hosts
+from orchestrator.tuning.placement import Room
 from orchestrator.tuning.pool import start_pool
 from orchestrator.tuning.slot import LeasedSlot
 from tests.orchestrator.tuning.fake_loop import STAGE, FakeLoop, Stage, fake_task
+
+ROOM = Room({"CPU": 0.1})
 
 
 @dataclass
@@ -85,13 +88,14 @@ def fake_cluster(
     source: str = "",
 ) -> Iterator[FakeCluster]:
     stage = ray.remote(Stage).options(num_cpus=0, name=STAGE, max_concurrency=1000).remote()
-    started = start_hosts(fake_task(storage, slots, lease, source), {"CPU": 0.1}, hosts, FakeLoop)
-    pool = start_pool(started, hang)
+    started = start_hosts(fake_task(storage, slots, lease, source), ROOM, hosts, FakeLoop)
+    pool = start_pool(started, hang, lease)
     try:
         yield FakeCluster(storage, stage, started, pool)
     finally:
-        for actor in (pool, *started.values(), stage):
+        end_hosts(started)
+        for actor in (pool, stage):
             ray.kill(actor)
 
 
-STOP, KILL = signal.SIGSTOP, signal.SIGKILL
+STOP, GO_ON, TERM, KILL = signal.SIGSTOP, signal.SIGCONT, signal.SIGTERM, signal.SIGKILL

@@ -13,7 +13,14 @@ from cluster.storage import open_storage
 from jobs.metrics.base import SpokenClip
 from jobs.spec import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.speech.voices import Voice
-from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError, write_losses
+from jobs.training.checkpoint import SlotState
+from jobs.training.epochs import (
+    DivergedError,
+    EpochCutError,
+    EpochLosses,
+    SlotGoneError,
+    write_losses,
+)
 from jobs.training.packing import PackingPlan, Progress
 from orchestrator.tuning.host_actor import End
 from orchestrator.tuning.hosts import HostTask
@@ -60,8 +67,11 @@ class Stage:
 
 
 class FakeSnapshot:
-    def write(self, directory: Path, losses: EpochLosses) -> None:
-        write_losses(directory, losses)
+    state = SlotState(seed=0, epoch=0, steps=3)
+
+    def write(self, directory: Path, losses: EpochLosses | None) -> None:
+        if losses is not None:
+            write_losses(directory, losses)
 
 
 class FakeLoop:
@@ -85,7 +95,8 @@ class FakeLoop:
     def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None) -> None:
         self._happen(f"attach {trial.id}")
         assert len(self._slots) < (self._task.slots or 2), f"no slot is free: {self._slots}"
-        epoch = int(str(checkpoint)[-3:]) if checkpoint else 0
+        epoch = int(str(checkpoint).rpartition("epoch-")[2][:3]) if checkpoint else 0
+        epoch -= "-step-" in str(checkpoint)
         assert checkpoint is None or self._storage.is_committed(str(checkpoint))
         self._slots[slot] = (trial.id, epoch)
 
@@ -99,6 +110,8 @@ class FakeLoop:
         order = self._happen(f"advance {trial}")
         if order == "diverge":
             raise DivergedError("the loss must be finite, got nan")
+        if order == "cut":
+            raise EpochCutError(FakeSnapshot())  # type: ignore[arg-type]
         if order == "fail":
             raise ValueError("too large a batch")
         if order == "spoil":
@@ -111,6 +124,10 @@ class FakeLoop:
         self._slot(slot)
         self._slots[slot] = (trial, epoch + 1)
         return EpochLosses(epoch + 1, 1.0, 1.0, (1.0,), (0.1,), 0.0, 0.0)
+
+    def cut(self, slot: str) -> None:
+        if slot in self._slots:
+            self._happen(f"cut {self._slots[slot][0]}")
 
     def snapshot(self, slot: str) -> FakeSnapshot:
         self._slot(slot)
