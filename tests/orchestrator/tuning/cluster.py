@@ -48,6 +48,10 @@ class FakeCluster:
         state: dict[str, Any] = ray.get(self.pool.state.remote())
         return state
 
+    def beat(self) -> None:
+        """As a driver does, so that leases stay in force."""
+        ray.get(self.pool.beat.remote())
+
     def beat_until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Beat as a driver would, until the pool's state is so."""
         while not condition(state := self.state()):
@@ -71,6 +75,16 @@ class FakeCluster:
         """Hosts hear of a release a moment after the pool."""
         while not self.is_empty():
             pass
+
+    def process_serving(self, trial: TrialSpec) -> int:
+        """The process id of the host that serves the trial."""
+        (name,) = [
+            name
+            for name, host in zip(self.hosts, self.state()["hosts"], strict=True)
+            if trial.id in host["leases"].values()
+        ]
+        pid: int = ray.get(self.hosts[name].__ray_call__.remote(lambda _: os.getpid()))
+        return pid
 
     def signal_host(self, opened: int, number: int) -> None:
         """Send a signal to the process that was the ``opened``-th to open."""

@@ -1,9 +1,11 @@
 """A host's loop without a model: it does what a test tells it, when the test lets it."""
 
 import asyncio
+import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,16 +68,21 @@ class Stage:
         return list(self._happened)
 
 
+@dataclass
 class FakeSnapshot:
+    write_happens: Callable[[], str]
     state = SlotState(seed=0, epoch=0, steps=3)
 
     def write(self, directory: Path, losses: EpochLosses | None) -> None:
+        if self.write_happens() == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
         if losses is not None:
             write_losses(directory, losses)
 
 
 class FakeLoop:
-    """Events: ``open PID``, and ``attach``, ``advance``, ``speak`` with the trial's id."""
+    """Events: ``open PID``, and ``attach``, ``advance``, ``write``, ``cut``, ``speak`` with the
+    trial's id."""
 
     def __init__(self, task: HostTask, end: End) -> None:
         self._task, self._end = task, end
@@ -111,7 +118,7 @@ class FakeLoop:
         if order == "diverge":
             raise DivergedError("the loss must be finite, got nan")
         if order == "cut":
-            raise EpochCutError(FakeSnapshot())  # type: ignore[arg-type]
+            raise EpochCutError(self.snapshot(slot))  # type: ignore[arg-type]
         if order == "fail":
             raise ValueError("too large a batch")
         if order == "spoil":
@@ -130,8 +137,8 @@ class FakeLoop:
             self._happen(f"cut {self._slots[slot][0]}")
 
     def snapshot(self, slot: str) -> FakeSnapshot:
-        self._slot(slot)
-        return FakeSnapshot()
+        trial, _ = self._slot(slot)
+        return FakeSnapshot(lambda: self._happen(f"write {trial}"))
 
     def speak(
         self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
