@@ -21,6 +21,7 @@ from jobs.spec import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.voices import Voice
 from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError
 from jobs.training.packing import PackingPlan, Progress
+from orchestrator.tuning.group import end_with_raylet
 from orchestrator.tuning.leases import Grant
 from orchestrator.tuning.terms import LeaseTerms, Stamp, StrangeStampError
 
@@ -79,6 +80,7 @@ class HostActor:
     """
 
     def __init__(self, task: "HostTask", open_loop: "Callable[[HostTask, End], HostLoop]") -> None:
+        end_with_raylet()
         self._task = task
         self._storage = open_storage(task.storage_url)
         self._terms = LeaseTerms(task.lease_seconds)

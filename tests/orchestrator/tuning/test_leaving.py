@@ -13,7 +13,7 @@ from orchestrator.tuning.slot import HostLostError, SlotPreemptedError
 from tests.orchestrator.tuning.cluster import GO_ON, STOP, TERM, fake_cluster
 from tests.orchestrator.tuning.fake_loop import fake_trial
 
-LEASE = 3.0
+LEASE = 10.0
 """Seconds; enough for a grant to be used, and soon over."""
 
 T, U = (fake_trial(seed) for seed in range(2))
