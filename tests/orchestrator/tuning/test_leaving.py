@@ -61,7 +61,9 @@ def test_a_host_that_is_told_to_end_commits_what_it_has_and_its_trials_move(tmp_
         slot.attach(T, partial)
         assert slot.advance(*keys(T, 2)).epoch == 2
         assert other.advance(*keys(U, 1)).epoch == 1  # its neighbour was left alone
-        cluster.beat_until(lambda state: state["deaths"] == 1)
+        # It is back, as a new process.
+        cluster.beat_until(lambda state: all(host["is_open"] for host in state["hosts"]))
+        assert cluster.state()["deaths"] == 1
         slot.release()
         other.release()
         cluster.wait_until_empty()

@@ -1,6 +1,7 @@
 """The pool on a real local Ray: waiting, lost hosts, lost pools, hung hosts. The hosts are real
 processes without a model, so that every moment of a failure can be chosen."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -163,8 +164,10 @@ def test_a_hung_host_is_started_anew_and_a_busy_one_left_alone(tmp_path, beside)
         advance = beside(slot.advance, *keys(T, 1))
         cluster.wait_for(f"advance {T.id}")
 
+        epochs = itertools.count(1)
+
         def work_and_look(state):
-            busy.advance(*keys(U, 1))
+            busy.advance(*keys(U, next(epochs)))
             return state["hung"] >= 1 and state["free"] == 3
 
         state = cluster.beat_until(work_and_look)
