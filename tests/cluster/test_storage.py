@@ -287,3 +287,21 @@ class TestLocal:
     def test_another_kind_of_storage(self):
         with pytest.raises(ValueError, match=r"must be a local directory, .* starts with gs://"):
             open_storage("gs://bucket")
+
+
+def test_what_is_checked_at_the_last_moment_can_forbid_it(storage):
+    """When all the files are there, and before anybody can see them."""
+    seen = []
+
+    def refuse():
+        seen.append(storage.is_committed("a"))
+        raise RuntimeError("the lease is over")
+
+    with pytest.raises(RuntimeError, match="is over"), storage.commit("a", refuse) as directory:
+        (directory / "file").write_text("x")
+    assert seen == [False]
+    assert not storage.is_committed("a")
+    with storage.commit("a", lambda: seen.append("again")) as directory:
+        (directory / "file").write_text("y")
+    assert seen == [False, "again"]
+    assert (storage.fetch("a") / "file").read_text() == "y"
