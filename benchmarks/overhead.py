@@ -91,6 +91,9 @@ def no_op_loop(task: object, end: object) -> Any:  # noqa: ANN401 (a HostLoop)
             self._epochs[slot] += 1
             return EpochLosses(self._epochs[slot], 1.0, 1.0, (), (), 0.0, time.time())
 
+        def cut(self, slot: str) -> None:
+            """Nothing is trained that could be cut short."""
+
         def snapshot(self, slot: str) -> object:
             return Snapshot()
 

@@ -5,7 +5,7 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,10 @@ from cluster.names import scheme
 
 COMMITTED = "COMMITTED"
 """The marker that makes a directory exist for readers; always written last."""
+
+
+Check = Callable[[], object]
+"""Raises when something must not happen."""
 
 
 class Storage(Protocol):
@@ -42,10 +46,12 @@ class Storage(Protocol):
         ...
 
     @contextmanager
-    def commit(self, key: str) -> Iterator[Path]:
+    def commit(self, key: str, check: Check | None = None) -> Iterator[Path]:
         """A local directory to fill; committed to ``key`` when the block ends without an error.
 
         A key that is committed already keeps its first content: the block's files are dropped.
+        ``check`` is called at the last moment, when all is there but the marker: what it raises
+        drops the files too.
         """
         ...
 
@@ -127,7 +133,7 @@ class LocalStorage:
         return sorted(child.name for child in path.iterdir() if not child.name.startswith("."))
 
     @contextmanager
-    def commit(self, key: str) -> Iterator[Path]:
+    def commit(self, key: str, check: Check | None = None) -> Iterator[Path]:
         final = self._path(key)
         final.parent.mkdir(parents=True, exist_ok=True)
         staging = final.with_name(_temporary_name(final.name))
@@ -136,6 +142,8 @@ class LocalStorage:
             yield staging
             (staging / COMMITTED).touch()
             _flush_files(staging)
+            if check is not None:
+                check()
             self._publish(staging, key)
         finally:
             shutil.rmtree(staging, ignore_errors=True)

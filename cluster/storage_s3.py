@@ -23,7 +23,7 @@ from cluster.local_copies import DamagedError
 from cluster.names import SourceError, split_s3
 from cluster.patience import Patience
 from cluster.s3_errors import TransientError
-from cluster.storage import COMMITTED
+from cluster.storage import COMMITTED, Check
 
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
@@ -104,12 +104,14 @@ class S3Storage:
         return sorted(name for name in {*files, *folders} if not name.startswith("."))
 
     @contextmanager
-    def commit(self, key: str) -> Iterator[Path]:
+    def commit(self, key: str, check: Check | None = None) -> Iterator[Path]:
         self._full(key)
         with local_copies.filling(self._local("filling")) as directory:
             yield directory
             if not self.is_committed(key):
-                self._publish(directory, key)
+                self._publish(directory, key, check)
+            elif check is not None:
+                check()
 
     @contextmanager
     def exclusively(self, key: str) -> Iterator[None]:
@@ -155,7 +157,7 @@ class S3Storage:
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         return place
 
-    def _publish(self, directory: Path, key: str) -> None:
+    def _publish(self, directory: Path, key: str, check: Check | None) -> None:
         """Write the files and then the marker, unless somebody is quicker: then drop the files."""
         self._check_conditions()
         lease = self._leases.get(key)
@@ -164,10 +166,12 @@ class S3Storage:
             self._upload(directory, key, made)
             if lease is not None:
                 lease.confirm()
-        except OSError:
+            if check is not None:
+                check()
+        except Exception as error:
             # No marker was tried, so nobody can mean these files.
             self._tidy(key, lambda attempt: attempt == made.attempt)
-            if self.is_committed(key):
+            if isinstance(error, OSError) and self.is_committed(key):
                 return
             raise
         marker, data = f"{self._full(key)}/{COMMITTED}", made.to_json()

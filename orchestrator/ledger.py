@@ -14,7 +14,13 @@ from typing import Any, Literal
 from cluster.storage import Storage
 from jobs.metrics.base import ClipScores
 from jobs.spec import TrainingSpec, TrialSpec
-from jobs.training.epochs import LOSSES_FILE, EpochLosses, checkpoint_key, parse_losses
+from jobs.training.epochs import (
+    LOSSES_FILE,
+    EpochLosses,
+    checkpoint_key,
+    parse_losses,
+    partial_key,
+)
 
 SWEEP_FILE = "sweep.json"
 SPEC_FILE = "spec.yaml"
@@ -189,6 +195,18 @@ class Ledger:
     def checkpoint(self, trial: str, epoch: int) -> str:
         """The key of a checkpoint."""
         return checkpoint_key(self.sweep, trial, epoch)
+
+    def partial(self, trial: str, epoch: int) -> str:
+        """How the keys of checkpoints within an epoch begin."""
+        return partial_key(self.sweep, trial, epoch)
+
+    def furthest_partial(self, trial: str, epoch: int) -> str | None:
+        """The key of the checkpoint that is furthest within an epoch, if there is one."""
+        folder, _, start = self.partial(trial, epoch).rpartition("/")
+        for name in reversed(self.storage.children(folder)):
+            if name.startswith(f"{start}-") and self.storage.is_committed(f"{folder}/{name}"):
+                return f"{folder}/{name}"
+        return None
 
     def epochs(self, trial: str) -> list[EpochLosses]:
         """What each committed epoch gave, from the first on."""

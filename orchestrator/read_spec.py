@@ -243,6 +243,10 @@ def _contradictions(spec: SweepSpec, document: _Document) -> Iterator[Problem]:
         where = document.where(("resources", "slots_per_host"))
         what = "resources.slots_per_host: auto measures a GPU's memory, but gpus_per_rank is 0"
         yield Problem(where, what, "Write a number, or give each rank a GPU.")
+    if resources.placement.accelerator and not resources.gpus_per_rank:
+        where = document.where(("resources", "placement", "accelerator"))
+        what = "resources.placement.accelerator is a type of GPU, but gpus_per_rank is 0"
+        yield Problem(where, what, "Delete it, or give each rank a GPU.")
     if not spec.variants.adapted_scales:
         where = document.where(("variants", "lora_scales"))
         yield Problem(where, "variants.lora_scales needs a scale above 0", "Add 1.0.")

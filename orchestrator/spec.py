@@ -234,6 +234,25 @@ def _slot_count(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
     raise ValueError(f"a host has an integer >= 1 of slots, or {AUTO}")
 
 
+LabelName = Annotated[
+    str, Field(pattern=r"^([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
+]
+_VALUE = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+LabelRule = Annotated[str, Field(pattern=rf"^!?(in\({_VALUE}(, ?{_VALUE})*\)|{_VALUE})$")]
+"""What a node's label must be, in Ray's words: ``a``, ``!a``, ``in(a, b)`` or ``!in(a, b)``."""
+
+
+class PlacementSpec(Strict):
+    """Which nodes of the Ray cluster hosts run on."""
+
+    accelerator: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
+    """The type of GPU as Ray calls it, ``H100`` for one; null for any."""
+    labels: dict[LabelName, LabelRule] = Field(default={})
+    """What the labels of a node must be."""
+    spread_ranks: bool = False
+    """Whether the ranks of one host may be on several nodes, where one has no room for all."""
+
+
 class ResourcesSpec(Strict):
     """What a sweep takes from the Ray cluster."""
 
@@ -243,6 +262,7 @@ class ResourcesSpec(Strict):
     """Trials that a host holds at once; ``auto`` is as many as its GPU's memory takes."""
     cpus_per_rank: Annotated[float, Field(gt=0)] = 1.0
     gpus_per_rank: Annotated[float, Field(ge=0)] = 0.0
+    placement: PlacementSpec = PlacementSpec()
     scorers: Annotated[int, Field(ge=1)] = 2
     """Processes that score clips."""
     trial_retries: Annotated[int, Field(ge=0)] = 2

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,12 +48,11 @@ scoring:
   constraints: [{{metric: word_error, margin: 0.5}}]
   finalists: 1
   bootstrap_resamples: 500
-resources: {{hosts: {hosts}, slots_per_host: {slots}, scorers: 1}}
+resources: {{hosts: {hosts}, slots_per_host: {slots}, scorers: 1{resources}}}
 """
 
 _POLL = 0.05
 """Between two looks at a condition outside this process, which nothing announces; seconds."""
-_DEADLINE = 420.0
 
 
 def write_manifest(folder: Path) -> None:
@@ -69,14 +68,20 @@ def write_manifest(folder: Path) -> None:
     (folder / "manifest.jsonl").write_text(lines, encoding="utf-8")
 
 
-def write_spec(folder: Path, hosts: int = 1, slots: int = 1) -> Path:
-    """The spec and its prompts in ``folder``; what trials run on is not part of the question."""
+def write_spec(
+    folder: Path, hosts: int = 1, slots: int = 1, resources: str = "", more: str = ""
+) -> Path:
+    """The spec and its prompts in ``folder``; what trials run on is not part of the question.
+
+    ``resources`` are more keys of those, each after a comma, ``more`` further sections.
+    """
     for name, texts in (("prompts", PROMPTS), ("fresh", FRESH_PROMPTS)):
         rows = [f'{{"id": "{name[0]}{i}", "text": "{text}"}}\n' for i, text in enumerate(texts)]
         (folder / f"{name}.jsonl").write_text("".join(rows))
     write_manifest(folder)
     path = folder / "small.yaml"
-    path.write_text(_SPEC.format(hosts=hosts, slots=slots, first=SHORTLIST_AFTER))
+    filled = {"hosts": hosts, "slots": slots, "resources": resources, "first": SHORTLIST_AFTER}
+    path.write_text(_SPEC.format(**filled) + more)
     return path
 
 
@@ -87,6 +92,11 @@ class Run:
     spec: Path
     storage: Path | str
     """A directory, or a URL."""
+    options: Sequence[str] = ()
+    """Of the command, beside spec and storage."""
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    patience: float = 420.0
+    """Seconds that it may take to come to anything that is waited for."""
     processes: set[psutil.Process] = field(default_factory=set)
 
     def start(self) -> "Run":
@@ -96,16 +106,17 @@ class Run:
                 [
                     *(sys.executable, "-c", "from orchestrator.cli import main; main()"),
                     *("run", str(self.spec), "--storage", str(self.storage), "--json"),
+                    *self.options,
                 ],
                 stdout=out,
                 stderr=err,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**self.environment, "OMP_NUM_THREADS": "1"},
             )
         return self
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Until it holds; the driver must still run then."""
-        deadline = time.monotonic() + _DEADLINE
+        deadline = time.monotonic() + self.patience
         while not condition():
             self._look()
             assert self._driver.poll() is None, f"the driver ended first:\n{self.stderr}"
@@ -114,12 +125,18 @@ class Run:
 
     def finish(self) -> int:
         """Wait for the driver's own end; the exit code."""
-        deadline = time.monotonic() + _DEADLINE
+        deadline = time.monotonic() + self.patience
         while (code := self._driver.poll()) is None:
             self._look()
             assert time.monotonic() < deadline, f"waited too long:\n{self.stderr}"
             time.sleep(_POLL)
         return code
+
+    def stop(self) -> None:
+        """SIGTERM to the driver alone, as a job that is stopped gets it."""
+        self._look()
+        self._driver.terminate()
+        self._driver.wait()
 
     def kill(self) -> None:
         """``kill -9`` of the driver alone."""

@@ -34,6 +34,7 @@ BREAK = {  # contract: a module, and what it must not import
     "qwen_tts has one home": ("jobs/families/codec_lm.py", "qwen_tts"),
     "resemblyzer has one home": ("jobs/metrics/dnsmos.py", "resemblyzer"),
     "boto3 has one home": ("cluster/storage.py", "boto3"),
+    "s3transfer has one home": ("cluster/storage.py", "s3transfer"),
 }
 
 

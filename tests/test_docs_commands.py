@@ -1,4 +1,4 @@
-"""The commands that the documents show: they parse, and a test runs each or the line says why not."""
+"""The commands that the documents show parse, and a test runs each or the line says why not."""
 
 import re
 import shlex

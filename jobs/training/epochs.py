@@ -4,6 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobs.training.checkpoint import Snapshot
 
 LOSSES_FILE = "losses.json"
 
@@ -14,6 +18,14 @@ class DivergedError(Exception):
 
 class SlotGoneError(Exception):
     """The slot was detached, or never attached; its trial goes on from its last checkpoint."""
+
+
+class EpochCutError(Exception):
+    """An epoch was cut short after an optimiser step; ``snapshot`` is where it can go on from."""
+
+    def __init__(self, snapshot: "Snapshot") -> None:
+        super().__init__("the epoch was cut short")
+        self.snapshot = snapshot
 
 
 @dataclass(frozen=True)
@@ -57,3 +69,8 @@ def parse_losses(text: bytes) -> EpochLosses:
 def checkpoint_key(sweep: str, trial: str, epoch: int) -> str:
     """Where the checkpoint of ``epoch`` is kept."""
     return f"{sweep}/trials/{trial}/checkpoints/epoch-{epoch:03d}"
+
+
+def partial_key(sweep: str, trial: str, epoch: int) -> str:
+    """How the keys begin of checkpoints within ``epoch``, which was cut short."""
+    return f"{sweep}/trials/{trial}/partial/epoch-{epoch:03d}"

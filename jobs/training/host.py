@@ -118,6 +118,10 @@ class Host:
         """Whether the slot has made the last step of its epoch."""
         return self._slot(slot).epoch_is_over
 
+    def is_within_step(self, slot: str) -> bool:
+        """Whether the slot has taken some of an optimiser step's micro-batches, and not all."""
+        return self._slot(slot).is_within_step
+
     def end_epoch(self, slot: str) -> EpochLosses:
         """Validate the slot and go on to its next epoch.
 

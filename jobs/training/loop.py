@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from jobs.spec import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.speech.voices import Voice
-from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError
 from jobs.training.packing import PackingPlan, Progress
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class PackedHost(Protocol):
     def detach(self, slot: str) -> None: ...
     def step(self, slots: Sequence[str]) -> Mapping[str, DivergedError]: ...
     def epoch_is_over(self, slot: str) -> bool: ...
+    def is_within_step(self, slot: str) -> bool: ...
     def end_epoch(self, slot: str) -> EpochLosses: ...
     def weights(self, slot: str) -> "dict[str, Tensor]": ...
     def snapshot(self, slot: str) -> "Snapshot": ...
@@ -135,6 +136,7 @@ class HostLoop:
 
         Raises:
             DivergedError: the loss stopped being finite.
+            EpochCutError: :meth:`cut` was called.
             SlotGoneError: the slot is not there, or was detached meanwhile.
         """
         losses: Future[EpochLosses] = Future()
@@ -146,6 +148,22 @@ class HostLoop:
             self._advancing[slot] = losses
             self._changed.notify()
         return losses.result()
+
+    def cut(self, slot: str) -> None:
+        """End the slot's epoch in hand after this optimiser step, if it is in one.
+
+        Whoever advances it gets EpochCutError, unless that was the epoch's last step.
+        """
+
+        def run(host: PackedHost) -> None:
+            while slot in self._advancing and host.is_within_step(slot):
+                self._train(host, [slot])
+            if slot in self._advancing:
+                snapshot = host.snapshot(slot)
+                with self._changed:
+                    self._advancing.pop(slot).set_exception(EpochCutError(snapshot))
+
+        self._ask(f"cutting {slot} short", run)
 
     def snapshot(self, slot: str) -> "Snapshot":
         """See :meth:`jobs.training.host.Host.snapshot`."""

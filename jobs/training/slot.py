@@ -82,6 +82,11 @@ class Slot:
         return len(self._taken) == len(self._steps)
 
     @property
+    def is_within_step(self) -> bool:
+        """Whether an optimiser step is under way."""
+        return self._micro > 0
+
+    @property
     def state(self) -> SlotState:
         """Where a resumed training starts. Raises RuntimeError in the middle of a step."""
         if self._micro:

@@ -88,8 +88,13 @@ def run(
     with progress.live():
         progress.stage("starting Ray")
         with ray_cluster(address):
-            from orchestrator.sweep import Sweep
+            import ray
 
+            from orchestrator.sweep import Sweep
+            from orchestrator.tuning.placement import check_room
+
+            if address is None:
+                check_room(sweep, ray.nodes())
             outcome = Sweep(sweep, inputs, ledger, progress).run()
     if as_json:
         typer.echo(json.dumps(outcome.to_dict()))

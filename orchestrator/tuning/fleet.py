@@ -11,12 +11,14 @@ from ray.exceptions import RayError
 from jobs.data.keys import data_key
 from jobs.training.packing import PackingPlan
 from orchestrator.errors import InfrastructureError
-from orchestrator.tuning.hosts import HostTask, start_hosts
+from orchestrator.tuning.hosts import HostTask, end_hosts, start_hosts
+from orchestrator.tuning.placement import room
 from orchestrator.tuning.pool import start_pool
 from orchestrator.tuning.trial import SweepContext
 
-LEASE_SECONDS = 60.0
-"""So long do slots stay taken when nobody who could free them is left."""
+LEASE_SECONDS = 30.0
+"""So long do slots stay taken when nobody who could free them is left; and so long does a trial
+wait that was on a node which no longer answers, because a ghost may still train it there."""
 
 HANG_SECONDS = 600.0
 """A host that is at one piece of work for longer than this, and than is usual for it, is hung."""
@@ -34,10 +36,18 @@ class Fleet:
     The others are taken as they come: a cluster may have no room for all of them, or only later.
     """
 
-    def __init__(self, hosts: list[Any], pool: Any, tell: Tell) -> None:  # noqa: ANN401 (a handle)
+    def __init__(
+        self,
+        hosts: list[Any],
+        pool: Any,  # noqa: ANN401 (a handle)
+        tell: Tell,
+        needs: str,
+    ) -> None:
+        """``needs`` says what a host takes."""
         self.pool = pool
         """The handle of the :class:`orchestrator.tuning.pool.Pool`."""
         self._tell = tell
+        self._needs = needs
         self._told: set[str] = set()
         self._loading = [host.ready.remote() for host in hosts]
         self.capacity = len(hosts) * self._first_plan().slots
@@ -79,7 +89,11 @@ class Fleet:
                     return plan
             else:
                 has = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
-                self._tell(f"no host is ready yet; the whole cluster has {has}")
+                nodes = sum(node["Alive"] for node in ray.nodes())
+                self._tell(
+                    f"no host is ready yet: {self._needs}; the whole cluster has {has} on {nodes} "
+                    "nodes. Hosts join when there is room for them, on nodes that come later too"
+                )
                 patience = None
 
     def _hear(self, ready: list[Any], loading: list[Any]) -> None:
@@ -106,15 +120,13 @@ def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
     Raises:
         InfrastructureError: no host could be loaded.
     """
-    resources = context.spec.resources
-    bundle = {"CPU": resources.cpus_per_rank}
-    if resources.gpus_per_rank:
-        bundle["GPU"] = resources.gpus_per_rank
-    hosts = start_hosts(host_task(context), bundle, context.spec.hosts)
-    pool = start_pool(hosts, HANG_SECONDS)
+    asked = room(context.spec)
+    hosts = start_hosts(host_task(context), asked, context.spec.hosts)
+    pool = start_pool(hosts, HANG_SECONDS, LEASE_SECONDS)
     over = threading.Event()
     try:
-        started = Fleet(list(hosts.values()), pool, tell)
+        needs = asked.told(context.spec.engine.ranks)
+        started = Fleet(list(hosts.values()), pool, tell, needs)
 
         def keep_beating() -> None:
             started.beat()
@@ -129,8 +141,8 @@ def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
             over.set()
             beating.join()
     finally:
-        for actor in (pool, *hosts.values()):
-            ray.kill(actor)
+        ray.kill(pool)
+        end_hosts(hosts)
 
 
 def host_task(context: SweepContext) -> HostTask:

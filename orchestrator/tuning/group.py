@@ -1,7 +1,9 @@
 """The ranks of one host, which train every slot together and act as one host."""
 
+import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from jobs.training.checkpoint import Snapshot
     from jobs.training.host import Host
     from orchestrator.tuning.hosts import HostTask
+
+
+_LOOK = 1.0
+"""Between two looks whether the raylet is there, seconds."""
 
 
 class Rank:
@@ -66,10 +72,27 @@ class Rank:
         return self._host
 
 
+def end_with_raylet() -> None:
+    """End this process when the one that started it is gone: its node is then dead for Ray.
+
+    Ray lets its workers finish what they do, and a host is never done: one call to it waits for its
+    end. So it would stay, with its GPU, on a node that Ray starts anew.
+    """
+    raylet = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == raylet:
+            time.sleep(_LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="raylet", daemon=True).start()
+
+
 class PeerActor:
     """A rank above 0, in a process of its own."""
 
     def __init__(self, task: "HostTask", rank: int) -> None:
+        end_with_raylet()
         self._rank = Rank(task)
         self._number = rank
 
@@ -129,6 +152,9 @@ class RankGroup:
 
     def epoch_is_over(self, slot: str) -> bool:
         return self._own.host.epoch_is_over(slot)
+
+    def is_within_step(self, slot: str) -> bool:
+        return self._own.host.is_within_step(slot)
 
     def end_epoch(self, slot: str) -> EpochLosses:
         losses: EpochLosses = self._everywhere("end_epoch", slot)

@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from jobs.spec import EngineSpec, HostSpec, TrainingSpec
 from orchestrator.tuning.group import RankGroup
 from orchestrator.tuning.host_actor import End, HostActor
+from orchestrator.tuning.placement import Room
 
 if TYPE_CHECKING:
     from jobs.training.loop import HostLoop
@@ -51,24 +52,29 @@ def open_loop(task: HostTask, end: End) -> "HostLoop":
 
 def start_hosts(
     task: HostTask,
-    bundle: Mapping[str, float],
+    room: Room,
     count: int,
     open_loop: "Callable[[HostTask, End], HostLoop]" = open_loop,
 ) -> dict[str, Any]:
-    """Start ``count`` hosts, each with ``bundle``'s resources for every rank of it.
+    """Start ``count`` hosts, each as soon as the cluster has ``room`` for it, now or later.
 
     Returns:
-        Their handles by name. The hosts end when nobody holds these, or with this process.
+        Their handles by name, for :func:`end_hosts`. The hosts end with this process too.
     """
     actor = ray.remote(concurrency_groups={"control": 4, "watch": 4})(HostActor)  # type: ignore[call-overload]  # Ray's stubs lack it, and options() refuses it
     hosts = {}
     for _ in range(count):
-        group = ray.util.placement_group([dict(bundle)] * task.engine.ranks, strategy="PACK")
         name = f"host-{uuid.uuid4().hex}"
+        group = ray.util.placement_group(
+            [dict(room.rank)] * task.engine.ranks,
+            strategy=room.strategy,
+            name=name,
+            bundle_label_selector=[dict(room.labels)] * task.engine.ranks,
+        )
         placed = actor.options(
             name=name,
-            num_cpus=bundle.get("CPU", 0),
-            num_gpus=bundle.get("GPU", 0),
+            num_cpus=room.rank.get("CPU", 0),
+            num_gpus=room.rank.get("GPU", 0),
             max_restarts=-1,
             max_task_retries=0,
             max_concurrency=_CALLS_AT_ONCE,
@@ -78,3 +84,11 @@ def start_hosts(
         )
         hosts[name] = placed.remote(task, open_loop)
     return hosts
+
+
+def end_hosts(hosts: Mapping[str, Any]) -> None:
+    """End these hosts, whatever they do, and give back what was kept for them."""
+    for name, host in hosts.items():
+        ray.kill(host)
+        # Ray would remove it with this process's job, but that may have much to do yet.
+        ray.util.remove_placement_group(ray.util.get_placement_group(name))

@@ -4,6 +4,10 @@ A trial asks under a *tenure*: one holder's claim to the trial. The newest tenur
 the older ones for good, so that two processes that both believe to run a trial do not take the slot
 from each other for ever. A tenure may hold several leases one after another, when hosts die.
 
+A trial is granted nowhere while an earlier lease of it may be in force: its host has to say that
+it serves the lease no more, or the lease's term to have run out. A host that only cannot be reached
+may well train on, and must not commit beside the next one.
+
 Each event is a method; :meth:`Leases.settle` then says what follows from it.
 """
 
@@ -54,6 +58,8 @@ class Leases:
         self._held: dict[str, Grant] = {}
         self._leaving: dict[str, Grant] = {}
         """Released, but still in their slots."""
+        self._in_force: dict[str, str] = {}
+        """Trials, by leases that were given up or lost, and that a host may still serve."""
         self._asks: list[_Ask] = []
         self._reserved: dict[int, _Ask] = {}
         """Hosts that run empty for a trial that is to be alone."""
@@ -79,13 +85,20 @@ class Leases:
                 self._tenures[grant.trial] = grant.tenure
                 self._held[grant.lease] = grant
 
-    def forget_host(self, host: int) -> None:
-        """The host was lost, its slots with it; nothing is granted there until it opens again."""
+    def forget_host(self, host: int) -> list[str]:
+        """The host was lost, its slots with it; nothing is granted there until it opens again.
+
+        Returns:
+            Its leases, each of which may be in force until :meth:`left` or :meth:`lapsed`.
+        """
         self._slots.pop(host, None)
         self._reserved.pop(host, None)
-        for table in (self._held, self._leaving):
-            for grant in [grant for grant in table.values() if grant.host == host]:
-                del table[grant.lease]
+        lost = [g for g in (*self._held.values(), *self._leaving.values()) if g.host == host]
+        for grant in lost:
+            self._held.pop(grant.lease, None)
+            self._leaving.pop(grant.lease, None)
+            self._in_force[grant.lease] = grant.trial
+        return [grant.lease for grant in lost]
 
     def ask(self, trial: str, tenure: str, *, alone: bool = False) -> None:
         """Wait for a slot. What the trial held or asked for before is given up.
@@ -115,12 +128,17 @@ class Leases:
         self._give_up(trial)
 
     def left(self, lease: str) -> None:
-        """The host has taken the lease's adapter out of its slot."""
+        """The host serves the lease no more, and its slot is free."""
         self._leaving.pop(lease, None)
+        self.lapsed(lease)
+
+    def lapsed(self, lease: str) -> None:
+        """The lease is in force no more, whatever became of its slot."""
+        self._in_force.pop(lease, None)
 
     def settle(self) -> Orders:
         """Grant what can be granted, and say all that is to be done; each is said once."""
-        for ask in list(self._asks):
+        for ask in [ask for ask in self._asks if ask.trial not in self._in_force.values()]:
             host = self._place_alone(ask) if ask.alone else self._place(ask)
             if host is not None:
                 self._asks.remove(ask)
@@ -190,4 +208,5 @@ class Leases:
 
     def _leave(self, grant: Grant) -> None:
         self._leaving[grant.lease] = grant
+        self._in_force[grant.lease] = grant.trial
         self._orders.leaving.append(grant)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,14 +10,18 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from jobs.training.packing import PackingPlan, Progress
+from jobs.training.packing import PackingPlan
+from orchestrator.tuning.host_actor import Heard
 from orchestrator.tuning.leases import FencedError, Grant, Leases
+from orchestrator.tuning.terms import Stamp
 from orchestrator.tuning.watch import HostWatch
 
 _CALLS_AT_ONCE = 10_000
 """A trial that waits for a slot is a call in progress."""
 _RETRY = 1.0
 """Between two calls to a host that Ray calls unavailable, seconds."""
+_PUBLISHING = 2.0
+"""What passed a host's last look at its lease may take so long to be committed, seconds."""
 
 
 class HostsGoneError(Exception):
@@ -42,6 +46,16 @@ class _Host:
     handle: Any
     watch: HostWatch
     is_open: bool = False
+    node: str = ""
+    """Ray's id of the node that its last process was on."""
+    stamp: Stamp | None = None
+    """The newest that it gave out."""
+    stamped_at: float = 0.0
+    """When that came, on the pool's clock."""
+    vouched_at: float = 0.0
+    """The same of the newest stamp that any of its leases was granted or renewed with."""
+    unsure: set[str] = field(default_factory=set)
+    """Leases that it may serve, though it was lost."""
     openings: int = 0
     """A call from before the last one may fail after it; that says nothing of the host now."""
     suspected: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,9 +74,10 @@ class Pool:
     The hosts outlive it. When Ray starts it anew it takes its table from what they serve.
     """
 
-    def __init__(self, hosts: Iterable[str], hang_seconds: float) -> None:
+    def __init__(self, hosts: Iterable[str], hang_seconds: float, lease_seconds: float) -> None:
         """``hosts`` are names: a handle would not survive as an argument when Ray starts the pool
         anew."""
+        self._lease_seconds = lease_seconds
         self._leases = Leases()
         self._waiting: dict[str, asyncio.Future[Grant]] = {}
         """By tenure."""
@@ -91,16 +106,20 @@ class Pool:
             host = self._hosts[grant.host]
             opening = host.openings
             try:
+                # A fresh stamp, so that the lease begins with a whole term.
+                self._hear(host, await host.handle.renew.remote([], None))
                 # The host knows of every lease before its holder does, for the next pool to find.
-                await host.handle.grant.remote(grant)
+                await host.handle.grant.remote(grant, self._vouch(host))
             except RayError as error:
                 self._lose(host, opening, str(error))
             else:
                 return Lease(grant.lease, host.handle)
 
-    async def release(self, lease: str) -> None:
-        """Free the slot for whoever waits."""
+    async def release(self, lease: str, *, ended: bool = False) -> None:
+        """Free the slot for whoever waits; ``ended`` when the host itself ended the lease."""
         self._leases.release(lease)
+        if ended:
+            self._leases.lapsed(lease)
         self._settle()
 
     async def reap(self, trial: str) -> None:
@@ -171,6 +190,8 @@ class Pool:
     async def _detach(self, grant: Grant) -> None:
         host = self._hosts[grant.host]
         opening = host.openings
+        # Nobody renews it any more, so its trial waits no longer than a term for the answer.
+        self._await_lapse(host, [grant.lease])
         try:
             await host.handle.detach.remote(grant.lease)
         except RayError as error:
@@ -181,12 +202,34 @@ class Pool:
     async def _renew(self, host: _Host) -> None:
         opening = host.openings
         try:
-            progress: Progress = await host.handle.renew.remote(list(self._leases.on(host.number)))
+            leases, since = list(self._leases.on(host.number)), self._vouch(host)
+            heard: Heard = await host.handle.renew.remote(leases, since)
         except RayError as error:
             self._lose(host, opening, str(error))
         else:
             if opening == host.openings:
-                host.watch.hear(progress)
+                self._hear(host, heard)
+                host.watch.hear(heard.progress)
+
+    def _hear(self, host: _Host, heard: Heard) -> None:
+        host.stamp, host.stamped_at = heard.stamp, time.monotonic()
+
+    def _vouch(self, host: _Host) -> Stamp | None:
+        """The stamp for terms to begin at, of which this takes note."""
+        host.vouched_at = max(host.vouched_at, host.stamped_at)
+        return host.stamp
+
+    def _await_lapse(self, host: _Host, leases: Sequence[str]) -> None:
+        """Take these for ended once the last term that they can have is over."""
+
+        def lapse() -> None:
+            for lease in leases:
+                self._leases.lapsed(lease)
+            host.unsure.difference_update(leases)
+            self._settle()
+
+        over = host.vouched_at + self._lease_seconds + _PUBLISHING
+        asyncio.get_running_loop().call_later(max(0.0, over - time.monotonic()), lapse)
 
     async def _keep(self, host: _Host) -> None:
         """Open the host, and open it again whenever it comes back."""
@@ -207,6 +250,7 @@ class Pool:
             if held is None:
                 # The trials that were on it have been told that their slots are gone.
                 await host.handle.clear.remote()
+            heard: Heard = await host.handle.renew.remote([], None)
         except ActorDiedError as error:
             host.gone = str(error)
             self._refuse_all()
@@ -214,6 +258,11 @@ class Pool:
         except RayError:
             await asyncio.sleep(_RETRY)
             return await self._open(host, None)
+        self._hear(host, heard)
+        if host.node in ("", heard.node):
+            # It has ended what it served itself; or it died, and its node has seen to that.
+            self._end_unsure(host)
+        host.node = heard.node
         host.is_open = True
         host.openings += 1
         host.suspected.clear()
@@ -247,8 +296,15 @@ class Pool:
             host.is_open = False
             host.deaths.append(reason)
             host.watch.restart()
-            self._leases.forget_host(host.number)
+            lost = self._leases.forget_host(host.number)
+            host.unsure.update(lost)
+            self._await_lapse(host, lost)
             self._settle()
+
+    def _end_unsure(self, host: _Host) -> None:
+        for lease in host.unsure:
+            self._leases.lapsed(lease)
+        host.unsure.clear()
 
     def _refuse_all(self) -> None:
         if all(host.gone for host in self._hosts):
@@ -266,12 +322,13 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
 
-def start_pool(hosts: Iterable[str], hang_seconds: float) -> Any:  # noqa: ANN401 (an actor handle)
+def start_pool(hosts: Iterable[str], hang_seconds: float, lease_seconds: float) -> Any:  # noqa: ANN401 (an actor handle)
     """Start the pool of these hosts on the driver's node, where what kills it ends the sweep too.
 
     Args:
         hosts: names, from :func:`orchestrator.tuning.hosts.start_hosts`.
         hang_seconds: the least that counts as hung; see :class:`HostWatch`.
+        lease_seconds: what the hosts were told.
     """
     here = ray.get_runtime_context().get_node_id()
     placed = ray.remote(Pool).options(
@@ -281,4 +338,4 @@ def start_pool(hosts: Iterable[str], hang_seconds: float) -> Any:  # noqa: ANN40
         max_concurrency=_CALLS_AT_ONCE,
         scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
     )
-    return placed.remote(list(hosts), hang_seconds)
+    return placed.remote(list(hosts), hang_seconds, lease_seconds)

@@ -9,7 +9,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTas
 
 from jobs.spec import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
-from orchestrator.tuning.host_actor import HostBrokenError, SlotFailedError
+from orchestrator.tuning.host_actor import HostBrokenError, HostLeavingError, SlotFailedError
 from orchestrator.tuning.leases import FencedError
 from orchestrator.tuning.pool import HostsGoneError, Lease
 
@@ -20,8 +20,17 @@ _OUR_OWN = (DivergedError, SlotFailedError, FencedError, HostsGoneError)
 """What hosts and pool raise for callers to tell apart."""
 
 
+_ENDED = (SlotGoneError, HostBrokenError, HostLeavingError)
+"""What a host raises when it serves a lease no more."""
+
+
 class HostLostError(Exception):
     """The slot is gone with what was not committed; attach again, from the last checkpoint."""
+
+
+class SlotPreemptedError(HostLostError):
+    """The slot's node is being taken away; what was trained of the epoch is committed, where it
+    could be."""
 
 
 class LeasedSlot:
@@ -57,13 +66,17 @@ class LeasedSlot:
             self._is_alone = alone
         self._call("attach", trial, checkpoint)
 
-    def advance(self, key: str) -> EpochLosses:
+    def advance(self, key: str, partial: str) -> EpochLosses:
         """Train one epoch and commit it as the checkpoint ``key``.
+
+        Where the epoch is cut short, what there is of it is committed to a key that begins with
+        ``partial``.
 
         Raises:
             DivergedError: the loss stopped being finite.
+            SlotPreemptedError: the epoch was cut short.
         """
-        losses: EpochLosses = self._call("advance", key)
+        losses: EpochLosses = self._call("advance", key, partial)
         return losses
 
     def speak(
@@ -83,9 +96,12 @@ class LeasedSlot:
             raise RuntimeError(f"a trial must be attached before {method}")
         try:
             return _answer(getattr(self._lease.host, method).remote(self._lease.id, *arguments))
-        except (*_LOST, SlotGoneError, HostBrokenError) as error:
-            self._pool.release.remote(self._lease.id)
+        except (*_LOST, *_ENDED) as error:
+            # What the host says itself is sure; one that cannot be reached may train on.
+            self._pool.release.remote(self._lease.id, ended=isinstance(error, _ENDED))
             self._lease = None
+            if isinstance(error, HostLeavingError):
+                raise SlotPreemptedError(f"trial {self._trial} has to move: {error}") from None
             raise HostLostError(f"the host of trial {self._trial} was lost: {error}") from None
 
 
@@ -94,6 +110,6 @@ def _answer(reference: Any) -> Any:  # noqa: ANN401 (what the actor gives)
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        if isinstance(error.cause, (*_OUR_OWN, SlotGoneError, HostBrokenError)):
+        if isinstance(error.cause, (*_OUR_OWN, *_ENDED)):
             raise error.cause from None
         raise

@@ -12,7 +12,7 @@ from orchestrator.judgement import base_info, variant_info
 from orchestrator.ledger import Ledger
 from orchestrator.scoring import ScorerPool
 from orchestrator.spec import SweepSpec
-from orchestrator.tuning.slot import HostLostError, LeasedSlot
+from orchestrator.tuning.slot import HostLostError, LeasedSlot, SlotPreemptedError
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.standing import Standing, standing
 from orchestrator.verdict.table import ScoreTable
@@ -124,14 +124,15 @@ class TrialRun:
 
     def _train(self) -> EpochLosses:
         key = self._checkpoint(self._epoch)
+        partial = self._ledger.partial(self._record.id, self._epoch)
 
         def train() -> EpochLosses:
-            losses = self._slot.advance(key)
+            losses = self._slot.advance(key, partial)
             self._attached = self._epoch
             return losses
 
         try:
-            losses = self._commit([key], self._epoch - 1, train)
+            losses = self._commit([key], self._epoch - 1, train, partial=True)
         except DivergedError as error:
             raise TrialFailedError(str(error)) from error
         return losses or self._ledger.losses(self._record.id, self._epoch)
@@ -150,19 +151,26 @@ class TrialRun:
         self._commit(keys.values(), self._epoch, speak)
 
     def _commit(
-        self, keys: Collection[str], epoch: int, work: Callable[[], Result]
+        self,
+        keys: Collection[str],
+        epoch: int,
+        work: Callable[[], Result],
+        *,
+        partial: bool = False,
     ) -> Result | None:
         """Have ``work`` commit what is missing of ``keys``, in the slot as it was at ``epoch``.
 
         When the host dies, work goes on elsewhere from what is committed: on a host without other
-        trials, since this one may be what kills hosts. Gives what ``work`` gave, or None when all
-        was committed.
+        trials, since this one may be what kills hosts. With ``partial`` the slot may stand further
+        on, within the next epoch. Gives what ``work`` gave, or None when all was committed.
         """
         result = None
         while result is None and not all(map(self._is_committed, keys)):
             try:
-                self._attach(epoch)
+                self._attach(epoch, partial=partial)
                 result = work()
+            except SlotPreemptedError:
+                self._attached = None  # nobody's fault
             except HostLostError as error:
                 self._count_death(error)
         if self._host_deaths:
@@ -179,10 +187,13 @@ class TrialRun:
             what = f"{self._host_deaths} hosts died in a row that held it, the last: {error}"
             raise HostsDiedError(what) from error
 
-    def _attach(self, epoch: int) -> None:
-        """Have the slot hold this trial at ``epoch``; 0 is a fresh adapter."""
+    def _attach(self, epoch: int, *, partial: bool) -> None:
+        """Have the slot hold this trial at ``epoch``, 0 being a fresh adapter, or as far on from
+        there as the next epoch got before it was cut short."""
         if self._attached != epoch:
             checkpoint = self._checkpoint(epoch) if epoch else None
+            if partial and (cut := self._ledger.furthest_partial(self._record.id, epoch + 1)):
+                checkpoint = cut
             self._slot.attach(self._record.spec, checkpoint, alone=self._host_deaths > 0)
             self._attached = epoch
 

@@ -226,6 +226,23 @@ class TestEveryStorage:
         with pytest.raises(ValueError, match="a storage key is relative"), storage.exclusively(key):
             pass
 
+    def test_what_is_checked_at_the_last_moment_can_forbid_it(self, storage):
+        """When all the files are there, and before anybody can see them."""
+        seen = []
+
+        def refuse():
+            seen.append(storage.is_committed("a"))
+            raise RuntimeError("the lease is over")
+
+        with pytest.raises(RuntimeError, match="is over"), storage.commit("a", refuse) as directory:
+            (directory / "file").write_text("x")
+        assert seen == [False]
+        assert not storage.is_committed("a")
+        with storage.commit("a", lambda: seen.append("again")) as directory:
+            (directory / "file").write_text("y")
+        assert seen == [False, "again"]
+        assert (storage.fetch("a") / "file").read_text() == "y"
+
     def test_its_url_opens_the_same_place(self, storage):
         storage.write("a", b"1")
         assert open_storage(storage.url).read("a") == b"1"

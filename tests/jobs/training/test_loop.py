@@ -21,7 +21,7 @@ from jobs.training import loop as loop_module
 from jobs.training import probe
 from jobs.training.adapter import SavedAdapter
 from jobs.training.checkpoint import SlotState, Snapshot
-from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError
 from jobs.training.host import Host
 from jobs.training.loop import HostLoop
 from jobs.training.packing import PackingPlan
@@ -71,6 +71,9 @@ class ScriptedHost:
 
     def epoch_is_over(self, slot: str) -> bool:
         return self._taken[slot] >= self.passes_an_epoch[slot]
+
+    def is_within_step(self, slot: str) -> bool:
+        return False
 
     def end_epoch(self, slot: str) -> EpochLosses:
         self.log.append(("validate", slot))
@@ -491,3 +494,60 @@ def test_a_slot_that_speaks_leaves_and_comes_back_trains_as_alone(real, threads,
     for mine, whole in zip(spoken, expected, strict=True):
         assert [c.audio.tolist() for c in mine] == [c.audio.tolist() for c in whole]
     assert [len(result(future)) for future in others] == [EPOCHS, EPOCHS]
+
+
+class Pausing(Host):
+    """Waits after one of its passes until it is let go on."""
+
+    pause_after = 0
+    paused, freed = threading.Event(), threading.Event()
+
+    def step(self, slots: Sequence[str]) -> dict[str, DivergedError]:
+        lost = super().step(slots)
+        self.pause_after -= 1
+        if self.pause_after == 0:
+            self.paused.set()
+            assert self.freed.wait(PATIENCE)
+        return lost
+
+
+@pytest.mark.parametrize(("passes", "steps"), [(1, {"a": 1, "b": 1}), (2, {"a": 2, "b": 1})])
+def test_an_epoch_cut_short_goes_on_elsewhere_to_the_same_bits(
+    process_group, threads, monkeypatch, tmp_path, passes, steps
+):
+    """After the optimiser step in hand, of which slot b has two micro-batches."""
+    host = Pausing(toy_base(hidden=64), toy_clips(), EngineSpec())
+    host.pause_after, host.paused, host.freed = passes, threading.Event(), threading.Event()
+    leaving = HostLoop(lambda: host)
+    leaving.start()
+    pack_by(leaving, {2: 2, 3: 2}, monkeypatch)
+    for slot in steps:
+        leaving.attach(slot, SLOTS[slot])
+    # Both are there before the first pass: the loop is kept busy until then.
+    busy = threading.Event()
+    threads.submit(leaving._ask, "waiting", lambda _: busy.wait(PATIENCE))
+    advances = {slot: threads.submit(leaving.advance, slot) for slot in steps}
+    until(leaving, lambda: len(leaving._advancing) == 2)
+    busy.set()
+    assert host.paused.wait(PATIENCE)
+    cuts = asked(leaving, threads, *(lambda s=s: leaving.cut(s) for s in steps))
+    host.freed.set()
+    for cut in cuts:
+        result(cut)
+    for slot, advance in advances.items():
+        cut_short = failure(advance)
+        assert isinstance(cut_short, EpochCutError)
+        assert cut_short.snapshot.state.steps == steps[slot]
+        assert cut_short.snapshot.state.epoch == 0
+        (tmp_path / slot).mkdir()
+        cut_short.snapshot.write(tmp_path / slot, None)
+    leaving.cut("a")  # nobody advances it: nothing happens
+    leaving.close()
+    for slot in steps:
+        elsewhere, alone = new_host(), new_host()
+        elsewhere.attach("s", SLOTS[slot], tmp_path / slot)
+        alone.attach("s", SLOTS[slot])
+        ours, theirs = ([h.advance("s") for _ in range(2)] for h in (elsewhere, alone))
+        assert without_times(ours) == without_times(theirs)
+        mine, its = checkpoint(elsewhere.snapshot("s")), checkpoint(alone.snapshot("s"))
+        assert [name for name in mine if not torch.equal(mine[name], its[name])] == []

@@ -11,10 +11,13 @@ from typing import Any
 import ray
 
 from jobs.spec import TrialSpec
-from orchestrator.tuning.hosts import start_hosts
+from orchestrator.tuning.hosts import end_hosts, start_hosts
+from orchestrator.tuning.placement import Room
 from orchestrator.tuning.pool import start_pool
 from orchestrator.tuning.slot import LeasedSlot
 from tests.orchestrator.tuning.fake_loop import STAGE, FakeLoop, Stage, fake_task
+
+ROOM = Room({"CPU": 0.1})
 
 
 @dataclass
@@ -45,6 +48,10 @@ class FakeCluster:
         state: dict[str, Any] = ray.get(self.pool.state.remote())
         return state
 
+    def beat(self) -> None:
+        """As a driver does, so that leases stay in force."""
+        ray.get(self.pool.beat.remote())
+
     def beat_until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Beat as a driver would, until the pool's state is so."""
         while not condition(state := self.state()):
@@ -69,6 +76,16 @@ class FakeCluster:
         while not self.is_empty():
             pass
 
+    def process_serving(self, trial: TrialSpec) -> int:
+        """The process id of the host that serves the trial."""
+        (name,) = [
+            name
+            for name, host in zip(self.hosts, self.state()["hosts"], strict=True)
+            if trial.id in host["leases"].values()
+        ]
+        pid: int = ray.get(self.hosts[name].__ray_call__.remote(lambda _: os.getpid()))
+        return pid
+
     def signal_host(self, opened: int, number: int) -> None:
         """Send a signal to the process that was the ``opened``-th to open."""
         os.kill(int(self.happened("open")[opened].split()[1]), number)
@@ -85,13 +102,14 @@ def fake_cluster(
     source: str = "",
 ) -> Iterator[FakeCluster]:
     stage = ray.remote(Stage).options(num_cpus=0, name=STAGE, max_concurrency=1000).remote()
-    started = start_hosts(fake_task(storage, slots, lease, source), {"CPU": 0.1}, hosts, FakeLoop)
-    pool = start_pool(started, hang)
+    started = start_hosts(fake_task(storage, slots, lease, source), ROOM, hosts, FakeLoop)
+    pool = start_pool(started, hang, lease)
     try:
         yield FakeCluster(storage, stage, started, pool)
     finally:
-        for actor in (pool, *started.values(), stage):
+        end_hosts(started)
+        for actor in (pool, stage):
             ray.kill(actor)
 
 
-STOP, KILL = signal.SIGSTOP, signal.SIGKILL
+STOP, GO_ON, TERM, KILL = signal.SIGSTOP, signal.SIGCONT, signal.SIGTERM, signal.SIGKILL

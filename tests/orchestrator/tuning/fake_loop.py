@@ -1,9 +1,11 @@
 """A host's loop without a model: it does what a test tells it, when the test lets it."""
 
 import asyncio
+import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,14 @@ from cluster.storage import open_storage
 from jobs.metrics.base import SpokenClip
 from jobs.spec import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.speech.voices import Voice
-from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError, write_losses
+from jobs.training.checkpoint import SlotState
+from jobs.training.epochs import (
+    DivergedError,
+    EpochCutError,
+    EpochLosses,
+    SlotGoneError,
+    write_losses,
+)
 from jobs.training.packing import PackingPlan, Progress
 from orchestrator.tuning.host_actor import End
 from orchestrator.tuning.hosts import HostTask
@@ -59,13 +68,21 @@ class Stage:
         return list(self._happened)
 
 
+@dataclass
 class FakeSnapshot:
-    def write(self, directory: Path, losses: EpochLosses) -> None:
-        write_losses(directory, losses)
+    write_happens: Callable[[], str]
+    state = SlotState(seed=0, epoch=0, steps=3)
+
+    def write(self, directory: Path, losses: EpochLosses | None) -> None:
+        if self.write_happens() == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if losses is not None:
+            write_losses(directory, losses)
 
 
 class FakeLoop:
-    """Events: ``open PID``, and ``attach``, ``advance``, ``speak`` with the trial's id."""
+    """Events: ``open PID``, and ``attach``, ``advance``, ``write``, ``cut``, ``speak`` with the
+    trial's id."""
 
     def __init__(self, task: HostTask, end: End) -> None:
         self._task, self._end = task, end
@@ -85,7 +102,8 @@ class FakeLoop:
     def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None) -> None:
         self._happen(f"attach {trial.id}")
         assert len(self._slots) < (self._task.slots or 2), f"no slot is free: {self._slots}"
-        epoch = int(str(checkpoint)[-3:]) if checkpoint else 0
+        epoch = int(str(checkpoint).rpartition("epoch-")[2][:3]) if checkpoint else 0
+        epoch -= "-step-" in str(checkpoint)
         assert checkpoint is None or self._storage.is_committed(str(checkpoint))
         self._slots[slot] = (trial.id, epoch)
 
@@ -99,6 +117,8 @@ class FakeLoop:
         order = self._happen(f"advance {trial}")
         if order == "diverge":
             raise DivergedError("the loss must be finite, got nan")
+        if order == "cut":
+            raise EpochCutError(self.snapshot(slot))  # type: ignore[arg-type]
         if order == "fail":
             raise ValueError("too large a batch")
         if order == "spoil":
@@ -112,9 +132,13 @@ class FakeLoop:
         self._slots[slot] = (trial, epoch + 1)
         return EpochLosses(epoch + 1, 1.0, 1.0, (1.0,), (0.1,), 0.0, 0.0)
 
+    def cut(self, slot: str) -> None:
+        if slot in self._slots:
+            self._happen(f"cut {self._slots[slot][0]}")
+
     def snapshot(self, slot: str) -> FakeSnapshot:
-        self._slot(slot)
-        return FakeSnapshot()
+        trial, _ = self._slot(slot)
+        return FakeSnapshot(lambda: self._happen(f"write {trial}"))
 
     def speak(
         self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec

@@ -25,6 +25,7 @@ from jobs.speech.voices import Voice
 from jobs.training.epochs import read_losses
 from jobs.training.host import Host
 from orchestrator.tuning.hosts import HostTask, start_hosts
+from orchestrator.tuning.placement import Room
 from orchestrator.tuning.pool import start_pool
 from orchestrator.tuning.slot import HostLostError, LeasedSlot
 from tests.toy import toy_clips
@@ -51,6 +52,10 @@ def key(trial: TrialSpec, epoch: int) -> str:
     return f"{trial.engine.zero_stage}/{trial.id}/epoch-{epoch:03d}"
 
 
+def partial(trial: TrialSpec, epoch: int) -> str:
+    return f"{trial.engine.zero_stage}/{trial.id}/partial/epoch-{epoch:03d}"
+
+
 @dataclass
 class Cluster:
     storage: LocalStorage
@@ -63,7 +68,7 @@ class Cluster:
     def kill_while_training(self, actor: str) -> None:
         """``kill -9`` of the actor's process when a step is in hand."""
         (host,) = self.hosts
-        while not ray.get(host.renew.remote([])).doing.startswith("training"):
+        while not ray.get(host.renew.remote([], None)).progress.doing.startswith("training"):
             pass
         (process,) = [
             each for each in psutil.Process().children(recursive=True) if actor in each.name()
@@ -103,8 +108,8 @@ def cluster(
         lease_seconds=600.0,
     )
     with ray_cluster(None):
-        hosts = start_hosts(task, {"CPU": 0.5}, 1)
-        pool = start_pool(hosts, hang_seconds=600.0)
+        hosts = start_hosts(task, Room({"CPU": 0.5}), 1)
+        pool = start_pool(hosts, hang_seconds=600.0, lease_seconds=600.0)
         yield Cluster(storage, list(hosts.values()), pool)
 
 
@@ -152,7 +157,7 @@ def assert_same_epoch(storage: LocalStorage, spec: TrialSpec, epoch: int) -> Non
 def train(slot: LeasedSlot, spec: TrialSpec, epochs: range) -> None:
     slot.attach(spec, key(spec, epochs.start - 1) if epochs.start > 1 else None)
     for epoch in epochs:
-        slot.advance(key(spec, epoch))
+        slot.advance(key(spec, epoch), partial(spec, epoch))
 
 
 def test_a_packed_host_trains_what_each_trial_would_alone(storage, alone):
@@ -190,14 +195,14 @@ def test_a_killed_host_and_a_killed_pool_change_no_weights(storage, alone):
     with cluster(storage) as there, ThreadPoolExecutor(1) as threads:
         slot = there.slot()
         train(slot, spec, range(1, 2))
-        advance = threads.submit(slot.advance, key(spec, 2))
+        advance = threads.submit(slot.advance, key(spec, 2), partial(spec, 2))
         there.kill_while_training("HostActor")
         with pytest.raises(HostLostError):
             advance.result()
         assert not storage.is_committed(key(spec, 2))
         train(slot, spec, range(2, 3))
         ray.kill(there.pool, no_restart=False)
-        assert slot.advance(key(spec, 3)).epoch == 3
+        assert slot.advance(key(spec, 3), partial(spec, 3)).epoch == 3
         slot.release()
         there.wait_until_empty()
     alone.train(spec, 3)
@@ -214,12 +219,12 @@ def test_two_ranks_train_what_one_would(storage, alone, zero_stage):
         train(slot, spec, range(1, 2))
         slot.speak({1.0: f"clips/{zero_stage}"}, PROMPTS, DecodingSpec())
         if zero_stage == 2:
-            advance = threads.submit(slot.advance, key(spec, 2))
+            advance = threads.submit(slot.advance, key(spec, 2), partial(spec, 2))
             there.kill_while_training("PeerActor")
             with pytest.raises(HostLostError):
                 advance.result()
             slot.attach(spec, key(spec, 1))
-        slot.advance(key(spec, 2))
+        slot.advance(key(spec, 2), partial(spec, 2))
         slot.release()
         there.wait_until_empty()
     alone.train(spec, 2)

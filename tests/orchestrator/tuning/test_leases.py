@@ -65,13 +65,14 @@ def test_who_came_first_is_served_first():
 def test_a_newer_tenure_fences_the_older_for_good():
     leases = table(2)
     old = ask(leases, "t", "t/1")
-    new = ask(leases, "t", "t/2")
-    assert new is not None
+    assert old is not None
+    assert ask(leases, "t", "t/2") is None  # the old one may be about to commit
+    leases.left(old.lease)
+    (new,) = leases.settle().granted
     assert leases.on(0) == {new.lease: "t"}
     with pytest.raises(FencedError):
         leases.ask("t", "t/1")
     assert leases.on(0) == {new.lease: "t"}
-    assert old is not None
     assert old.lease != new.lease
 
 
@@ -81,7 +82,11 @@ def test_fencing_detaches_the_older_lease():
     leases.ask("t", "t/2")
     orders = leases.settle()
     assert orders.leaving == [old]
-    assert [grant.tenure for grant in orders.granted] == ["t/2"]
+    assert orders.granted == []
+    assert old is not None
+    leases.lapsed(old.lease)  # no answer came, but its term is over
+    assert [grant.tenure for grant in leases.settle().granted] == ["t/2"]
+    assert leases.free == 0  # its slot is not
     assert leases.settle().leaving == []
 
 
@@ -216,13 +221,37 @@ class TestLostHosts:
         leases.open_host(0, 1)
         assert granted(leases) == {"c": 0}
 
-    def test_its_trial_moves_on_under_the_same_tenure(self):
+    def test_its_trial_moves_on_under_the_same_tenure_when_no_ghost_serves_it(self):
+        leases = table(1, 1)
+        lost = ask(leases, "a")
+        assert lost is not None
+        assert leases.forget_host(0) == [lost.lease]
+        assert ask(leases, "a") is None  # though a slot is free
+        other = ask(leases, "b")
+        assert other is not None
+        end(leases, other)
+        leases.lapsed(lost.lease)
+        moved = leases.settle().granted
+        assert [(grant.tenure, grant.host) for grant in moved] == [("a/1", 1)]
+
+    def test_what_was_leaving_it_may_still_be_served(self):
+        leases = table(1, 1)
+        a = ask(leases, "a")
+        assert a is not None
+        leases.ask("a", "a/2")
+        leases.settle()
+        assert leases.forget_host(0) == [a.lease]
+        leases.left("another")
+        assert granted(leases) == {}
+        leases.left(a.lease)
+        assert granted(leases) == {"a": 1}
+
+    def test_a_trial_that_may_be_served_elsewhere_keeps_no_host_for_itself(self):
         leases = table(1, 1)
         ask(leases, "a")
         leases.forget_host(0)
-        moved = ask(leases, "a")
-        assert moved is not None
-        assert moved.host == 1
+        assert ask(leases, "a", alone=True) is None
+        assert ask(leases, "b") is not None
 
     def test_what_was_leaving_it_takes_no_slot_when_it_is_back(self):
         leases = table(1)
@@ -255,7 +284,9 @@ class TestRebuilt:
         leases.open_host(0, 2, [self.held()])
         orders = leases.settle()
         assert orders.leaving == [self.held()]
-        assert [grant.tenure for grant in orders.granted] == ["t/2"]
+        assert orders.granted == []
+        leases.left(self.held().lease)
+        assert [grant.tenure for grant in leases.settle().granted] == ["t/2"]
 
     def test_what_was_released_meanwhile_is_detached(self):
         leases = Leases()

@@ -1,6 +1,7 @@
 """The pool on a real local Ray: waiting, lost hosts, lost pools, hung hosts. The hosts are real
 processes without a model, so that every moment of a failure can be chosen."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,11 +10,12 @@ import ray
 from cluster.connect import ray_cluster
 from cluster.storage import LocalStorage
 from orchestrator.tuning.host_actor import HostBrokenError
-from orchestrator.tuning.hosts import start_hosts
+from orchestrator.tuning.hosts import end_hosts, start_hosts
 from orchestrator.tuning.leases import FencedError, Grant
 from orchestrator.tuning.pool import HostsGoneError
 from orchestrator.tuning.slot import HostLostError
-from tests.orchestrator.tuning.cluster import KILL, STOP, fake_cluster
+from orchestrator.tuning.terms import Stamp
+from tests.orchestrator.tuning.cluster import KILL, ROOM, STOP, fake_cluster
 from tests.orchestrator.tuning.fake_loop import STAGE, FakeLoop, Stage, fake_task, fake_trial
 
 HANG = 2.0
@@ -39,6 +41,11 @@ def key(trial, epoch):
     return f"trials/{trial.id}/epoch-{epoch:03d}"
 
 
+def keys(trial, epoch):
+    """Of an epoch's checkpoint, and how those begin of what there is of it when it is cut short."""
+    return key(trial, epoch), f"trials/{trial.id}/partial/epoch-{epoch:03d}"
+
+
 def test_a_trial_waits_until_a_slot_is_free(tmp_path, beside):
     with fake_cluster(tmp_path, slots=1) as cluster:
         first, second = cluster.slot(), cluster.slot()
@@ -62,7 +69,7 @@ def test_a_stopped_trial_frees_its_slot_at_once(tmp_path, beside):
         stopped, next_one = cluster.slot(), cluster.slot()
         stopped.attach(T, None)
         cluster.hold(f"advance {T.id}")
-        advance = beside(stopped.advance, key(T, 1))
+        advance = beside(stopped.advance, *keys(T, 1))
         cluster.wait_for(f"advance {T.id}")
         cluster.reap(T)
         next_one.attach(U, None)
@@ -82,7 +89,7 @@ def test_a_pool_that_dies_goes_on_from_what_the_hosts_serve(tmp_path, beside):
         second.attach(U, None, alone=True)
         for trial in (T, U):
             cluster.hold(f"advance {trial.id}")
-        advances = [beside(first.advance, key(T, 1)), beside(second.advance, key(U, 1))]
+        advances = [beside(first.advance, *keys(T, 1)), beside(second.advance, *keys(U, 1))]
         for trial in (T, U):
             cluster.wait_for(f"advance {trial.id}")
         waiting = beside(third.attach, V, None)
@@ -96,7 +103,7 @@ def test_a_pool_that_dies_goes_on_from_what_the_hosts_serve(tmp_path, beside):
         for trial in (T, U):
             cluster.let(f"advance {trial.id}")
         assert [advance.result().epoch for advance in advances] == [1, 1]
-        assert first.advance(key(T, 2)).epoch == 2
+        assert first.advance(*keys(T, 2)).epoch == 2
         first.release()
         waiting.result()
         assert cluster.happened("advance").count(f"advance {T.id}") == 2
@@ -111,20 +118,20 @@ def test_trials_of_a_killed_host_go_on_from_their_checkpoints(tmp_path, beside):
         first, second = cluster.slot(), cluster.slot()
         first.attach(T, None)
         second.attach(U, None)
-        first.advance(key(T, 1))
+        first.advance(*keys(T, 1))
         cluster.hold(f"advance {T.id}")
-        advance = beside(first.advance, key(T, 2))
+        advance = beside(first.advance, *keys(T, 2))
         cluster.wait_for(f"advance {T.id}", 2)
         cluster.signal_host(0, KILL)
         with pytest.raises(HostLostError, match=T.id):
             advance.result()
         cluster.let(f"advance {T.id}")
         first.attach(T, key(T, 1))  # waits until the host is back
-        assert first.advance(key(T, 2)).epoch == 2
+        assert first.advance(*keys(T, 2)).epoch == 2
         with pytest.raises(HostLostError):
-            second.advance(key(U, 1))
+            second.advance(*keys(U, 1))
         second.attach(U, None)
-        assert second.advance(key(U, 1)).epoch == 1
+        assert second.advance(*keys(U, 1)).epoch == 1
         storage = LocalStorage(tmp_path)
         assert all(storage.is_committed(k) for k in (key(T, 1), key(T, 2), key(U, 1)))
         assert cluster.state()["deaths"] == 1
@@ -135,16 +142,15 @@ def test_trials_of_a_killed_host_go_on_from_their_checkpoints(tmp_path, beside):
 
 def test_a_process_that_the_pool_does_not_know_of_takes_no_lease(tmp_path):
     stage = ray.remote(Stage).options(num_cpus=0, name=STAGE).remote()
-    hosts = start_hosts(fake_task(tmp_path), {"CPU": 0.1}, 1, FakeLoop)
+    hosts = start_hosts(fake_task(tmp_path), ROOM, 1, FakeLoop)
     (host,) = hosts.values()
     grant = Grant("lease", T.id, "tenure", host=0, alone=False)
     with pytest.raises(HostBrokenError, match="started another"):
-        ray.get(host.grant.remote(grant))
-    ray.get(host.ready.remote())
-    ray.get(host.grant.remote(grant))
+        ray.get(host.grant.remote(grant, Stamp("an earlier one", 0.0)))
+    ray.get(host.grant.remote(grant, ray.get(host.renew.remote([], None)).stamp))
     assert ray.get(host.leases.remote()) == [grant]
-    for actor in (host, stage):
-        ray.kill(actor)
+    end_hosts(hosts)
+    ray.kill(stage)
 
 
 def test_a_hung_host_is_started_anew_and_a_busy_one_left_alone(tmp_path, beside):
@@ -155,11 +161,13 @@ def test_a_hung_host_is_started_anew_and_a_busy_one_left_alone(tmp_path, beside)
         slot.attach(T, None)
         busy.attach(U, None)
         cluster.hold(f"advance {T.id}")
-        advance = beside(slot.advance, key(T, 1))
+        advance = beside(slot.advance, *keys(T, 1))
         cluster.wait_for(f"advance {T.id}")
 
+        epochs = itertools.count(1)
+
         def work_and_look(state):
-            busy.advance(key(U, 1))
+            busy.advance(*keys(U, next(epochs)))
             return state["hung"] >= 1 and state["free"] == 3
 
         state = cluster.beat_until(work_and_look)
@@ -178,7 +186,7 @@ def test_a_host_that_answers_nothing_is_started_anew(tmp_path, beside):
         slot = cluster.slot()
         slot.attach(T, None)
         cluster.signal_host(0, STOP)
-        advance = beside(slot.advance, key(T, 1))
+        advance = beside(slot.advance, *keys(T, 1))
         state = cluster.beat_until(lambda state: state["hung"] >= 1 and state["free"] == 2)
         with pytest.raises(HostLostError):
             advance.result()
@@ -193,7 +201,7 @@ def test_leases_that_nobody_renews_are_detached(tmp_path):
         slot.attach(T, None)
         cluster.wait_for(f"detach {T.id}")
         with pytest.raises(HostLostError, match="not renewed"):
-            slot.advance(key(T, 1))
+            slot.advance(*keys(T, 1))
         cluster.wait_until_empty()
 
 

@@ -40,11 +40,16 @@ def key(trial, epoch):
     return f"trials/{trial.id}/epoch-{epoch:03d}"
 
 
+def keys(trial, epoch):
+    """Of an epoch's checkpoint, and how those begin of what there is of it when it is cut short."""
+    return key(trial, epoch), f"trials/{trial.id}/partial/epoch-{epoch:03d}"
+
+
 def test_an_epoch_is_committed_when_advance_returns(cluster, slot, trial):
     slot.attach(trial, None)
-    losses = slot.advance(key(trial, 1))
+    losses = slot.advance(*keys(trial, 1))
     assert read_losses(LocalStorage(cluster.storage).fetch(key(trial, 1))) == losses
-    assert slot.advance(key(trial, 2)).epoch == 2
+    assert slot.advance(*keys(trial, 2)).epoch == 2
 
 
 def test_every_scale_speaks_in_one_call(cluster, slot, trial):
@@ -63,9 +68,9 @@ def test_every_scale_speaks_in_one_call(cluster, slot, trial):
 
 def test_a_trial_starts_where_its_checkpoint_is(slot, trial):
     slot.attach(trial, None)
-    slot.advance(key(trial, 1))
+    slot.advance(*keys(trial, 1))
     slot.attach(trial, key(trial, 1))
-    assert slot.advance(key(trial, 2)).epoch == 2
+    assert slot.advance(*keys(trial, 2)).epoch == 2
 
 
 def test_another_trial_takes_another_lease(cluster, slot, trial):
@@ -83,10 +88,10 @@ def test_a_diverged_trial_is_told_so_and_its_host_goes_on(cluster, slot, trial):
     slot.attach(trial, None)
     cluster.order(f"advance {trial.id}", "diverge")
     with pytest.raises(DivergedError, match="must be finite, got nan") as raised:
-        slot.advance(key(trial, 1))
+        slot.advance(*keys(trial, 1))
     assert type(raised.value) is DivergedError
     assert not LocalStorage(cluster.storage).is_committed(key(trial, 1))
-    assert slot.advance(key(trial, 1)).epoch == 1
+    assert slot.advance(*keys(trial, 1)).epoch == 1
 
 
 def test_what_fails_of_one_slot_ends_no_host(cluster, slot, trial):
@@ -94,9 +99,9 @@ def test_what_fails_of_one_slot_ends_no_host(cluster, slot, trial):
     slot.attach(trial, None)
     cluster.order(f"advance {trial.id}", "fail")
     with pytest.raises(SlotFailedError, match="ValueError: too large a batch"):
-        slot.advance(key(trial, 1))
+        slot.advance(*keys(trial, 1))
     slot.attach(trial, None)
-    assert slot.advance(key(trial, 1)).epoch == 1
+    assert slot.advance(*keys(trial, 1)).epoch == 1
     assert cluster.state()["deaths"] == deaths
 
 
@@ -107,32 +112,32 @@ def test_what_fails_of_one_slot_ends_no_host(cluster, slot, trial):
 def test_what_a_host_cannot_survive_ends_it(cluster, slot, trial, end, reason):
     deaths = cluster.state()["deaths"]
     slot.attach(trial, None)
-    slot.advance(key(trial, 1))
+    slot.advance(*keys(trial, 1))
     cluster.order(f"advance {trial.id}", end)
     with pytest.raises(HostLostError, match=reason):
-        slot.advance(key(trial, 2))
+        slot.advance(*keys(trial, 2))
     slot.attach(trial, key(trial, 1))
-    assert slot.advance(key(trial, 2)).epoch == 2
+    assert slot.advance(*keys(trial, 2)).epoch == 2
     assert cluster.state()["deaths"] == deaths + 1
 
 
 def test_the_newest_holder_of_a_trial_fences_the_older(cluster, slot, trial):
     old = cluster.slot()
     old.attach(trial, None)
-    old.advance(key(trial, 1))
+    old.advance(*keys(trial, 1))
     slot.attach(trial, key(trial, 1))
     with pytest.raises(HostLostError, match="fenced"):
-        old.advance(key(trial, 2))
+        old.advance(*keys(trial, 2))
     with pytest.raises(FencedError):
         old.attach(trial, key(trial, 1))
-    assert slot.advance(key(trial, 2)).epoch == 2
+    assert slot.advance(*keys(trial, 2)).epoch == 2
     old.release()
-    assert slot.advance(key(trial, 3)).epoch == 3
+    assert slot.advance(*keys(trial, 3)).epoch == 3
 
 
 def test_a_slot_must_be_attached_first(slot, trial):
     with pytest.raises(RuntimeError, match="attached before advance"):
-        slot.advance(key(trial, 1))
+        slot.advance(*keys(trial, 1))
 
 
 def test_a_checkpoint_must_have_been_committed(slot, trial):

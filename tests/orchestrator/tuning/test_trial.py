@@ -9,7 +9,7 @@ from jobs.speech.clips import write_clips
 from jobs.speech.origin import Origin
 from jobs.training.epochs import DivergedError, EpochLosses, write_losses
 from orchestrator.ledger import Ledger, TrialResult
-from orchestrator.tuning.slot import HostLostError
+from orchestrator.tuning.slot import HostLostError, SlotPreemptedError
 from orchestrator.tuning.trial import HostsDiedError, SweepContext, TrialFailedError, TrialRun
 from tests.orchestrator.tuning.fake_sweep import PROMPTS, SECTIONS, fake_context
 
@@ -30,8 +30,9 @@ class Slot:
     def attach(self, trial, checkpoint, *, alone) -> None:
         self._call("attach", checkpoint and checkpoint[-3:], alone)
 
-    def advance(self, key) -> EpochLosses:
+    def advance(self, key, partial) -> EpochLosses:
         epoch = int(key[-3:])
+        assert partial == key.replace("checkpoints", "partial")
         losses = EpochLosses(epoch, 3.0 / epoch, 2.0 / epoch, (1.0,), (0.1,), 1.0, 1e9)
         failure = self._call("advance", epoch)
         with self._ledger.storage.commit(key) as directory:
@@ -198,6 +199,27 @@ def test_too_many_deaths_in_a_row(start):
         ("attach", None, False),
         ("attach", None, True),
         ("attach", None, True),
+    ]
+
+
+def test_a_trial_that_is_preempted_goes_on_within_its_epoch(start, context):
+    """However often: nobody is to blame, so it counts as no death, and it need not be alone."""
+    ledger = context.ledger()
+    (record,) = ledger.trials()
+    run, slot = start({3 + 2 * n: SlotPreemptedError("the node is going") for n in range(4)})
+    run.next_epoch()
+    for step in (3, 12):
+        with ledger.storage.commit(f"{ledger.partial(record.id, 2)}-step-{step:06d}"):
+            pass
+    with ledger.storage.commit(f"{ledger.partial(record.id, 3)}-step-000001"):
+        pass
+    assert run.next_epoch().losses.epoch == 2
+    cut_short = ("attach", "012", False)
+    assert slot.calls == [
+        *(("attach", None, False), ("advance", 1), ("speak", 0.5, 1.0)),
+        ("advance", 2),
+        *(cut_short, ("advance", 2)) * 4,
+        ("speak", 0.5, 1.0),
     ]
 
 

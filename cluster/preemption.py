@@ -1,0 +1,159 @@
+"""Being told that this machine, or this process, will soon be taken away.
+
+What tells is set on each node, in the environment of what starts Ray there:
+
+======================= ==============================================================
+VOXSWEEP_NOTICE_FILE    a path; once a file is there the node is going
+VOXSWEEP_NOTICE_SERVICE ``aws`` or ``gcp``: the metadata service of a virtual machine is
+                        asked, at its link-local address or where the cloud's own variable
+                        says (AWS_EC2_METADATA_SERVICE_ENDPOINT, GCE_METADATA_HOST)
+======================= ==============================================================
+
+SIGTERM is heard in any case.
+"""
+
+import json
+import signal
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+FILE, SERVICE = "VOXSWEEP_NOTICE_FILE", "VOXSWEEP_NOTICE_SERVICE"
+
+_POLL = 1.0
+"""Between two looks, seconds; a cloud gives 30 to 120 seconds of notice."""
+_TIMEOUT = 2.0
+"""Of a request to a metadata service, which is on the same machine; seconds."""
+_TOKEN_SECONDS = 60
+"""For which a token of AWS's service holds."""
+
+
+class Source(Protocol):
+    """One place that notices come from."""
+
+    def notice(self) -> str:
+        """Why this process is to leave; empty while it may stay."""
+        ...
+
+
+class Terminated:
+    """SIGTERM to this process, whose former handler is replaced. Made on the main thread."""
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+        signal.signal(signal.SIGTERM, lambda number, frame: self._told.set())
+
+    def notice(self) -> str:
+        """See :class:`Source`."""
+        return "its process was told to end (SIGTERM)" if self._told.is_set() else ""
+
+
+class NoticeFile:
+    """A file that somebody puts on the node, for one a Kubernetes preStop hook."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def notice(self) -> str:
+        """See :class:`Source`."""
+        return f"{self._path} is there" if self._path.exists() else ""
+
+
+class AwsSpot:
+    """The interruption notice of an EC2 spot instance, by version 2 of its metadata service.
+
+    Source: "Spot Instance interruption notices" in the Amazon EC2 user guide.
+    """
+
+    def __init__(self, url: str = "http://169.254.169.254") -> None:
+        self._url = url.rstrip("/")
+
+    def notice(self) -> str:
+        """See :class:`Source`."""
+        token = _ask(
+            f"{self._url}/latest/api/token",
+            {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)},
+            method="PUT",
+        )
+        answer = _ask(
+            f"{self._url}/latest/meta-data/spot/instance-action",
+            {"X-aws-ec2-metadata-token": token},
+        )
+        if not answer:
+            return ""
+        told = json.loads(answer)
+        return f"EC2 will {told['action']} its machine at {told['time']}"
+
+
+class GcpPreemption:
+    """Whether a Compute Engine machine is being preempted, by its metadata service.
+
+    Source: "Preemptible VM instances" in the Compute Engine documentation.
+    """
+
+    def __init__(self, host: str = "metadata.google.internal") -> None:
+        self._url = f"http://{host}/computeMetadata/v1/instance/preempted"
+
+    def notice(self) -> str:
+        """See :class:`Source`."""
+        answer = _ask(self._url, {"Metadata-Flavor": "Google"})
+        return "Compute Engine preempts its machine" if answer.strip() == "TRUE" else ""
+
+
+class Notices:
+    """All sources of one process."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    def heard(self) -> str:
+        """What the first source says that says anything; empty when none does."""
+        return next((told for source in self._sources if (told := source.notice())), "")
+
+    def wait(self, pause: Callable[[float], object]) -> str:
+        """What is heard, once it is; ``pause`` is called with seconds between two looks."""
+        while not (told := self.heard()):
+            pause(_POLL)
+        return told
+
+    def wait_until_none(self, pause: Callable[[float], object]) -> None:
+        """Return when nothing is heard: at once, or when a notice was withdrawn."""
+        while self.heard():
+            pause(_POLL)
+
+
+def node_sources(environment: Mapping[str, str]) -> list[Source]:
+    """What tells that this node is going, as its environment says.
+
+    Raises:
+        ValueError: the environment names a service that is not known.
+    """
+    sources: list[Source] = []
+    if path := environment.get(FILE):
+        sources.append(NoticeFile(Path(path)))
+    service = environment.get(SERVICE, "")
+    if service == "aws":
+        url = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
+        sources.append(AwsSpot(url) if url else AwsSpot())
+    elif service == "gcp":
+        host = environment.get("GCE_METADATA_HOST")
+        sources.append(GcpPreemption(host) if host else GcpPreemption())
+    elif service:
+        raise ValueError(f"{SERVICE} must be aws or gcp, got {service!r}; correct it on this node")
+    return sources
+
+
+def _ask(url: str, headers: Mapping[str, str], method: str = "GET") -> str:
+    """The answer; empty where there is none: 404 is how EC2 says that all is well."""
+    # Never through a proxy: it would ask for itself.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, headers=dict(headers), method=method)
+    try:
+        with opener.open(request, timeout=_TIMEOUT) as response:
+            body: bytes = response.read()
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return ""
+    return body.decode()
