@@ -45,6 +45,13 @@ def unfit_for_pods(spec: SweepSpec, path: Path, kube: KubeSpec) -> Iterator[Prob
             key = ("records", "mlflow")
             what = "records.mlflow must be a server that the pods reach"
             yield Problem(line_of(path, key), what, "Name its service: http://mlflow:5000.")
+    if spec.records.optuna is not None and urlsplit(spec.records.optuna).hostname in {
+        None,
+        *_LOOPBACK,
+    }:
+        what = "records.optuna must be a database that the pods reach"
+        next_step = "Name its service: postgresql://USER@HOST/DATABASE."
+        yield Problem(line_of(path, ("records", "optuna")), what, next_step)
 
 
 def _places(spec: SweepSpec) -> Iterator[tuple[_Key, str, str]]:

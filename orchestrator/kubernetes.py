@@ -170,7 +170,8 @@ def _prompt_files(spec: SweepSpec, kube: KubeSpec) -> tuple[dict[str, str], list
 
 def _spec_text(spec: SweepSpec, files: Iterable[str]) -> str:
     """The spec as it was written, its defaults left out, with the paths that the head has."""
-    data = spec.model_dump(mode="json", exclude_unset=True)
+    written = spec.model_dump(mode="json", exclude_unset=True)
+    data = {section: keys for section, keys in written.items() if keys != {}}
     for name in files:
         data["variants"][name.removesuffix(".jsonl")] = f"{CONFIG_PATH}/{name}"
     text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

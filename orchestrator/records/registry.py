@@ -368,14 +368,15 @@ def _current(uri: str) -> Iterator[None]:
     """For the block, MLflow's fluent calls go there."""
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
     before = {name: os.environ.get(name) for name in names}
-    tracked, registered = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(tracked)
-        mlflow.set_registry_uri(registered)
+        # Not what was asked for before: that may have been the environment's word, which would be
+        # taken for the program's own from then on. Nobody here sets another.
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # it takes it
+        mlflow.set_registry_uri(None)  # type: ignore[arg-type]  # as above
         for name, value in before.items():  # which MLflow sets too
             if value is None:
                 os.environ.pop(name, None)

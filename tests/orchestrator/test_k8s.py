@@ -163,7 +163,7 @@ def test_what_lies_on_a_volume_is_taken(tmp_path, write_spec):
 def test_no_password_is_written(write_spec):
     spec = write_spec(records="records: {mlflow: 'https://me:hunter2@mlflow.example'}")
     (said,) = problems_of(spec)
-    assert said.startswith("SPEC: a spec holds no password")
+    assert said.startswith("SPEC:5: records.mlflow may hold no password")
     assert "hunter2" not in said
 
 
