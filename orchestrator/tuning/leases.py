@@ -173,10 +173,9 @@ class Leases:
                 grant = Grant(uuid.uuid4().hex[:12], ask.trial, ask.tenure, host, ask.alone)
                 self._held.add(grant)
                 self._orders.granted.append(grant)
-            if not ask.alone:
-                is_full = host is None
-            elif host is not None:
-                is_full = False  # The host that was kept for it may serve others again.
+            elif not ask.alone:
+                # Nor is there a slot for those behind: who is alone takes only what was kept.
+                is_full = True
         orders, self._orders = self._orders, Orders()
         return orders
 

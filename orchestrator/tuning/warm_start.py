@@ -35,7 +35,7 @@ class EarlierSweep:
     def trials(self) -> Iterator[tuple[TrialRecord, Standing]]:
         """Those that ended without failing, each with its best variant."""
         screening = self.protocol.screening()
-        heard: defaultdict[str, list[str]] = defaultdict(list)
+        heard: defaultdict[str | None, list[str]] = defaultdict(list)
         for variant in self._table.adapted:
             heard[variant.trial].append(variant.id)
         for record in self._ledger.trials():
