@@ -95,6 +95,8 @@ class Ledger:
         # What is written once is read once: a request each, where the storage is far.
         self._records: dict[str, TrialRecord] = {}
         self._losses: dict[str, EpochLosses] = {}
+        self._count: int | None = None
+        """Trials of the sweep, once they were counted: only this ledger starts more."""
 
     def path(self, *parts: str) -> str:
         """The key of something of this sweep."""
@@ -141,18 +143,23 @@ class Ledger:
     # trials
 
     def start_trial(self, spec: TrialSpec, point: dict[str, Any]) -> TrialRecord:
-        """Record that the search asked for this trial; the same one again changes nothing."""
-        started = self._started()
-        if spec.id in started:
+        """Record that the search asked for this trial; the same one again changes nothing.
+
+        Of one sweep one ledger at a time does this: it counts the trials once, not for each.
+        """
+        name = f"trials/{spec.id}/trial.json"
+        if spec.id in self._records or self.storage.exists(self.path(name)):
             return self.trial(spec.id)
-        record = TrialRecord(spec.id, len(started), point, spec, time.time())
+        order = len(self._started()) if self._count is None else self._count
+        record = TrialRecord(spec.id, order, point, spec, time.time())
         row = {
             "order": record.order,
             "point": point,
             "spec": spec.model_dump(mode="json"),
             "started_at": record.started_at,
         }
-        self.write_text(f"trials/{spec.id}/trial.json", json.dumps(row, indent=2) + "\n")
+        self.write_text(name, json.dumps(row, indent=2) + "\n")
+        self._records[spec.id], self._count = record, order + 1
         return record
 
     def trials(self) -> list[TrialRecord]:

@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_eight():
+def test_there_are_nine():
     names = [
         *(
             "data",
@@ -18,6 +18,7 @@ def test_there_are_eight():
             "overhead",
             "packing",
             "qwen3_tts_step",
+            "scale",
             "scoring",
             "search",
             "verdicts",

@@ -8,10 +8,12 @@ A trial is granted nowhere while an earlier lease of it may be in force: its hos
 it serves the lease no more, or the lease's term to have run out. A host that only cannot be reached
 may well train on, and must not commit beside the next one.
 
-Each event is a method; :meth:`Leases.settle` then says what follows from it.
+Each event is a method; :meth:`Leases.settle` then says what follows from it. With a thousand hosts
+an event must not look at every lease once for each host, so what is on a host is kept by host.
 """
 
 import uuid
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -50,17 +52,58 @@ class _Ask:
     alone: bool
 
 
+class _Grants:
+    """Leases, found by their host and by their trial too."""
+
+    def __init__(self) -> None:
+        self._by_lease: dict[str, Grant] = {}
+        self._by_host: defaultdict[int, dict[str, Grant]] = defaultdict(dict)
+        self._by_trial: defaultdict[str, dict[str, Grant]] = defaultdict(dict)
+        self._alone: Counter[int] = Counter()
+        """By host, those that are to be alone."""
+
+    def add(self, grant: Grant) -> None:
+        self.pop(grant.lease)
+        self._by_lease[grant.lease] = grant
+        self._by_host[grant.host][grant.lease] = grant
+        self._by_trial[grant.trial][grant.lease] = grant
+        self._alone[grant.host] += grant.alone
+
+    def pop(self, lease: str) -> Grant | None:
+        grant = self._by_lease.pop(lease, None)
+        if grant is not None:
+            del self._by_host[grant.host][lease]
+            del self._by_trial[grant.trial][lease]
+            if not self._by_trial[grant.trial]:
+                del self._by_trial[grant.trial]
+            self._alone[grant.host] -= grant.alone
+        return grant
+
+    def on(self, host: int) -> list[Grant]:
+        return list(self._by_host[host].values())
+
+    def of(self, trial: str) -> list[Grant]:
+        return list(self._by_trial.get(trial, {}).values())
+
+    def load(self, host: int) -> int:
+        return len(self._by_host[host])
+
+    def is_alone(self, host: int) -> bool:
+        return self._alone[host] > 0
+
+
 class Leases:
     """The table. A host is known by a number; it is open from when it answers until it is lost."""
 
     def __init__(self) -> None:
         self._slots: dict[int, int] = {}
-        self._held: dict[str, Grant] = {}
-        self._leaving: dict[str, Grant] = {}
+        self._held = _Grants()
+        self._leaving = _Grants()
         """Released, but still in their slots."""
         self._in_force: dict[str, str] = {}
         """Trials, by leases that were given up or lost, and that a host may still serve."""
-        self._asks: list[_Ask] = []
+        self._asks: dict[str, _Ask] = {}
+        """By trial, who came first at the front."""
         self._reserved: dict[int, _Ask] = {}
         """Hosts that run empty for a trial that is to be alone."""
         self._tenures: dict[str, str] = {}
@@ -83,7 +126,7 @@ class Leases:
                 self._leave(grant)
             else:
                 self._tenures[grant.trial] = grant.tenure
-                self._held[grant.lease] = grant
+                self._held.add(grant)
 
     def forget_host(self, host: int) -> list[str]:
         """The host was lost, its slots with it; nothing is granted there until it opens again.
@@ -93,10 +136,10 @@ class Leases:
         """
         self._slots.pop(host, None)
         self._reserved.pop(host, None)
-        lost = [g for g in (*self._held.values(), *self._leaving.values()) if g.host == host]
+        lost = [*self._held.on(host), *self._leaving.on(host)]
         for grant in lost:
-            self._held.pop(grant.lease, None)
-            self._leaving.pop(grant.lease, None)
+            self._held.pop(grant.lease)
+            self._leaving.pop(grant.lease)
             self._in_force[grant.lease] = grant.trial
         return [grant.lease for grant in lost]
 
@@ -113,12 +156,12 @@ class Leases:
         self._give_up(trial)
         self._ended.discard(trial)
         self._tenures[trial] = tenure
-        self._asks.append(_Ask(trial, tenure, alone))
+        self._asks[trial] = _Ask(trial, tenure, alone)
 
     def release(self, lease: str) -> None:
         """The holder needs the slot no more. A lease that is not held is no error."""
         self._ended.add(lease)
-        if grant := self._held.pop(lease, None):
+        if grant := self._held.pop(lease):
             self._leave(grant)
 
     def reap(self, trial: str) -> None:
@@ -129,7 +172,7 @@ class Leases:
 
     def left(self, lease: str) -> None:
         """The host serves the lease no more, and its slot is free."""
-        self._leaving.pop(lease, None)
+        self._leaving.pop(lease)
         self.lapsed(lease)
 
     def lapsed(self, lease: str) -> None:
@@ -138,40 +181,44 @@ class Leases:
 
     def settle(self) -> Orders:
         """Grant what can be granted, and say all that is to be done; each is said once."""
-        for ask in [ask for ask in self._asks if ask.trial not in self._in_force.values()]:
-            host = self._place_alone(ask) if ask.alone else self._place(ask)
+        served, is_full = set(self._in_force.values()), False
+        for ask in list(self._asks.values()):
+            if ask.trial in served or (is_full and not ask.alone):
+                continue
+            host = self._place_alone(ask) if ask.alone else self._place()
             if host is not None:
-                self._asks.remove(ask)
+                del self._asks[ask.trial]
                 grant = Grant(uuid.uuid4().hex[:12], ask.trial, ask.tenure, host, ask.alone)
-                self._held[grant.lease] = grant
+                self._held.add(grant)
                 self._orders.granted.append(grant)
+            elif not ask.alone:
+                # Nor is there a slot for those behind: who is alone takes only what was kept.
+                is_full = True
         orders, self._orders = self._orders, Orders()
         return orders
 
     def on(self, host: int) -> dict[str, str]:
         """The host's leases and their trials."""
-        return {grant.lease: grant.trial for grant in self._held.values() if grant.host == host}
+        return {grant.lease: grant.trial for grant in self._held.on(host)}
 
     @property
     def waiting(self) -> list[str]:
         """Tenures in line."""
-        return [ask.tenure for ask in self._asks]
+        return [ask.tenure for ask in self._asks.values()]
 
     @property
     def free(self) -> int:
         """Slots of open hosts in which no adapter is."""
         return sum(self._free(host) for host in self._slots)
 
-    def _place(self, ask: _Ask) -> int | None:
-        taken = self._kept_alone() | self._reserved.keys()
-        return self._emptiest(h for h in self._slots if h not in taken and self._free(h) > 0)
+    def _place(self) -> int | None:
+        return self._emptiest(h for h in self._slots if self._free(h) > 0 and not self._is_taken(h))
 
     def _place_alone(self, ask: _Ask) -> int | None:
         """A host without any lease. While there is none, one is kept for this ask until it is
         empty, or another is: it may open later."""
         kept = next((h for h, kept_for in self._reserved.items() if kept_for == ask), None)
-        taken = self._kept_alone() | self._reserved.keys()
-        host = self._emptiest(h for h in self._slots if h == kept or h not in taken)
+        host = self._emptiest(h for h in self._slots if h == kept or not self._is_taken(h))
         if host is None:
             return None
         if self._load(host) > 0:
@@ -184,13 +231,13 @@ class Leases:
     def _emptiest(self, hosts: Iterable[int]) -> int | None:
         return min(hosts, key=lambda host: (self._load(host), host), default=None)
 
-    def _kept_alone(self) -> set[int]:
-        grants = (*self._held.values(), *self._leaving.values())
-        return {grant.host for grant in grants if grant.alone}
+    def _is_taken(self, host: int) -> bool:
+        """Whether one that is alone is there, or is to come there."""
+        tables = (self._held, self._leaving)
+        return host in self._reserved or any(table.is_alone(host) for table in tables)
 
     def _load(self, host: int) -> int:
-        grants = (*self._held.values(), *self._leaving.values())
-        return sum(grant.host == host for grant in grants)
+        return self._held.load(host) + self._leaving.load(host)
 
     def _free(self, host: int) -> int:
         return max(0, self._slots[host] - self._load(host))
@@ -198,15 +245,17 @@ class Leases:
     def _fence(self, trial: str) -> None:
         if tenure := self._tenures.pop(trial, None):
             self._fenced.add(tenure)
-            self._orders.fenced += [ask.tenure for ask in self._asks if ask.tenure == tenure]
+            self._orders.fenced += [
+                ask.tenure for ask in self._asks.values() if ask.tenure == tenure
+            ]
 
     def _give_up(self, trial: str) -> None:
-        self._asks = [ask for ask in self._asks if ask.trial != trial]
+        self._asks.pop(trial, None)
         self._reserved = {h: ask for h, ask in self._reserved.items() if ask.trial != trial}
-        for grant in [grant for grant in self._held.values() if grant.trial == trial]:
+        for grant in self._held.of(trial):
             self.release(grant.lease)
 
     def _leave(self, grant: Grant) -> None:
-        self._leaving[grant.lease] = grant
+        self._leaving.add(grant)
         self._in_force[grant.lease] = grant.trial
         self._orders.leaving.append(grant)

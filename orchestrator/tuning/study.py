@@ -97,10 +97,11 @@ class StudySearch(OptunaSearch):
         self._planned: deque[dict[str, Choice]] = deque(dict(trial.point) for trial in known)
         """Points to suggest before any other."""
         finite = all(dimension.choices for dimension in search.space.values())
-        self._left = search.grid() if finite else None
+        self._left = {_same(p): p for p in search.grid()} if finite else None
         """The points of a finite space that were not suggested yet."""
         is_grid = search.sampler == "grid"
-        self._rest = deque(p for p in search.grid() if p not in self._planned) if is_grid else None
+        begun = {_same(trial.point) for trial in known}
+        self._rest = deque(p for p in search.grid() if _same(p) not in begun) if is_grid else None
         """Of a grid, what comes after the points that wait in the study."""
         self._ended = {trial.id for trial in known if trial.ended}
         self._in_study = {t.user_attrs[TRIAL]: t for t in self._trials() if TRIAL in t.user_attrs}
@@ -125,8 +126,8 @@ class StudySearch(OptunaSearch):
             point = self._next(trial_id)
             if point is None:
                 break
-            if self._left and point in self._left:
-                self._left.remove(point)
+            if self._left:
+                self._left.pop(_same(point), None)
             record = self._start(point)
             if record.id not in self._suggested:
                 self._take(trial_id, record)
@@ -209,18 +210,15 @@ class StudySearch(OptunaSearch):
 
     def _put(self, record: TrialRecord) -> Trial:
         """A trial of the study that begins now, at the record's point."""
-        number = len(self._trials())
-        params = self._search_space.params(record.point)
-        self.study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=params,
-                distributions=self._search_space.distributions,
-                user_attrs={TRIAL: record.id},
-            )
+        begun = create_trial(
+            state=TrialState.RUNNING,
+            params=self._search_space.params(record.point),
+            distributions=self._search_space.distributions,
+            user_attrs={TRIAL: record.id},
         )
-        added = [t for t in self._trials()[number:] if t.user_attrs.get(TRIAL) == record.id]
-        return self._trial(added[0].number)
+        # Not Study.add_trial, which does not say which one it added: to look costs all the others.
+        study = self._kept_in.get_study_id_from_name(self.study.study_name)
+        return Trial(self.study, self._kept_in.create_new_trial(study, template_trial=begun))
 
     def _repeat(self, trial_id: str, record: TrialRecord) -> bool:
         """Drop a point that was suggested before; False where no other is left."""
@@ -233,7 +231,7 @@ class StudySearch(OptunaSearch):
 
     def _draw(self) -> bool:
         """Plan a point that is left: TPE by itself may repeat for ever."""
-        left = self._left or []
+        left = list((self._left or {}).values())
         if self._first is not None:
             left = [point for point in left if self._first.holds(point)]
             if not left:
@@ -281,3 +279,8 @@ class StudySearch(OptunaSearch):
         """The storage's own number of the study's trial ``number``."""
         study = self._kept_in.get_study_id_from_name(self.study.study_name)
         return self._kept_in.get_trial_id_from_study_id_trial_number(study, number)
+
+
+def _same(point: Mapping[str, Choice]) -> frozenset[tuple[str, Choice]]:
+    """Equal for equal points, and found at once among thousands."""
+    return frozenset(point.items())

@@ -1,5 +1,6 @@
 """What earlier sweeps of the family teach a study before its first trial."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,11 +35,14 @@ class EarlierSweep:
     def trials(self) -> Iterator[tuple[TrialRecord, Standing]]:
         """Those that ended without failing, each with its best variant."""
         screening = self.protocol.screening()
+        heard: defaultdict[str | None, list[str]] = defaultdict(list)
+        for variant in self._table.adapted:
+            heard[variant.trial].append(variant.id)
         for record in self._ledger.trials():
             result = self._ledger.result(record.id)
-            heard = [v.id for v in self._table.adapted if v.trial == record.id]
-            if result is not None and result.end != "failed" and heard:
-                standings = [standing(self._table, name, screening) for name in heard]
+            names = heard[record.id]
+            if result is not None and result.end != "failed" and names:
+                standings = [standing(self._table, name, screening) for name in names]
                 yield record, max(standings, key=lambda each: each.objective)
 
     def seconds(self, trial: str) -> float:

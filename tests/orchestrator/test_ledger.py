@@ -46,8 +46,9 @@ def test_a_trial_comes_back_as_it_was_started(ledger):
         "targets": ("q_proj", "v_proj"),
     }
     started = ledger.start_trial(trial_spec(**point), point)
-    assert ledger.trial(started.id) == started
-    assert ledger.trials() == [started]
+    later = Ledger(ledger.storage, "sweep")
+    assert later.trial(started.id) == started
+    assert later.trials() == ledger.trials() == [started]
     assert started.training.rank == 4
 
 
@@ -65,6 +66,21 @@ def test_trials_keep_their_order(ledger):
     assert [record.order for record in ledger.trials()] == list(range(12))
     names = [record.id for record in ledger.trials()]
     assert names != sorted(names), "the order would come out right by accident"
+
+
+def test_a_trial_is_started_without_a_look_at_the_others(ledger, monkeypatch):
+    """Of ten thousand, that would be ten thousand requests for each."""
+    ledger.start_trial(trial_spec(rank=1), {"rank": 1})
+    asked: list[str] = []
+    for name in ("children", "exists", "read"):
+        method = getattr(ledger.storage, name)
+        seen = lambda key, of=method: asked.append(key) or of(key)  # noqa: E731
+        monkeypatch.setattr(ledger.storage, name, seen)
+    started = [ledger.start_trial(trial_spec(rank=rank), {"rank": rank}) for rank in (2, 4, 8)]
+    assert asked == [f"sweep/trials/{record.id}/trial.json" for record in started]
+    monkeypatch.undo()
+    later = Ledger(ledger.storage, "sweep").start_trial(trial_spec(rank=16), {"rank": 16})
+    assert [*(record.order for record in started), later.order] == [1, 2, 3, 4]
 
 
 def test_starting_a_trial_again_changes_nothing(ledger):

@@ -58,7 +58,7 @@ def run(make_spec, tmp_path):
         )
         context = fake_context(spec, tmp_path / "st")
         told: list[str] = []
-        fleet = Fleet(list(cluster.hosts.values()), cluster.pool, told.append)
+        fleet = Fleet(list(cluster.hosts.values()), cluster.pool, told.append, "a CPU")
         search(context, fleet, tmp_path / "search", heard)
         fleet.beat()
         assert told == ["hosts: a fake packs nothing"]
@@ -151,7 +151,7 @@ def test_hosts_that_cannot_be_loaded_end_the_sweep_with_their_reason(tmp_path):
         fake_cluster(tmp_path / "st", hosts=2, source="missing") as cluster,
         pytest.raises(InfrastructureError, match=r"no base there.*run the same command again"),
     ):
-        Fleet(list(cluster.hosts.values()), cluster.pool, print)
+        Fleet(list(cluster.hosts.values()), cluster.pool, print, "a CPU")
 
 
 def test_of_two_processes_set_up_for_a_trial_only_the_one_that_steps_takes_a_slot(

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError
 from jobs.speech.clips import write_clips
+from jobs.speech.origin import Origin
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.cli import app
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, TrialResult
@@ -45,7 +46,7 @@ def sweep(make_spec, tmp_path):
             for scale in spec.variants.adapted_scales:
                 variant = f"{record.id}-e01-s{scale:.2f}"
                 with ledger.storage.commit(ledger.clips(variant)) as folder:
-                    write_clips(folder, [], [])
+                    write_clips(folder, [], [], Origin(variant, "codec_lm", ""))
                 values = {**HEALTHY, "similarity": similarity(point) + scale / 100}
                 rows = [ClipScores(variant, prompt.id, 0, values) for prompt in PROMPTS]
                 ledger.write_scores(variant, rows)
