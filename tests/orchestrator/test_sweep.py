@@ -300,7 +300,7 @@ def test_what_people_do_with_a_finished_sweep(sweep, tmp_path, monkeypatch):
     assert abs(audio).max() > 0.01
     assert json.loads(Path("small-gguf/manifest.json").read_text())["format"] == "gguf"
     nothing_before = CliRunner().invoke(app, ["rollback", "small"])
-    assert "no version" in str(nothing_before.exception)
+    assert "must have been champion before" in str(nothing_before.exception)
 
 
 def test_nothing_is_left_running(sweep):
