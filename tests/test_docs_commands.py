@@ -85,4 +85,5 @@ def test_what_a_first_hour_cannot_run_says_what_it_needs():
 
     alone = [" ".join(words(line)) for line in shown(DOCUMENTS[0]) if not NEEDS.search(line)]
     assert len(alone) > 4
-    assert [line for line in alone if line.replace("demo", "small") not in FIRST_HOUR] == []
+    run = {line.replace("demo", "small") for line in FIRST_HOUR}
+    assert [line for line in alone if line.replace("demo", "small") not in run] == []
