@@ -97,6 +97,9 @@ class Meter:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: defaultdict[str, int] = defaultdict(int)
         self.ends: list[float] = []
+        """CPU seconds by then."""
+        self.times: list[float] = []
+        """The same in virtual time."""
         self.started = watch.now()
 
     def time(self, of: object, name: str, label: str) -> None:
@@ -117,12 +120,15 @@ class Meter:
 class Shown:
     """Does what a sweep does when it hears of a trial, but for MLflow."""
 
-    def __init__(self, context: MemoryContext, meter: Meter, watch: Stopwatch) -> None:
+    def __init__(
+        self, context: MemoryContext, meter: Meter, watch: Stopwatch, actors: SimulatedActors
+    ) -> None:
         from rich.console import Console
 
         from orchestrator.console import Progress
 
-        self._ledger, self._meter, self._watch = context.ledger(), meter, watch
+        self._ledger, self._meter = context.ledger(), meter
+        self._watch, self._actors = watch, actors
         self._progress = Progress(Console(file=open(os.devnull, "w")))  # noqa: SIM115
 
     def trial_started(self, trial: str) -> None:
@@ -140,6 +146,7 @@ class Shown:
     def trial_ended(self, trial: str, result: TrialResult) -> None:
         self._progress.end(trial, result.end)
         self._meter.ends.append(self._watch.now())
+        self._meter.times.append(self._actors.clock)
 
 
 def run_loop(trials: int, hosts: int, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -166,7 +173,9 @@ def run_loop(trials: int, hosts: int, tell: Callable[[str], None]) -> dict[str, 
             meter.time(searcher, name, f"study: {name}")
         meter.time(scheduler, "on_trial_result", "ASHA: on_trial_result")
         meter.time(scheduler, "choose_trial_to_run", "Tune: choose_trial_to_run")
-        events = searches._Events(context, lambda _: None, Shown(context, meter, watch))
+        actors = SimulatedActors(context, watch, EPOCH_SECONDS, HOST_LOSS)
+        shown = Shown(context, meter, watch, actors)
+        events = searches._Events(context, lambda _: None, shown)
         logger = JsonLoggerCallback()
         for callback, label in ((events, "ours"), (logger, "Tune's JSON logger")):
             for name in ("on_trial_start", "on_trial_result", "on_trial_complete"):
@@ -186,7 +195,6 @@ def run_loop(trials: int, hosts: int, tell: Callable[[str], None]) -> dict[str, 
             reuse_actors=True,
             storage=experiment.storage,
         )
-        actors = SimulatedActors(context, watch, EPOCH_SECONDS, HOST_LOSS)
         controller._actor_manager = actors
         generator.add_configurations([experiment])
         controller.update_max_pending_trials()
@@ -225,8 +233,10 @@ def _loop_figures(
     decisions = 2 * trials + actors.epochs
     """Points, reports and ends."""
     tenth = max(1, trials // 10)
-    ends = meter.ends
-    needs = decisions / actors.clock
+    ends, times = meter.ends, meter.times
+    first, last = trials // 10, 8 * trials // 10
+    share = (ends[last] - ends[first]) / (times[last] - times[first])
+    """While all hosts are busy."""
     return {
         "trials": trials,
         "hosts": hosts,
@@ -240,9 +250,8 @@ def _loop_figures(
         "CPU a trial, second tenth, ms": 1e3 * (ends[2 * tenth - 1] - ends[tenth - 1]) / tenth,
         "CPU a trial, last tenth, ms": 1e3 * (ends[-1] - ends[-1 - tenth]) / tenth,
         "decisions a CPU second": decisions / total,
-        "decisions a second that the hosts ask for": needs,
-        "share of a core": total / actors.clock,
-        "hosts that fill a core": hosts * actors.clock / total,
+        "share of a core, from a tenth to eight tenths": share,
+        "hosts that fill a core": hosts / share,
         "requests to S3 a trial": {
             kind: count / trials for kind, count in sorted(context.storage.requests.items())
         },
