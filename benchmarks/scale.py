@@ -358,7 +358,7 @@ def run_pool(hosts: int, slots: int, trials: int, beats: int) -> dict[str, float
 
     async def serve() -> dict[str, float]:
         with mock.patch.object(pools.ray, "get_actor", names.__getitem__):
-            pool = pools.Pool(list(names), 600.0)
+            pool = pools.Pool(list(names), 600.0, 60.0)
         started = time.process_time()
         first = [pool.acquire(f"t{n}", f"t{n}-a") for n in range(hosts * slots)]
         await asyncio.gather(*first)
