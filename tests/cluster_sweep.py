@@ -148,7 +148,7 @@ def adapters(storage: Storage, ledger: Ledger) -> dict[str, str]:
 
 def begun(cluster: Raylets) -> Counter[str]:
     """How often hosts began to train each epoch, by what they wrote into their logs."""
-    logs = cluster.token_file.parent.glob("session_2*/logs/worker-*.err")
+    logs = cluster.token_file.parent.glob("ray/session_2*/logs/worker-*.err")
     keys = (re.findall(r"^training (\S+)$", log.read_text(), re.MULTILINE) for log in logs)
     return Counter(key for found in keys for key in found)
 

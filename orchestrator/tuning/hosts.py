@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -65,12 +66,6 @@ def start_hosts(
     hosts = {}
     for _ in range(count):
         name = f"host-{uuid.uuid4().hex}"
-        group = ray.util.placement_group(
-            [dict(room.rank)] * task.engine.ranks,
-            strategy=room.strategy,
-            name=name,
-            bundle_label_selector=[dict(room.labels)] * task.engine.ranks,
-        )
         placed = actor.options(
             name=name,
             num_cpus=room.rank.get("CPU", 0),
@@ -78,12 +73,32 @@ def start_hosts(
             max_restarts=-1,
             max_task_retries=0,
             max_concurrency=_CALLS_AT_ONCE,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(
-                placement_group=group, placement_group_bundle_index=0
-            ),
+            **_where(name, room, task.engine.ranks),
         )
         hosts[name] = placed.remote(task, open_loop)
     return hosts
+
+
+def _where(name: str, room: Room, ranks: int) -> dict[str, Any]:
+    """What else a host asks of Ray; of several ranks, a placement group of its name.
+
+    One rank has none. When a node is lost and nothing else has room for a placement group of it,
+    Ray (2.60, its pull request 65007) tries again without a pause, and its head has time for little
+    else until a node comes.
+    """
+    if ranks == 1:
+        more = {what: amount for what, amount in room.rank.items() if what not in ("CPU", "GPU")}
+        return {"resources": more, "label_selector": dict(room.labels)}
+    group = ray.util.placement_group(
+        [dict(room.rank)] * ranks,
+        strategy=room.strategy,
+        name=name,
+        bundle_label_selector=[dict(room.labels)] * ranks,
+    )
+    strategy = PlacementGroupSchedulingStrategy(
+        placement_group=group, placement_group_bundle_index=0
+    )
+    return {"scheduling_strategy": strategy}
 
 
 def end_hosts(hosts: Mapping[str, Any]) -> None:
@@ -91,4 +106,5 @@ def end_hosts(hosts: Mapping[str, Any]) -> None:
     for name, host in hosts.items():
         ray.kill(host)
         # Ray would remove it with this process's job, but that may have much to do yet.
-        ray.util.remove_placement_group(ray.util.get_placement_group(name))
+        with suppress(ValueError):  # a host of one rank has none
+            ray.util.remove_placement_group(ray.util.get_placement_group(name))

@@ -61,7 +61,8 @@ def run(make_spec, tmp_path):
         fleet = Fleet(list(cluster.hosts.values()), cluster.pool, told.append, "a CPU")
         search(context, fleet, tmp_path / "search", heard)
         fleet.beat()
-        assert told == ["hosts: a fake packs nothing"]
+        # A slow machine is told before it that no host is ready yet.
+        assert told[-1] == "hosts: a fake packs nothing"
         assert cluster.is_empty()
         return [record.id for record in context.ledger().trials()]
 
