@@ -122,6 +122,6 @@ def check_conditions(bucket: str, prefix: str) -> None:
     if not honoured:
         raise UnsupportedError(
             f"s3://{bucket}/{prefix} must honour conditional writes (If-None-Match), and does not: "
-            "two writers could mix their files. Use AWS S3 or a server that has them, such as a "
-            "recent MinIO or Ceph, or a local directory."
+            "two writers could mix their files. Use AWS S3, a server that has them, or a local "
+            "directory."
         )

@@ -5,15 +5,12 @@ It is code, not a pickle, and needs voxsweep installed where it runs.
 
 import base64
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
+import pandas
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-
-# The signature that the model is logged with says what comes in, so there is no type to hint at.
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
 
 
 class SpokenModel(PythonModel):
@@ -30,18 +27,20 @@ class SpokenModel(PythonModel):
         facts = files.facts
         self._origin = Origin(facts.variant.id, facts.host.family, facts.provenance, facts.sweep)
 
-    # A type here would take the place of the signature, and MLflow has none for its data frames.
-    def predict(  # type: ignore[no-untyped-def]
+    # The type has MLflow leave what is in the frame to the signature that the model is logged with.
+    def predict(
         self,
         context: PythonModelContext,
-        model_input,  # noqa: ANN001
+        model_input: pandas.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """A row a text: ``audio`` (a WAV file in base64, empty where nothing sounds),
         ``sample_rate``, ``seconds``, and ``problem``, empty where all of the text was said."""
-        rows = model_input
-        if hasattr(model_input, "to_dict"):
-            rows = model_input.to_dict(orient="records")
+        # What one row names and another does not is no text in that other: NaN, in a data frame.
+        rows = [
+            {name: value for name, value in row.items() if isinstance(value, str)}
+            for row in model_input.to_dict(orient="records")
+        ]
         return [self._said(row) for row in rows]
 
     def _said(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def test_a_request_gets_the_sound(embedded_voice: VoiceFiles, tmp_path: Path):
             description="card",
             artifacts={"voice": embedded_voice.directory},
             example="one two",
+            optional=("language",),
         )
     )
     registry.nominate(version, "to be heard")
@@ -78,7 +79,9 @@ def test_a_request_gets_the_sound(embedded_voice: VoiceFiles, tmp_path: Path):
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until_up(url, server)
-            body = json.dumps({"dataframe_records": [{"text": TEXT}, {"text": "hello"}]}).encode()
+            # The first names no language, the second does.
+            texts = [{"text": TEXT}, {"text": "hello", "language": "en"}]
+            body = json.dumps({"dataframe_records": texts}).encode()
             request = urllib.request.Request(
                 f"{url}/invocations", body, {"Content-Type": "application/json"}
             )
