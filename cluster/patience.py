@@ -16,7 +16,7 @@ class Patience:
     """Trying again with pauses that double, from ``first_pause`` to ``longest_pause`` seconds."""
 
     seconds: float = 600.0
-    """From the first failure on. A belief, not measured: throttling and a network that is gone pass in
+    """From the first failure on. A belief, not measured: throttling and a lost network pass in
     minutes, and an outage that lasts hours is for a person to hear of."""
     first_pause: float = 1.0
     longest_pause: float = 30.0

@@ -172,7 +172,7 @@ class Sweep:
             SHORTLIST: (rest, spec.variants.decoding),
             CONFIRMATION: (self._inputs.confirmation, spec.confirmation_decoding),
         }
-        asked = where_data_is(self._inputs.clips, spec.resources.gpus_per_rank)
+        asked = where_data_is(self._inputs.clips, 1, spec.resources.gpus_per_rank)
         preparing = ray.remote(**asked)(prepare_sweep).remote(
             spec.host(),
             self._inputs.clips,
@@ -257,8 +257,8 @@ class Sweep:
         """Begin to measure the training clips, unless an earlier run did; nobody waits for it."""
         # It takes no CPU from Ray's count, or it would begin when the trials have ended; its
         # process ends with it, since it has made itself the last in the queue for the CPU.
-        asked = where_data_is(self._inputs.clips, gpus=0)
-        task = ray.remote(num_cpus=0, max_calls=1, **asked)(measure_data)
+        asked = where_data_is(self._inputs.clips, cpus=0, gpus=0)
+        task = ray.remote(max_calls=1, **asked)(measure_data)
         return task.remote(self._inputs.clips, self._ledger.storage.url)
 
     def _data(

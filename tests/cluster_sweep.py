@@ -146,10 +146,16 @@ def adapters(storage: Storage, ledger: Ledger) -> dict[str, str]:
     }
 
 
+def host_logs(cluster: Raylets) -> list[str]:
+    """What each process of a cluster, of hosts among them, has written to its standard error."""
+    logs = [*cluster.token_file.parent.glob("ray/session_2*/logs/worker-*.err")]
+    assert logs, "Ray keeps its logs elsewhere"
+    return [log.read_text() for log in logs]
+
+
 def begun(cluster: Raylets) -> Counter[str]:
     """How often hosts began to train each epoch, by what they wrote into their logs."""
-    logs = cluster.token_file.parent.glob("ray/session_2*/logs/worker-*.err")
-    keys = (re.findall(r"^training (\S+)$", log.read_text(), re.MULTILINE) for log in logs)
+    keys = (re.findall(r"^training (\S+)$", log, re.MULTILINE) for log in host_logs(cluster))
     return Counter(key for found in keys for key in found)
 
 
