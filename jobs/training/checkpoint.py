@@ -9,44 +9,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from jobs.training.adapter import SavedAdapter
-from jobs.training.epochs import EpochLosses, write_losses
+from jobs.training.epochs import EpochLosses, SlotState, StepTaken, write_losses
 
 _MOMENTS = "optimizer.safetensors"
 _STATE = "state.json"
-
-
-class StepTaken(NamedTuple):
-    """An optimiser step of the epoch under way."""
-
-    loss: float
-    """Summed over the targets, nats."""
-    targets: int
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class SlotState:
-    """Where a slot stands: the data cursor and the position of its random stream.
-
-    Dropout at optimiser step n draws from a generator seeded by (seed, n, rank), so ``seed`` and
-    ``steps`` are the whole state of it; the data order is a function of ``seed`` and ``epoch``.
-    """
-
-    seed: int
-    epoch: int
-    """Epochs completed."""
-    steps: int
-    """Optimiser steps taken, those of the epoch under way among them."""
-    taken: tuple[StepTaken, ...] = ()
-    """Those of the epoch under way."""
-    seconds: float = 0.0
-    """Of the host, that they took."""
 
 
 @dataclass(frozen=True)

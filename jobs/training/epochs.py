@@ -1,10 +1,10 @@
-"""What a committed epoch is called, what it gave, and why there may be none; needs no torch."""
+"""What an epoch gave, how far one under way is, and why there may be none; needs no torch."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from jobs.training.checkpoint import Snapshot
@@ -46,6 +46,34 @@ class EpochLosses:
     group_losses: Mapping[str, float] = field(default_factory=dict)
     """The mean over the validation targets of each language and each speaker, by names such as
     ``language/km`` and ``speaker/slt``; of neither where the clips name no two."""
+
+
+class StepTaken(NamedTuple):
+    """An optimiser step of the epoch under way."""
+
+    loss: float
+    """Summed over the targets, nats."""
+    targets: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class SlotState:
+    """Where a slot stands: the data cursor and the position of its random stream.
+
+    Dropout at optimiser step n draws from a generator seeded by (seed, n, rank), so ``seed`` and
+    ``steps`` are the whole state of it; the data order is a function of ``seed`` and ``epoch``.
+    """
+
+    seed: int
+    epoch: int
+    """Epochs completed."""
+    steps: int
+    """Optimiser steps taken, those of the epoch under way among them."""
+    taken: tuple[StepTaken, ...] = ()
+    """Those of the epoch under way."""
+    seconds: float = 0.0
+    """Of the host, that they took."""
 
 
 def write_losses(directory: Path, losses: EpochLosses) -> None:

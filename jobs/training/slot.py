@@ -15,9 +15,8 @@ from jobs.data.mix import Mix
 from jobs.families.base import LossTerms
 from jobs.families.layout import Example
 from jobs.spec import TrainingSpec
-from jobs.training.checkpoint import SlotState, StepTaken
 from jobs.training.engine.base import MicroStep
-from jobs.training.epochs import EpochLosses
+from jobs.training.epochs import EpochLosses, SlotState, StepTaken
 from jobs.training.schedule import learning_rate
 
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from cluster.storage import COMMITTED, LocalStorage
 from jobs.spec import EngineSpec
-from jobs.training.checkpoint import SlotState, read_state
-from jobs.training.epochs import EpochLosses, checkpoint_key, read_losses, write_losses
+from jobs.training.checkpoint import read_state
+from jobs.training.epochs import EpochLosses, SlotState, checkpoint_key, read_losses, write_losses
 from jobs.training.host import Host
 from tests.toy import toy_base, toy_clips, toy_trial
 

@@ -20,8 +20,8 @@ from jobs.speech.voices import Voice
 from jobs.training import loop as loop_module
 from jobs.training import probe
 from jobs.training.adapter import SavedAdapter
-from jobs.training.checkpoint import SlotState, Snapshot
-from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError
+from jobs.training.checkpoint import Snapshot
+from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError, SlotState
 from jobs.training.host import Host
 from jobs.training.loop import HostLoop
 from jobs.training.packing import PackingPlan

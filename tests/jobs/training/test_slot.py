@@ -9,7 +9,7 @@ from torch import Tensor
 from jobs.data.batches import BatchPlan
 from jobs.families.layout import Example
 from jobs.spec import TrainingSpec
-from jobs.training.checkpoint import SlotState
+from jobs.training.epochs import SlotState
 from jobs.training.schedule import learning_rate
 from jobs.training.slot import Slot, Turn, stream_seed
 

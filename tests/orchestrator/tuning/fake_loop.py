@@ -15,12 +15,12 @@ from cluster.storage import open_storage
 from jobs.metrics.base import SpokenClip
 from jobs.spec import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.speech.voices import Voice
-from jobs.training.checkpoint import SlotState
 from jobs.training.epochs import (
     DivergedError,
     EpochCutError,
     EpochLosses,
     SlotGoneError,
+    SlotState,
     write_losses,
 )
 from jobs.training.packing import PackingPlan, Progress
