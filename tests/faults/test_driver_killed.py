@@ -1,6 +1,7 @@
-"""``kill -9`` of the driver, twice, and the same command again each time: nothing is done twice.
+"""``kill -9`` of the driver, and the same command again: nothing is done twice.
 
-And the same sweep in S3, here because it is compared with the same undisturbed run.
+Killed after the first epoch, with its whole cluster, it is in ``test_nodes_killed.py``. And the
+same sweep in S3, here because it is compared with the same undisturbed run.
 """
 
 import json
@@ -32,24 +33,19 @@ Inodes = dict[Path, tuple[int, int]]
 
 
 @dataclass
-class Kill:
-    """What the storage held when the driver was killed, and what then went on running."""
-
-    committed: Inodes
-    left_behind: list[str]
-
-
-@dataclass
 class Story:
     storage: Path
-    kills: list[Kill] = field(default_factory=list)
+    committed: Inodes = field(default_factory=dict)
+    """What the storage held when the driver was killed."""
+    left_behind: list[str] = field(default_factory=list)
+    """What then went on running."""
     last: dict[str, object] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Ledger:
         return Ledger(LocalStorage(self.storage), NAME)
 
-    def committed(self, epoch: int) -> bool:
+    def is_committed(self, epoch: int) -> bool:
         """Whether the first trial has this epoch; looks at the storage, as nobody tells."""
         return any((self.storage / NAME).glob(f"trials/*/checkpoints/epoch-{epoch:03d}/COMMITTED"))
 
@@ -66,22 +62,17 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory) -> Story:
-    """Killed at the first epoch's commit, then while the second epoch speaks, then left alone."""
+    """Killed while the second epoch of its first trial speaks, then left alone."""
     place = tmp_path_factory.mktemp("killed")
     spec, story = write_spec(place), Story(place / "st")
-    moments = (
-        lambda: story.committed(1),
-        lambda: story.committed(2) and story.spoken(2) < len(SCALES),
-    )
-    for moment in moments:
-        run = Run(spec, story.storage).start()
-        try:
-            run.wait_for(moment)
-            run.kill()
-            left = run.left_behind(but=RAY_AGENTS)
-        finally:
-            run.end()
-        story.kills.append(Kill(story.inodes(), left))
+    run = Run(spec, story.storage).start()
+    try:
+        run.wait_for(lambda: story.is_committed(2) and story.spoken(2) < len(SCALES))
+        run.kill()
+        story.left_behind = run.left_behind(but=RAY_AGENTS)
+    finally:
+        run.end()
+    story.committed = story.inodes()
     run = Run(spec, story.storage).start()
     try:
         assert run.finish() == 0, run.stderr
@@ -99,9 +90,8 @@ def straight(tmp_path_factory) -> Ledger:
     return Ledger(LocalStorage(run.storage), NAME)
 
 
-def test_each_kill_came_at_its_moment(story):
-    names = [{path.parent.name for path in kill.committed} for kill in story.kills]
-    assert names == [{"epoch-001"}, {"epoch-001", "epoch-002"}]
+def test_the_kill_came_at_its_moment(story):
+    assert {path.parent.name for path in story.committed} == {"epoch-001", "epoch-002"}
 
 
 def test_the_last_run_trains_what_was_missing(story):
@@ -117,9 +107,7 @@ def test_the_last_run_trains_what_was_missing(story):
 
 def test_no_committed_epoch_is_written_again(story):
     after = story.inodes()
-    for kill in story.kills:
-        assert kill.committed
-        assert {path: after[path] for path in kill.committed} == kill.committed
+    assert {path: after[path] for path in story.committed} == story.committed
 
 
 def test_the_weights_are_those_of_an_undisturbed_run(story, straight):
@@ -214,5 +202,4 @@ def _verdict(ledger: Ledger) -> Verdict:
 
 
 def test_a_killed_driver_takes_its_cluster_along(story):
-    for kill in story.kills:
-        assert set(kill.left_behind) <= RAY_AGENTS
+    assert set(story.left_behind) <= RAY_AGENTS
