@@ -32,6 +32,8 @@ PATIENCE = 3600.0
 """Seconds until a run is taken to hang; a case takes minutes."""
 _GONE = 20.0
 """For so long a service is gone, or a disk full; seconds."""
+_GRACE = 10.0
+"""Between a host's hearing that its node goes and its going, seconds; clouds give 30 and more."""
 _JUMP = 7 * 24 * 3600
 """By which a clock jumps, seconds."""
 
@@ -125,18 +127,18 @@ def cluster(stage: Stage) -> None:
 
 def preempted(stage: Stage) -> None:
     """A node's notice file appears while its host trains; another node joins, and the first goes
-    when its host has nothing in hand."""
+    some seconds after its host has heard of it."""
     notice = stage.sweep.folder / "going"
     going = stage.nodes.add({"VOXSWEEP_NOTICE_FILE": str(notice)})
     for each in list(stage.nodes.workers[:-1]):
         stage.nodes.cluster.kill(each)
         stage.nodes.workers.remove(each)
     run = stage.begin()
-    run.wait_for(lambda: stage.sweep.epochs(1) >= 1)
+    run.wait_for(lambda: any("epoch-002" in key for key in begun(stage.nodes.cluster)))
     notice.touch()
     stage.nodes.add()
     run.wait_for(lambda: "takes no more work" in _said(stage))
-    run.wait_for(lambda: any((Path(stage.sweep.storage)).glob("*/trials/*/partial/*/COMMITTED")))
+    _wait(run, _GRACE)
     stage.nodes.cluster.kill(going)
     stage.kills = 1
     stage.to_the_end(run)

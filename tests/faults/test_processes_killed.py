@@ -1,7 +1,7 @@
-"""``kill -9`` of the driver, and the same command again: nothing is done twice.
+"""``kill -9`` of the driver, of a host and of a trial's own process, one after the other in one
+small sweep on one machine: nothing is done, reported or said twice.
 
-Killed after the first epoch, with its whole cluster, it is in ``test_nodes_killed.py``. And the
-same sweep in S3, here because it is compared with the same undisturbed run.
+And the same sweep in S3, here because it is compared with the same undisturbed run.
 """
 
 import json
@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from safetensors.numpy import load_file
 
@@ -35,46 +36,77 @@ Inodes = dict[Path, tuple[int, int]]
 @dataclass
 class Story:
     storage: Path
-    committed: Inodes = field(default_factory=dict)
-    """What the storage held when the driver was killed."""
+    committed: list[Inodes] = field(default_factory=list)
+    """What the storage held at each kill."""
     left_behind: list[str] = field(default_factory=list)
-    """What then went on running."""
+    """What went on running when the driver was killed."""
+    thin_libraries: list[str] = field(default_factory=list)
+    """Files that the trials' own processes had mapped, after an epoch was reported."""
     last: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.storage / NAME
 
     @property
     def ledger(self) -> Ledger:
         return Ledger(LocalStorage(self.storage), NAME)
 
-    def is_committed(self, epoch: int) -> bool:
-        """Whether the first trial has this epoch; looks at the storage, as nobody tells."""
-        return any((self.storage / NAME).glob(f"trials/*/checkpoints/epoch-{epoch:03d}/COMMITTED"))
+    def epochs(self, number: int) -> int:
+        """How many trials have this epoch; looks at the storage, as nobody tells."""
+        return len(list(self.folder.glob(f"trials/*/checkpoints/epoch-{number:03d}/COMMITTED")))
 
     def spoken(self, epoch: int) -> int:
         """How many variants of an epoch have been heard."""
-        return len(list((self.storage / NAME).glob(f"clips/screen/*-e{epoch:02d}-*/COMMITTED")))
+        return len(list(self.folder.glob(f"clips/screen/*-e{epoch:02d}-*/COMMITTED")))
 
     def inodes(self) -> Inodes:
         """Every file of a committed checkpoint: writing it again would give it another inode."""
-        markers = (self.storage / NAME).glob("trials/*/checkpoints/epoch-*/COMMITTED")
+        markers = self.folder.glob("trials/*/checkpoints/epoch-*/COMMITTED")
         files = [path for marker in markers for path in marker.parent.iterdir()]
         return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+    def reported(self) -> dict[str, list[int]]:
+        """By trial, the epochs that the last driver's Ray Tune heard of, in order."""
+        heard: dict[str, list[int]] = {}
+        for path in self.folder.glob("ray/*/result.json"):
+            for line in path.read_text().splitlines():
+                row = json.loads(line)
+                heard.setdefault(row["trial"], []).append(row["epoch"])
+        return heard
+
+
+def named(run: Run, actor: str) -> list[psutil.Process]:
+    """Processes of a run that Ray has given the name of this actor."""
+    found = [each for each in run.alive() if any(actor in x for x in each.cmdline())]
+    assert found, f"no process of {actor}"
+    return found
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory) -> Story:
-    """Killed while the second epoch of its first trial speaks, then left alone."""
+    """The driver is killed while the first trial's last epoch speaks; when the second trial has an
+    epoch its host, and later its own process."""
     place = tmp_path_factory.mktemp("killed")
     spec, story = write_spec(place), Story(place / "st")
     run = Run(spec, story.storage).start()
     try:
-        run.wait_for(lambda: story.is_committed(2) and story.spoken(2) < len(SCALES))
+        run.wait_for(lambda: story.epochs(EPOCHS) == 1 and story.spoken(EPOCHS) < len(SCALES))
         run.kill()
         story.left_behind = run.left_behind(but=RAY_AGENTS)
     finally:
         run.end()
-    story.committed = story.inodes()
+    story.committed.append(story.inodes())
     run = Run(spec, story.storage).start()
     try:
+        run.wait_for(lambda: story.epochs(1) == len(RANKS))
+        story.committed.append(story.inodes())
+        named(run, "HostActor")[0].kill()
+        run.wait_for(lambda: len(story.reported()) == len(RANKS))
+        trials = named(run, "Trainable")
+        story.thin_libraries = [region.path for each in trials for region in each.memory_maps()]
+        story.committed.append(story.inodes())
+        trials[-1].kill()
         assert run.finish() == 0, run.stderr
     finally:
         run.end()
@@ -90,8 +122,11 @@ def straight(tmp_path_factory) -> Ledger:
     return Ledger(LocalStorage(run.storage), NAME)
 
 
-def test_the_kill_came_at_its_moment(story):
-    assert {path.parent.name for path in story.committed} == {"epoch-001", "epoch-002"}
+def test_each_kill_came_at_its_moment(story):
+    held = [len({path.parent for path in committed}) for committed in story.committed]
+    assert held[0] == EPOCHS
+    assert held[1] == EPOCHS + 1
+    assert held[2] > EPOCHS
 
 
 def test_the_last_run_trains_what_was_missing(story):
@@ -105,9 +140,20 @@ def test_the_last_run_trains_what_was_missing(story):
         assert story.ledger.result(record.id).end == "finished"
 
 
+def test_every_epoch_is_reported_once(story):
+    every = list(range(1, EPOCHS + 1))
+    assert story.reported() == {record.id: every for record in story.ledger.trials()}
+
+
 def test_no_committed_epoch_is_written_again(story):
     after = story.inodes()
-    assert {path: after[path] for path in story.committed} == story.committed
+    for committed in story.committed:
+        assert {path: after[path] for path in committed} == committed
+
+
+def test_a_trials_own_process_has_no_torch_in_it(story):
+    assert story.thin_libraries, "no process of a trial was seen"
+    assert not [path for path in story.thin_libraries if "torch" in path]
 
 
 def test_the_weights_are_those_of_an_undisturbed_run(story, straight):
