@@ -70,7 +70,8 @@ class Story:
         """By trial, the epochs that the last driver's Ray Tune heard of, in order."""
         heard: dict[str, list[int]] = {}
         for path in self.folder.glob("ray/*/result.json"):
-            for line in path.read_text().splitlines():
+            whole = path.read_text().rpartition("\n")[0]  # its last line may be under way
+            for line in whole.splitlines():
                 row = json.loads(line)
                 heard.setdefault(row["trial"], []).append(row["epoch"])
         return heard
