@@ -148,8 +148,7 @@ def adapters(storage: Storage, ledger: Ledger) -> dict[str, str]:
 
 def host_logs(cluster: Raylets) -> list[str]:
     """What each process of a cluster, of hosts among them, has written to its standard error."""
-    logs = [*cluster.token_file.parent.glob("ray/session_2*/logs/worker-*.err")]
-    assert logs, "Ray keeps its logs elsewhere"
+    logs = cluster.token_file.parent.glob("ray/session_2*/logs/worker-*.err")
     return [log.read_text() for log in logs]
 
 

@@ -1,6 +1,8 @@
 """The main job: what it would do, its data alone, and all of it."""
 
 import json
+import sys
+from contextlib import nullcontext, redirect_stdout
 from typing import Annotated
 
 import typer
@@ -85,7 +87,9 @@ def run(
     ledger = Ledger(open_storage(storage), sweep.name)
     claim(ledger, sweep, inputs)
     progress = Progress(messages if as_json else output)
-    with progress.live():
+    # Ray prints what becomes of its processes; beside the object it would be one thing too many.
+    aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
+    with aside, progress.live():
         progress.stage("starting Ray")
         with ray_cluster(address):
             import ray
