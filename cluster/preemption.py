@@ -1,4 +1,4 @@
-"""Being told that this machine, or this process, will soon be taken away.
+"""Being told that this machine, or this process, will soon be taken away, or noticing that it was.
 
 What tells is set on each node, in the environment of what starts Ray there:
 
@@ -13,8 +13,10 @@ SIGTERM is heard in any case.
 """
 
 import json
+import os
 import signal
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -144,6 +146,22 @@ def node_sources(environment: Mapping[str, str]) -> list[Source]:
     elif service:
         raise ValueError(f"{SERVICE} must be aws or gcp, got {service!r}; correct it on this node")
     return sources
+
+
+def end_with_raylet() -> None:
+    """End this process when the one that started it is gone: its node is then dead for Ray.
+
+    Ray lets its workers finish what they do, and some are never done: one call to a host waits for
+    its end. So it would stay, with its GPU, on a node that Ray starts anew.
+    """
+    raylet = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == raylet:
+            time.sleep(_POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="raylet", daemon=True).start()
 
 
 def _ask(url: str, headers: Mapping[str, str], method: str = "GET") -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from cluster.preemption import end_with_raylet
 from cluster.storage import open_storage
 from jobs.metrics.base import ClipScores
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet
@@ -34,6 +35,7 @@ class ClipScorer:
     """Scores the clips of variants; one process, models loaded at the first clip."""
 
     def __init__(self, task: ScoringTask) -> None:
+        end_with_raylet()
         self._task = task
         self._ledger = Ledger(open_storage(task.storage_url), task.sweep)
         self._scorers: dict[str, Any] = {}

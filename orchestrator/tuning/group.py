@@ -1,9 +1,7 @@
 """The ranks of one host, which train every slot together and act as one host."""
 
-import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from cluster.preemption import end_with_raylet
 from cluster.storage import open_storage
 from jobs.spec import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.voices import Voice
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from jobs.training.checkpoint import Snapshot
     from jobs.training.host import Host
     from orchestrator.tuning.hosts import HostTask
-
-
-_LOOK = 1.0
-"""Between two looks whether the raylet is there, seconds."""
 
 
 class Rank:
@@ -70,22 +65,6 @@ class Rank:
     def host(self) -> "Host":
         assert self._host is not None, "join comes first"
         return self._host
-
-
-def end_with_raylet() -> None:
-    """End this process when the one that started it is gone: its node is then dead for Ray.
-
-    Ray lets its workers finish what they do, and a host is never done: one call to it waits for its
-    end. So it would stay, with its GPU, on a node that Ray starts anew.
-    """
-    raylet = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == raylet:
-            time.sleep(_LOOK)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="raylet", daemon=True).start()
 
 
 class PeerActor:

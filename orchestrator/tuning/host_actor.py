@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from cluster.preemption import Notices, Terminated, node_sources
+from cluster.preemption import Notices, Terminated, end_with_raylet, node_sources
 from cluster.storage import open_storage
 from jobs.spec import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.origin import Origin
 from jobs.speech.voices import Voice
 from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError
 from jobs.training.packing import PackingPlan, Progress
-from orchestrator.tuning.group import end_with_raylet
 from orchestrator.tuning.leases import Grant
 from orchestrator.tuning.terms import LeaseTerms, Stamp, StrangeStampError
 

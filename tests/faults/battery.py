@@ -355,9 +355,10 @@ def _said(stage: Stage) -> str:
 def _use(stage: Stage, server: "Server") -> None:
     """Have the sweep keep what it makes there; a new cluster, since nodes need the login."""
     stage.sweep.storage = "s3://sweeps/battery"
-    stage.sweep.environment = server.environment
-    os.environ.update(server.environment)
-    stage.stack.callback(lambda: [os.environ.pop(name) for name in server.environment])
+    copies = {"VOXSWEEP_CACHE": str(stage.sweep.folder / "cache")}
+    stage.sweep.environment = {**server.environment, **copies}
+    os.environ.update(stage.sweep.environment)
+    stage.stack.callback(lambda: [os.environ.pop(name) for name in stage.sweep.environment])
     server.make_bucket()
     stage.nodes.cluster.end()
     stage.nodes = stage.stack.enter_context(_cluster())
