@@ -11,12 +11,13 @@ from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import cast_adapter_dtype
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from jobs.families.base import Keepsakes
 from jobs.spec import TrainingSpec
 from jobs.training.packed import Part, Rows, add_adapters
+from jobs.training.tensor_files import save_tensors
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
@@ -65,11 +66,11 @@ class SavedAdapter:
 
     def write(self, directory: Path) -> None:
         """Write it so that ``PeftModel.from_pretrained`` loads it."""
-        save_file(dict(self.weights), directory / _WEIGHTS, metadata={"format": "pt"})
+        save_tensors(self.weights, directory / _WEIGHTS, {"format": "pt"})
         text = json.dumps(self.config, indent=2, sort_keys=True, default=str)
         (directory / _CONFIG).write_text(text + "\n")
         if self.kept is not None:
-            save_file(dict(self.kept.tensors), directory / KEPT_TENSORS)
+            save_tensors(self.kept.tensors, directory / KEPT_TENSORS)
             facts = json.dumps(self.kept.facts, indent=2, sort_keys=True)
             (directory / KEPT_FACTS).write_text(facts + "\n")
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from jobs.training.adapter import SavedAdapter
 from jobs.training.epochs import EpochLosses, SlotState, StepTaken, write_losses
+from jobs.training.tensor_files import save_tensors
 
 _MOMENTS = "optimizer.safetensors"
 _STATE = "state.json"
@@ -34,7 +35,7 @@ class Snapshot:
         ``losses`` are of the epoch that led to it; None in the middle of one.
         """
         self.adapter.write(directory)
-        save_file(dict(self.moments), directory / _MOMENTS)
+        save_tensors(self.moments, directory / _MOMENTS)
         (directory / _STATE).write_text(json.dumps(asdict(self.state)) + "\n")
         if losses is not None:
             write_losses(directory, losses)
