@@ -51,7 +51,7 @@ scoring:
 resources: {{hosts: {hosts}, slots_per_host: {slots}, scorers: 1{resources}}}
 """
 
-_POLL = 0.05
+_POLL = 0.2
 """Between two looks at a condition outside this process, which nothing announces; seconds."""
 
 
