@@ -216,7 +216,7 @@ def interruptible() -> dict[str, TrialSpec]:
 def test_left_between_two_steps_and_resumed_in_a_pack_equals_uninterrupted_alone(
     clips, tolerance, tmp_path, name
 ):
-    """Early, amid and late in the second epoch; its losses are those of the whole epoch."""
+    """Wherever in the second epoch that is; its losses are those of the whole epoch."""
     spoken_by = ("ann", "bob", "bob")
     clips = [replace(clip, speaker=spoken_by[i % 3]) for i, clip in enumerate(clips)]
     trial = interruptible()[name]
@@ -235,7 +235,7 @@ def test_left_between_two_steps_and_resumed_in_a_pack_equals_uninterrupted_alone
     assert len(kept) == len(losses.step_losses) >= 3
     assert losses.group_losses.keys() == {"speaker/ann", "speaker/bob"}
     third = whole.advance("whole")
-    for directory in (kept[0], kept[len(kept) // 2], kept[-1]):
+    for directory in kept:
         host = new_host(clips)
         host.attach("r8", five(dropout=0.1)["r8"])
         train(host, ["r8"])
