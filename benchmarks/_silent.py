@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from jobs.spec import Variant
+from jobs.spec.trial import Variant
 from jobs.training.epochs import EpochLosses
-from orchestrator.tuning import fleet as fleets
-from orchestrator.tuning import search as searches
-from orchestrator.tuning.hosts import open_loop, start_hosts
-from orchestrator.tuning.trainable import TrialTrainable
-from orchestrator.tuning.trial import SweepContext, TrialRun
+from orchestrator.context import SweepContext
+from orchestrator.hosts import fleet as fleets
+from orchestrator.hosts.launch import open_loop, start_hosts
+from orchestrator.search import tune as searches
+from orchestrator.search.trainable import TrialTrainable
+from orchestrator.search.trial import TrialRun
 from orchestrator.verdict.standing import Standing
 
 

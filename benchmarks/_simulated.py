@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from jobs.training.epochs import LOSSES_FILE, EpochLosses
+from orchestrator.context import SweepContext
 from orchestrator.ledger import Ledger
-from orchestrator.tuning.trial import SweepContext
 
 KEYS_A_LISTING = 1000
 """That S3 gives at most for one request."""

@@ -9,7 +9,7 @@ Baseline: the same adapter on the same host and the same clips in the same order
 first decodes, resamples and encodes the clips of its batch, as training scripts do that keep no
 codes. Medians of interleaved epochs, validation included, in CPU time; both must have the same
 losses.
-Ours: jobs/data/prepare.py and a Host on what read_prepared maps.
+Ours: jobs/data/prepared/prepare.py and a Host on what read_prepared maps.
 Where it loses: a trial of one epoch on data that nobody uses again pays for writing the codes and
 earns nothing; and the larger the model is beside its codec, the less encoding weighs.
 """
@@ -28,16 +28,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.storage import LocalStorage
-from jobs.data.audio import read_audio, resample
-from jobs.data.check_target import checked_clips
-from jobs.data.keys import data_key
-from jobs.data.prepare import prepare
-from jobs.data.prepared import read_prepared
-from jobs.data.spec import DataSpec
+from cluster.storage.base import LocalStorage
+from jobs.audio.files import read_audio, resample
+from jobs.data.checks.target import checked_clips
+from jobs.data.prepared.files import read_prepared
+from jobs.data.prepared.keys import data_key
+from jobs.data.prepared.prepare import prepare
 from jobs.families.registry import load_base
-from jobs.spec import EngineSpec, HostSpec, TrainingSpec, TrialSpec
-from jobs.strict import EMBEDDED
+from jobs.spec.data import DataSpec
+from jobs.spec.strict import EMBEDDED
+from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.host import Host
 

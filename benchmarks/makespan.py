@@ -29,14 +29,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.connect import ray_cluster
-from cluster.storage import open_storage
-from jobs.data.keys import data_key
-from jobs.spec import TrainingSpec
-from orchestrator.inputs import read_inputs
-from orchestrator.judgement import protocol_for
-from orchestrator.preparation import Prepared
-from orchestrator.spec import Dimension, ResourcesSpec, RungSpec, ScoringSpec, SearchSpec, SweepSpec
+from cluster.ray.connect import ray_cluster
+from cluster.storage.base import open_storage
+from jobs.data.prepared.keys import data_key
+from jobs.spec.trial import TrainingSpec
+from orchestrator.scores.from_ledger import protocol_for
+from orchestrator.spec.inputs import read_inputs
+from orchestrator.spec.model import (
+    Dimension,
+    ResourcesSpec,
+    RungSpec,
+    ScoringSpec,
+    SearchSpec,
+    SweepSpec,
+)
+from orchestrator.workers.preparation import Prepared
 
 EPOCHS = (1, 2, 3, 5)
 PROCESSES = 2
@@ -69,7 +76,7 @@ def prepared_context(spec: SweepSpec, storage: Path) -> Any:  # noqa: ANN401 (a 
     """Prepare a few clips of the embedded voice in a Ray worker; what the sweep's trials share."""
     import ray
 
-    from orchestrator.tuning.trial import SweepContext
+    from orchestrator.context import SweepContext
 
     inputs = read_inputs(spec)
     clips = [
@@ -79,7 +86,7 @@ def prepared_context(spec: SweepSpec, storage: Path) -> Any:  # noqa: ANN401 (a 
     ]
 
     def prepare() -> Prepared:
-        from jobs.data.prepare import prepare
+        from jobs.data.prepared.prepare import prepare
         from jobs.families.registry import load_base
 
         base = load_base(spec.host())
@@ -165,8 +172,8 @@ def plain_training(
     from torch.nn.utils.rnn import pad_sequence
     from transformers import AutoTokenizer, Qwen2ForCausalLM
 
-    from jobs.data.batches import BatchPlan
-    from jobs.data.prepared import read_prepared
+    from jobs.data.order.batches import BatchPlan
+    from jobs.data.prepared.files import read_prepared
     from jobs.embedded import BASE_DIR
     from jobs.families.layout import IGNORED_LABEL, Layout
     from jobs.training.slot import stream_seed

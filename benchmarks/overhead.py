@@ -26,9 +26,16 @@ from typing import Any
 
 import psutil
 
-from cluster.connect import ray_cluster
-from jobs.spec import PromptSpec, TrainingSpec
-from orchestrator.spec import Dimension, ResourcesSpec, RungSpec, ScoringSpec, SearchSpec, SweepSpec
+from cluster.ray.connect import ray_cluster
+from jobs.spec.trial import PromptSpec, TrainingSpec
+from orchestrator.spec.model import (
+    Dimension,
+    ResourcesSpec,
+    RungSpec,
+    ScoringSpec,
+    SearchSpec,
+    SweepSpec,
+)
 
 REPORTS = 3
 HOSTS, SLOTS = 2, 4
@@ -141,9 +148,9 @@ def run_ours(trials: int, sampler: str, storage: Path) -> dict[str, float]:
     """No-op trials through the whole orchestrator."""
     from _silent import run_silently
 
-    from orchestrator.judgement import protocol_for
-    from orchestrator.preparation import Prepared
-    from orchestrator.tuning.trial import SweepContext
+    from orchestrator.context import SweepContext
+    from orchestrator.scores.from_ledger import protocol_for
+    from orchestrator.workers.preparation import Prepared
 
     spec = no_op_spec(trials, sampler)
     prompts = [PromptSpec(id=f"p{i}", text=f"text {i}") for i in range(9)]
@@ -195,7 +202,7 @@ def run_plain(trials: int, storage: Path) -> dict[str, float]:
 
 def share_of(sweep: Path) -> dict[str, float]:
     """How much of its trials' time went between an epoch's last score and the next one's start."""
-    from cluster.storage import open_storage
+    from cluster.storage.base import open_storage
     from orchestrator.ledger import Ledger
 
     ledger = Ledger(open_storage(str(sweep.parent)), sweep.name)

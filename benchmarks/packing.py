@@ -40,12 +40,12 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip
 from jobs.families.base import frozen
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.families.segments import segmented
-from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
 
 if TYPE_CHECKING:
     from jobs.training.host import Host

@@ -45,15 +45,15 @@ from _simulated import (
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
-from cluster.storage import LocalStorage
-from jobs.spec import PromptSpec, TrainingSpec
-from orchestrator.judgement import protocol_for
+from cluster.storage.base import LocalStorage
+from jobs.spec.trial import PromptSpec, TrainingSpec
 from orchestrator.ledger import Ledger, TrialResult
-from orchestrator.preparation import Prepared
-from orchestrator.spec import Dimension, RungSpec, ScoringSpec, SearchSpec, SweepSpec
-from orchestrator.tuning.samplers import sampler_for
-from orchestrator.tuning.study import StudySearch
-from orchestrator.tuning.study_storage import study_storage
+from orchestrator.scores.from_ledger import protocol_for
+from orchestrator.search.samplers import sampler_for
+from orchestrator.search.study import StudySearch
+from orchestrator.search.study_storage import study_storage
+from orchestrator.spec.model import Dimension, RungSpec, ScoringSpec, SearchSpec, SweepSpec
+from orchestrator.workers.preparation import Prepared
 
 EPOCH_SECONDS = 300.0
 HOST_LOSS = 0.005
@@ -125,19 +125,19 @@ class Shown:
     ) -> None:
         from rich.console import Console
 
-        from orchestrator.console import Progress
+        from orchestrator.terminal.sweep import Progress
 
         self._ledger, self._meter = context.ledger(), meter
         self._watch, self._actors = watch, actors
         self._progress = Progress(Console(file=open(os.devnull, "w")))  # noqa: SIM115
 
     def trial_started(self, trial: str) -> None:
-        from orchestrator.console import TrialLine
+        from orchestrator.terminal.sweep import TrialLine
 
         self._progress.update(TrialLine(trial, self._ledger.trial(trial).training))
 
     def trial_reported(self, result: dict[str, Any]) -> None:
-        from orchestrator.console import TrialLine
+        from orchestrator.terminal.sweep import TrialLine
 
         record = self._ledger.trial(result["trial"])
         line = TrialLine(record.id, record.training, result["epoch"], 1.0, 1.0, 1.0)
@@ -157,7 +157,7 @@ def run_loop(trials: int, hosts: int, tell: Callable[[str], None]) -> dict[str, 
     from ray.tune.logger import JsonLoggerCallback
     from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 
-    from orchestrator.tuning import search as searches
+    from orchestrator.search import tune as searches
 
     context, watch = context_of(spec_of(trials, "random")), Stopwatch()
     memory_before = psutil.Process().memory_info().rss
@@ -351,7 +351,7 @@ def run_study(quick: bool) -> Iterator[tuple[str, dict[str, float]]]:
 
 def run_pool(hosts: int, slots: int, trials: int, beats: int) -> dict[str, float]:
     """Trials that take the slots of simulated hosts, which die now and then."""
-    from orchestrator.tuning import pool as pools
+    from orchestrator.hosts import pool as pools
 
     made = [SimulatedHost(slots, concurrent.futures.Future) for _ in range(hosts)]
     names = {f"host-{number}": host for number, host in enumerate(made)}

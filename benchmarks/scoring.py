@@ -32,14 +32,15 @@ import numpy as np
 from numpy.typing import NDArray
 from speechmos import dnsmos, plcmos
 
-from jobs.data.audio import read_audio
+from jobs.audio.files import read_audio
+from jobs.clips import SpokenClip
 from jobs.embedded import VOICE_DIR
-from jobs.metrics.asked import MetricSpec
-from jobs.metrics.base import Scorer, SpokenClip
+from jobs.metrics.base import Scorer
 from jobs.metrics.catalogue import METRICS, build_scorers
 from jobs.metrics.plcmos import RATERS_SEED
 from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.signal import RATE, at_16k, normalise_level
+from jobs.spec.metric import MetricSpec
 
 SECONDS = 4.0
 OTHER_SECONDS = (2.0, 4.013, 10.0, 16.0)

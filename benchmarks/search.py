@@ -31,14 +31,21 @@ import optuna
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
 from jobs.metrics.base import ClipScores
-from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
-from orchestrator.judgement import base_info
+from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
 from orchestrator.ledger import PROTOCOL_FILE, Ledger, TrialRecord
-from orchestrator.spec import Dimension, FirstSpec, RungSpec, ScoringSpec, SearchSpec, SweepSpec
-from orchestrator.tuning.search import rungs
-from orchestrator.tuning.study import StudySearch
+from orchestrator.scores.from_ledger import base_info
+from orchestrator.search.study import StudySearch
+from orchestrator.search.tune import rungs
+from orchestrator.spec.model import (
+    Dimension,
+    FirstSpec,
+    RungSpec,
+    ScoringSpec,
+    SearchSpec,
+    SweepSpec,
+)
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import bootstrap_of, gains
 from orchestrator.verdict.standing import Standing, standing

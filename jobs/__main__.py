@@ -15,16 +15,16 @@ import yaml
 from pydantic import ValidationError, model_validator
 from torch.distributed import get_rank, get_world_size
 
-from cluster.storage import Storage, open_storage
-from jobs.data.check_target import checked_clips
-from jobs.data.keys import JOB_FOLDER, data_key
-from jobs.data.prepare import prepare
-from jobs.data.prepared import read_prepared
-from jobs.data.spec import DataSpec
+from cluster.storage.base import Storage, open_storage
+from jobs.data.checks.target import checked_clips
+from jobs.data.prepared.files import read_prepared
+from jobs.data.prepared.keys import JOB_FOLDER, data_key
+from jobs.data.prepared.prepare import prepare
 from jobs.families.registry import load_base
 from jobs.problems import InputError, Problem
-from jobs.spec import EngineSpec, HostSpec, TrainingSpec, TrialSpec
-from jobs.strict import Strict
+from jobs.spec.data import DataSpec
+from jobs.spec.strict import Strict
+from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import checkpoint_key
 from jobs.training.host import Host

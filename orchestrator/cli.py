@@ -30,7 +30,7 @@ for command in (
     sweeps.plan,
     sweeps.prepare,
     sweeps.run,
-    cluster.submit,
+    cluster.ray.jobs,
     cluster.status,
     cluster.logs,
     cluster.stop,

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from cluster.storage import Storage
+from cluster.storage.base import Storage
 from jobs.metrics.base import ClipScores
-from jobs.spec import TrainingSpec, TrialSpec
+from jobs.spec.trial import TrainingSpec, TrialSpec
 from jobs.training.epochs import (
     LOSSES_FILE,
     EpochLosses,

@@ -8,11 +8,11 @@ from typing import Any
 import yaml
 
 from jobs.problems import InputError, Problem
-from jobs.spec import BASE_VARIANT, Variant
+from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.training.epochs import EpochLosses
-from orchestrator.judgement import base_info, variant_info
 from orchestrator.ledger import PLAN_FILE, PROTOCOL_FILE, SPEC_FILE, VERDICT_FILE, Ledger
-from orchestrator.spec import SweepSpec
+from orchestrator.scores.from_ledger import base_info, variant_info
+from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import objective
 from orchestrator.verdict.table import ScoreTable

@@ -7,14 +7,12 @@ from typing import Any
 
 import ray
 
-from jobs.data.keys import data_key
+from jobs.data.prepared.keys import data_key
 from jobs.problems import InputError, Problem
-from jobs.spec import BASE_VARIANT, DecodingSpec, PromptSpec, Variant
-from orchestrator import judgement
-from orchestrator.console import Progress, TrialLine
-from orchestrator.diversity import data_report, measure_data
+from jobs.spec.trial import BASE_VARIANT, DecodingSpec, PromptSpec, Variant
+from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
-from orchestrator.inputs import Inputs
+from orchestrator.hosts.fleet import fleet
 from orchestrator.ledger import (
     CONFIRMATION,
     PROTOCOL_FILE,
@@ -27,25 +25,27 @@ from orchestrator.ledger import (
     PromptSet,
     TrialResult,
 )
-from orchestrator.placing import where_data_is
-from orchestrator.preparation import prepare_sweep
 from orchestrator.records.places import tracking_place
 from orchestrator.records.recorder import Recorder
 from orchestrator.report.page import render
 from orchestrator.report.training_data import DataReport
-from orchestrator.score_files import variant_lines
-from orchestrator.scoring import ScorerPool, ScoringTask
-from orchestrator.spec import SweepSpec
-from orchestrator.tuning.check_study import check_study
-from orchestrator.tuning.fleet import fleet
-from orchestrator.tuning.search import search
-from orchestrator.tuning.speech import speak_more
-from orchestrator.tuning.trial import SweepContext
+from orchestrator.scores import from_ledger
+from orchestrator.scores.from_files import variant_lines
+from orchestrator.search.check_study import check_study
+from orchestrator.search.more_speech import speak_more
+from orchestrator.search.tune import search
+from orchestrator.spec.inputs import Inputs
+from orchestrator.spec.model import SweepSpec
+from orchestrator.terminal.sweep import Progress, TrialLine
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist
 from orchestrator.verdict.table import ScoreTable, VariantInfo
+from orchestrator.workers.data_report import data_report, measure_data
+from orchestrator.workers.placement import where_data_is
+from orchestrator.workers.preparation import prepare_sweep
+from orchestrator.workers.scoring import ScorerPool, ScoringTask
 
 _FIRST_CONTACT = 30.0
 """Seconds in which MLflow may say that it will have none of this sweep; nothing is spent yet."""
@@ -119,7 +119,7 @@ class Sweep:
             measuring = self._measure_data()
             self._progress.stage("training, speaking, scoring")
             search(context, hosts, self._directory, self)
-            table = judgement.score_table(self._ledger, self._spec, context.protocol)
+            table = from_ledger.score_table(self._ledger, self._spec, context.protocol)
             verdict = self._judge(context, hosts.pool, table)
         self._report(context.protocol, table, verdict, self._data(measuring, table))
         return Outcome(
@@ -187,7 +187,7 @@ class Sweep:
         except ray.exceptions.RayTaskError as error:
             raise _as_told(error.cause) or error from None
         self._progress.note(f"{encoded} clips were encoded")
-        protocol = judgement.protocol_for(
+        protocol = from_ledger.protocol_for(
             spec, self._inputs.prompts, self._inputs.confirmation, prepared
         )
         self._agree(protocol)
@@ -231,12 +231,12 @@ class Sweep:
         if listed := choose_shortlist(screen, protocol):
             self._progress.stage(f"hearing the best {len(listed)} variants on the rest of set A")
             hear(listed, SHORTLIST)
-            of_all_a = shortlist = judgement.shortlist_table(ledger, screen, listed, protocol)
+            of_all_a = shortlist = from_ledger.shortlist_table(ledger, screen, listed, protocol)
         self._progress.stage("confirming the finalists on fresh prompts")
         finalists = choose_finalists(of_all_a, protocol)
         hear(finalists, CONFIRMATION)
         self._progress.stage("judging")
-        confirmation = judgement.confirmation_table(ledger, screen, finalists, protocol)
+        confirmation = from_ledger.confirmation_table(ledger, screen, finalists, protocol)
         return judge(screen, confirmation, protocol, shortlist)
 
     def _agree(self, protocol: Protocol) -> None:
@@ -288,7 +288,9 @@ class Sweep:
             ("Epochs trained by the last run", str(self._epochs_trained)),
         ]
         page = render(
-            judgement.report_input(self._ledger, self._spec, protocol, table, verdict, facts, data)
+            from_ledger.report_input(
+                self._ledger, self._spec, protocol, table, verdict, facts, data
+            )
         )
         self._ledger.write_text(REPORT_FILE, page)
         self._ledger.write_text(VARIANTS_FILE, variant_lines(table))

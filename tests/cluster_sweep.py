@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from cluster.storage import Storage, open_storage
+from cluster.storage.base import Storage, open_storage
 from orchestrator.ledger import VERDICT_FILE, Ledger
 from orchestrator.verdict.outcome import Verdict
 from tests.raylets import Raylet, Raylets, wait_until

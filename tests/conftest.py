@@ -91,7 +91,7 @@ def s3_server(faulty_s3: "FaultyS3") -> str:
 @pytest.fixture
 def s3_login(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The environment with which a process uses that S3, and keeps what it reads to itself."""
-    from cluster import s3_writing
+    from cluster.storage import s3_writing
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -109,7 +109,7 @@ def s3_login(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 @pytest.fixture
 def fresh_client(s3_login: None) -> Iterator[None]:
     """For a test that changes that environment: no client of another one, before or after."""
-    from cluster import s3
+    from cluster.storage import s3
 
     s3.client.cache_clear()
     yield

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from jobs.data.audio import decode, pcm_digest
-from jobs.data.check_target import checked_clips
+from jobs.audio.files import decode, pcm_digest
+from jobs.data.checks.target import checked_clips
 from jobs.data.clips import TargetClip
-from jobs.data.rows import ManifestRow
-from jobs.data.spec import DataSpec
-from jobs.spec import HostSpec
+from jobs.data.manifest.rows import ManifestRow
+from jobs.spec.data import DataSpec
+from jobs.spec.trial import HostSpec
 
 EMBEDDED_HOST = HostSpec(
     family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
 from jobs.metrics.base import ClipScores
-from jobs.spec import EngineSpec, TrialSpec, Variant
+from jobs.spec.trial import EngineSpec, TrialSpec, Variant
 from jobs.speech.voice_files import VoiceFiles
-from orchestrator.finished import FinishedSweep, read_finished
 from orchestrator.ledger import (
     CONFIRMATION,
     PROTOCOL_FILE,
@@ -19,8 +18,9 @@ from orchestrator.ledger import (
     VERDICT_FILE,
     Ledger,
 )
-from orchestrator.score_files import variant_lines
-from orchestrator.spec import SweepSpec
+from orchestrator.release.finished_sweep import FinishedSweep, read_finished
+from orchestrator.scores.from_files import variant_lines
+from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (
     Constraint,

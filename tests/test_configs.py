@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from jobs.families.registry import FAMILIES
-from orchestrator.inputs import read_inputs
-from orchestrator.kubernetes import read_kube_spec
-from orchestrator.read_spec import read_cluster, read_spec
+from orchestrator.remote.kubernetes import read_kube_spec
+from orchestrator.spec.inputs import read_inputs
+from orchestrator.spec.reading import read_cluster, read_spec
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.y*ml"))

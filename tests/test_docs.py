@@ -8,9 +8,9 @@ from typing import get_args
 import yaml
 from pydantic import BaseModel
 
-from jobs.data.mix import epoch_counts
+from jobs.data.order.mix import epoch_counts
 from jobs.families.layout import Layout
-from orchestrator.spec import SweepSpec
+from orchestrator.spec.model import SweepSpec
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

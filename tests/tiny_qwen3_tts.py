@@ -16,8 +16,8 @@ from tokenizers import ByteLevelBPETokenizer
 from torch import nn
 from transformers import EncodecFeatureExtractor, Qwen2TokenizerFast
 
-from jobs.data.audio import write_flac
-from jobs.data.prepared import PreparedClip
+from jobs.audio.files import write_flac
+from jobs.clips import PreparedClip
 from jobs.families.vendor import qwen_tts
 
 RATE = 24_000

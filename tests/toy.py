@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import Layout, Length, Markers
-from jobs.spec import EngineSpec, Precision, TrainingSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, Precision, TrainingSpec, TrialSpec
 
 CODEBOOK = 16
 RATE = 16_000

@@ -3,15 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.data.audio import read_audio, resample
-from jobs.data.prepared import PreparedClip
+from jobs.audio.files import read_audio, resample
+from jobs.clips import PreparedClip
 from jobs.families.base import Base
-from jobs.spec import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec, TrialSpec
+from jobs.spec.trial import (
+    DecodingSpec,
+    EngineSpec,
+    HostSpec,
+    PromptSpec,
+    TrainingSpec,
+    TrialSpec,
+)
 from jobs.speech.clips import write_clips
 from jobs.speech.origin import Origin
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
-from jobs.speech.voices import Voice
 from jobs.training.host import Host
+from jobs.training.voice import Voice
 from tests.embedded_voice import embedded_clips
 
 SCALES = (0.5, 1.3)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jobs.data.rows import ManifestRow
+from jobs.data.manifest.rows import ManifestRow
 
 
 @dataclass(frozen=True, slots=True)

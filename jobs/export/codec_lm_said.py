@@ -16,7 +16,7 @@ from jobs.export.resident import LANGUAGE, SENTENCE, resident
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import TokenStream
 from jobs.families.sources import directory_of
-from jobs.spec import DecodingSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.voice_files import VoiceFiles
 
 _TEXTS = {"digits": "two four seven", "plain": SENTENCE}

@@ -16,7 +16,7 @@ from jobs.export.resident import LANGUAGE, SENTENCE, resident
 from jobs.families.qwen3_tts.base import Qwen3TTS
 from jobs.families.qwen3_tts.layout import LANGUAGES
 from jobs.families.tag import tagged
-from jobs.spec import DecodingSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.voice_files import VoiceFiles
 
 _FRAMES = 8

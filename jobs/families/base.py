@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jobs.data.prepared import Codes, PreparedClip
+from jobs.clips import Codes, PreparedClip, SpokenClip
 from jobs.families.layout import Example
 from jobs.families.rules import DataRules
-from jobs.metrics.base import SpokenClip
-from jobs.spec import ACOUSTIC_WEIGHT, DecodingSpec, PromptSpec
+from jobs.spec.trial import ACOUSTIC_WEIGHT, DecodingSpec, PromptSpec
 
 Batch = Mapping[str, Tensor]
 """What a family's loss reads; the keys are the family's own."""
@@ -39,7 +38,7 @@ class LossTerms:
 
     acoustic_weight: float = ACOUSTIC_WEIGHT
     acoustic_share: float = 1.0
-    """See :class:`jobs.spec.TrainingSpec`."""
+    """See :class:`jobs.spec.trial.TrainingSpec`."""
     draw: torch.Generator | None = None
     """Where the share is drawn from, on the model's device; None is torch's own."""
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
+from jobs.clips import PreparedClip, SpokenClip
 from jobs.codecs.base import Codec
+from jobs.codecs.recogniser import WordRecogniser
 from jobs.codecs.world import WorldCodec
-from jobs.data.prepared import PreparedClip
 from jobs.embedded import RECOGNISER_DIR
-from jobs.embedded.recogniser import WordRecogniser
 from jobs.families.base import (
     WHOLE_LOSS,
     Batch,
@@ -32,10 +32,9 @@ from jobs.families.base import (
 )
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
 from jobs.families.rules import CODEC_LM
+from jobs.families.sampling import Sampler, capped
 from jobs.families.segments import Segments, segmented
-from jobs.metrics.base import SpokenClip
-from jobs.spec import DecodingSpec, Precision, PromptSpec
-from jobs.speech.sampling import Sampler, capped
+from jobs.spec.trial import DecodingSpec, Precision, PromptSpec
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

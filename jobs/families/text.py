@@ -7,8 +7,8 @@ from tokenizers import Tokenizer
 
 from jobs.embedded import BASE_DIR
 from jobs.families.layout import Layout
-from jobs.spec import HostSpec
-from jobs.strict import EMBEDDED
+from jobs.spec.strict import EMBEDDED
+from jobs.spec.trial import HostSpec
 
 _TOKENIZER_FILE = "tokenizer.json"
 

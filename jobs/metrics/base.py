@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from jobs.clips import SpokenClip
 
 Direction = Literal["higher", "lower", "neither"]
 
@@ -33,23 +32,6 @@ class Metric:
     def worst(self) -> float:
         """The value that stands for a clip that could not be scored."""
         return self.low if self.direction == "higher" else self.high
-
-
-@dataclass(frozen=True)
-class SpokenClip:
-    """What a variant said. ``audio`` is mono float32 in [-1, 1], shape (samples,)."""
-
-    audio: NDArray[np.float32]
-    rate: int
-    """Samples per second."""
-    text: str
-    """What should have been said."""
-    reached_end: bool
-    """False when generation hit its cap without an end-of-speech token."""
-    language: str | None = None
-    """Tag of what ``text`` is written in, if its prompt says; see ``jobs.spec.Language``."""
-    speaker: str | None = None
-    """Who is meant to say it, if its prompt says."""
 
 
 class MetricError(Exception):

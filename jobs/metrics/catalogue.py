@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from jobs.metrics import dnsmos, pitch, plcmos, signal, speaker, timing, wavlm, whisper, words
-from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import Direction, Metric, Scorer
 from jobs.metrics.references import References
 from jobs.problems import nearest
+from jobs.spec.metric import MetricSpec
 
 
 @dataclass(frozen=True)

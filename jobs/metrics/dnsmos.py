@@ -18,7 +18,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.base import Metric, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import Metric
 from jobs.metrics.onnx import open_model, open_part
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
 from jobs.metrics.weights import fingerprint

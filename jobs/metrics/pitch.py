@@ -11,7 +11,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.base import Metric, MetricError, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.signal import FRAME, RATE, VAD_VERSION, at_16k, speech_frames
 
 LOWEST, HIGHEST = 71.0, 800.0

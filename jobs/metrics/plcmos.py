@@ -13,7 +13,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.base import Metric, MetricError, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.onnx import open_part
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
 from jobs.metrics.weights import fingerprint

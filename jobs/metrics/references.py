@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.base import MetricError, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import MetricError
 
 Reference = tuple[NDArray[np.float32], int]
 """Mono audio of a speaker, shape (samples,), and its rate in Hz."""

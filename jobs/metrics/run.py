@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from jobs.clips import SpokenClip
 from jobs.metrics import timing
-from jobs.metrics.base import ClipScores, MetricError, Scorer, SpokenClip
+from jobs.metrics.base import ClipScores, MetricError, Scorer
 
 log = logging.getLogger(__name__)
 

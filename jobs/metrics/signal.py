@@ -9,8 +9,9 @@ import numpy as np
 import webrtcvad
 from numpy.typing import NDArray
 
-from jobs.data.audio import RESAMPLER, resample
-from jobs.metrics.base import Metric, MetricError, SpokenClip
+from jobs.audio.files import RESAMPLER, resample
+from jobs.clips import SpokenClip
+from jobs.metrics.base import Metric, MetricError
 
 RATE = 16_000
 """Hz. The rate at which speech is looked for, and at which the perceptual models listen."""

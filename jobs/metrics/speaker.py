@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.base import Metric, MetricError, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.references import References, Voices, check_enough
 from jobs.metrics.signal import ACTIVE_LEVEL, VAD_VERSION, at_16k, normalise_level
 from jobs.metrics.threads import one_thread

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jobs.metrics.base import Metric, MetricError, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.signal import FRAME, RATE, VAD_VERSION, at_16k, speech_frames
 
 LONGEST = 600.0

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.asked import MetricSpec
-from jobs.metrics.base import Direction, Metric, MetricError, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import Direction, Metric, MetricError
 from jobs.metrics.hub import Model, find_model
 from jobs.metrics.references import References, Voices, check_enough
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
 from jobs.metrics.threads import one_thread
 from jobs.metrics.weights import library
+from jobs.spec.metric import MetricSpec
 
 DEFAULT_MODEL = "microsoft/wavlm-base-plus-sv"
 """Its repository has no safetensors, so that its ``.bin`` is read, with ``weights_only``."""

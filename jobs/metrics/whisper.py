@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.data.audio import RESAMPLER
-from jobs.metrics.asked import MetricSpec
-from jobs.metrics.base import Direction, Metric, MetricError, SpokenClip
+from jobs.audio.files import RESAMPLER
+from jobs.clips import SpokenClip
+from jobs.metrics.base import Direction, Metric, MetricError
 from jobs.metrics.hub import Model, find_model
 from jobs.metrics.signal import RATE, at_16k
 from jobs.metrics.threads import one_thread
 from jobs.metrics.weights import library
 from jobs.metrics.words import MOST_WORDS, word_edits
+from jobs.spec.metric import MetricSpec
 
 DEFAULT_MODEL = "openai/whisper-large-v3"
 MOST_CHARACTERS = 100_000.0

@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.data.audio import RESAMPLER
-from jobs.metrics.base import Metric, MetricError, SpokenClip
+from jobs.audio.files import RESAMPLER
+from jobs.clips import SpokenClip
+from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.signal import RATE, at_16k
 
 MOST_WORDS = 10_000.0

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jobs.data.audio import read_audio, write_flac
-from jobs.metrics.base import SpokenClip
-from jobs.spec import PromptSpec
+from jobs.audio.files import read_audio, write_flac
+from jobs.clips import SpokenClip
+from jobs.spec.trial import PromptSpec
 from jobs.speech.origin import Origin
 
 _INDEX = "clips.json"

@@ -12,7 +12,7 @@ class Origin:
     """The variant's id; the base's is ``base``."""
     family: str
     provenance: str
-    """By what right the voice is used; see :attr:`jobs.data.spec.DataSpec.provenance`."""
+    """By what right the voice is used; see :attr:`jobs.spec.data.DataSpec.provenance`."""
     model: str = ""
     """The registered model or the sweep, where there is one to name."""
 

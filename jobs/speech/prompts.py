@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from jobs.problems import InputError, Problem
-from jobs.spec import PromptSpec
+from jobs.spec.trial import PromptSpec
 
 _HINT = 'Each line is {"id": "a-001", "text": "..."}, and may have "language" and "speaker".'
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.base import SpokenClip
-from jobs.spec import PromptSpec
+from jobs.clips import SpokenClip
+from jobs.spec.trial import PromptSpec
 from jobs.speech.texts import chunks
 from jobs.speech.voice import LoadedVoice
 

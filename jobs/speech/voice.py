@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import torch
 
+from jobs.clips import SpokenClip
 from jobs.families.base import Base, to_accelerator
 from jobs.families.registry import load_base
-from jobs.metrics.base import SpokenClip
 from jobs.problems import InputError, Problem
-from jobs.spec import PromptSpec
+from jobs.spec.trial import PromptSpec
 from jobs.speech.voice_files import VOICE_FILE, VoiceFiles
 from jobs.training.adapter import Adapters, load_weights, read_kept
 from jobs.training.packed import Owner

@@ -19,8 +19,8 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from jobs.problems import InputError, Problem
-from jobs.spec import DecodingSpec, HostSpec, TrainingSpec, Variant
-from jobs.strict import Language, Strict
+from jobs.spec.strict import Language, Strict
+from jobs.spec.trial import DecodingSpec, HostSpec, TrainingSpec, Variant
 
 VOICE_FILE = "voice.json"
 ADAPTER_FOLDER = "adapter"

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from jobs.families.base import Keepsakes
-from jobs.spec import TrainingSpec
+from jobs.spec.trial import TrainingSpec
 from jobs.training.packed import Part, Rows, add_adapters
 from jobs.training.tensor_files import save_tensors
 

@@ -11,20 +11,19 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from jobs.data.batches import check_budget
-from jobs.data.groups import grouped
-from jobs.data.mix import mixed
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip, SpokenClip
+from jobs.data.order.batches import check_budget
+from jobs.data.order.groups import grouped
+from jobs.data.order.mix import mixed
 from jobs.families.base import Base, device_of
-from jobs.metrics.base import SpokenClip
-from jobs.spec import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
-from jobs.speech.voices import Voice
+from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapters, load_weights
 from jobs.training.checkpoint import Snapshot, read_state
 from jobs.training.engine.start import start_engine
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
 from jobs.training.packed import Owner
 from jobs.training.slot import Slot, Turn, stream_seed
+from jobs.training.voice import Voice
 
 
 class Host:

@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from jobs.spec import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
-from jobs.speech.voices import Voice
+from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError
 from jobs.training.packing import PackingPlan, Progress
+from jobs.training.voice import Voice
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from jobs.metrics.base import SpokenClip
+    from jobs.clips import SpokenClip
     from jobs.training.checkpoint import Snapshot
 
 T = TypeVar("T")

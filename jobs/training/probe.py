@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
 from jobs.training.packing import PackingPlan, best_width, reason, slots_that_fit
 
 if TYPE_CHECKING:

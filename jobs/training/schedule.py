@@ -2,7 +2,7 @@
 
 import math
 
-from jobs.spec import TrainingSpec
+from jobs.spec.trial import TrainingSpec
 
 
 def learning_rate(spec: TrainingSpec, step: int, total_steps: int) -> float:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from jobs.data.batches import BatchPlan, MicroBatch
-from jobs.data.mix import Mix
+from jobs.data.order.batches import BatchPlan, MicroBatch
+from jobs.data.order.mix import Mix
 from jobs.families.base import LossTerms
 from jobs.families.layout import Example
-from jobs.spec import TrainingSpec
+from jobs.spec.trial import TrainingSpec
 from jobs.training.engine.base import MicroStep
 from jobs.training.epochs import EpochLosses, SlotState, StepTaken
 from jobs.training.schedule import learning_rate

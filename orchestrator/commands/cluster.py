@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
 from jobs.problems import InputError, Problem
 from orchestrator.commands.options import AsJson, SpecPath, StorageUrl, output
 
 if TYPE_CHECKING:
-    from cluster.submit import Job, Jobs
+    from cluster.ray.jobs import Job, Jobs
 
 SweepName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="The sweep's name, or the id of one of its jobs.")
@@ -44,10 +44,10 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep as a job of a Ray cluster. The same sweep twice is one job."""
-    from cluster.addresses import jobs_address_problems
-    from cluster.spec import ClusterSpec
-    from orchestrator.read_spec import read_cluster, read_spec
-    from orchestrator.submission import make_submission
+    from cluster.ray.addresses import jobs_address_problems
+    from cluster.ray.spec import ClusterSpec
+    from orchestrator.remote.ray_job import make_submission
+    from orchestrator.spec.reading import read_cluster, read_spec
 
     problems: list[Problem] = []
     submission = None
@@ -94,9 +94,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say how far a sweep has come: trials, rungs, hours. Touches nothing."""
-    from orchestrator.cluster_console import show_status
     from orchestrator.ledger import Ledger
     from orchestrator.status import sweep_status
+    from orchestrator.terminal.status import show_status
 
     jobs = _checked(address, insecure=insecure).named(sweep) if address else []
     if jobs and sweep in {job.id for job in jobs}:
@@ -154,7 +154,7 @@ def stop(
 
 def _checked(address: str, *, insecure: bool) -> "Jobs":
     """The jobs at an address with which nothing is wrong."""
-    from cluster.addresses import jobs_address_problems
+    from cluster.ray.addresses import jobs_address_problems
 
     found = jobs_address_problems(address, insecure=insecure)
     if problems := [Problem("--address", *each) for each in found]:
@@ -166,8 +166,8 @@ def _connect(address: str, *, insecure: bool) -> "Jobs":
     """The jobs at ``address``, unless it is beyond this machine and open to everybody."""
     from urllib.parse import urlsplit
 
-    from cluster.addresses import is_loopback, open_jobs, open_problem
-    from cluster.submit import Jobs
+    from cluster.ray.addresses import is_loopback, open_jobs, open_problem
+    from cluster.ray.jobs import Jobs
 
     if not (insecure or is_loopback(urlsplit(address).hostname or "")) and open_jobs(address):
         raise InputError([Problem("--address", *open_problem(address))])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.strict import EMBEDDED
+from jobs.spec.strict import EMBEDDED
 from orchestrator.commands.options import AsJson, messages, output
 from orchestrator.errors import Exit
 
@@ -50,9 +50,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say every problem of a target's clips, with lines. Touches nothing."""
-    from jobs.data.check_target import check_target
-    from orchestrator.check_console import check_progress, show_check
-    from orchestrator.check_data import asked_data, asked_host, to_dict
+    from jobs.data.checks.target import check_target
+    from orchestrator.spec.check_summary import asked_data, asked_host, to_dict
+    from orchestrator.terminal.check import check_progress, show_check
 
     host = asked_host(family, base)
     data = asked_data(

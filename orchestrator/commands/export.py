@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
 from jobs.export.formats import Format, Quantization
 from orchestrator.commands.options import AsJson, StorageUrl, output
 from orchestrator.commands.release import MlflowUri
@@ -34,7 +34,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a voice as other tools load it; load it back, and compare it with the voice."""
-    from orchestrator.exporting import export_model, lines
+    from orchestrator.release.export import export_model, lines
 
     made = export_model(model, wanted, out, quantization, open_storage(storage), variant, mlflow)
     if as_json:

@@ -30,8 +30,8 @@ def render(
     as_json: AsJson = False,
 ) -> None:
     """Write the RayJob that runs a sweep, and the ConfigMap of its spec. Asks no cluster."""
-    from cluster.kube_spec import KubeSpec
-    from orchestrator import kubernetes
+    from cluster.kubernetes.spec import KubeSpec
+    from orchestrator.remote import kubernetes
 
     kube = kubernetes.read_kube_spec(cluster) if cluster else KubeSpec()
     rendered = kubernetes.render(spec, kube, storage)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
 
 output = Console()
 messages = Console(stderr=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
 from orchestrator.commands.options import AsJson, StorageUrl, messages, output
 
 

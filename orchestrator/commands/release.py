@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
 from orchestrator.commands.options import AsJson, StorageUrl, messages, output
 from orchestrator.errors import Exit
 
@@ -38,11 +38,11 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Register a sweep's winner in MLflow: as champion if it beats the one there is."""
-    from orchestrator.finished import read_finished
     from orchestrator.ledger import Ledger
-    from orchestrator.promotion import promote as register
-    from orchestrator.promotion import slate
-    from orchestrator.records.registry import Registry, checked_name, registry_place
+    from orchestrator.release.finished_sweep import read_finished
+    from orchestrator.release.promotion import promote as register
+    from orchestrator.release.promotion import slate
+    from orchestrator.release.registry import Registry, checked_name, registry_place
 
     place = open_storage(storage)
     name = checked_name(model or sweep)
@@ -81,7 +81,7 @@ def demote(
     as_json: AsJson = False,
 ) -> None:
     """Take the alias champion away; promote does not give it to that version again."""
-    from orchestrator.records.registry import Registry, registry_place
+    from orchestrator.release.registry import Registry, registry_place
 
     demoted = Registry(registry_place(open_storage(storage), mlflow)).demote(name, reason)
     if as_json:
@@ -100,7 +100,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Give the alias champion back to the version that had it before."""
-    from orchestrator.records.registry import Registry, registry_place
+    from orchestrator.release.registry import Registry, registry_place
 
     restored = Registry(registry_place(open_storage(storage), mlflow)).rollback(name, reason)
     if as_json:
@@ -131,7 +131,7 @@ def say(
     as_json: AsJson = False,
 ) -> None:
     """Say a text with a promoted voice, a sweep's winner, or any of its variants."""
-    from orchestrator.speaking import spoken, voice_of, write_wav
+    from orchestrator.release.speech import spoken, voice_of, write_wav
 
     with voice_of(model, open_storage(storage), variant, mlflow) as files:
         said = spoken(files, text, out, language, speaker)

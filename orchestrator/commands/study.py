@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
 from orchestrator.commands.options import AsJson, StorageUrl, output
 
 
@@ -16,8 +16,8 @@ def study(
 ) -> None:
     """Say which searched keys matter, and which variants no other beats in everything."""
     from orchestrator.ledger import Ledger
-    from orchestrator.study_console import show_insight
-    from orchestrator.tuning.insight import study_insight
+    from orchestrator.search.insight import study_insight
+    from orchestrator.terminal.study import show_insight
 
     insight = study_insight(Ledger(open_storage(storage), sweep))
     if as_json:

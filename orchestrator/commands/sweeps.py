@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
 from jobs.problems import InputError, Problem
 from orchestrator.commands.options import AsJson, SpecPath, StorageUrl, messages, output
 from orchestrator.errors import Exit
@@ -15,11 +15,11 @@ from orchestrator.errors import Exit
 
 def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
     """Say what a sweep would run, and what of it is done. Touches nothing."""
-    from orchestrator.check_console import check_progress, tell_warnings
-    from orchestrator.console import show_plan
-    from orchestrator.inputs import read_inputs
-    from orchestrator.plan import plan as make_plan
-    from orchestrator.read_spec import read_spec
+    from orchestrator.spec.inputs import read_inputs
+    from orchestrator.spec.plan import plan as make_plan
+    from orchestrator.spec.reading import read_spec
+    from orchestrator.terminal.check import check_progress, tell_warnings
+    from orchestrator.terminal.sweep import show_plan
 
     sweep = read_spec(spec)
     with check_progress(messages) as tell:
@@ -36,11 +36,11 @@ def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False
 
 def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
     """Prepare a sweep's data, as the sweep would: each clip is encoded once, for all sweeps."""
-    from orchestrator.check_console import check_progress, tell_warnings
-    from orchestrator.console import encoding, show_prepared
-    from orchestrator.inputs import read_inputs
-    from orchestrator.preparation import prepare_data
-    from orchestrator.read_spec import read_spec
+    from orchestrator.spec.inputs import read_inputs
+    from orchestrator.spec.reading import read_spec
+    from orchestrator.terminal.check import check_progress, tell_warnings
+    from orchestrator.terminal.sweep import encoding, show_prepared
+    from orchestrator.workers.preparation import prepare_data
 
     sweep = read_spec(spec)
     with check_progress(messages) as tell:
@@ -71,12 +71,12 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep to its verdict. Run it again to go on where it was cut off."""
-    from cluster.connect import ray_cluster
-    from orchestrator.check_console import check_progress, tell_warnings
-    from orchestrator.console import Progress, show_verdict
-    from orchestrator.inputs import claim, read_inputs
+    from cluster.ray.connect import ray_cluster
     from orchestrator.ledger import Ledger
-    from orchestrator.read_spec import read_spec
+    from orchestrator.spec.inputs import claim, read_inputs
+    from orchestrator.spec.reading import read_spec
+    from orchestrator.terminal.check import check_progress, tell_warnings
+    from orchestrator.terminal.sweep import Progress, show_verdict
 
     if address is not None and not insecure:
         _refuse_open(address)
@@ -94,8 +94,8 @@ def run(
         with ray_cluster(address):
             import ray
 
+            from orchestrator.hosts.node_requirements import check_room
             from orchestrator.sweep import Sweep
-            from orchestrator.tuning.placement import check_room
 
             if address is None:
                 check_room(sweep, ray.nodes())
@@ -111,7 +111,7 @@ def run(
 
 def _refuse_open(address: str) -> None:
     """Raise InputError where a cluster beyond this machine demands no token."""
-    from cluster.addresses import (
+    from cluster.ray.addresses import (
         gcs_address,
         gcs_host,
         is_loopback,

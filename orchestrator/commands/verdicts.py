@@ -23,8 +23,8 @@ def judge(
     as_json: AsJson = False,
 ) -> None:
     """Judge scores that were measured already, a sweep's own or another tool's."""
-    from orchestrator.console import show_verdict
-    from orchestrator.score_files import judge_files
+    from orchestrator.scores.from_files import judge_files
+    from orchestrator.terminal.sweep import show_verdict
 
     verdict, table = judge_files(scores, protocol, variants, ratings)
     if as_json:

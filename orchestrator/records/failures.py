@@ -2,8 +2,8 @@
 
 from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 
+from orchestrator.addresses import redacted
 from orchestrator.errors import InfrastructureError
-from orchestrator.records.addresses import redacted
 
 _NEVER = {401, 403, 405, 501}
 """HTTP statuses that no second try changes: a login that is missing, wrong or not enough, and what

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.ledger import REPORT_FILE, SPEC_FILE, Ledger, TrialRecord, TrialResult
 from orchestrator.records.places import link
-from orchestrator.spec import SweepSpec
+from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.outcome import Confirmation, Verdict
 from orchestrator.verdict.protocol import MetricVersion, Protocol
 

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from jobs.spec import TrainingSpec
-from orchestrator.spec import MAY_CHANGE, SweepSpec
+from jobs.spec.trial import TrainingSpec
+from orchestrator.spec.model import MAY_CHANGE, SweepSpec
 
 _LONGEST = 6000
 """Characters of a value, as many as MLflow takes."""

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from orchestrator.addresses import is_database
 from orchestrator.ledger import Ledger
-from orchestrator.records.addresses import is_database
 
 
 def local_tracking(directory: Path) -> tuple[str, str]:

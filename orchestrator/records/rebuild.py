@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import yaml
 from pydantic import ValidationError
 
-from cluster.storage import Storage
+from cluster.storage.base import Storage
 from jobs.problems import InputError, Problem
+from orchestrator.addresses import tracking_problem
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import SPEC_FILE, Ledger
-from orchestrator.records.addresses import tracking_problem
 from orchestrator.records.places import tracking_place
 from orchestrator.records.recorder import Recorder
-from orchestrator.spec import SweepSpec
+from orchestrator.spec.model import SweepSpec
 
 _PATIENCE = 60.0
 """Seconds without a sign of MLflow until it is given up."""

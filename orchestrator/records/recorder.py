@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.addresses import redacted
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import Ledger
-from orchestrator.records.addresses import redacted
 from orchestrator.records.failures import Failures, reason
 from orchestrator.records.runs import TrialRuns
 from orchestrator.records.sweep_run import read_sweep
 from orchestrator.records.tracking import Tracker
-from orchestrator.spec import SweepSpec
+from orchestrator.spec.model import SweepSpec
 
 
 @dataclass(frozen=True)

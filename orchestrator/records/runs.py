@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 
 from jobs.metrics.base import ClipScores
-from jobs.spec import BASE_VARIANT, Variant
+from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.training.epochs import EpochLosses
-from orchestrator.judgement import base_info, variant_info
 from orchestrator.ledger import (
     CONFIRMATION,
     PROTOCOL_FILE,
@@ -27,7 +26,8 @@ from orchestrator.records.names import legal_name
 from orchestrator.records.notes import trial_note
 from orchestrator.records.params import training_params
 from orchestrator.records.places import link
-from orchestrator.spec import SweepSpec
+from orchestrator.scores.from_ledger import base_info, variant_info
+from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import objective
 from orchestrator.verdict.table import ScoreTable

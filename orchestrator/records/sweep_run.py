@@ -20,7 +20,7 @@ from orchestrator.records.params import spec_params
 from orchestrator.records.places import link
 from orchestrator.records.runs import NOTE_TAG, RunContent, Value
 from orchestrator.report.training_data import Speaker
-from orchestrator.spec import SweepSpec
+from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from cluster.storage import Storage
+from cluster.storage.base import Storage
 from orchestrator.errors import InfrastructureError
 from orchestrator.records.runs import TRIAL_TAG, RunContent, Value
 

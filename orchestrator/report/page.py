@@ -8,13 +8,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestrator.report import confirmed, figures, scatters, training_data, views
+from orchestrator.report import (
+    confirmation_tables,
+    line_figures,
+    scatter_figures,
+    tables,
+    training_data,
+)
 from orchestrator.report.audio import MEDIA_TYPE, embedded
 from orchestrator.report.audition import audition
-from orchestrator.report.cells import rank_rate
-from orchestrator.report.material import ReportInput
-from orchestrator.report.strips import strips
+from orchestrator.report.rank_rate_figure import rank_rate
+from orchestrator.report.report_input import ReportInput
 from orchestrator.report.training_data import DataReport
+from orchestrator.report.training_data_figure import strips
 from orchestrator.verdict.table import scientific
 
 _HERE = Path(__file__).parent
@@ -49,38 +55,38 @@ def render(report: ReportInput) -> str:
         script_digest=_digest(script),
         media_type=MEDIA_TYPE,
         audition=chosen,
-        columns=views.columns(report, chosen),
-        takes=views.takes(report, chosen, sounds),
-        grid=views.grid(report, chosen, sounds),
-        confirmed_headings=confirmed.headings(report),
-        confirmed=confirmed.finalists(report),
-        fresh_columns=confirmed.columns(report, chosen),
-        fresh_takes=confirmed.takes(chosen, sounds),
-        groups=confirmed.groups(report),
-        group_loss_headings=confirmed.group_loss_headings(report),
-        group_losses=confirmed.group_losses(report),
-        error_rates=confirmed.error_rates(report),
-        listening=confirmed.listening(report),
-        shortlist=confirmed.shortlist(report),
-        headings=views.headings(report),
-        lines=views.lines(report),
-        rule=views.rule(report),
-        cost=views.cost(report),
-        broken=views.broken(report, chosen, sounds),
-        failed_in_all=views.failed_in_all(report),
-        loss_scatter=scatters.loss_scatter(report),
-        loss_interval=scatters.spearman_interval(report),
+        columns=tables.columns(report, chosen),
+        takes=tables.takes(report, chosen, sounds),
+        grid=tables.grid(report, chosen, sounds),
+        confirmed_headings=confirmation_tables.headings(report),
+        confirmed=confirmation_tables.finalists(report),
+        fresh_columns=confirmation_tables.columns(report, chosen),
+        fresh_takes=confirmation_tables.takes(chosen, sounds),
+        groups=confirmation_tables.groups(report),
+        group_loss_headings=confirmation_tables.group_loss_headings(report),
+        group_losses=confirmation_tables.group_losses(report),
+        error_rates=confirmation_tables.error_rates(report),
+        listening=confirmation_tables.listening(report),
+        shortlist=confirmation_tables.shortlist(report),
+        headings=tables.headings(report),
+        lines=tables.lines(report),
+        rule=tables.rule(report),
+        cost=tables.cost(report),
+        broken=tables.broken(report, chosen, sounds),
+        failed_in_all=tables.failed_in_all(report),
+        loss_scatter=scatter_figures.loss_scatter(report),
+        loss_interval=scatter_figures.spearman_interval(report),
         rank_rate=rank_rate(report),
-        forest=figures.forest(report),
-        traded=scatters.traded(report),
-        pareto=scatters.pareto(report),
-        learning_curves=figures.learning_curves(report),
-        scale_curves=figures.scale_curves(report),
-        forest_rows=figures.FOREST_ROWS,
-        shown_lines=views.SHOWN_LINES,
+        forest=line_figures.forest(report),
+        traded=scatter_figures.traded(report),
+        pareto=scatter_figures.pareto(report),
+        learning_curves=line_figures.learning_curves(report),
+        scale_curves=line_figures.scale_curves(report),
+        forest_rows=line_figures.FOREST_ROWS,
+        shown_lines=tables.SHOWN_LINES,
         **_of_data(report.data),
         scientific=scientific,
-        clock=views.clock,
+        clock=tables.clock,
     )
 
 

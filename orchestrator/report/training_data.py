@@ -4,10 +4,10 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.data.diversity.faults import Judged
-from jobs.data.diversity.features import FEATURES
-from jobs.data.diversity.forecast import Colour, Forecast
-from jobs.data.diversity.summary import SpeakerSummary
+from jobs.diversity.faults import Judged
+from jobs.diversity.features import FEATURES
+from jobs.diversity.forecast import Colour, Forecast
+from jobs.diversity.summary import SpeakerSummary
 from orchestrator.report.audio import mp3
 
 SHOWN_SPEAKERS = 6

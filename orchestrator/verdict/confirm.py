@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from orchestrator.verdict.outcome import Confirmation, Finding, Outcome, VariantRow
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.rows import row_of
 from orchestrator.verdict.screen import bootstrap_of, gains, size
 from orchestrator.verdict.stats import better_than_base, holm, prompts_needed
 from orchestrator.verdict.table import ScoreTable
+from orchestrator.verdict.variant_rows import row_of
 
 
 @dataclass(frozen=True)

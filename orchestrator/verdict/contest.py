@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.metrics.base import ClipScores
-from orchestrator.verdict import wording
+from orchestrator.verdict import sentences
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.rows import row_of
 from orchestrator.verdict.screen import bootstrap_of, gains
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
+from orchestrator.verdict.variant_rows import row_of
 
 _CHAMPION, _CHALLENGER = "champion", "challenger"
 
@@ -53,7 +53,7 @@ def contest(
         f"{protocol.primary} against the champion's is {difference.mean:+.3g} "
         f"({difference.low:+.3g} to {difference.high:+.3g} over {difference.n} prompts)"
     )
-    if broken := list(wording.broken_rules(row)):
+    if broken := list(sentences.broken_rules(row)):
         return Contest(difference, False, "; ".join(broken))
     if difference.low <= 0:
         return Contest(difference, False, f"not shown to be better: {told}")

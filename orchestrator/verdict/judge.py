@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from orchestrator.verdict import wording
+from orchestrator.verdict import sentences
 from orchestrator.verdict.confirm import decide
+from orchestrator.verdict.error_rates import error_rates
 from orchestrator.verdict.loss import group_loss, loss_report
 from orchestrator.verdict.outcome import Confirmation, GroupVerdict, VariantRow, Verdict
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.rows import row_of
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist, is_silent
 from orchestrator.verdict.table import BASE, ScoreTable
-from orchestrator.verdict.words import error_rates
+from orchestrator.verdict.variant_rows import row_of
 
 
 def judge(
@@ -34,7 +34,7 @@ def judge(
     scored = [rows[v.id] for v in screen.adapted if not is_silent(screen, v.id, protocol)]
     empty = Verdict(
         verdict="NO-VERDICT",
-        sentence=wording.silence(screen.adapted),
+        sentence=sentences.silence(screen.adapted),
         variant=None,
         runner_up=None,
         protocol_hash=protocol.digest(),
@@ -56,14 +56,14 @@ def judge(
     if listed := choose_shortlist(screen, protocol):
         lacking = [name for name in (BASE, *listed) if not _is_heard(shortlist, name, protocol)]
         if shortlist is None or lacking:
-            return replace(verdict, sentence=wording.unheard(lacking, "the rest of set A"))
+            return replace(verdict, sentence=sentences.unheard(lacking, "the rest of set A"))
         of_all_a = shortlist.of((BASE, *listed))
         considered = [row_of(of_all_a, name, protocol) for name in listed]
         verdict = _with_shortlist(verdict, considered)
     finalists = choose_finalists(of_all_a, protocol)
     if not finalists:
         best = max(considered, key=lambda row: row.objective)
-        sentence = wording.none_allowed(best, screen.variants[best.id].name, scored)
+        sentence = sentences.none_allowed(best, screen.variants[best.id].name, scored)
         return replace(verdict, verdict="DO-NOT-FINE-TUNE", sentence=sentence, runner_up=best.id)
     lacking = [
         name
@@ -71,7 +71,7 @@ def judge(
         if not _is_heard(confirmation, name, protocol.confirming())
     ]
     if confirmation is None or lacking:
-        return replace(verdict, sentence=wording.unheard(lacking, "set B"))
+        return replace(verdict, sentence=sentences.unheard(lacking, "set B"))
     confirmed = _confirmed(verdict, of_all_a, considered, confirmation, finalists, protocol)
     groups = tuple(_with_loss(each, screen, scored, protocol) for each in confirmed.groups)
     return replace(confirmed, groups=groups)
@@ -84,9 +84,9 @@ def _with_shortlist(verdict: Verdict, shortlisted: Sequence[VariantRow]) -> Verd
     def told(row: VariantRow) -> VariantRow:
         if row.id in on_all:
             full = on_all[row.id]
-            return replace(row, standing=full.standing, reasons=wording.on_all_of_a(full))
+            return replace(row, standing=full.standing, reasons=sentences.on_all_of_a(full))
         passed = row.standing == "passed"
-        return replace(row, reasons=(wording.NOT_SHORTLISTED,)) if passed else row
+        return replace(row, reasons=(sentences.NOT_SHORTLISTED,)) if passed else row
 
     return replace(
         verdict, rows=tuple(told(row) for row in verdict.rows), shortlisted=tuple(shortlisted)
@@ -108,9 +108,9 @@ def _confirmed(
     groups = tuple(_groups(confirmation, finalists, fresh))
     name = confirmation.variants[first.row.id].name
     sentence = (
-        wording.promotion(winner, name, protocol)
+        sentences.promotion(winner, name, protocol)
         if winner
-        else wording.refusal(
+        else sentences.refusal(
             decision.outcome, first, name, decision.confirmed, decision.prompts_needed, protocol
         )
     )
@@ -118,7 +118,7 @@ def _confirmed(
     return replace(
         verdict,
         verdict=decision.outcome,
-        sentence=sentence + wording.warning(groups),
+        sentence=sentence + sentences.warning(groups),
         variant=winner.row.id if winner else None,
         runner_up=_runner_up(of_all_a, others, winner.row.id) if winner else first.row.id,
         effect=first.row.gain,
@@ -198,17 +198,17 @@ def _settle(
     finalist = next((each for each in confirmed if each.row.id == row.id), None)
     if finalist is None:
         untold = row.standing == "passed" and not row.reasons
-        return replace(row, reasons=(wording.NOT_A_FINALIST,)) if untold else row
+        return replace(row, reasons=(sentences.NOT_A_FINALIST,)) if untold else row
     if winner is finalist:
         return replace(row, standing="winner", reasons=())
     if winner and finalist.finding == "better":
-        reason = wording.preferred_reason(finalist.row.gain, winner.row.gain)
+        reason = sentences.preferred_reason(finalist.row.gain, winner.row.gain)
         return replace(row, standing="passed", reasons=(reason,))
-    reasons = wording.finding_reasons(finalist, protocol)
+    reasons = sentences.finding_reasons(finalist, protocol)
     return replace(row, standing="rejected", reasons=reasons)
 
 
 def _not_compared(row: VariantRow) -> VariantRow:
     if row.id == BASE:
         return row
-    return replace(row, standing="rejected", reasons=row.reasons or (wording.BASE_INCOMPLETE,))
+    return replace(row, standing="rejected", reasons=row.reasons or (sentences.BASE_INCOMPLETE,))

@@ -10,8 +10,8 @@ from typing import Protocol as TypingProtocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jobs.spec import PromptSpec
-from jobs.strict import Language
+from jobs.spec.strict import Language
+from jobs.spec.trial import PromptSpec
 
 END_OF_SPEECH_FAILURE = "end_of_speech_failure"
 DURATION = "duration"

@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.verdict.gates import check_constraints, check_failures, counted, total_violation
+from orchestrator.verdict.gates import (
+    check_constraints,
+    check_failures,
+    counted,
+    total_violation,
+)
 from orchestrator.verdict.protocol import GATE_METRICS, Protocol
 from orchestrator.verdict.screen import bootstrap_of, feasible_first, gains
 from orchestrator.verdict.table import ScoreTable

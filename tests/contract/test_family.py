@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.data.audio import read_audio, resample
-from jobs.data.prepared import PreparedClip
+from jobs.audio.files import read_audio, resample
+from jobs.clips import PreparedClip
 from jobs.embedded import VOICE_DIR
 from jobs.families.base import Base
 from jobs.families.qwen3_tts.base import Qwen3TTS
 from jobs.families.registry import FAMILIES
-from jobs.spec import DecodingSpec, PromptSpec, TrainingSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec
 from jobs.training.adapter import Adapters
 from jobs.training.packed import Owner
 from tests.tiny_qwen3_tts import CODEBOOKS, write_recording

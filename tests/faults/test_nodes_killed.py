@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import LocalStorage
+from cluster.storage.base import LocalStorage
 from orchestrator.ledger import Ledger
 from tests.cluster_sweep import WORKERS, ClusterSweep, Nodes, Outcome, begun
 from tests.raylets import raylets

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from cluster.storage import LocalStorage, Storage, open_storage
+from cluster.storage.base import LocalStorage, Storage, open_storage
 from orchestrator.ledger import (
     CONFIRMATION,
     REPORT_FILE,

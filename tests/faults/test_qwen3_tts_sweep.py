@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.storage import LocalStorage
-from jobs.data.audio import read_audio, resample
+from cluster.storage.base import LocalStorage
+from jobs.audio.files import read_audio, resample
 from jobs.export.qwen3_tts import KeptVoice, add_adapter, add_speakers
 from jobs.families.vendor import qwen_tts
 from orchestrator.ledger import Ledger

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from cluster.storage import LocalStorage
+from cluster.storage.base import LocalStorage
 from orchestrator.ledger import VERDICT_FILE, Ledger
 from tests.raylets import Raylets, wait_until
 from tests.small_sweep import NAME, write_spec

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from cluster.storage import LocalStorage
+from cluster.storage.base import LocalStorage
 from jobs.__main__ import main
-from jobs.data.keys import JOB_FOLDER
-from jobs.data.prepared import read_prepared
+from jobs.data.prepared.files import read_prepared
+from jobs.data.prepared.keys import JOB_FOLDER
 from jobs.embedded import VOICE_DIR
 from jobs.training.epochs import checkpoint_key, read_losses
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.read_spec import read_spec
-from orchestrator.spec import SweepSpec
+from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.reading import read_spec
 
 WriteSpec = Callable[..., Path]
 

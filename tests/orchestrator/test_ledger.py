@@ -2,13 +2,13 @@
 
 import pytest
 
-from cluster.storage import LocalStorage
+from cluster.storage.base import LocalStorage
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError
-from jobs.spec import EngineSpec, PromptSpec, TrainingSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
-from orchestrator.inputs import Inputs, claim
 from orchestrator.ledger import CONFIRMATION, PLAN_FILE, SPEC_FILE, Ledger, TrialResult
+from orchestrator.spec.inputs import Inputs, claim
 
 
 @pytest.fixture

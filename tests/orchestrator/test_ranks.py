@@ -2,14 +2,14 @@
 
 import pytest
 
-from cluster.storage import LocalStorage
-from jobs.data.keys import data_key
-from jobs.data.prepared import read_prepared
+from cluster.storage.base import LocalStorage
+from jobs.data.prepared.files import read_prepared
+from jobs.data.prepared.keys import data_key
 from jobs.families.registry import load_base
-from jobs.spec import EngineSpec
+from jobs.spec.trial import EngineSpec
 from jobs.training.host import Host
 from orchestrator.ledger import Ledger
-from orchestrator.read_spec import read_spec
+from orchestrator.spec.reading import read_spec
 from tests.small_sweep import Run, write_manifest
 
 _SPEC = """\

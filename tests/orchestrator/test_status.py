@@ -5,13 +5,13 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from cluster.storage import LocalStorage
+from cluster.storage.base import LocalStorage
 from jobs.problems import InputError
-from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.cli import app
-from orchestrator.inputs import Inputs, claim
 from orchestrator.ledger import VERDICT_FILE, Ledger, TrialResult
+from orchestrator.spec.inputs import Inputs, claim
 from orchestrator.status import RungStatus, sweep_status
 
 SEARCH = "search: {sampler: grid, space: {rank: [2, 4, 8]}}"

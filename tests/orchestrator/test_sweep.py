@@ -13,10 +13,9 @@ import soundfile
 from ray.tune import ExperimentAnalysis, ResultGrid
 from typer.testing import CliRunner
 
-from cluster.storage import LocalStorage
-from jobs.data.diversity.measure import read_measured
+from cluster.storage.base import LocalStorage
+from jobs.diversity.measure import read_measured
 from jobs.speech.clips import read_clips
-from orchestrator import judgement
 from orchestrator.cli import app
 from orchestrator.ledger import (
     CONFIRMATION,
@@ -28,9 +27,10 @@ from orchestrator.ledger import (
     VERDICT_FILE,
     Ledger,
 )
-from orchestrator.read_spec import read_spec
 from orchestrator.records.rebuild import rebuild
-from orchestrator.score_files import judge_files
+from orchestrator.scores import from_ledger
+from orchestrator.scores.from_files import judge_files
+from orchestrator.spec.reading import read_spec
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist, objective
@@ -85,7 +85,7 @@ class Done:
 
     @property
     def table(self):
-        return judgement.score_table(self.ledger, read_spec(self.run.spec), self.protocol)
+        return from_ledger.score_table(self.ledger, read_spec(self.run.spec), self.protocol)
 
     def objectives(self) -> dict[str, float]:
         """By trial, what the search should have been told last: its best variant's."""
@@ -165,7 +165,7 @@ def test_the_shortlist_said_the_rest_of_set_a(sweep):
 def test_the_finalist_was_confirmed_on_fresh_prompts(sweep):
     table, protocol = sweep.table, sweep.protocol
     shortlist = choose_shortlist(table, protocol)
-    of_all_a = judgement.shortlist_table(sweep.ledger, table, shortlist, protocol)
+    of_all_a = from_ledger.shortlist_table(sweep.ledger, table, shortlist, protocol)
     (finalist,) = choose_finalists(of_all_a, protocol)
     storage = sweep.ledger.storage
     assert storage.children(f"{NAME}/clips/confirmation") == sorted(["base", finalist])

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip, SpokenClip
 from jobs.families.base import (
     WHOLE_LOSS,
     Batch,
@@ -41,11 +41,10 @@ from jobs.families.qwen3_tts.model import (
 from jobs.families.qwen3_tts.preflight import refusal
 from jobs.families.qwen3_tts.speakers import Speakers
 from jobs.families.rules import QWEN3_TTS
+from jobs.families.sampling import Sampler, capped
 from jobs.families.segments import segmented
 from jobs.families.tag import tagged
-from jobs.metrics.base import SpokenClip
-from jobs.spec import DecodingSpec, Precision, PromptSpec
-from jobs.speech.sampling import Sampler, capped
+from jobs.spec.trial import DecodingSpec, Precision, PromptSpec
 
 _FILES = ("config.json", "generation_config.json", f"{SPEECH_TOKENIZER}/config.json")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

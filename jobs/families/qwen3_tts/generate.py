@@ -19,7 +19,7 @@ from transformers import DynamicCache
 from jobs.families.base import Batch
 from jobs.families.qwen3_tts.model import CodeTables
 from jobs.families.qwen3_tts.objective import CAUSAL, embed, project
-from jobs.speech.sampling import Sampler
+from jobs.families.sampling import Sampler
 
 _MIN_FRAMES = 2
 """The package's ``min_new_tokens``."""

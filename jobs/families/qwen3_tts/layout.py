@@ -24,7 +24,7 @@ from typing import Any
 
 from torch import Tensor
 
-from jobs.data.prepared import Codes
+from jobs.clips import Codes
 from jobs.families.layout import IGNORED_LABEL, Example
 
 VERSION = 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip
 from jobs.families.base import Batch
 from jobs.families.qwen3_tts import objective
 from jobs.families.segments import Segments

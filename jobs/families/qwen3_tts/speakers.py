@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jobs.data.audio import read_audio, resample
-from jobs.data.prepared import PreparedClip
+from jobs.audio.files import read_audio, resample
+from jobs.clips import PreparedClip
 
 UNNAMED = "voice"
 """What a speaker without a name is kept as."""

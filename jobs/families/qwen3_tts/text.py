@@ -5,7 +5,7 @@ from typing import Any
 
 from jobs.families.sources import is_path
 from jobs.families.tag import tagged
-from jobs.spec import HostSpec
+from jobs.spec.trial import HostSpec
 
 SAMPLE_RATE = 24_000
 """Hz of the speech tokenizer of every 12 Hz base."""

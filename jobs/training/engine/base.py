@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from jobs.spec import TrainingSpec
+from jobs.spec.trial import TrainingSpec
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state per parameter, beside the step count that all parameters share."""

@@ -9,7 +9,7 @@ from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_st
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from jobs.spec import EngineSpec, TrainingSpec
+from jobs.spec.trial import EngineSpec, TrainingSpec
 from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw
 
 _LINEAR = nn.functional.linear

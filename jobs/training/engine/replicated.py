@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from jobs.spec import TrainingSpec
+from jobs.spec.trial import TrainingSpec
 from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw
 
 _CONFIG = {

@@ -9,7 +9,7 @@ from torch import distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import HashStore, TCPStore
 
-from jobs.spec import EngineSpec
+from jobs.spec.trial import EngineSpec
 from jobs.training.engine.base import Engine
 from jobs.training.engine.partitioned import PartitionedEngine
 from jobs.training.engine.replicated import ReplicatedEngine

@@ -8,9 +8,9 @@ import pytest
 import soundfile
 
 from jobs.codecs.base import Codec
+from jobs.codecs.recogniser import WordRecogniser
 from jobs.codecs.world import FEATURES, SAMPLE_RATE, SAMPLES_PER_CODE, WorldCodec, analyse
 from jobs.embedded import CODEC_DIR, RECOGNISER_DIR, VOICE_DIR
-from jobs.embedded.recogniser import WordRecogniser
 from jobs.metrics.words import word_edits
 
 CLIPS = 20

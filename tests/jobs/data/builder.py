@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.storage import open_storage
-from jobs.data.prepare import prepare
-from jobs.data.spec import DataSpec
+from cluster.storage.base import open_storage
+from jobs.data.prepared.prepare import prepare
 from jobs.families.rules import DataRules
+from jobs.spec.data import DataSpec
 from tests.embedded_voice import embedded_clips
 
 CLIPS = 6

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import soundfile
 
-from tests.jobs.data.hostile_case import RATE, Case, file_case, line_case, row, tone, write_lines
+from tests.jobs.data.hostile_case import (
+    RATE,
+    Case,
+    file_case,
+    line_case,
+    row,
+    tone,
+    write_lines,
+)
 
 
 def name_case(name: str, rule: str | None, audio: str) -> Case:

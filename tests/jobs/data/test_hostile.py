@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from jobs.data.audio import AudioError, decode
+from jobs.audio.files import AudioError, decode
 from jobs.data.findings import Finding, error
-from jobs.data.manifest import read_rows
+from jobs.data.manifest.reading import read_rows
 from tests.jobs.data.hostile import CASES
 from tests.jobs.data.hostile_case import RATE, Case, tone
 

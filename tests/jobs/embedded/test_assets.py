@@ -6,9 +6,9 @@ import pytest
 import soundfile
 
 from jobs.embedded import BASE_DIR, CODEC_DIR, PROMPTS_DIR, RECOGNISER_DIR, VOICE_DIR
-from jobs.embedded.rebuild.assets import digest_assets
-from jobs.embedded.rebuild.corpus import BASE_VOICES
-from jobs.embedded.rebuild.texts import CLIPS_PER_VOICE, TEXT_SEED, plan_texts
+from tools.rebuild_embedded.assets import digest_assets
+from tools.rebuild_embedded.corpus import BASE_VOICES
+from tools.rebuild_embedded.texts import CLIPS_PER_VOICE, TEXT_SEED, plan_texts
 
 MB = 1_000_000
 

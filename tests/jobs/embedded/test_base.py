@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer, Qwen2ForCausalLM
 
+from jobs.codecs.recogniser import WordRecogniser
 from jobs.embedded import BASE_DIR, CODEC_DIR, PROMPTS_DIR, RECOGNISER_DIR
-from jobs.embedded.recogniser import WordRecogniser
 from jobs.families import codec_lm
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import DIGIT_WORDS
 from jobs.metrics.words import word_edits
-from jobs.spec import DecodingSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec
 
 PROMPTS = 20
 

@@ -20,7 +20,7 @@ from jobs.export.manifest import MANIFEST_FILE, files_of
 from jobs.export.write import export_voice
 from jobs.families.base import Base
 from jobs.families.registry import load_base
-from jobs.spec import DecodingSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST

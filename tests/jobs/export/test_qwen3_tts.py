@@ -11,13 +11,13 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip
 from jobs.export.qwen3_tts import KeptVoice, add_adapter, add_speakers, clone_prompt
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts
-from jobs.spec import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
-from jobs.speech.voices import Voice
+from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.host import Host
+from jobs.training.voice import Voice
 from tests.tiny_qwen3_tts import random_clips, write_recording
 
 FRAMES = 6

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from jobs.families.base import Base
-from jobs.spec import DecodingSpec, HostSpec, TrainingSpec
+from jobs.spec.trial import DecodingSpec, HostSpec, TrainingSpec
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from jobs.training.adapter import Adapters
 from tests.embedded_voice import EMBEDDED_HOST

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip
 from jobs.families.base import Batch
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
-from jobs.spec import DecodingSpec, EngineSpec, PromptSpec
-from jobs.speech.voices import Voice
+from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec
 from jobs.training.host import Host
 from jobs.training.packed import Owner
+from jobs.training.voice import Voice
 from tests.toy import ToneCodec, toy_base, toy_clips, toy_trial
 
 NATS_PER_TARGET = 1e-5

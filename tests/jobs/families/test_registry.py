@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from jobs.clips import SpokenClip
 from jobs.embedded import PROMPTS_DIR
 from jobs.families.base import Base
 from jobs.families.registry import load_base
-from jobs.metrics.base import SpokenClip
-from jobs.spec import DecodingSpec, HostSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec, HostSpec, PromptSpec
 from jobs.speech.prompts import read_prompts
 
 SHIPPED = HostSpec(

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.embedded import BASE_DIR
 from jobs.families.registry import open_text, sample_rate
-from jobs.spec import HostSpec
+from jobs.spec.trial import HostSpec
 
 HOST = HostSpec(
     family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"
@@ -67,7 +67,7 @@ def test_no_torch_is_loaded():
     program = f"""
 import sys
 from jobs.families.registry import open_text, sample_rate
-from jobs.spec import HostSpec
+from jobs.spec.trial import HostSpec
 host = HostSpec.model_validate({HOST.model_dump()!r})
 assert open_text(host).count("one two", None) > 2 and sample_rate(host) == 16000
 assert not {{"torch", "transformers"}} & {{*sys.modules}}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from jobs import embedded
-from jobs.data.audio import read_audio
-from jobs.metrics.base import SpokenClip
+from jobs.audio.files import read_audio
+from jobs.clips import SpokenClip
 
 Noisy = Callable[[SpokenClip, float], SpokenClip]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import ClipScores, Metric, MetricError
 from jobs.metrics.catalogue import METRICS, ScorerUnavailable, build_scorers, metric_of, misfits
 from jobs.metrics.plcmos import plcmos_metrics
 from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.run import score_clip
 from jobs.metrics.weights import fingerprint, package_file
+from jobs.spec.metric import MetricSpec
 
 SHIPPED = [name for name, source in METRICS.items() if not source.options]
 """What is measured with what is installed; the others need a model that was downloaded."""
@@ -91,7 +91,7 @@ def test_a_version_holds_the_digest_of_the_weights(name):
 def test_metadata_loads_no_inference_library():
     code = (
         "import sys, json\n"
-        "from jobs.metrics.asked import MetricSpec\n"
+        "from jobs.spec.metric import MetricSpec\n"
         "from jobs.metrics.catalogue import METRICS, ScorerUnavailable, metric_of\n"
         "versions = []\n"
         "for name, source in METRICS.items():\n"
@@ -152,7 +152,7 @@ def test_a_missing_library_is_found_before_any_clip(metric, library):
     code = (
         "import sys\n"
         "import numpy as np\n"
-        "from jobs.metrics.asked import MetricSpec\n"
+        "from jobs.spec.metric import MetricSpec\n"
         "from jobs.metrics.catalogue import build_scorers\n"
         "from jobs.metrics.references import References\n"
         f"sys.modules[{library!r}] = None\n"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from jobs.metrics.base import MetricError, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import MetricError
 from jobs.metrics.pitch import Pitch, f0
 from jobs.metrics.signal import RATE
 

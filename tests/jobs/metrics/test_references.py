@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from jobs.metrics.base import MetricError, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import MetricError
 from jobs.metrics.references import (
     MIN_REFERENCES,
     NobodyToCompareError,
@@ -15,7 +16,7 @@ from jobs.metrics.references import (
     compared_with,
     reference_problems,
 )
-from jobs.spec import PromptSpec
+from jobs.spec.trial import PromptSpec
 
 BOTH = {"ann", "bob"}
 

@@ -5,13 +5,7 @@ import numpy as np
 import pytest
 
 from jobs.metrics.base import MetricError
-from jobs.metrics.timing import (
-    FASTEST,
-    Duration,
-    EndOfSpeechFailure,
-    SpeakingRate,
-    TailSilence,
-)
+from jobs.metrics.timing import FASTEST, Duration, EndOfSpeechFailure, SpeakingRate, TailSilence
 
 
 def rate_of(clip):

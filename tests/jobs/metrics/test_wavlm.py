@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
-from jobs.metrics.asked import MetricSpec
 from jobs.metrics.base import MetricError
 from jobs.metrics.catalogue import ScorerUnavailable, build_scorers, metric_of
 from jobs.metrics.hub import find_model
 from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.signal import at_16k, normalise_level
 from jobs.metrics.wavlm import DEFAULT_MODEL, WavLM
+from jobs.spec.metric import MetricSpec
 from tests.jobs.metrics.tiny_models import write_wavlm
 
 NAME = "wavlm_similarity"

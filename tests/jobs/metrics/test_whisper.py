@@ -7,12 +7,13 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from jobs.metrics.asked import MetricSpec
-from jobs.metrics.base import MetricError, SpokenClip
+from jobs.clips import SpokenClip
+from jobs.metrics.base import MetricError
 from jobs.metrics.catalogue import ScorerUnavailable, build_scorers, metric_of
 from jobs.metrics.hub import find_model
 from jobs.metrics.run import score_clip
 from jobs.metrics.whisper import DEFAULT_MODEL, WHISPER_METRICS, Whisper, without_symbols
+from jobs.spec.metric import MetricSpec
 from tests.jobs.metrics.tiny_models import write_whisper
 
 RATE = 16_000

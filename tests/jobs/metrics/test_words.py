@@ -83,7 +83,7 @@ def test_a_text_without_words(clips):
 
 
 def test_the_shipped_recogniser_hears_the_shipped_voice(recordings):
-    from jobs.embedded.recogniser import WordRecogniser
+    from jobs.codecs.recogniser import WordRecogniser
 
     scorer = WordError(WordRecogniser.load(embedded.RECOGNISER_DIR), plain_words)
     scores = [scorer.measure(clip) for clip in recordings[:20]]

@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.families.base import Base
-from jobs.spec import DecodingSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST
 from tests.jobs.speech.trained import few_clips, train_voice

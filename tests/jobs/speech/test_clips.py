@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from jobs.metrics.base import SpokenClip
-from jobs.spec import PromptSpec
+from jobs.clips import SpokenClip
+from jobs.spec.trial import PromptSpec
 from jobs.speech.clips import clip_path, read_clips, write_clips
 from jobs.speech.origin import Origin
 

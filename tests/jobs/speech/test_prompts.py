@@ -7,7 +7,7 @@ import pytest
 
 from jobs.embedded import PROMPTS_DIR
 from jobs.problems import InputError
-from jobs.spec import PromptSpec
+from jobs.spec.trial import PromptSpec
 from jobs.speech.prompts import read_prompts
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.metrics.base import SpokenClip
+from jobs.clips import SpokenClip
 from jobs.problems import InputError
 from jobs.speech.say import CAPPED, PAUSE, SILENT, joined, say
 from jobs.speech.voice import LoadedVoice

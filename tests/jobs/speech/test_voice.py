@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jobs.problems import InputError
-from jobs.spec import DecodingSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.clips import read_clips, write_clips
 from jobs.speech.origin import Origin
 from jobs.speech.voice import LoadedVoice

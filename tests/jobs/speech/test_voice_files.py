@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jobs.problems import InputError
-from jobs.spec import DecodingSpec, TrainingSpec
+from jobs.spec.trial import DecodingSpec, TrainingSpec
 from jobs.speech.voice_files import VOICE_FILE, VoiceFacts, VoiceFiles, read_voice, write_voice
 from tests.embedded_voice import EMBEDDED_HOST
 

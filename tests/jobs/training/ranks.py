@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import distributed as dist
 
-from jobs.spec import EngineSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host

@@ -9,9 +9,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from cluster.storage import LocalStorage
+from cluster.storage.base import LocalStorage
 from jobs.families.codec_lm import CodecLM
-from jobs.spec import EngineSpec, TrainingSpec
+from jobs.spec.trial import EngineSpec, TrainingSpec
 from jobs.training.adapter import Adapters
 from jobs.training.host import Host
 from jobs.training.packed import Owner

@@ -7,10 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cluster.storage import COMMITTED, LocalStorage
-from jobs.spec import EngineSpec
+from cluster.storage.base import COMMITTED, LocalStorage
+from jobs.spec.trial import EngineSpec
 from jobs.training.checkpoint import read_state
-from jobs.training.epochs import EpochLosses, SlotState, checkpoint_key, read_losses, write_losses
+from jobs.training.epochs import (
+    EpochLosses,
+    SlotState,
+    checkpoint_key,
+    read_losses,
+    write_losses,
+)
 from jobs.training.host import Host
 from tests.toy import toy_base, toy_clips, toy_trial
 

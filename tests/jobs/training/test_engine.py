@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from jobs.families.layout import IGNORED_LABEL, Example
-from jobs.spec import EngineSpec, TrainingSpec
+from jobs.spec.trial import EngineSpec, TrainingSpec
 from jobs.training.adapter import Adapters
 from jobs.training.engine.base import MicroStep
 from jobs.training.engine.start import start_engine

@@ -9,12 +9,12 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from jobs.clips import SpokenClip
 from jobs.families.codec_lm import CodecLM
-from jobs.metrics.base import SpokenClip
-from jobs.spec import DecodingSpec, EngineSpec, Precision, PromptSpec, TrialSpec
-from jobs.speech.voices import Voice
+from jobs.spec.trial import DecodingSpec, EngineSpec, Precision, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, SlotGoneError
 from jobs.training.host import Host
+from jobs.training.voice import Voice
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")

@@ -14,17 +14,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.metrics.base import SpokenClip
-from jobs.spec import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
-from jobs.speech.voices import Voice
+from jobs.clips import SpokenClip
+from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training import loop as loop_module
 from jobs.training import probe
 from jobs.training.adapter import SavedAdapter
 from jobs.training.checkpoint import Snapshot
-from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError, SlotState
+from jobs.training.epochs import (
+    DivergedError,
+    EpochCutError,
+    EpochLosses,
+    SlotGoneError,
+    SlotState,
+)
 from jobs.training.host import Host
 from jobs.training.loop import HostLoop
 from jobs.training.packing import PackingPlan
+from jobs.training.voice import Voice
 from tests.toy import toy_base, toy_clips, toy_trial
 
 PROMPTS = [PromptSpec(id="p", text="one"), PromptSpec(id="q", text="two")]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.data.prepared import PreparedClip
-from jobs.data.spec import MixSpec
-from jobs.spec import EngineSpec, TrialSpec
+from jobs.clips import PreparedClip
+from jobs.spec.data import MixSpec
+from jobs.spec.trial import EngineSpec, TrialSpec
 from jobs.training.host import Host
 from tests.toy import toy_base, toy_clips, toy_trial
 

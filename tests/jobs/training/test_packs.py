@@ -10,16 +10,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from jobs.data.batches import BatchPlan
-from jobs.data.prepared import PreparedClip
-from jobs.data.spec import MixSpec
-from jobs.spec import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
-from jobs.speech.voices import Voice
+from jobs.clips import PreparedClip
+from jobs.data.order.batches import BatchPlan
+from jobs.spec.data import MixSpec
+from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
 from jobs.training.probe import measure
 from jobs.training.schedule import learning_rate
 from jobs.training.slot import stream_seed
+from jobs.training.voice import Voice
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")

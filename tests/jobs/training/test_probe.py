@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.spec import EngineSpec, TrainingSpec
+from jobs.spec.trial import EngineSpec, TrainingSpec
 from jobs.training import probe
 from jobs.training.epochs import DivergedError
 from jobs.training.host import Host

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.spec import Schedule, TrainingSpec
+from jobs.spec.trial import Schedule, TrainingSpec
 from jobs.training.schedule import learning_rate
 
 HALF_ROOT_2 = 0.7071067811865476

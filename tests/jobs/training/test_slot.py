@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.data.batches import BatchPlan
+from jobs.data.order.batches import BatchPlan
 from jobs.families.layout import Example
-from jobs.spec import TrainingSpec
+from jobs.spec.trial import TrainingSpec
 from jobs.training.epochs import SlotState
 from jobs.training.schedule import learning_rate
 from jobs.training.slot import Slot, Turn, stream_seed

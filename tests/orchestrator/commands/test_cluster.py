@@ -78,8 +78,8 @@ def test_a_cluster_that_answers_anybody_is_refused(
     """Though a token is known here: whoever reaches the cluster can run what they like."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     asked = []
-    monkeypatch.setattr("cluster.addresses.open_jobs", lambda url: asked.append(url) or True)
-    monkeypatch.setattr("cluster.addresses.open_cluster", lambda at: asked.append(at) or True)
+    monkeypatch.setattr("cluster.ray.addresses.open_jobs", lambda url: asked.append(url) or True)
+    monkeypatch.setattr("cluster.ray.addresses.open_cluster", lambda at: asked.append(at) or True)
     (tmp_path / "c.yaml").write_text(SHARED)
     address = "192.0.2.1:6379" if command == "run" else "https://192.0.2.1:8265"
     arguments = {

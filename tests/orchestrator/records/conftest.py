@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from orchestrator.records.places import local_tracking
 from orchestrator.records.recorder import Backoff, Recorder
 from tests.orchestrator.records.made_sweep import MadeSweep
-from tests.orchestrator.tuning.fake_sweep import SECTIONS
+from tests.orchestrator.search.fake_sweep import SECTIONS
 
 QUICK = Backoff(first=0.01, longest=0.05, longest_at_end=0.05)
 

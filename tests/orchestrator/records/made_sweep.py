@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from jobs.metrics.base import ClipScores
-from jobs.spec import Variant
+from jobs.spec.trial import Variant
 from jobs.training.epochs import EpochLosses, write_losses
-from orchestrator import judgement
+from orchestrator.context import SweepContext
 from orchestrator.ledger import (
     CONFIRMATION,
     PROTOCOL_FILE,
@@ -22,13 +22,13 @@ from orchestrator.ledger import (
     Ledger,
     TrialResult,
 )
-from orchestrator.spec import SweepSpec
-from orchestrator.tuning.trial import SweepContext
+from orchestrator.scores import from_ledger
+from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists
-from tests.orchestrator.tuning.fake_sweep import CONFIRMATION as FRESH
-from tests.orchestrator.tuning.fake_sweep import PROMPTS, fake_context
+from tests.orchestrator.search.fake_sweep import CONFIRMATION as FRESH
+from tests.orchestrator.search.fake_sweep import PROMPTS, fake_context
 
 HEALTHY = {"end_of_speech_failure": 0.0, "duration": 1.0, "tail_silence": 0.0, "clipping": 0.0}
 STEPS = (3, 2)
@@ -90,7 +90,7 @@ class MadeSweep:
     def finish(self) -> None:
         """The verdict, after all that was before it."""
         ledger, protocol = self.ledger, self.protocol
-        screen = judgement.score_table(ledger, self.spec, protocol)
+        screen = from_ledger.score_table(ledger, self.spec, protocol)
         finalists = choose_finalists(screen, protocol)
         for name in ("base", *finalists):
             rows = [
@@ -98,7 +98,7 @@ class MadeSweep:
                 for p in FRESH
             ]
             ledger.write_scores(name, rows, CONFIRMATION)
-        confirmation = judgement.confirmation_table(ledger, screen, finalists, protocol)
+        confirmation = from_ledger.confirmation_table(ledger, screen, finalists, protocol)
         ledger.write_text(REPORT_FILE, "<!doctype html><title>small</title>")
         ledger.end()
         ledger.write_text(VERDICT_FILE, judge(screen, confirmation, protocol).to_json() + "\n")

@@ -2,10 +2,10 @@
 
 from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_param_name
 
-from jobs.data.diversity.faults import judge_clips
-from jobs.data.diversity.features import FEATURES, ClipFeatures
-from jobs.data.diversity.forecast import forecast
-from jobs.data.diversity.summary import summarise
+from jobs.diversity.faults import judge_clips
+from jobs.diversity.features import FEATURES, ClipFeatures
+from jobs.diversity.forecast import forecast
+from jobs.diversity.summary import summarise
 from orchestrator.records.data_params import SPEAKERS, data_params
 from orchestrator.report.training_data import Speaker
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from tests.orchestrator.records.made_sweep import MadeSweep, everything
 from tests.orchestrator.records.server import Fault, Proxy, Server
-from tests.orchestrator.tuning.fake_sweep import SECTIONS
+from tests.orchestrator.search.fake_sweep import SECTIONS
 
 pytestmark = pytest.mark.postgres
 

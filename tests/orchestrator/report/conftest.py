@@ -10,7 +10,7 @@ import soundfile
 
 from jobs.metrics.base import ClipScores
 from orchestrator.report.audition import audition
-from orchestrator.report.material import Failure, ReportInput, TrialCurve
+from orchestrator.report.report_input import Failure, ReportInput, TrialCurve
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (
     Constraint,

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.data.diversity.faults import judge_clips, worst
-from jobs.data.diversity.features import ClipFeatures
-from jobs.data.diversity.forecast import forecast
-from jobs.data.diversity.summary import summarise
+from jobs.diversity.faults import judge_clips, worst
+from jobs.diversity.features import ClipFeatures
+from jobs.diversity.forecast import forecast
+from jobs.diversity.summary import summarise
 from orchestrator.report.audio import mp3
 from orchestrator.report.page import render
-from orchestrator.report.strips import POINTS
 from orchestrator.report.training_data import SHOWN_SPEAKERS, DataReport, Speaker, WorstClip
+from orchestrator.report.training_data_figure import POINTS
 from tests.orchestrator.report.conftest import flac
 from tests.orchestrator.report.test_page import HOSTILE, PREFIX, Page, base64
 

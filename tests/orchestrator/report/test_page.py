@@ -12,11 +12,17 @@ import pytest
 import soundfile
 
 from orchestrator.report.audio import mp3
-from orchestrator.report.audition import FAILED, FAILED_OF_ONE, FRESH_PROMPTS, GRID_TRIALS, audition
-from orchestrator.report.material import Failure, short
+from orchestrator.report.audition import (
+    FAILED,
+    FAILED_OF_ONE,
+    FRESH_PROMPTS,
+    GRID_TRIALS,
+    audition,
+)
 from orchestrator.report.page import render
-from orchestrator.report.scatters import checkpoints, pareto_front, spearman_interval
-from orchestrator.report.views import rule
+from orchestrator.report.report_input import Failure, short
+from orchestrator.report.scatter_figures import checkpoints, pareto_front, spearman_interval
+from orchestrator.report.tables import rule
 from orchestrator.verdict.gates import FailedClip
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import ListeningReport

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from jobs.spec import PromptSpec
+from jobs.spec.trial import PromptSpec
 from orchestrator.verdict.protocol import Constraint, Prompt, Protocol
 
 

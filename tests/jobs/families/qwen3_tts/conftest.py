@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts
 from tests.tiny_qwen3_tts import random_clips, write_recording

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip
 
 
 class Captured(Exception):

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip
 from jobs.families.qwen3_tts import batch, objective
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.qwen3_tts.layout import Utterance
 from jobs.families.vendor import qwen_tts
-from jobs.spec import DecodingSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec
 from tests.jobs.families.qwen3_tts import oracle
 from tests.jobs.families.qwen3_tts.mutants import MUTANTS
 from tests.tiny_qwen3_tts import random_clips, write_recording, write_tiny_qwen3_tts

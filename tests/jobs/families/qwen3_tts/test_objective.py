@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.data.audio import read_audio
-from jobs.data.prepared import PreparedClip
+from jobs.audio.files import read_audio
+from jobs.clips import PreparedClip
 from jobs.families.base import LossTerms
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.data.prepared import PreparedClip
+from jobs.clips import PreparedClip
 from jobs.families.qwen3_tts.base import load
-from jobs.spec import EngineSpec, TrainingSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
 from jobs.training.host import Host
 from tests.tiny_qwen3_tts import random_clips
 

@@ -1,0 +1,1 @@
+"""A KubeRay RayJob and its pods."""

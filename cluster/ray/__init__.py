@@ -1,0 +1,1 @@
+"""Ray clusters: connecting, trusting, and submitting jobs."""

@@ -1,0 +1,234 @@
+"""Where a sweep is kept: files under a root, directories that exist only once committed."""
+
+import fcntl
+import glob
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from cluster.names import scheme
+from cluster.storage.committed import check_key
+
+COMMITTED = "COMMITTED"
+"""The marker that makes a directory exist for readers; always written last."""
+
+
+Check = Callable[[], object]
+"""Raises when something must not happen."""
+
+
+class Storage(Protocol):
+    """Keys are relative, with ``/``. A key is written whole or not at all."""
+
+    @property
+    def url(self) -> str:
+        """What :func:`open_storage` takes to open the same place again."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The bytes at ``key``. Raises FileNotFoundError when there are none."""
+        ...
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put ``data`` at ``key``, replacing what stood there, atomically."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether a file is at ``key``."""
+        ...
+
+    def children(self, key: str) -> list[str]:
+        """Sorted names directly under ``key``; unfinished ones are left out."""
+        ...
+
+    @contextmanager
+    def commit(self, key: str, check: Check | None = None) -> Iterator[Path]:
+        """A local directory to fill; committed to ``key`` when the block ends without an error.
+
+        A key that is committed already keeps its first content: the block's files are dropped.
+        ``check`` is called at the last moment, when all is there but the marker: what it raises
+        drops the files too.
+        """
+        ...
+
+    @contextmanager
+    def exclusively(self, key: str) -> Iterator[None]:
+        """Wait until nobody else is in such a block for ``key``, in any process on any node.
+
+        For what is dear to make and is to be made once: look whether it is committed, build and
+        commit it within the block. One whose process died is out of its block, and what it had
+        written on this machine for ``key`` without committing it is gone when the next one commits.
+        """
+        ...
+
+    def is_committed(self, key: str) -> bool:
+        """Whether the directory ``key`` was committed."""
+        ...
+
+    def fetch(self, key: str) -> Path:
+        """A local path where the committed directory ``key`` can be read, now and later.
+
+        For what is read often, such as prepared data: a copy stays on this machine. Raises
+        FileNotFoundError when it was never committed.
+        """
+        ...
+
+    @contextmanager
+    def borrow(self, key: str) -> Iterator[Path]:
+        """A local path where the committed directory ``key`` can be read within the block.
+
+        For what is read once, such as a checkpoint: no copy stays. Raises as :meth:`fetch`.
+        """
+        ...
+
+    def read_from(self, key: str, name: str) -> bytes:
+        """The bytes of one file of the committed directory ``key``.
+
+        Raises FileNotFoundError when it was never committed, or has no such file.
+        """
+        ...
+
+    def workspace(self, key: str) -> Path:
+        """A directory of this machine for files about ``key`` that can be made again."""
+        ...
+
+
+class LocalStorage:
+    """A directory of this machine (or a shared file system)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def read(self, key: str) -> bytes:
+        return self._path(key).read_bytes()
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(_temporary_name(path.name))
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def children(self, key: str) -> list[str]:
+        path = self._path(key)
+        if not path.is_dir():
+            return []
+        return sorted(child.name for child in path.iterdir() if not child.name.startswith("."))
+
+    @contextmanager
+    def commit(self, key: str, check: Check | None = None) -> Iterator[Path]:
+        final = self._path(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        staging = final.with_name(_temporary_name(final.name))
+        staging.mkdir()
+        try:
+            yield staging
+            (staging / COMMITTED).touch()
+            _flush_files(staging)
+            if check is not None:
+                check()
+            self._publish(staging, key)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    @contextmanager
+    def exclusively(self, key: str) -> Iterator[None]:
+        final = self._path(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        # The lock belongs to the open file, and the kernel closes the files of whoever dies: no
+        # lock is left behind, as one that stands for itself by its name would be. The file stays,
+        # since two who each locked a file of this name could both be in.
+        with (final.parent / f".{final.name}.lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for abandoned in final.parent.glob(_temporary_name(glob.escape(final.name), _ANY_MARK)):
+                shutil.rmtree(abandoned)
+            yield
+
+    def is_committed(self, key: str) -> bool:
+        return (self._path(key) / COMMITTED).is_file()
+
+    def fetch(self, key: str) -> Path:
+        if not self.is_committed(key):
+            raise FileNotFoundError(f"{self._path(key)} was never committed (no {COMMITTED} in it)")
+        return self._path(key)
+
+    @contextmanager
+    def borrow(self, key: str) -> Iterator[Path]:
+        yield self.fetch(key)
+
+    def read_from(self, key: str, name: str) -> bytes:
+        return (self.fetch(key) / name).read_bytes()
+
+    def workspace(self, key: str) -> Path:
+        place = self._path(key)
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def _publish(self, staging: Path, key: str) -> None:
+        """Give a full directory its name, unless another one has it."""
+        if self.is_committed(key):
+            return
+        try:
+            staging.rename(self._path(key))
+        except OSError:
+            # A directory cannot replace one with files in it: somebody else may have been first.
+            if not self.is_committed(key):
+                raise
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        return self.root.joinpath(*key.split("/"))
+
+
+def open_storage(url: str) -> Storage:
+    """The storage at ``url``: a local directory, or ``s3://bucket/prefix``. Creates nothing.
+
+    Raises:
+        ValueError: the URL names a kind of storage that is not known, or no bucket.
+    """
+    found = scheme(url)
+    if found == "s3":
+        from cluster.storage.s3_storage import S3Storage  # boto3 takes 0.4 s to import
+
+        return S3Storage.at(url)
+    if found:
+        raise ValueError(
+            "storage must be a local directory or s3://bucket/prefix, "
+            f"but the URL starts with {found}://"
+        )
+    return LocalStorage(Path(url).expanduser())
+
+
+_ANY_MARK = "[0-9a-f]" * 32
+"""A glob of what tells temporary names of one key apart, and no longer key of the same start."""
+
+
+def _temporary_name(name: str, mark: str | None = None) -> str:
+    return f".{name}.{mark or uuid.uuid4().hex}.tmp"
+
+
+def _flush_files(directory: Path) -> None:
+    """Push files and their names to the disk, so that what is committed survives a power cut."""
+    for path in (*directory.rglob("*"), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

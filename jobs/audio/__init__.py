@@ -1,0 +1,1 @@
+"""Sound files: decoded, checked, resampled, written."""

@@ -1,0 +1,225 @@
+"""Audio in and out of files, and from one sample rate to another: always told, never assumed."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from cluster.sources.reading import SourceError, is_s3, open_binary
+from jobs.audio.containers import find_damage
+
+MIN_RATE, MAX_RATE = 4_000, 384_000
+"""Hz: below the narrowest telephone speech, above the fastest recorders."""
+MAX_SECONDS = 7_200
+"""Of a recording: what is longer was not cut into clips."""
+MAX_BYTES = 2**30
+"""Of a file: two hours of 16 bits at 48 kHz are 0.7 GB."""
+FORMATS = frozenset({"AIFF", "FLAC", "MP3", "OGG", "WAV", "WAVEX"})
+"""By libsndfile's names: the kinds of which it can be told whether they are whole."""
+
+_MAX_FRAMES = MAX_SECONDS * 48_000
+"""1.4 GB as mono floats."""
+_BLOCK = 2**22
+"""Samples of all channels that are decoded at a time."""
+_CANCELLED = 1e-4
+"""Of the channels' power: 40 dB below; independent channels lose 10 lg(channels), 30 dB of 1024."""
+_SILENCE = 1e-6
+"""Mean square, -60 dBFS: in what is quieter, nothing can cancel."""
+
+_CONVERT = "Convert it to WAV or FLAC, or leave it out."
+_RECORD_AGAIN = "Copy or export it again, or leave it out."
+
+RESAMPLER = f"soxr-{soxr.__version__}-HQ"
+"""What :func:`resample` is: part of every cache key and metric version that depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Sound that was decoded to its end and found sane."""
+
+    samples: NDArray[np.float32]
+    """Mono, shape (samples,): the mean of the channels. Full scale is 1; floats may exceed it."""
+    rate: int
+    """Hz."""
+    channels: int
+    """Of the file."""
+
+
+class AudioError(Exception):
+    """A file that is no usable recording, and the rule that it breaks."""
+
+    def __init__(self, rule: str, what: str, next_step: str) -> None:
+        super().__init__(rule, what, next_step)
+        self.rule = rule
+        self.what = what
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.next_step}"
+
+
+def decode(location: str) -> Recording:
+    """The whole of a recording that somebody handed in; docs/data.md lists the rules.
+
+    Its kind goes by its content; what it is called does not matter. What it claims to be is judged
+    before it is decoded, so that a small file cannot take much memory.
+
+    Args:
+        location: a path without links, or a URL under ``s3://``.
+
+    Raises:
+        AudioError: it is missing, no sound, cut short, damaged, not finite, or out of bounds.
+    """
+    try:
+        file = open_binary(location, MAX_BYTES)
+    except SourceError as error:
+        raise AudioError(f"audio-{error.rule}", f"audio {error.what}", error.next_step) from None
+    with file:
+        if not file.read(1):
+            raise AudioError("audio-empty", "audio must have bytes, but has none", _RECORD_AGAIN)
+        if damage := find_damage(file):
+            raise AudioError("audio-truncated", f"audio must be whole: {damage}", _RECORD_AGAIN)
+        file.seek(0)
+        try:
+            sound = soundfile.SoundFile(file)
+        except soundfile.LibsndfileError as error:
+            raise _unreadable(error.error_string.rstrip(".")) from None
+        with sound:
+            _check_claims(sound)
+            return _decode_all(sound)
+
+
+def pcm_digest(recording: Recording) -> str:
+    """SHA-256 over the rate and the mono samples: the same for the same sound in whatever file."""
+    digest = hashlib.sha256(recording.rate.to_bytes(8, "little"))
+    digest.update(np.ascontiguousarray(recording.samples, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def read_audio(location: Path | str) -> tuple[NDArray[np.float32], int]:
+    """Mono samples in [-1, 1], shape (samples,), and their rate in Hz, of a file that is trusted.
+
+    Several channels are averaged.
+
+    Raises:
+        soundfile.SoundFileError: a local file is missing or is not audio.
+        SourceError: an object of S3 cannot be read.
+    """
+    name = str(location)
+    file = open_binary(name, MAX_BYTES) if is_s3(name) else name
+    frames, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    return np.mean(frames, axis=1, dtype=np.float32), rate
+
+
+def resample(audio: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float32]:
+    """``audio``, shape (samples,), from ``rate`` Hz to ``to`` Hz; itself when they are equal."""
+    if rate == to:
+        return audio
+    resampled: NDArray[np.float32] = soxr.resample(audio, rate, to, quality="HQ")
+    return resampled
+
+
+def write_flac(
+    path: Path, audio: NDArray[np.float32], rate: int, tags: Mapping[str, str] | None = None
+) -> None:
+    """Write mono ``audio``, shape (samples,), as 16-bit FLAC; ``path`` is never half written.
+
+    ``tags`` are strings such as ``comment`` that the file tells of itself.
+
+    Raises:
+        ValueError: samples outside [-1, 1] or not finite, which FLAC would silently clip.
+    """
+    if audio.size and not np.max(np.abs(audio)) <= 1.0:
+        raise ValueError(
+            f"audio for {path} must lie in [-1, 1], its peak is {np.max(np.abs(audio))}; "
+            "scale it or drop the clip"
+        )
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write_sound(partial, audio, rate, "FLAC", tags or {})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_sound(
+    file: Path | BinaryIO,
+    audio: NDArray[np.float32],
+    rate: int,
+    kind: str,
+    tags: Mapping[str, str],
+) -> None:
+    """Write mono ``audio``, shape (samples,), with 16 bits.
+
+    Args:
+        file: where to.
+        audio: in [-1, 1].
+        rate: Hz.
+        kind: ``FLAC`` or ``WAV``.
+        tags: strings such as ``comment`` and ``copyright``, under libsndfile's names.
+    """
+    with soundfile.SoundFile(
+        file, "w", samplerate=rate, channels=1, format=kind, subtype="PCM_16"
+    ) as sound:
+        for name, value in tags.items():  # FLAC keeps only what comes before the samples
+            setattr(sound, name, value)
+        sound.write(audio)
+
+
+def _check_claims(sound: soundfile.SoundFile) -> None:
+    """What the header says, before anything is decoded."""
+    if sound.format not in FORMATS:
+        raise _unreadable(f"it is {sound.format_info}")
+    if not MIN_RATE <= sound.samplerate <= MAX_RATE:
+        what = f"audio must have {MIN_RATE:,} to {MAX_RATE:,} Hz, got {sound.samplerate:,}"
+        raise AudioError("audio-rate", what, _CONVERT)
+    if sound.frames <= 0:
+        raise AudioError("audio-no-samples", "audio must have samples, but has none", _RECORD_AGAIN)
+    if sound.frames > min(MAX_SECONDS * sound.samplerate, _MAX_FRAMES):
+        what = (
+            f"audio must have at most {MAX_SECONDS:,} s and {_MAX_FRAMES:,} samples a channel, "
+            f"but claims {sound.frames:,} at {sound.samplerate:,} Hz"
+        )
+        # A FLAC that was written to a pipe claims more than any file can have.
+        raise AudioError("audio-too-long", what, "Cut it into clips; or convert it to WAV.")
+
+
+def _decode_all(sound: soundfile.SoundFile) -> Recording:
+    samples = np.empty(sound.frames, dtype=np.float32)
+    done = 0
+    power = kept = 0.0
+    try:
+        while len(block := sound.read(_BLOCK // sound.channels, "float32", always_2d=True)):
+            if not np.isfinite(block).all():
+                what = "audio must be finite, but has samples that are NaN or infinite"
+                raise AudioError("audio-not-finite", what, _RECORD_AGAIN)
+            mono: NDArray[np.float32] = np.mean(block, axis=1, dtype=np.float32)
+            samples[done : done + len(mono)] = mono
+            done += len(mono)
+            power += float(np.mean(np.square(block, dtype=np.float64), axis=1).sum())
+            kept += float(np.square(mono, dtype=np.float64).sum())
+    except soundfile.LibsndfileError:
+        raise _cut(sound, f"is damaged after {done:,}") from None
+    if done < sound.frames:
+        raise _cut(sound, f"ends after {done:,}")
+    if power > _SILENCE * done and kept < _CANCELLED * power:
+        what = f"audio must be heard in mono, but its {sound.channels} channels cancel each other"
+        raise AudioError("audio-antiphase", what, "Keep one channel.")
+    return Recording(samples, sound.samplerate, sound.channels)
+
+
+def _unreadable(reason: str) -> AudioError:
+    what = f"audio must be WAV, FLAC, Ogg, MP3 or AIFF, but: {reason}"
+    return AudioError("audio-unreadable", what, _CONVERT)
+
+
+def _cut(sound: soundfile.SoundFile, how: str) -> AudioError:
+    what = f"audio must have the {sound.frames:,} samples that it claims, but {how}"
+    return AudioError("audio-truncated", what, _RECORD_AGAIN)

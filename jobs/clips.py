@@ -1,0 +1,53 @@
+"""A clip as models learn it, and a clip as a model said it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "validation"]
+
+Codes = NDArray[np.integer[Any] | np.floating[Any]]
+"""What a model learns of a recording: a codec's tokens, shape (frames,) or (frames, codebooks), or
+latents, shape (frames, channels) and float32."""
+
+
+@dataclass(frozen=True)
+class PreparedClip:
+    """One clip of the target, as the model will learn it."""
+
+    id: str
+    text: str
+    split: Split
+    codes: Codes
+    """Read-only and in a file where they come from :func:`read_prepared`: copy what is changed."""
+    word_starts: tuple[int, ...] | None
+    """First frame of each word; None when the layout has no word markers."""
+    speaker: str | None = None
+    language: str | None = None
+    reference: Path | None = None
+    """A recording of the speaker, at the base's rate, for families that condition on one."""
+    key: str = ""
+    """SHA-256 of all that the codes follow from; see :mod:`jobs.data.prepared.recipe`."""
+    loudness: float | None = None
+    """LUFS that it was brought to, which is less than was asked for where more would have clipped;
+    None where none was asked for."""
+
+
+@dataclass(frozen=True)
+class SpokenClip:
+    """What a variant said. ``audio`` is mono float32 in [-1, 1], shape (samples,)."""
+
+    audio: NDArray[np.float32]
+    rate: int
+    """Samples per second."""
+    text: str
+    """What should have been said."""
+    reached_end: bool
+    """False when generation hit its cap without an end-of-speech token."""
+    language: str | None = None
+    """Tag of what ``text`` is written in, if its prompt says; see ``jobs.spec.trial.Language``."""
+    speaker: str | None = None
+    """Who is meant to say it, if its prompt says."""

@@ -1,0 +1,246 @@
+"""Every problem of a target's data at once, before anything is spent on it."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from jobs.clips import Split
+from jobs.data.checks.corpus import (
+    Candidate,
+    Fault,
+    leaks,
+    odd_rates,
+    repeated_audio,
+    repeated_texts,
+)
+from jobs.data.checks.limits import Limits
+from jobs.data.checks.recording import reference_findings, sound_findings
+from jobs.data.checks.recording_facts import Sound, Unheard, listen
+from jobs.data.checks.text import stripped, text_findings
+from jobs.data.clips import TargetClip
+from jobs.data.findings import Finding, error
+from jobs.data.manifest.rows import ManifestRow
+from jobs.data.order.split import assign_splits
+from jobs.data.parallel import in_order
+from jobs.data.texts import folded
+from jobs.families.rules import DataRules
+from jobs.families.text import TextReader
+from jobs.metrics.signal import SILENCE
+from jobs.spec.data import DataSpec
+
+_OF_AUDIO = "audio-"
+"""How rules begin that a line breaks by its recording, and not by how it is written."""
+_LEFT_OUT = "The clip is left out."
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found, and what is left to train on."""
+
+    clips: list[TargetClip]
+    """Those without errors, in the order of the rows, each with its split."""
+    findings: list[Finding]
+    """In the order of the rows; last what concerns them all."""
+    dropped: int
+    """Clips left out because ``data.bad_clips`` is ``drop``; their errors are warnings."""
+
+    @property
+    def errors(self) -> list[Finding]:
+        """What the data cannot be used with."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+
+def check(
+    rows: Iterable[ManifestRow | Finding],
+    data: DataSpec,
+    rules: DataRules,
+    text: TextReader | None,
+    sample_rate: int,
+    workers: int = 1,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Checked:
+    """Check every row by itself, then all together.
+
+    Args:
+        rows: as :func:`jobs.data.checks.target.target_rows` gives them; what was found in reading
+            them is passed on.
+        data: what of the spec concerns data.
+        rules: the family's bounds, for what ``data`` leaves open.
+        text: how the base reads texts; None leaves them uncounted.
+        sample_rate: the base's, in Hz.
+        workers: processes that decode audio; with one it is this process.
+        progress: told how many rows are done, now and then.
+
+    Clips with errors of their own are compared with the others too, so that every problem is told
+    at once, unless they are left out or silent. Where rows have no split, they get one after the
+    clips have been checked by themselves.
+    """
+    checking = _Checking(data, Limits.of(data, rules), text, sample_rate)
+    done = 0
+    for done, (job, heard) in enumerate(in_order(_hear, checking.jobs(rows), workers), start=1):
+        checking.hear(job, *heard)
+        if done % _TOLD == 0:
+            progress(done)
+    progress(done)
+    return checking.conclude()
+
+
+_TOLD = 16
+"""Rows between two words of progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What of a row must be decoded."""
+
+    place: int
+    row: ManifestRow
+    reference: str | None
+    """None too where an earlier row has the same."""
+
+
+_Heard = Sound | Unheard
+
+
+def _hear(job: _Job) -> tuple[_Heard, _Heard | None]:
+    return listen(job.row.audio), listen(job.reference) if job.reference else None
+
+
+class _Checking:
+    """One check under way: small facts of every row, never its samples."""
+
+    def __init__(self, data: DataSpec, limits: Limits, text: TextReader | None, rate: int) -> None:
+        self._data, self._limits, self._text, self._rate = data, limits, text, rate
+        self._found: list[tuple[int, Finding]] = []
+        self._candidates: list[Candidate] = []
+        self._references: dict[str, _Heard | None] = {}
+        self._with_split: Counter[str] = Counter()
+        self._splits: set[Split | None] = set()
+        self._dropped: set[str] = set()
+        self._split_missing: list[tuple[int, ManifestRow]] = []
+        self._last = 0
+
+    def jobs(self, rows: Iterable[ManifestRow | Finding]) -> Iterator[_Job]:
+        """What to decode; what was found in reading the rows is kept."""
+        for place, row in enumerate(rows):
+            self._last = place + 1
+            if isinstance(row, Finding):
+                self._read(place, row)
+                continue
+            reference = row.ref_audio
+            is_new = reference is not None and reference not in self._references
+            if reference is not None and is_new:
+                self._references[reference] = None
+            if row.split is None:
+                self._split_missing.append((place, row))
+            else:
+                self._with_split[row.manifest] += 1
+                self._splits.add(row.split)
+            yield _Job(place, row, reference if is_new else None)
+
+    def hear(self, job: _Job, heard: _Heard, reference: _Heard | None) -> None:
+        """Judge one row by itself. Rows come in order: a reference is heard before it is used."""
+        written = job.row
+        if job.reference is not None:
+            self._references[job.reference] = reference
+        learned = stripped(written, self._data)
+        found = [
+            *sound_findings(written, heard, self._limits, self._rate),
+            *text_findings(written, learned, self._data, self._limits, self._text),
+        ]
+        if written.ref_audio and (known := self._references[written.ref_audio]) is not None:
+            found += reference_findings(written, known)
+        is_good = self._keep(job.place, found)
+        if isinstance(heard, Sound) and (is_good or self._is_compared(heard)):
+            clip = TargetClip(learned, heard.pcm, heard.rate, heard.seconds)
+            said = folded(learned.text)
+            digest = hashlib.blake2b(said.encode(), digest_size=16).digest() if said else None
+            letters = len(said.replace(" ", ""))
+            self._candidates.append(Candidate(job.place, clip, digest, letters, is_good))
+
+    def _is_compared(self, bad: Sound) -> bool:
+        """Whether a clip with an error is compared with others: any two silences are the same."""
+        return self._data.bad_clips == "refuse" and bad.level >= SILENCE
+
+    def conclude(self) -> Checked:
+        """Compare the clips with each other."""
+        self._leave_out(repeated_audio(self._candidates))
+        self._leave_out(repeated_texts(self._candidates))
+        self._split()
+        self._leave_out(leaks(self._candidates))
+        self._leave_out(odd_rates(self._candidates))
+        self._check_splits()
+        clips = [each.clip for each in self._candidates if each.is_good]
+        self._found.sort(key=lambda found: found[0])
+        return Checked(clips, [finding for _, finding in self._found], len(self._dropped))
+
+    def _read(self, place: int, found: Finding) -> None:
+        """What was found in reading a line: of its audio, or that it is no row, which stays so."""
+        if found.rule.startswith(_OF_AUDIO):
+            self._keep(place, [found])
+        else:
+            self._found.append((place, found))
+
+    def _leave_out(self, faults: Iterator[Fault]) -> None:
+        found: dict[int, list[Finding]] = {}
+        for at, finding in faults:
+            found.setdefault(at, []).append(finding)
+        bad = {at for at, each in found.items() if not self._keep(self._candidates[at].place, each)}
+        if bad:
+            self._candidates = [each for at, each in enumerate(self._candidates) if at not in bad]
+
+    def _keep(self, place: int, found: list[Finding]) -> bool:
+        """Write down what was found in one clip; whether it can still be used."""
+        is_bad = any(finding.severity == "error" for finding in found)
+        if is_bad and self._data.bad_clips == "drop":
+            self._dropped.add(found[0].problem.where)
+            found = [_as_left_out(finding) for finding in found]
+        self._found += [(place, finding) for finding in found]
+        return not is_bad
+
+    def _split(self) -> None:
+        """Hold out clips of the manifests that leave it open, all of them together."""
+        for place, row in self._split_missing:
+            if told := self._with_split[row.manifest]:
+                what = f"a manifest must give all its clips a split or none, but {told} have one"
+                advice = "Write train or validation, or take the key out everywhere."
+                self._found.append((place, error("split-missing", row.where, what, advice)))
+        open_rows = [
+            each.clip.row
+            for each in self._candidates
+            if each.clip.row.split is None and not self._with_split[each.clip.row.manifest]
+        ]
+        split = {row.where: row for row in assign_splits(open_rows, self._data.split)}
+        self._candidates = [
+            replace(
+                each, clip=replace(each.clip, row=split.get(each.clip.row.where, each.clip.row))
+            )
+            for each in self._candidates
+        ]
+
+    def _check_splits(self) -> None:
+        present = {each.clip.row.split for each in self._candidates}
+        if self._data.bad_clips == "refuse":
+            # What a bad clip's split lacks once the clip is gone, nobody knows before it is.
+            present |= self._splits
+            if not self._splits and any(found.severity == "error" for _, found in self._found):
+                return
+        for split in ("train", "validation"):
+            if split not in present:
+                where = ", ".join(self._data.paths)
+                what = (
+                    f"a target needs clips with split {split!r} that can be used, but it has none"
+                )
+                advice = (
+                    "Mark about a fifth as validation."
+                    if self._with_split
+                    else "Correct the clips, or set data.split.validation."
+                )
+                self._found.append((self._last, error("split-empty", where, what, advice)))
+
+
+def _as_left_out(finding: Finding) -> Finding:
+    if finding.severity == "warning":
+        return finding
+    return Finding(finding.rule, "warning", replace(finding.problem, next_step=_LEFT_OUT))

@@ -1,0 +1,117 @@
+"""The clips of a target as a spec names them: every row of all manifests, looked into."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from jobs.data.checks.check import Checked, check
+from jobs.data.checks.limits import Limits
+from jobs.data.clips import TargetClip
+from jobs.data.findings import Finding
+from jobs.data.manifest.reading import read_rows
+from jobs.data.manifest.rows import ManifestRow
+from jobs.families.registry import FAMILIES, open_text, sample_rate
+from jobs.families.rules import DataRules
+from jobs.problems import InputError, Problem
+from jobs.spec.data import DataSpec, ManifestSpec
+from jobs.spec.trial import HostSpec
+
+Progress = Callable[[int, int], None]
+"""Told how many rows are done, and of how many."""
+
+_MANY = 200
+"""Rows from which on starting other processes, a second or two each, pays."""
+
+
+@dataclass(frozen=True)
+class CheckedTarget:
+    """What a check found, and for which base."""
+
+    data: DataSpec
+    family: str
+    rate: int
+    """The base's, Hz."""
+    checked: Checked
+
+
+def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
+    """One item a line, manifest after manifest.
+
+    Raises:
+        InputError: a manifest cannot be read at all; with the problem of each such.
+    """
+    items: list[ManifestRow | Finding] = []
+    problems: list[Problem] = []
+    for manifest in data.manifest:
+        try:
+            items += (_filled(row, manifest) for row in read_rows(manifest.path, data.root))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return items
+
+
+def check_target(
+    data: DataSpec, host: HostSpec, workers: int | None = None, progress: Progress | None = None
+) -> CheckedTarget:
+    """Check the clips that ``data`` names for the base that ``host`` names, without loading it.
+
+    ``workers`` decode audio; None takes one a CPU where there are many clips.
+
+    Raises:
+        InputError: a manifest or the base cannot be read at all, or no clip could keep the bounds.
+    """
+    try:
+        reader, rate = open_text(host), sample_rate(host)
+    except (ValueError, OSError) as error:
+        raise InputError([Problem("base", str(error), "Correct the base.")]) from error
+    if reader is None and data.max_text_tokens is not None:
+        what = f"data.max_text_tokens needs the base's tokenizer, which {host.source} does not give"
+        raise InputError([Problem("base", what, "Name the directory that holds the base.")])
+    rules = FAMILIES[host.family].rules
+    _check_bounds(data, rules)
+    rows = target_rows(data)
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if len(rows) >= _MANY else 1
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(done, len(rows))
+
+    return CheckedTarget(
+        data, host.family, rate, check(rows, data, rules, reader, rate, workers, tell)
+    )
+
+
+def checked_clips(data: DataSpec, host: HostSpec) -> list[TargetClip]:
+    """The clips that can be used, each with its split.
+
+    Raises:
+        InputError: with every error of the data.
+    """
+    checked = check_target(data, host).checked
+    if checked.errors:
+        raise InputError([finding.problem for finding in checked.errors])
+    return checked.clips
+
+
+def _filled(row: ManifestRow | Finding, manifest: ManifestSpec) -> ManifestRow | Finding:
+    """The row with what its manifest says of all its clips, where it does not say it itself."""
+    if isinstance(row, Finding) or (row.speaker and row.language):
+        return row
+    return replace(
+        row,
+        speaker=row.speaker or manifest.speaker,
+        language=row.language or manifest.language,
+    )
+
+
+def _check_bounds(data: DataSpec, rules: DataRules) -> None:
+    limits = Limits.of(data, rules)
+    if limits.min_seconds > limits.max_seconds:
+        what = (
+            f"the shortest clip ({limits.min_seconds:g} s, {limits.min_by}) must not be longer "
+            f"than the longest ({limits.max_seconds:g} s, {limits.max_by})"
+        )
+        raise InputError([Problem("data.min_seconds", what, "Correct one of the two.")])

@@ -1,0 +1,1 @@
+"""The list of clips that somebody wrote: read, whatever its layout."""

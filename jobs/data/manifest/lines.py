@@ -1,0 +1,140 @@
+"""Lines of a list that somebody wrote: as text, and as JSON objects; what is wrong is a finding."""
+
+import codecs
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.sources.reading import read_lines
+from jobs.data.findings import Finding, error, warning
+
+MAX_LINE_BYTES = 2**20
+"""Of a line, or of a text file: a clip's text has thousands at most."""
+
+_AS_JSON = 'Write one JSON object a line: {"audio": "a.wav", "text": "..."}.'
+_SHOWN = 60
+"""Characters of a value that a finding shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a list says of one clip, by key; not checked yet."""
+
+    where: str
+    values: dict[str, Any]
+    findings: tuple[Finding, ...] = ()
+    """What is wrong with it already."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """A line without its end."""
+
+    where: str
+    text: str
+
+
+def read_text_lines(location: str, where: str) -> Iterator[TextLine | Finding]:
+    """The lines of a UTF-8 file, in order, one at a time in memory.
+
+    A byte order mark or CRLF ends are warned of once and taken off.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    crlf_is_new = True
+    for number, line in enumerate(read_lines(location, MAX_LINE_BYTES), start=1):
+        place = f"{where}:{number}"
+        if line is None:
+            what = f"a line must have at most {MAX_LINE_BYTES:,} bytes, this one has more"
+            yield error("line-too-long", place, what, "Put one clip on a line.")
+            continue
+        if number == 1 and line.startswith(codecs.BOM_UTF8):
+            line = line.removeprefix(codecs.BOM_UTF8)
+            yield byte_order_mark(place)
+        if line.endswith(b"\r"):
+            line = line.removesuffix(b"\r")
+            if crlf_is_new:
+                crlf_is_new = False
+                what = "lines should end in LF, but end in CR LF, from here on"
+                yield warning("crlf", place, what, "It is read all the same.")
+        text = decode_text(line, place)
+        if isinstance(text, Finding):
+            yield text
+        elif not text.strip():
+            what = "a line must hold a clip, but this one is blank"
+            yield error("blank-line", place, what, "Delete the line.")
+        else:
+            yield TextLine(place, text)
+
+
+def byte_order_mark(where: str) -> Finding:
+    """That a text begins with one; the mark itself is taken off."""
+    what = "a list should be UTF-8 without a byte order mark, but begins with one"
+    return warning("byte-order-mark", where, what, "It is read all the same.")
+
+
+def decode_text(data: bytes, where: str) -> str | Finding:
+    """``data`` as UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        byte = data[problem.start]
+        what = f"text must be UTF-8, but byte {problem.start + 1} (0x{byte:02x}) is not"
+        hint = "Save the file as UTF-8."
+        if byte in codecs.BOM_UTF16 and problem.start == 0:
+            hint = "It looks like UTF-16. " + hint
+        return error("not-utf8", where, what, hint)
+
+
+def read_jsonl(location: str, where: str) -> Iterator[Entry | Finding]:
+    """The objects of a file of JSON lines. Raises as :func:`read_text_lines`."""
+    for line in read_text_lines(location, where):
+        yield _parse(line) if isinstance(line, TextLine) else line
+
+
+def show(value: object) -> str:
+    """A value of JSON as a finding shows it: its kind and itself, escaped and cut."""
+    text = repr(value)
+    if len(text) > _SHOWN:
+        text = text[:_SHOWN] + "..."
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return text.lower()
+        case str():
+            return f"the string {text}"
+        case int() | float():
+            return f"the number {text}"
+        case list():
+            return "a list"
+    return "an object"
+
+
+def _parse(line: TextLine) -> Entry | Finding:
+    repeated: list[str] = []
+
+    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in values:
+                repeated.append(key)
+            values[key] = value
+        return values
+
+    try:
+        values = json.loads(line.text, object_pairs_hook=collect)
+    except (ValueError, RecursionError) as problem:
+        # ValueError: no JSON, or a number with thousands of digits, which Python does not read.
+        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
+        return error("not-json", line.where, f"a line must be JSON, but: {reason}", _AS_JSON)
+    if not isinstance(values, dict):
+        what = f"a line must be a JSON object, got {show(values)}"
+        return error("not-an-object", line.where, what, _AS_JSON)
+    findings = tuple(
+        error("duplicate-key", line.where, f"a key must stand once: {show(key)}", "Delete one.")
+        for key in dict.fromkeys(repeated)
+    )
+    return Entry(line.where, values, findings)

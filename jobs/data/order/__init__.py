@@ -1,0 +1,1 @@
+"""Which clips are held out, and which go into which step."""

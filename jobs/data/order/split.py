@@ -1,0 +1,106 @@
+"""Which clips are held out: a share of each group, the same whatever the order of the clips."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from jobs.data.manifest.rows import ManifestRow
+from jobs.data.texts import folded
+from jobs.spec.data import SplitSpec
+
+
+def assign_splits(rows: Sequence[ManifestRow], split: SplitSpec) -> list[ManifestRow]:
+    """``rows`` in their order, each with its split; where every row has one, they are kept.
+
+    Of a group of n clips, ``validation * n`` are held out, half rounded up; of two or more, at
+    least one, and not all. Clips of one text, as :func:`~jobs.data.texts.folded` reads
+    it, stay together, and the number is met all the same where some choice of texts meets it, else
+    as nearly as one does. A text's place in the draw is its own, so that speakers who read the
+    same sentences have the same ones held out. Only a group that says a single text is drawn clip
+    by clip.
+    """
+    if all(row.split is not None for row in rows):
+        return list(rows)
+    groups: defaultdict[str | None, list[ManifestRow]] = defaultdict(list)
+    for row in rows:
+        groups[_group(row, split)].append(row)
+    held_out = {id(row) for group in groups.values() for row in _held_out(group, split)}
+    return [replace(row, split="validation" if id(row) in held_out else "train") for row in rows]
+
+
+def validation_count(clips: int, share: float) -> int:
+    """How many of ``clips`` are held out: ``share`` of them as it is written, half rounded up."""
+    if clips < 2:
+        return 0
+    # As a decimal: 0.29 of 50 are 14.5, and in binary a little less.
+    rounded = int(Fraction(str(share)) * clips + Fraction(1, 2))
+    return min(max(rounded, 1), clips - 1)
+
+
+def _group(row: ManifestRow, split: SplitSpec) -> str | None:
+    match split.by:
+        case "speaker":
+            return row.speaker
+        case "language":
+            return row.language
+        case None:
+            return None
+
+
+def _held_out(group: Sequence[ManifestRow], split: SplitSpec) -> list[ManifestRow]:
+    together: defaultdict[Hashable, list[ManifestRow]] = defaultdict(list)
+    for row in group:
+        together[folded(row.text)].append(row)
+    if len(together) == 1:
+        together = defaultdict(list, {(row.audio, row.where): [row] for row in group})
+        units = sorted(together.values(), key=lambda unit: _drawn_clip(unit[0], split.seed))
+    else:
+        units = sorted(together.values(), key=lambda unit: _drawn_text(unit[0], split.seed))
+    chosen = _choose([len(unit) for unit in units], validation_count(len(group), split.validation))
+    return [row for index in chosen for row in units[index]]
+
+
+def _drawn_text(row: ManifestRow, seed: int) -> str:
+    return hashlib.sha256(f"{seed}\n{folded(row.text)}".encode()).hexdigest()
+
+
+def _drawn_clip(row: ManifestRow, seed: int) -> tuple[str, str]:
+    """By the file's name, so that moving the folder moves no clip; by its place after that."""
+    name = row.audio.rpartition("/")[2]
+    return hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest(), row.audio
+
+
+def _choose(sizes: Sequence[int], wanted: int) -> list[int]:
+    """Indices of units whose sizes sum to ``wanted``, early ones first, or as nearly as can be."""
+    chosen, missing = [], wanted
+    for index, size in enumerate(sizes):
+        if size <= missing:
+            chosen.append(index)
+            missing -= size
+    return chosen if missing == 0 else _choose_exactly(sizes, _nearest_sum(sizes, wanted))
+
+
+def _nearest_sum(sizes: Sequence[int], wanted: int) -> int:
+    """The sum nearest to ``wanted`` that some units have, the smaller of two; not none, not all."""
+    reachable, total = 1, sum(sizes)
+    for size in sizes:
+        reachable |= reachable << size  # bit n: some of the units so far sum to n
+    sums = (n for n in range(1, total) if reachable >> n & 1)
+    return min(sums, key=lambda n: (abs(n - wanted), n), default=0)
+
+
+def _choose_exactly(sizes: Sequence[int], total: int) -> list[int]:
+    """Indices of units that sum to ``total``, which some do: each as early as that allows."""
+    mask = (1 << (total + 1)) - 1
+    after = [1]  # after[-1 - i], bit n: some of the units behind the i-th sum to n
+    for size in reversed(sizes):
+        after.append((after[-1] | after[-1] << size) & mask)
+    chosen, missing = [], total
+    for index, size in enumerate(sizes):
+        rest = after[len(sizes) - 1 - index]
+        if size <= missing and rest >> (missing - size) & 1:
+            chosen.append(index)
+            missing -= size
+    return chosen

@@ -1,0 +1,149 @@
+"""Prepared data: every clip as codes, computed once, shared by all trials, mapped into memory."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from jobs.clips import Codes, PreparedClip, Split
+
+# Not safetensors, which gives NumPy a copy of every tensor: a .npy file of numbers is mapped as it
+# lies, and one of Python's objects, which would be unpickled, cannot be mapped.
+_CODES = "codes.npy"
+_CLIPS = "clips.jsonl"
+_RECORDINGS = "references"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A clip without its codes, as ``clips.jsonl`` keeps it."""
+
+    id: str
+    key: str
+    text: str
+    split: Split
+    speaker: str | None
+    language: str | None
+    frames: int
+    word_starts: tuple[int, ...] | None
+    reference: str | None
+    loudness: float | None
+
+    @classmethod
+    def of(cls, clip: PreparedClip, directory: Path) -> "_Line":
+        reference = clip.reference
+        return cls(
+            clip.id,
+            clip.key,
+            clip.text,
+            clip.split,
+            clip.speaker,
+            clip.language,
+            len(clip.codes),
+            clip.word_starts,
+            None if reference is None else str(reference.relative_to(directory)),
+            clip.loudness,
+        )
+
+    @classmethod
+    def read(cls, text: str) -> "_Line":
+        row = json.loads(text)
+        starts = row.pop("word_starts")
+        return cls(word_starts=None if starts is None else tuple(starts), **row)
+
+    def clip(self, codes: Codes, directory: Path) -> PreparedClip:
+        return PreparedClip(
+            self.id,
+            self.text,
+            self.split,
+            codes,
+            self.word_starts,
+            self.speaker,
+            self.language,
+            None if self.reference is None else directory / self.reference,
+            self.key,
+            self.loudness,
+        )
+
+
+class PreparedClips(Sequence[PreparedClip]):
+    """The clips of a directory, whose codes are read from the disk when they are looked at."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        lines = (directory / _CLIPS).read_text(encoding="utf-8").splitlines()
+        self._lines = [_Line.read(line) for line in lines]
+        self._ends = list(accumulate((line.frames for line in self._lines), initial=0))
+        mapped = np.lib.format.open_memmap(directory / _CODES, mode="r")
+        self._codes: Codes = mapped.view(np.ndarray)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> PreparedClip: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PreparedClip]: ...
+
+    def __getitem__(self, index: int | slice) -> PreparedClip | Sequence[PreparedClip]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        codes = self._codes[self._ends[place] : self._ends[place + 1]]
+        return self._lines[place].clip(codes, self._directory)
+
+
+def read_prepared(directory: Path) -> PreparedClips:
+    """The clips that :func:`write_prepared` wrote, in the same order."""
+    return PreparedClips(directory)
+
+
+def write_prepared(directory: Path, clips: Sequence[PreparedClip]) -> None:
+    """Write ``clips``, whose codes have one kind and shape, into ``directory``.
+
+    Tokens take two bytes each, or four where one of them is above 32,767; latents are float32. A
+    clip's reference lies in ``directory``.
+    """
+    first, dtype = clips[0].codes, _stored_dtype(clips)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": (sum(len(clip.codes) for clip in clips), *first.shape[1:]),
+    }
+    # Written in order and not through a map, which a full disk ends with a signal, not an error.
+    with (directory / _CODES).open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for clip in clips:
+            if clip.codes.shape[1:] != first.shape[1:]:
+                shapes = f"{first.shape[1:]} and {clip.codes.shape[1:]}"
+                raise ValueError(f"frames of all clips must have one shape, got {shapes}")
+            file.write(clip.codes.astype(dtype).tobytes())
+    lines = [json.dumps(asdict(_Line.of(clip, directory))) + "\n" for clip in clips]
+    (directory / _CLIPS).write_text("".join(lines), encoding="utf-8")
+
+
+def _stored_dtype(clips: Sequence[PreparedClip]) -> "np.dtype[Any]":
+    if not np.issubdtype(clips[0].codes.dtype, np.integer):
+        return np.dtype("<f4")
+    largest = max((int(clip.codes.max(initial=0)) for clip in clips), default=0)
+    return np.dtype("<i2") if largest < 2**15 else np.dtype("<i4")
+
+
+def recording_path(directory: Path, clip_id: str) -> Path:
+    """Where a validation clip's recording lies beside the data."""
+    return directory / _RECORDINGS / f"{clip_id}.flac"
+
+
+def reference_recordings(directory: Path) -> dict[str | None, list[Path]]:
+    """Recordings of each speaker that no adapter trained on: the validation clips, in order."""
+    found: defaultdict[str | None, list[Path]] = defaultdict(list)
+    for clip in read_prepared(directory):
+        if clip.split == "validation":
+            found[clip.speaker].append(recording_path(directory, clip.id))
+    return dict(found)

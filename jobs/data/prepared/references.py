@@ -1,0 +1,101 @@
+"""Recordings that are kept beside prepared data: the held-out clips, and one of each speaker."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jobs.audio.files import AudioError, Recording, decode, pcm_digest, resample, write_flac
+from jobs.data.clips import TargetClip
+from jobs.problems import InputError, Problem
+
+_FOLDER = "speakers"
+_SECONDS = 6.0
+"""Of a training clip that stands for its speaker: enough to hear a voice by."""
+
+
+@dataclass(frozen=True)
+class SpeakerReference:
+    """The recording by which a base is told who speaks."""
+
+    where: str
+    """The manifest's row that it is from."""
+    audio: str
+    pcm: str
+    """As :func:`~jobs.audio.files.pcm_digest`."""
+
+
+def choose_references(clips: Sequence[TargetClip]) -> dict[str | None, SpeakerReference]:
+    """One of each speaker: what the manifest names first, else the training clip nearest to 6 s.
+
+    Raises:
+        InputError: with every recording that the manifest names and that cannot be read.
+    """
+    chosen: dict[str | None, SpeakerReference] = {}
+    problems: list[Problem] = []
+    groups: defaultdict[str | None, list[TargetClip]] = defaultdict(list)
+    for clip in clips:
+        groups[clip.row.speaker].append(clip)
+    for speaker, of_speaker in groups.items():
+        named = next((clip.row for clip in of_speaker if clip.row.ref_audio is not None), None)
+        if named is None or named.ref_audio is None:
+            clip = min(of_speaker, key=_unfitness)
+            chosen[speaker] = SpeakerReference(clip.row.where, clip.row.audio, clip.pcm)
+            continue
+        try:
+            pcm = pcm_digest(decode(named.ref_audio))
+        except AudioError as error:
+            problems.append(Problem(named.where, f"ref_audio: {error.what}", error.next_step))
+            continue
+        chosen[speaker] = SpeakerReference(named.where, named.ref_audio, pcm)
+    if problems:
+        raise InputError(problems)
+    return chosen
+
+
+def write_references(
+    directory: Path, references: Mapping[str | None, SpeakerReference], rate: int
+) -> dict[str | None, Path]:
+    """Write one file a speaker, at ``rate`` Hz; their paths."""
+    paths = {}
+    for number, (speaker, reference) in enumerate(references.items()):
+        paths[speaker] = directory / _FOLDER / f"{number:04d}.flac"
+        recording = reread(reference.audio, reference.pcm, reference.where)
+        write_recording(paths[speaker], recording, rate)
+    return paths
+
+
+def reread(audio: str, pcm: str, where: str) -> Recording:
+    """Decode what was looked into before.
+
+    Raises:
+        InputError: it is gone, or holds another sound now.
+    """
+    try:
+        recording = decode(audio)
+    except AudioError as error:
+        raise InputError([Problem(where, error.what, error.next_step)]) from None
+    if pcm_digest(recording) != pcm:
+        what = f"the audio must be what was checked, but {audio} has changed since"
+        raise InputError([Problem(where, what, "Start again when nobody writes to it.")])
+    return recording
+
+
+def write_recording(path: Path, recording: Recording, rate: int) -> None:
+    """``recording`` at ``rate`` Hz as FLAC, and otherwise as it was.
+
+    No loudness is set and no silence added: it stands for how somebody sounds, and what is compared
+    with it finds its own level and its own speech. Only what a resampler lifts above full scale,
+    which FLAC cannot hold, is made that much quieter.
+    """
+    path.parent.mkdir(exist_ok=True)
+    audio = resample(recording.samples, recording.rate, rate)
+    peak = float(np.max(np.abs(audio), initial=0.0))
+    write_flac(path, audio / np.float32(peak) if peak > 1 else audio, rate)
+
+
+def _unfitness(clip: TargetClip) -> tuple[bool, float]:
+    """What is held out stands for a speaker only where there is nothing else."""
+    return clip.row.split != "train", abs(clip.seconds - _SECONDS)

@@ -1,1 +1,0 @@
-"""Makes the shipped assets again; see `python -m jobs.embedded.rebuild --help`."""

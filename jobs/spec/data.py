@@ -1,0 +1,122 @@
+"""The data of a sweep as written in YAML: which clips, what is done to them, how they are mixed."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from jobs.problems import nearest
+from jobs.spec.strict import EMBEDDED, Language, Strict
+
+GroupKey = Literal["speaker", "language"]
+"""What clips are told apart by."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ManifestSpec(Strict):
+    """One list of clips, and what holds for those of its clips that do not say it themselves."""
+
+    path: str
+    """``embedded``, a JSONL file, a folder of audio and texts or in LJSpeech's layout; on this
+    machine or under ``s3://``."""
+    speaker: Annotated[str, Field(min_length=1)] | None = None
+    language: Language | None = None
+
+
+def _one_or_several(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
+    several = value if isinstance(value, list | tuple) else (value,)
+    return tuple({"path": each} if isinstance(each, str) else each for each in several)
+
+
+class SplitSpec(Strict):
+    """Which clips are held out, where the manifests do not say it."""
+
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the clips of each group, rounded to the nearest whole one."""
+    by: GroupKey | None = None
+    """Within what the share is taken; null for within everything."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class MixSpec(Strict):
+    """How much of an epoch each group of training clips makes up; validation is not touched.
+
+    Either ``shares`` or ``temperature``. No clip is left out of a group that has a share: the group
+    that is largest for its share is seen once an epoch, the others are repeated.
+    """
+
+    by: GroupKey
+    shares: dict[str, Positive] = Field(default_factory=dict)
+    """Of the groups' names; they are scaled to sum to 1. A group that is not named is left out."""
+    temperature: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    """Shares go as clips ** (1 / temperature): 1 is as they are, the higher the more equal."""
+
+    @model_validator(mode="after")
+    def _check_one_form(self) -> Self:
+        if bool(self.shares) == (self.temperature is not None):
+            raise ValueError("a mix has shares or a temperature, and not both")
+        return self
+
+
+class DataSpec(Strict):
+    """The target's clips and their transcripts, and how they are prepared."""
+
+    manifest: Annotated[
+        tuple[ManifestSpec, ...], Field(min_length=1), BeforeValidator(_one_or_several)
+    ] = (ManifestSpec(path=EMBEDDED),)
+    """One or several; a text is a path."""
+    root: str | None = None
+    """The folder that audio must lie in; null for that of each manifest."""
+    target: str | None = None
+    """The speaker whose voice is wanted, where the clips have several and a prompt names none."""
+    consent: Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=500)] | None = None
+    """Where the speakers' consent is recorded: a file, an address, a number. Goes into every clip's
+    metadata and the model card; it is not opened."""
+    synthetic: bool = False
+    """Whether the clips are no person's voice, so that there is nobody to consent."""
+    tags: Literal["reject", "strip"] = "reject"
+    """What becomes of annotations such as ``<laugh>`` in a text."""
+    bad_clips: Literal["refuse", "drop"] = "refuse"
+    """Whether a clip that cannot be used ends everything, or is left out and counted."""
+    min_seconds: Positive | None = None
+    """Of a clip; null is the family's, as below."""
+    max_seconds: Positive | None = None
+    max_text_tokens: Annotated[int, Field(ge=1)] | None = None
+    trailing_silence: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Seconds put after every clip."""
+    loudness: Annotated[float, Field(ge=-50, le=-5)] | None = None
+    """LUFS (ITU-R BS.1770) that every clip is brought to; null leaves it as it is."""
+    language_tag: bool = False
+    """Whether ``[km] `` stands before a text of language ``km``, in training and in speech."""
+    split: SplitSpec = SplitSpec()
+    mixes: dict[str, MixSpec] = Field(default_factory=dict)
+    """By a name that ``training.mix`` may take."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of the manifests."""
+        return tuple(each.path for each in self.manifest)
+
+    @property
+    def needs_consent(self) -> bool:
+        """Whether a record of consent is due and not named. The shipped clips are synthetic."""
+        shipped = all(path == EMBEDDED for path in self.paths)
+        return not (shipped or self.synthetic or self.consent)
+
+    @property
+    def provenance(self) -> str:
+        """By what right the voice is used, in words for metadata."""
+        return f"consent: {self.consent}" if self.consent else "a synthetic voice"
+
+    def mix(self, name: str | None) -> MixSpec | None:
+        """The mix of this name; None for none.
+
+        Raises:
+            ValueError: there is no such mix.
+        """
+        if name is None:
+            return None
+        if name not in self.mixes:
+            advice = nearest(name, self.mixes) if self.mixes else "There are none."
+            raise ValueError(f"a mix must be one of data.mixes, got {name!r}. {advice}")
+        return self.mixes[name]

@@ -1,0 +1,187 @@
+"""What determines an adapter's weights, and what makes it speak. No torch in here."""
+
+import hashlib
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from jobs.spec.data import MixSpec
+from jobs.spec.strict import Language, Strict
+
+Schedule = Literal["constant", "linear", "cosine"]
+Precision = Literal["fp32", "bf16"]
+ACOUSTIC_WEIGHT = 0.3
+"""As the authors of Qwen3-TTS weigh it, since their commit 680d4e9."""
+_LATER = ("batch_tokens", "acoustic_weight", "acoustic_share")
+"""Keys of a training that trials of before they were there did not name."""
+
+
+class TrainingSpec(Strict):
+    """The hyper-parameters of one adapter training; every key can be searched."""
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """LoRA alpha; twice the rank when absent. The adapter's strength is alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """On the adapter's input, as in PEFT."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Names of the linear layers that get an adapter."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Schedule = "constant"
+    """After warm-up. Under all but ``constant`` an epoch's checkpoint depends on ``epochs``."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest gradient norm of the adapter; null for none."""
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    """Clips per micro-batch, over all ranks."""
+    batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens per micro-batch at most, padding included: clips of like length then share one, up to
+    ``batch_size``. Null: ``batch_size`` clips in any order."""
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    """Micro-batches per optimiser step."""
+    epochs: Annotated[int, Field(ge=1)] = 4
+    """The longest training; every epoch before it is a checkpoint of the same run."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    mix: str | None = None
+    """One of ``data.mixes``; null is every training clip once an epoch."""
+    acoustic_weight: Annotated[float, Field(ge=0)] = ACOUSTIC_WEIGHT
+    """Of the loss over the codebooks after the first, beside that over the first."""
+    acoustic_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of a clip's frames whose codebooks after the first are scored, drawn anew at every step."""
+
+    @property
+    def scaling_alpha(self) -> float:
+        """Alpha with its default filled in."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
+
+    @property
+    def depends_on_horizon(self) -> bool:
+        """Whether an epoch's weights depend on how many epochs were asked for."""
+        return self.schedule != "constant"
+
+
+class EngineSpec(Strict):
+    """How DeepSpeed runs one trial. It changes the weights only by rounding, but it does that."""
+
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    ranks: Annotated[int, Field(ge=1)] = 1
+    """Processes that train one adapter together, data parallel."""
+    precision: Precision = "fp32"
+    """Of the frozen base; adapters are always fp32."""
+
+    @model_validator(mode="after")
+    def _check_partitioned_precision(self) -> Self:
+        if self.precision == "bf16" and self.zero_stage > 0:
+            raise ValueError(
+                f"a bf16 base needs zero_stage 0 (its adapters stay fp32, and DeepSpeed partitions "
+                f"one dtype), but zero_stage is {self.zero_stage}: use fp32 or stage 0"
+            )
+        return self
+
+
+class HostSpec(Strict):
+    """What a host loads: a base, its codec, prepared data."""
+
+    family: str
+    source: str
+    """``embedded``, or the base's directory."""
+    codec: str
+    """``embedded``, or the codec's directory."""
+    voice: str | None
+    """Which of the base's voices is asked to become the target; None for its default."""
+    precision: Precision
+    language_tag: bool = False
+    """Whether a text is read behind the tag of its language; see ``data.language_tag``."""
+
+
+class TrialSpec(Strict):
+    """All that determines one trial's weights; the trial's id is its hash."""
+
+    family: str
+    base_digest: str
+    data_digest: str
+    training: TrainingSpec
+    engine: EngineSpec
+    mix: MixSpec | None = None
+    """What ``training.mix`` names."""
+
+    @property
+    def id(self) -> str:
+        """``t`` and twelve hex digits of the SHA-256 of what determines the weights."""
+        spec = self.training
+        filled = spec.model_copy(update={"alpha": spec.scaling_alpha})
+        # What the mix is decides, and not its name. The ids of before there were all keys stay
+        # what they are.
+        defaults = TrainingSpec()
+        left_out = {"mix"} | {k for k in _LATER if getattr(spec, k) == getattr(defaults, k)}
+        left_out |= set() if spec.depends_on_horizon else {"epochs"}
+        text = self.model_copy(update={"training": filled}).model_dump_json(
+            exclude={"training": left_out} | ({"mix": True} if self.mix is None else {})
+        )
+        return "t" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class DecodingSpec(Strict):
+    """How a variant picks its tokens."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 takes the likeliest token."""
+    top_k: Annotated[int, Field(ge=1)] = 50
+    """Only with a temperature above 0."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the ``top_k``, the likeliest that have this probability together; with a temperature."""
+    repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
+    """What a token that was picked before is worth less; 1 for none. As in Hugging Face."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens (frames, where a family makes several codes at a time) at most, if that is less than
+    what the family gives a text of its length."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Each prompt draws from its own generator, seeded by this and the prompt's id."""
+
+
+BASE_VARIANT = "base"
+
+
+class Variant(Strict):
+    """A checkpoint at a LoRA scale: a thing that can speak. The base is a variant without one."""
+
+    trial: str | None = None
+    epoch: Annotated[int, Field(ge=0)] = 0
+    lora_scale: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def id(self) -> str:
+        """``base``, or trial, epoch and scale: ``t0123456789ab-e03-s0.70``."""
+        if self.trial is None:
+            return BASE_VARIANT
+        return f"{self.trial}-e{self.epoch:02d}-s{self.lora_scale:.2f}"
+
+
+class PromptSpec(Strict):
+    """A text to speak, and its name in a prompt set."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Names the clip's file too."""
+    text: Annotated[str, Field(min_length=1)]
+    language: Language | None = None
+    """What the text is written in; None where the sweep has one language."""
+    speaker: Annotated[str, Field(min_length=1)] | None = None
+    """Who is meant to say it; None where the sweep has one speaker."""
+
+
+def training_fields() -> tuple[str, ...]:
+    """Names that a search space may use."""
+    return tuple(TrainingSpec.model_fields)

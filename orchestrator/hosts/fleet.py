@@ -1,0 +1,161 @@
+"""The hosts of one run of a sweep, and the pool that lends their slots to trials."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from jobs.data.prepared.keys import data_key
+from jobs.training.packing import PackingPlan
+from orchestrator.context import SweepContext
+from orchestrator.errors import InfrastructureError
+from orchestrator.hosts.launch import HostTask, end_hosts, start_hosts
+from orchestrator.hosts.node_requirements import room
+from orchestrator.hosts.pool import start_pool
+
+LEASE_SECONDS = 30.0
+"""So long do slots stay taken when nobody who could free them is left; and so long does a trial
+wait that was on a node which no longer answers, because a ghost may still train it there."""
+
+HANG_SECONDS = 600.0
+"""A host that is at one piece of work for longer than this, and than is usual for it, is hung."""
+
+_BEATS_A_LEASE = 4
+_PATIENCE = 30.0
+"""Seconds without a host after which a person is told what is waited for."""
+
+Tell = Callable[[str], None]
+
+
+class Fleet:
+    """Warm hosts, at least one of which is ready.
+
+    The others are taken as they come: a cluster may have no room for all of them, or only later.
+    """
+
+    def __init__(
+        self,
+        hosts: list[Any],
+        pool: Any,  # noqa: ANN401 (a handle)
+        tell: Tell,
+        needs: str,
+    ) -> None:
+        """``needs`` says what a host takes."""
+        self.pool = pool
+        """The handle of the :class:`orchestrator.hosts.pool.Pool`."""
+        self._tell = tell
+        self._needs = needs
+        self._told: set[str] = set()
+        self._loading = [host.ready.remote() for host in hosts]
+        self.capacity = len(hosts) * self._first_plan().slots
+        """Trials that all the hosts hold together."""
+
+    def reap(self, trial: str) -> None:
+        """The trial is over: free what it holds. Does not wait."""
+        self.pool.reap.remote(trial)
+
+    def beat(self) -> None:
+        """Keep the leases in force, and tell of hosts that have become ready."""
+        with suppress(RayError):  # a pool that is being started anew hears the next one
+            ray.get(self.pool.beat.remote(), timeout=LEASE_SECONDS)
+        self._hear(*ray.wait(self._loading, num_returns=len(self._loading), timeout=0))
+
+    def check(self) -> None:
+        """Whether trials could be served to the end.
+
+        Raises:
+            InfrastructureError: no host is left, and none will come back.
+        """
+        gone = [host["gone"] for host in ray.get(self.pool.state.remote())["hosts"]]
+        if all(gone):
+            raise _no_host(gone[0])
+
+    def _first_plan(self) -> PackingPlan:
+        """Wait for a host that could be loaded."""
+        loading = self._loading
+        patience: float | None = _PATIENCE
+        while True:
+            ready, loading = ray.wait(loading, timeout=patience)
+            if ready:
+                try:
+                    plan: PackingPlan = ray.get(ready[0])
+                except RayError as error:
+                    if not loading:
+                        raise _no_host(str(error)) from None
+                else:
+                    return plan
+            else:
+                has = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+                nodes = sum(node["Alive"] for node in ray.nodes())
+                self._tell(
+                    f"no host is ready yet: {self._needs}; the whole cluster has {has} on {nodes} "
+                    "nodes. Hosts join when there is room for them, on nodes that come later too"
+                )
+                patience = None
+
+    def _hear(self, ready: list[Any], loading: list[Any]) -> None:
+        self._loading = loading
+        for reference in ready:
+            with suppress(RayError):  # what becomes of such a host is the pool's to say
+                plan: PackingPlan = ray.get(reference)
+                if plan.reason not in self._told:
+                    self._told.add(plan.reason)
+                    self._tell(f"hosts: {plan.reason}")
+
+
+def _no_host(error: str) -> InfrastructureError:
+    what = (error.strip().splitlines() or ["it does not say why"])[-1]
+    return InfrastructureError(
+        f"no host could go on: {what}. Correct that, then run the same command again."
+    )
+
+
+@contextmanager
+def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
+    """Hosts and their pool for the length of the block; ``tell`` gets lines for people.
+
+    Raises:
+        InfrastructureError: no host could be loaded.
+    """
+    asked = room(context.spec)
+    hosts = start_hosts(host_task(context), asked, context.spec.hosts)
+    pool = start_pool(hosts, HANG_SECONDS, LEASE_SECONDS)
+    over = threading.Event()
+    try:
+        needs = asked.told(context.spec.engine.ranks)
+        started = Fleet(list(hosts.values()), pool, tell, needs)
+
+        def keep_beating() -> None:
+            started.beat()
+            while not over.wait(LEASE_SECONDS / _BEATS_A_LEASE):
+                started.beat()
+
+        beating = threading.Thread(target=keep_beating, name="beat", daemon=True)
+        beating.start()
+        try:
+            yield started
+        finally:
+            over.set()
+            beating.join()
+    finally:
+        ray.kill(pool)
+        end_hosts(hosts)
+
+
+def host_task(context: SweepContext) -> HostTask:
+    """What the sweep's hosts load, and what they measure themselves with."""
+    spec = context.spec
+    return HostTask(
+        host=spec.host(),
+        engine=spec.engine,
+        storage_url=context.storage_url,
+        data_key=data_key(context.data_digest),
+        slots=spec.slots_per_host,
+        training=spec.training_for({"rank": max(spec.corners("rank"))}),
+        batch_sizes=tuple(sorted(set(spec.corners("batch_size")))),
+        lease_seconds=LEASE_SECONDS,
+        provenance=spec.data.provenance,
+    )

@@ -1,0 +1,1 @@
+"""From a verdict to a voice that is registered, speaks, and is exported."""

@@ -1,0 +1,151 @@
+"""A sweep that came to its verdict, read back from the ledger; and any variant of it as a voice."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from jobs.families.registry import FAMILIES, sample_rate
+from jobs.problems import InputError, Problem, nearest
+from jobs.spec.data import DataSpec
+from jobs.spec.trial import Variant
+from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
+from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, VARIANTS_FILE, VERDICT_FILE, Ledger
+from orchestrator.scores.from_files import read_variants
+from orchestrator.spec.model import SweepSpec
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.table import BASE, VariantInfo
+
+_RUN = "Run the sweep to its verdict first: voxsweep run SPEC."
+_MADE_BY = ("voxsweep", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class FinishedSweep:
+    """What a sweep asked, the rule it was judged by, and what came out."""
+
+    ledger: Ledger
+    spec: SweepSpec
+    protocol: Protocol
+    verdict: Verdict
+    variants: dict[str, VariantInfo]
+    """Everything that spoke, by id; the base among them."""
+
+    def variant(self, name: str | None) -> Variant:
+        """The variant of this id, or the verdict's for None.
+
+        Raises:
+            InputError: there is no such variant, or the verdict chose none.
+        """
+        where = self.ledger.path(VERDICT_FILE)
+        if name is None:
+            if self.verdict.variant is None:
+                what = f"the verdict must have a winner, but is {self.verdict.verdict}"
+                raise InputError([Problem(where, what, "Name a variant with --variant.")])
+            name = self.verdict.variant
+        known = [other for other in self.variants if other != BASE]
+        if name not in known:
+            what = f"a variant must be one that the sweep heard, got {name!r}"
+            raise InputError([Problem(where, what, nearest(name, known))])
+        info = self.variants[name]
+        return Variant(trial=info.trial, epoch=info.epoch, lora_scale=info.lora_scale)
+
+    def facts(
+        self, variant: Variant, language: str | None = None, speaker: str | None = None
+    ) -> VoiceFacts:
+        """What ``voice.json`` says of a variant.
+
+        ``language`` and ``speaker`` are those of a text that does not say it; by default what all
+        of the sweep's prompts say, where they agree.
+        """
+        assert variant.trial is not None
+        spec, data = self.spec, self.spec.data
+        trial = self.ledger.trial(variant.trial).spec
+        rules = FAMILIES[spec.family].rules
+        said = (*self.protocol.prompts, *self.protocol.confirmation)
+        languages = tuple(dict.fromkeys(p.language for p in said if p.language is not None))
+        speakers = tuple(dict.fromkeys(p.speaker for p in said if p.speaker is not None))
+        only_language = languages[0] if len(languages) == 1 else None
+        return VoiceFacts(
+            sweep=spec.name,
+            trial=variant.trial,
+            epoch=variant.epoch,
+            lora_scale=variant.lora_scale,
+            training=trial.training,
+            host=spec.host(),
+            base_digest=trial.base_digest,
+            encoder_digest=self.protocol.family_digests["encoder_digest"],
+            decoding=spec.variants.decoding,
+            sample_rate=sample_rate(spec.host()),
+            longest=data.max_seconds or rules.max_seconds,
+            max_text_tokens=data.max_text_tokens or rules.max_text_tokens,
+            language=language or only_language,
+            speaker=speaker or data.target or (speakers[0] if len(speakers) == 1 else None),
+            languages=languages,
+            speakers=speakers,
+            provenance=_provenance(data, self.ledger.path(SPEC_FILE)),
+            protocol=self.protocol.digest(),
+            versions={name: version(name) for name in _MADE_BY},
+        )
+
+    def write_voice(self, directory: Path, facts: VoiceFacts) -> VoiceFiles:
+        """Make ``directory`` of the checkpoint that ``facts`` are of.
+
+        Raises:
+            InputError: the sweep does not have the checkpoint any more.
+        """
+        key = self.ledger.checkpoint(facts.trial, facts.epoch)
+        try:
+            checkpoint = self.ledger.storage.fetch(key)
+        except FileNotFoundError as error:
+            step = "Restore the checkpoint, or run the sweep again."
+            raise InputError(
+                [Problem(key, f"the checkpoint must be there: {error}", step)]
+            ) from None
+        return write_voice(directory, facts, checkpoint)
+
+
+def read_finished(ledger: Ledger) -> FinishedSweep:
+    """The sweep of ``ledger``.
+
+    Raises:
+        InputError: it is not there, or has not come to its verdict.
+    """
+    names = (SPEC_FILE, PROTOCOL_FILE, VERDICT_FILE, VARIANTS_FILE)
+    texts = {name: ledger.read_text(name) for name in names}
+    if texts[SPEC_FILE] is None:
+        what = f"a sweep must be in the storage, and there is no {ledger.sweep!r}"
+        step = "Correct the name, or name the --storage that holds it."
+        raise InputError([Problem(ledger.storage.url, what, step)])
+    if missing := [name for name, text in texts.items() if text is None]:
+        what = f"the sweep must have come to its verdict, but has no {', '.join(missing)}"
+        raise InputError([Problem(ledger.sweep, what, _RUN)])
+    spec, protocol, verdict, variants = (str(text) for text in texts.values())
+    try:
+        return FinishedSweep(
+            ledger,
+            SweepSpec.model_validate(yaml.safe_load(spec)),
+            Protocol.model_validate_json(protocol),
+            Verdict.from_json(verdict),
+            read_variants(variants),
+        )
+    except ValidationError as error:
+        step = "Another version of voxsweep wrote it: use that one."
+        raise InputError(
+            [
+                Problem(ledger.sweep, f"{'.'.join(map(str, e['loc']))}: {e['msg']}", step)
+                for e in error.errors()
+            ]
+        ) from None
+
+
+def _provenance(data: DataSpec, where: str) -> str:
+    """Raises InputError for a sweep of before there was a record of consent, on recordings."""
+    if data.needs_consent:
+        what = "data.consent must say where the speakers' consent is recorded, but there is none"
+        step = "Add it to this file, or data.synthetic: true where the clips are no person's voice."
+        raise InputError([Problem(where, what, step)])
+    return data.provenance

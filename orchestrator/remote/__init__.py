@@ -1,0 +1,1 @@
+"""A sweep as a Ray job, and as a KubeRay RayJob."""

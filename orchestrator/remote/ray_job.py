@@ -1,0 +1,170 @@
+"""From a sweep and a cluster to the job that would be sent, or to all that keeps it from being."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import cluster
+import jobs
+import orchestrator
+from cluster.names import SourceError, shown
+from cluster.ray.jobs import Submission
+from cluster.ray.package import Package, code_files
+from cluster.ray.spec import LOGIN, ClusterSpec
+from cluster.sources.local_files import LocalFolder, open_file
+from jobs.families.sources import is_path
+from jobs.problems import InputError, Problem
+from jobs.speech.prompts import read_prompts
+from orchestrator.spec.model import MAY_CHANGE, REMOTE, SweepSpec
+from orchestrator.spec.reading import line_of
+from orchestrator.spec.scoring_rules import Location
+
+SPEC_NAME = "spec.yaml"
+"""Of the spec in the job's folder."""
+
+_PACKED = (("variants", "prompts"), ("variants", "confirmation_prompts"))
+"""Keys whose files go with the job: what cannot, is told where it is packed."""
+
+_MOST_PROMPT_BYTES = 4 * 2**20
+_NOT_OPENED = (("data", "consent"),)
+"""Keys whose text may look like a path, and is never used as one."""
+
+_NAME_IN_ID = 60
+"""Characters of the sweep's name in a job's id, which becomes the name of files on the head."""
+
+
+def make_submission(
+    spec: SweepSpec,
+    path: Path,
+    where: ClusterSpec,
+    storage: str | None,
+    *,
+    insecure: bool = False,
+) -> Submission:
+    """The job that runs the sweep at ``path`` on a cluster. Sends nothing, asks nobody.
+
+    Raises:
+        InputError: with all that keeps it from being sent.
+    """
+    problems: list[Problem] = []
+    document = spec.model_dump(mode="json")
+    files: dict[str, bytes] = {}
+    if storage is None:
+        what = "a submitted sweep needs a storage that every node reaches, but none is named"
+        problems.append(Problem("--storage", what, "Name one, or storage: in the cluster's file."))
+    elif found := where.storage_problem(storage):
+        problems.append(Problem("--storage", *found))
+    if not where.nodes_share_files:
+        for location in _PACKED:
+            try:
+                _pack(document, location, path, files)
+            except InputError as error:
+                problems += error.problems
+    problems += _unreachable(document, path, where)
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    code = _code() if where.code == "sent" else {}
+    package = Package({SPEC_NAME: text.encode(), **files, **code})
+    problems += (Problem(str(path), *found) for found in package.problems())
+    if problems or storage is None:
+        raise InputError(problems)
+    question = {k: v for k, v in document.items() if k not in MAY_CHANGE}
+    digest = _digest(question, storage, files)
+    return Submission(
+        id=f"{spec.name[:_NAME_IN_ID]}-{digest[:12]}",
+        command=(
+            *("python", "-m", "orchestrator", "run", SPEC_NAME, "--storage", storage),
+            *("--address", "auto", *(["--insecure-address"] if insecure else []), "--json"),
+        ),
+        metadata={
+            "sweep": spec.name,
+            "digest": digest,
+            "storage": storage,
+            "voxsweep": version("voxsweep"),
+        },
+        cluster=where,
+        package=package,
+    )
+
+
+def _digest(question: dict[str, Any], storage: str, files: Mapping[str, bytes]) -> str:
+    """Of what the sweep asks and where it is kept: not of what it runs on, nor of the code."""
+    contents = Package(files).digest
+    return hashlib.sha256(json.dumps([question, storage, contents]).encode()).hexdigest()
+
+
+def _code() -> dict[str, bytes]:
+    """This very code, as the nodes will run it."""
+    packages = (cluster, jobs, orchestrator)
+    roots = [Path(str(package.__file__)).parent for package in packages]
+    return {name: data for root in roots for name, data in code_files(root).items()}
+
+
+def _pack(
+    document: dict[str, Any], location: tuple[str, str], path: Path, files: dict[str, bytes]
+) -> None:
+    """Put a file that the spec names into ``files``, and its new name into the spec.
+
+    It must lie in the spec's folder: a spec from somebody else cannot have other files sent.
+    """
+    section, key = location
+    value = document[section][key]
+    if not is_path(value) or value.startswith(REMOTE):
+        return
+    folder = path.absolute().parent
+    try:
+        real = LocalFolder(str(folder), str(folder)).locate(value)
+        with open_file(real, _MOST_PROMPT_BYTES) as file:
+            data = file.read()
+    except SourceError as error:
+        what = f"{section}.{key} {error.what}"
+        raise InputError([Problem(line_of(path, location), what, error.next_step)]) from None
+    read_prompts(Path(real))
+    document[section][key] = name = f"inputs/{key}.jsonl"
+    files[name] = data
+
+
+def _unreachable(document: dict[str, Any], path: Path, where: ClusterSpec) -> Iterator[Problem]:
+    """Values of the spec that mean something on this machine alone, or that nobody may see."""
+    for location, value in _texts(document):
+        if location in (*_NOT_OPENED, *_PACKED):
+            continue
+        name = ".".join(map(str, location))
+        if LOGIN.search(value):
+            what = f"{name}: an address must hold no login, since every node and the job's own page"
+            what += f" show it, got {shown(value)}"
+            yield Problem(
+                line_of(path, location), what, "Give the nodes the login in their environment."
+            )
+        elif _is_here(value) and not where.nodes_share_files:
+            what = f"{name} must be what every node reaches, but is of this machine: {shown(value)}"
+            yield Problem(line_of(path, location), what, _next_step(location))
+
+
+def _next_step(location: Location) -> str:
+    other = {"data": "put the recordings and their list on s3://", "base": "name it by hub:ID"}
+    other |= {"scoring": "name the model by its id on the hub", "records": "name a server"}
+    said = other.get(str(location[0]), "name another place")
+    return (
+        f"{said[0].upper()}{said[1:]}; where all nodes mount it, say so with "
+        "nodes_share_files: true in the cluster's file."
+    )
+
+
+def _is_here(value: str) -> bool:
+    return value.startswith(("/", "file:", "sqlite:"))
+
+
+def _texts(value: Any, location: Location = ()) -> Iterator[tuple[Location, str]]:  # noqa: ANN401 (JSON)
+    if isinstance(value, str):
+        yield location, value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _texts(each, (*location, key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _texts(each, (*location, index))

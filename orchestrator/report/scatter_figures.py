@@ -1,0 +1,202 @@
+"""The pictures of points: what a metric has to do with loss, and with other metrics."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from orchestrator.report.report_input import ReportInput, as_trained, labelled
+from orchestrator.report.svg import BASE_LINE, BLUE, GREEN, INK, ORANGE, PAPER, POINT, draw
+from orchestrator.verdict.outcome import VariantRow
+from orchestrator.verdict.screen import is_silent
+from orchestrator.verdict.table import BASE, VariantInfo
+
+TRADED = ("similarity", "word_error")
+"""What a better primary metric may cost: another voice, or words."""
+
+_Horizontal = Callable[[VariantInfo], float]
+
+
+def loss_scatter(report: ReportInput) -> Markup | None:
+    """Validation loss against the primary metric: would loss have chosen the same variant?"""
+    primary, loss = report.verdict.primary, report.verdict.loss
+    if loss is None:
+        return None
+    trained = checkpoints(report)
+    names = {variant.id for variant in trained}
+    others = [v for v in report.table.adapted if v.id not in names]
+    best = max(trained, key=lambda v: report.verdict.row(v.id).gain.mean)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        base = report.verdict.row(BASE).means[primary]
+        axes.axhline(base, label="base", **BASE_LINE)
+        _scatter(axes, report, others, _loss, PAPER, "other scales")
+        _scatter(axes, report, trained, _loss, BLUE, "as trained (scale nearest 1)")
+        _mark(axes, report, loss.lowest, _loss, "v", "lowest loss")
+        _mark(axes, report, best.id, _loss, "^", f"best {primary} as trained")
+        if report.verdict.variant:
+            _mark(axes, report, report.verdict.variant, _loss, "D", "winner")
+        axes.set(xlabel="validation loss", ylabel=labelled(report, primary))
+        axes.margins(0.08)
+        figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2)
+
+    alt = f"Scatter of validation loss against {primary}, {loss.checkpoints} checkpoints"
+    return draw("loss", alt, 6.4, 4.4, paint)
+
+
+def checkpoints(report: ReportInput) -> list[VariantInfo]:
+    """The variants that stand for their checkpoint: with scores, and a loss that is a number."""
+    table, protocol = report.table, report.protocol
+    scored = [v for v in table.adapted if not is_silent(table, v.id, protocol)]
+    return [v for v in as_trained(scored) if math.isfinite(_loss(v))]
+
+
+def _loss(variant: VariantInfo) -> float:
+    """NaN where there is none: that is what Matplotlib leaves out."""
+    loss = variant.validation_loss
+    return loss if loss is not None and math.isfinite(loss) else math.nan
+
+
+def _scatter(
+    axes: Axes,
+    report: ReportInput,
+    variants: Sequence[VariantInfo],
+    horizontal: _Horizontal,
+    face: str,
+    label: str,
+) -> None:
+    rows = {v.id: report.verdict.row(v.id) for v in variants}
+    for feasible, marker in ((True, "o"), (False, "X")):
+        shown = [v for v in variants if rows[v.id].feasible is feasible]
+        if shown:
+            # One entry in the legend for both markers, whichever there is.
+            named = not feasible and any(row.feasible for row in rows.values())
+            axes.plot(
+                [horizontal(v) for v in shown],
+                [rows[v.id].means[report.verdict.primary] for v in shown],
+                marker,
+                color=BLUE,
+                markerfacecolor=face,
+                label=None if named else label,
+                **POINT,
+            )
+
+
+def _mark(
+    axes: Axes, report: ReportInput, name: str, horizontal: _Horizontal, marker: str, label: str
+) -> None:
+    mean = report.verdict.row(name).means[report.verdict.primary]
+    look: dict[str, Any] = {**POINT, "markersize": 11, "color": ORANGE, "markerfacecolor": "none"}
+    axes.plot(horizontal(report.table.variants[name]), mean, marker, label=label, **look)
+
+
+def spearman_interval(report: ReportInput) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of Spearman's rho of loss with the primary metric.
+
+    Whole checkpoints are resampled (Efron and Tibshirani 1993, section 13.3) with the protocol's
+    seed, resamples and confidence. Resamples in which all of one side are equal have no rho and
+    are left out. None for fewer than three checkpoints, or if no resample has a rho.
+    """
+    shown, protocol = checkpoints(report), report.protocol
+    if len(shown) < 3:
+        return None
+    losses = np.array([_loss(v) for v in shown])
+    means = np.array([report.verdict.row(v.id).means[report.verdict.primary] for v in shown])
+    draws = np.random.default_rng(protocol.seed).integers(
+        len(shown), size=(protocol.bootstrap_resamples, len(shown))
+    )
+    x, y = (_standard(rankdata(of[draws], axis=1)) for of in (losses, means))
+    found = (x * y).sum(axis=1)
+    found = found[np.isfinite(found)]
+    if not found.size:
+        return None
+    tail = (1 - protocol.confidence) / 2
+    low, high = np.quantile(found, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _standard(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each row less its mean and of length 1, so that a product of rows is a correlation."""
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    # Without a spread there is no correlation: NaN, and no warning of a division by 0.
+    standard: NDArray[np.float64] = centred / np.where(length > 0, length, np.nan)
+    return standard
+
+
+def traded(report: ReportInput) -> list[str]:
+    """The metrics that the primary is held against: those of ``TRADED`` that were measured."""
+    measured = report.table.values[BASE].keys()
+    return [name for name in TRADED if name in measured and name != report.verdict.primary]
+
+
+def pareto(report: ReportInput) -> Markup | None:
+    """The primary metric against similarity and word_error, with the variants nothing dominates."""
+    metrics = traded(report)
+    if not metrics or not report.table.adapted:
+        return None
+
+    def paint(figure: Figure) -> None:
+        grid = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for axes, metric in zip(grid, metrics, strict=True):
+            _trade(axes, report, metric)
+        grid[0].set_ylabel(labelled(report, report.verdict.primary))
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, columnspacing=1.2)
+
+    alt = f"Scatter of {report.verdict.primary} against {' and '.join(metrics)} with Pareto fronts"
+    return draw("pareto", alt, 6.4, 4.0, paint)
+
+
+def _trade(axes: Axes, report: ReportInput, metric: str) -> None:
+    primary = report.verdict.primary
+    means = {row.id: row.means for row in report.verdict.rows if metric in row.means}
+    shown = [v for v in report.table.adapted if v.id in means]
+
+    def horizontal(variant: VariantInfo) -> float:
+        return means[variant.id][metric]
+
+    front = sorted(pareto_front([r for r in report.verdict.rows if r.id in means], report, metric))
+    axes.plot(*zip(*front, strict=True), color=GREEN, linewidth=1.6, label="Pareto front")
+    _scatter(axes, report, shown, horizontal, PAPER, "variant")
+    at_base = means[BASE]
+    look = {**POINT, "markersize": 8}
+    axes.plot(at_base[metric], at_base[primary], "s", color=INK, label="base", **look)
+    if report.verdict.variant in means:
+        _mark(axes, report, report.verdict.variant, horizontal, "D", "winner")
+    axes.set_xlabel(labelled(report, metric))
+    axes.margins(0.08)
+
+
+def pareto_front(
+    rows: Sequence[VariantRow], report: ReportInput, metric: str
+) -> set[tuple[float, float]]:
+    """Means of ``metric`` and of the primary that nothing dominates.
+
+    No other row is at least as good in both and better in one. The base competes, and so does
+    what the gates or constraints do not allow.
+    """
+    primary = report.verdict.primary
+    signs = [
+        1 if report.table.metrics[name].direction == "higher" else -1 for name in (metric, primary)
+    ]
+    points = {(row.means[metric], row.means[primary]) for row in rows}
+
+    def beaten(point: tuple[float, float]) -> bool:
+        return any(
+            other != point
+            and all(
+                sign * theirs >= sign * ours
+                for sign, theirs, ours in zip(signs, other, point, strict=True)
+            )
+            for other in points
+        )
+
+    return {point for point in points if not beaten(point)}

@@ -1,0 +1,1 @@
+"""From the ledger, or from files, to tables of scores and ratings."""

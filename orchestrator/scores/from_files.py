@@ -1,0 +1,194 @@
+"""Score files to a verdict: a sweep's own, or what another tool wrote in the same form."""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from jobs.metrics.base import ClipScores
+from jobs.problems import InputError, Problem
+from orchestrator.scores import versa
+from orchestrator.scores.ratings import read_ratings
+from orchestrator.scores.versa import VersaRow
+from orchestrator.verdict.judge import judge
+from orchestrator.verdict.listening_verdict import hear
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.table import BASE, ScoreTable, ScoreTableError, VariantInfo
+
+_ROW = 'Each line is {"variant": "base", "prompt": "a-001", "similarity": 0.93, ...}.'
+_VARIANT = (
+    "Each line has id, trial, epoch, lora_scale, rank, learning_rate, validation_loss, and may "
+    "have group_losses and mix."
+)
+_VARIANTS = TypeAdapter(VariantInfo)
+
+
+class _Row(BaseModel):
+    """One clip; what is not named here is a metric, null where it has no value."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None]
+
+    variant: str
+    prompt: str
+    seed: int = 0
+    failures: dict[str, str] = {}
+
+    def scores(self) -> ClipScores:
+        values = {k: v for k, v in self.__pydantic_extra__.items() if v is not None}
+        return ClipScores(self.variant, self.prompt, self.seed, values, self.failures)
+
+
+def judge_files(
+    scores: Path, protocol: Path, variants: Path | None = None, ratings: Path | None = None
+) -> tuple[Verdict, ScoreTable]:
+    """The verdict of score files, and the table of what every variant said of set A.
+
+    Args:
+        scores: a JSONL file with one clip a line, or a directory of such files. A line may be
+            VERSA's: then the file is named after the variant.
+        protocol: a ``protocol.json``. A clip belongs to set A or B by its prompt.
+        variants: a JSONL file that says what each variant is. Without it each is a trial of its
+            own with unknown rank, so that of equal ones the first by name is preferred.
+        ratings: a CSV file of a listening test between the winner and the base.
+
+    Raises:
+        InputError: with every line that cannot be read, or every score that cannot be compared.
+    """
+    problems: list[Problem] = []
+    rule = _read_protocol(protocol, problems)
+    read = list(_lines(_files(scores), _read_clip, _ROW, problems))
+    infos = list(_lines([variants] if variants else [], _read_variant, _VARIANT, problems))
+    if problems or rule is None:
+        raise InputError(problems)
+    rows = _with_versa(read, rule)
+    known = _variants(infos, {row.variant for row in rows})
+    try:
+        screen, shortlist, confirmation = _tables(rows, known, rule)
+    except ScoreTableError as error:
+        step = "Correct the scores, or take the protocol they were made under."
+        raise InputError([Problem(str(scores), e, step) for e in str(error).splitlines()]) from None
+    verdict = judge(screen, confirmation, rule, shortlist)
+    return (_heard(verdict, ratings, known, rule) if ratings else verdict), screen
+
+
+def _with_versa(read: Sequence[ClipScores | VersaRow], rule: Protocol) -> list[ClipScores]:
+    """Every clip, with what VERSA says of it."""
+    rows, unfit = versa.complete(
+        [row for row in read if isinstance(row, ClipScores)],
+        [row for row in read if isinstance(row, VersaRow)],
+        {prompt.id for prompt in (*rule.prompts, *rule.confirmation)},
+        {metric.name for metric in rule.metrics},
+    )
+    if unfit:
+        raise InputError([Problem(where, what, "Keep one of the two.") for where, what in unfit])
+    return rows
+
+
+def _variants(infos: Sequence[VariantInfo], heard: set[str]) -> dict[str, VariantInfo]:
+    """Those that were heard: as they are listed, then by name those that are not."""
+    known = {info.id: info for info in infos if info.id in heard}
+    return known | {name: _unknown(name) for name in sorted(heard - known.keys())}
+
+
+def _tables(
+    rows: Sequence[ClipScores], known: Mapping[str, VariantInfo], rule: Protocol
+) -> tuple[ScoreTable, ScoreTable | None, ScoreTable | None]:
+    """What all say of set A, all of it, and set B; None where nobody said the rest, or set B."""
+    fresh, rest = ({prompt.id for prompt in part} for part in (rule.confirmation, rule.rest))
+    on_a = [row for row in rows if row.prompt not in fresh]
+    on_b = [row for row in rows if row.prompt in fresh]
+
+    def table(said: Sequence[ClipScores], of: set[str], protocol: Protocol) -> ScoreTable | None:
+        infos = [info for name, info in known.items() if name in of]
+        of_these = [row for row in said if row.variant in of]
+        return ScoreTable.build(infos, of_these, protocol) if of else None
+
+    screen = ScoreTable.build(
+        [*known.values()], [row for row in on_a if row.prompt not in rest], rule.screening()
+    )
+    return (
+        screen,
+        table(on_a, {row.variant for row in on_a if row.prompt in rest}, rule),
+        table(on_b, {row.variant for row in on_b}, rule.confirming()),
+    )
+
+
+def _heard(verdict: Verdict, ratings: Path, known: Collection[str], rule: Protocol) -> Verdict:
+    """The verdict after the listening test in the file ``ratings``."""
+    heard_by = read_ratings(ratings, {prompt.id for prompt in rule.confirmation}, known)
+    try:
+        return hear(verdict, heard_by, rule)
+    except ValueError as error:
+        step = "Have listeners rate the winner and the base on the same sentences."
+        raise InputError([Problem(str(ratings), str(error), step)]) from None
+
+
+def variant_lines(table: ScoreTable) -> str:
+    """What the variants of a table are, as ``judge_files`` reads it."""
+    return "".join(json.dumps(asdict(info)) + "\n" for info in table.variants.values())
+
+
+def read_variants(lines: str) -> dict[str, VariantInfo]:
+    """The inverse of :func:`variant_lines`, by id.
+
+    Raises:
+        ValidationError: a line is no variant.
+    """
+    infos = map(_VARIANTS.validate_json, lines.splitlines())
+    return {info.id: info for info in infos}
+
+
+def _read_protocol(path: Path, problems: list[Problem]) -> Protocol | None:
+    try:
+        return Protocol.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(str(path), f"cannot read it: {error}", "Name a protocol.json."))
+    except ValidationError as error:
+        problems += [
+            Problem(str(path), f"{'.'.join(map(str, e['loc']))}: {e['msg']}", "Correct it.")
+            for e in error.errors()
+        ]
+    return None
+
+
+def _read_clip(path: Path, number: int, line: str) -> ClipScores | VersaRow:
+    """Raises ValidationError for a line that is neither ours nor VERSA's."""
+    by_versa = versa.read_row(path, number, line)
+    return by_versa or _Row.model_validate_json(line).scores()
+
+
+def _read_variant(path: Path, number: int, line: str) -> VariantInfo:
+    return _VARIANTS.validate_json(line)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+
+
+def _lines(
+    paths: list[Path], read: Callable[[Path, int, str], Any], hint: str, problems: list[Problem]
+) -> Iterator[Any]:
+    for path in paths:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(str(path), f"cannot read it: {error}", hint))
+            continue
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield read(path, number, line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"])) or "the line"
+                problems.append(Problem(f"{path}:{number}", f"{where}: {first['msg']}", hint))
+
+
+def _unknown(name: str) -> VariantInfo:
+    if name == BASE:
+        return VariantInfo(BASE, None, 0, 0.0, None, None, None)
+    return VariantInfo(name, name, 1, 1.0, None, None, None)

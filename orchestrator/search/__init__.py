@@ -1,0 +1,1 @@
+"""The search: Optuna proposes trials, Ray Tune schedules them, hosts train them."""

@@ -1,0 +1,79 @@
+"""Having chosen variants say more prompts, on the hosts that trained them."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from typing import Any
+
+from jobs.spec.trial import Variant
+from orchestrator.context import SweepContext
+from orchestrator.errors import InfrastructureError
+from orchestrator.hosts.host_actor import SlotFailedError
+from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
+from orchestrator.hosts.pool import HostsGoneError
+from orchestrator.ledger import CONFIRMATION, PromptSet
+
+_MOST_THREADS = 32
+"""Each waits for a slot, and hosts have fewer."""
+
+
+def speak_more(
+    context: SweepContext,
+    pool: Any,  # noqa: ANN401 (an actor handle)
+    variants: Sequence[Variant],
+    prompt_set: PromptSet,
+) -> None:
+    """Commit the clips of every variant on a prompt set; what is there already is left alone.
+
+    Raises:
+        InfrastructureError: a variant could not be heard, on any host.
+    """
+    ledger = context.ledger()
+    silent = [
+        variant
+        for variant in sorted(variants, key=lambda v: v.id)
+        if not ledger.storage.is_committed(ledger.clips(variant.id, prompt_set))
+    ]
+    # A trial at a time in a slot: its epochs one after another, the scales of each together.
+    trials = [list(group) for _, group in groupby(silent, key=lambda v: v.trial)]
+
+    def speak(of_trial: list[Variant]) -> None:
+        slot = LeasedSlot(pool)
+        for _, of_epoch in groupby(of_trial, key=lambda v: v.epoch):
+            _speak(context, slot, list(of_epoch), prompt_set)
+        slot.release()
+
+    with ThreadPoolExecutor(max(1, min(len(trials), _MOST_THREADS))) as threads:
+        # A list, so that what one raised is raised here.
+        list(threads.map(speak, trials))
+
+
+def _speak(
+    context: SweepContext, slot: LeasedSlot, variants: Sequence[Variant], prompt_set: PromptSet
+) -> None:
+    """Have the scales of one checkpoint speak."""
+    first, ledger = variants[0], context.ledger()
+    assert first.trial is not None  # the base is none of them
+    trial = ledger.trial(first.trial).spec
+    checkpoint = ledger.checkpoint(first.trial, first.epoch)
+    keys = {v.lora_scale: ledger.clips(v.id, prompt_set) for v in variants}
+    fresh = prompt_set == CONFIRMATION
+    protocol, spec = context.protocol, context.spec
+    prompts = [p.spec for p in (protocol.confirmation if fresh else protocol.rest)]
+    decoding = spec.confirmation_decoding if fresh else spec.variants.decoding
+    for attempt in range(spec.resources.trial_retries + 1):
+        try:
+            slot.attach(trial, checkpoint, alone=attempt > 0)
+            slot.speak(keys, prompts, decoding)
+        except HostLostError as error:
+            reason = str(error)
+        except (SlotFailedError, HostsGoneError) as error:
+            reason = str(error)
+            break
+        else:
+            return
+    slot.release()
+    raise InfrastructureError(
+        f"variant {first.id} could not say the {prompt_set} prompts: {reason}. "
+        "Run the same command again."
+    )

@@ -1,0 +1,286 @@
+"""The Optuna study of a sweep, as the searcher of Ray Tune.
+
+What the sweep's own trials are in the study follows the ledger: what it lacks is put in, what it
+has is taken up again. What others put there - points enqueued in optuna-dashboard, trials of other
+tools - stays, and points that wait are run first.
+"""
+
+import random
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from orchestrator.ledger import TrialRecord
+from orchestrator.search.first_stage import FirstStage
+from orchestrator.search.reports import (
+    CONSTRAINTS,
+    FEASIBILITY,
+    MEASURED,
+    measure,
+    named_constraints,
+    told,
+)
+from orchestrator.search.samplers import held, sampler_for
+from orchestrator.search.space import SearchSpace
+from orchestrator.spec.model import OBJECTIVE, Choice, SearchSpec
+
+TRIAL = "trial"
+"""The attribute of a study's trial that says which of the sweep's it is; others' have none."""
+
+_MOST_REPEATS = 100
+"""Suggestions of known trials in a row after which a small space counts as searched."""
+
+
+@dataclass(frozen=True)
+class KnownTrial:
+    """A trial that an earlier run of the sweep started."""
+
+    id: str
+    point: dict[str, Choice]
+    ended: bool
+    """For good: it will report what it reported before."""
+
+
+class StudySearch(OptunaSearch):
+    """Suggests each trial once: the same weights are not trained twice.
+
+    Args:
+        search: what is searched, and how.
+        study_name: the study's name in ``storage``.
+        storage: where it is, or will be.
+        known: what earlier runs started, suggested first and in this order.
+        start: records that a point was asked for, and gives the trial.
+        directions: ``max`` or ``min`` by objective, in the spec's order.
+        settled: before this epoch, what a trial promises says nothing.
+    """
+
+    def __init__(
+        self,
+        search: SearchSpec,
+        study_name: str,
+        storage: BaseStorage,
+        known: Sequence[KnownTrial],
+        start: Callable[[dict[str, Choice]], TrialRecord],
+        directions: Mapping[str, str] | None = None,
+        settled: int = 1,
+    ) -> None:
+        modes = directions or {OBJECTIVE: "max"}
+        self._keys = [measure(name) for name in modes]
+        is_single = len(modes) == 1
+        space = SearchSpace(search)
+        self._sampler_of_all = sampler_for(search, len(known))
+        """Without the keys that a first stage holds."""
+        super().__init__(
+            space.distributions,
+            metric=self._keys[0] if is_single else self._keys,
+            mode=modes[OBJECTIVE] if is_single else list(modes.values()),
+            sampler=held(self._sampler_of_all, search),
+            study_name=study_name,
+            storage=storage,
+        )
+        self._search, self._search_space, self._start = search, space, start
+        self.study: optuna.Study = self._ot_study  # type: ignore[assignment]  # Ray types it None
+        self._kept_in = storage
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self.study.set_metric_names(list(modes))
+        self._random = random.Random(search.seed)
+        self._planned: deque[dict[str, Choice]] = deque(dict(trial.point) for trial in known)
+        """Points to suggest before any other."""
+        finite = all(dimension.choices for dimension in search.space.values())
+        self._left = {_same(p): p for p in search.grid()} if finite else None
+        """The points of a finite space that were not suggested yet."""
+        is_grid = search.sampler == "grid"
+        begun = {_same(trial.point) for trial in known}
+        self._rest = deque(p for p in search.grid() if _same(p) not in begun) if is_grid else None
+        """Of a grid, what comes after the points that wait in the study."""
+        self._ended = {trial.id for trial in known if trial.ended}
+        self._in_study = {t.user_attrs[TRIAL]: t for t in self._trials() if TRIAL in t.user_attrs}
+        self._first = FirstStage(search, search.first, settled) if search.first else None
+        self._suggested: set[str] = set()
+        self._running: dict[str, TrialRecord] = {}
+        """By Tune's trial id."""
+        self._steps: dict[str, set[int]] = {}
+        """By Tune's trial id, the epochs that the study has of a trial that it has taken up."""
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 (Tune takes a marker too)
+        """The next point as ``{"point": ...}``; FINISHED when only known ones come.
+
+        None, upon which Tune asks again, while the last trials of a first stage run.
+        """
+        for _ in range(_MOST_REPEATS):
+            if self._first is not None and self._first.is_asked and not self._planned:
+                if not self._first.is_over:
+                    return None
+                self._planned.extend(self._first.elsewhere())
+                self.study.sampler, self._first = self._sampler_of_all, None
+            point = self._next(trial_id)
+            if point is None:
+                break
+            if self._left:
+                self._left.pop(_same(point), None)
+            record = self._start(point)
+            if record.id not in self._suggested:
+                self._take(trial_id, record)
+                return {"point": point}
+            if not self._repeat(trial_id, record):
+                break
+        return Searcher.FINISHED
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Give the study the epoch's objective; one of several objectives takes none in between."""
+        if self._first is not None:
+            self._first.report(self._running[trial_id], result)
+        trial, epoch = self._ot_trials.get(trial_id), result["epoch"]
+        steps = self._steps[trial_id]
+        if trial is not None and len(self._keys) == 1 and epoch not in steps:
+            steps.add(epoch)
+            trial.report(result[OBJECTIVE], epoch)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell the study how the trial ended: COMPLETE, PRUNED by a rung, or FAIL."""
+        record = self._running[trial_id]
+        failed = error or result is None or "failed" in result
+        if result is not None and not failed:
+            self.on_trial_result(trial_id, result)
+        if self._first is not None:
+            self._first.end(record)
+        if self._ot_trials.get(trial_id) is None:
+            return
+        if failed or result is None:
+            self._end(trial_id, TrialState.FAIL, {"failed": (result or {}).get("failed", "died")})
+            return
+        constraints = dict(told(result, CONSTRAINTS))
+        at = self._study_id(self._ot_trials[trial_id].number)
+        self._kept_in.set_trial_system_attr(at, FEASIBILITY, list(constraints.values()))
+        attributes = {
+            "best_variant": result["best_variant"],
+            **dict(told(result, MEASURED)),
+            **named_constraints(constraints),
+        }
+        if result["epoch"] < record.training.epochs:
+            self._end(trial_id, TrialState.PRUNED, attributes)
+        else:
+            values = [result[key] for key in self._keys]
+            self._end(trial_id, TrialState.COMPLETE, attributes, values)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study has a storage of its own, and nothing is unpickled from it."""
+
+    def _next(self, trial_id: str) -> dict[str, Choice] | None:
+        """What was planned, then what waits in the study, then what the sampler draws."""
+        if self._planned:
+            return self._planned.popleft()
+        waits = self._refuse_unfit()
+        if self._rest is not None and not waits:
+            return self._rest.popleft() if self._rest else None
+        if self._first is not None and not waits and (point := self._first.next()):
+            return point
+        return self._search_space.point(super().suggest(trial_id) or {})
+
+    def _take(self, trial_id: str, record: TrialRecord) -> None:
+        """Have the study hold the trial that Tune calls ``trial_id``, once."""
+        self._suggested.add(record.id)
+        self._running[trial_id] = record
+        self._steps[trial_id] = set()
+        if self._first is not None:
+            self._first.ask(record)
+        if trial_id in self._ot_trials:
+            self._ot_trials[trial_id].set_user_attr(TRIAL, record.id)
+            return
+        known = self._in_study.get(record.id)
+        if known is not None and known.state.is_finished() and record.id in self._ended:
+            return  # What it will report, the study has.
+        if known is not None and known.state == TrialState.RUNNING:
+            self._steps[trial_id] = set(known.intermediate_values)
+            self._ot_trials[trial_id] = self._trial(known.number)
+            return
+        self._ot_trials[trial_id] = self._put(record)
+
+    def _put(self, record: TrialRecord) -> Trial:
+        """A trial of the study that begins now, at the record's point."""
+        begun = create_trial(
+            state=TrialState.RUNNING,
+            params=self._search_space.params(record.point),
+            distributions=self._search_space.distributions,
+            user_attrs={TRIAL: record.id},
+        )
+        # Not Study.add_trial, which does not say which one it added: to look costs all the others.
+        study = self._kept_in.get_study_id_from_name(self.study.study_name)
+        return Trial(self.study, self._kept_in.create_new_trial(study, template_trial=begun))
+
+    def _repeat(self, trial_id: str, record: TrialRecord) -> bool:
+        """Drop a point that was suggested before; False where no other is left."""
+        asked = self._ot_trials.pop(trial_id, None)
+        if asked is None:
+            return True
+        asked.set_user_attr("repeats", record.id)
+        self.study.tell(asked, state=TrialState.FAIL)
+        return self._left is None or self._draw()
+
+    def _draw(self) -> bool:
+        """Plan a point that is left: TPE by itself may repeat for ever."""
+        left = list((self._left or {}).values())
+        if self._first is not None:
+            left = [point for point in left if self._first.holds(point)]
+            if not left:
+                self._first.close()
+                return True
+        if left:
+            self._planned.append(self._random.choice(left))
+        return bool(left)
+
+    def _refuse_unfit(self) -> bool:
+        """End what waits in the study and is not in the space; whether anything else waits."""
+        waits = False
+        for waiting in self._trials(TrialState.WAITING):
+            asked = waiting.system_attrs.get("fixed_params", {})
+            unfit = [
+                name for name, value in asked.items() if not self._search_space.has(name, value)
+            ]
+            waits = waits or not unfit
+            if unfit:
+                at = self._study_id(waiting.number)
+                self._kept_in.set_trial_state_values(at, TrialState.RUNNING)
+                self._kept_in.set_trial_user_attr(at, "refused", f"not in the space: {unfit}")
+                self._kept_in.set_trial_state_values(at, TrialState.FAIL)
+        return waits
+
+    def _end(
+        self,
+        trial_id: str,
+        state: TrialState,
+        attributes: Mapping[str, Any],
+        values: Sequence[float] | None = None,
+    ) -> None:
+        trial = self._ot_trials.pop(trial_id)
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+        self.study.tell(trial, values, state=state)
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def _trial(self, number: int) -> Trial:
+        return Trial(self.study, self._study_id(number))
+
+    def _study_id(self, number: int) -> int:
+        """The storage's own number of the study's trial ``number``."""
+        study = self._kept_in.get_study_id_from_name(self.study.study_name)
+        return self._kept_in.get_trial_id_from_study_id_trial_number(study, number)
+
+
+def _same(point: Mapping[str, Choice]) -> frozenset[tuple[str, Choice]]:
+    """Equal for equal points, and found at once among thousands."""
+    return frozenset(point.items())

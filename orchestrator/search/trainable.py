@@ -1,0 +1,107 @@
+"""The thin object that Ray Tune schedules: it leases a slot for a trial, and reports."""
+
+from typing import Any
+
+from ray import tune
+from ray.air.constants import TRAINING_ITERATION
+
+from orchestrator.context import SweepContext
+from orchestrator.hosts.leased_slot import LeasedSlot
+from orchestrator.search.reports import CONSTRAINTS, MEASURED, PROMISE
+from orchestrator.search.trial import EpochReport, HostsDiedError, TrialFailedError, TrialRun
+from orchestrator.spec.model import OBJECTIVE, SECONDS
+
+REPORTED = "reported"
+"""In a trial's config: how many of its epochs Ray Tune has heard of, when its process died."""
+
+
+class TrialTrainable(tune.Trainable):
+    """One step is one epoch. Ray Tune decides when to stop.
+
+    There is nothing for Tune to checkpoint: every epoch is committed to the storage before a step
+    returns, and its result says where. What a new process has to know, the driver knows, and puts
+    in the trial's config: a checkpoint of Tune's is another call after the result, and a process
+    that died in between would report the epoch again.
+    """
+
+    _run: TrialRun | None
+
+    def setup(  # type: ignore[override]  # with_parameters passes the rest
+        self,
+        config: dict[str, Any],
+        context: SweepContext,
+        pool: Any,  # noqa: ANN401 (an actor handle)
+    ) -> None:
+        """Keep what is needed; take no slot before the first step.
+
+        Tune may set up two actors for one trial and use only one of them.
+        """
+        self._context, self._pool = context, pool
+        self._take(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Give the slot back and keep the next trial's config."""
+        self._slot.release()
+        self._take(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run one epoch and report it."""
+        try:
+            if self._run is None:
+                self._run = self._start()
+            return reported(self._run.next_epoch())
+        except (TrialFailedError, HostsDiedError) as error:
+            # The trial is over, and its process goes on to the next one.
+            return self._failed(error)
+
+    def cleanup(self) -> None:
+        """Give the slot back."""
+        self._slot.release()
+
+    def _take(self, config: dict[str, Any]) -> None:
+        self._point, self._reported = config["point"], config.get(REPORTED, 0)
+        self._slot = LeasedSlot(self._pool)
+        self._run = None
+
+    def _start(self) -> TrialRun:
+        run = TrialRun(self._context, self._point, self._slot)
+        for _ in range(self._reported):
+            run.next_epoch()  # read back, so that its best variant stays in the running
+        return run
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        trial = self._context.trial_spec(self._point).id
+        return {
+            "trial": trial,
+            OBJECTIVE: worst_objective(self._context),
+            PROMISE: worst_objective(self._context),
+            "validation_loss": float("inf"),
+            "failed": str(error),
+            "final": isinstance(error, TrialFailedError),
+            "done": True,
+        }
+
+
+def reported(report: EpochReport) -> dict[str, Any]:
+    """An epoch as Ray Tune's flat result."""
+    return {
+        "trial": report.trial,
+        "checkpoint": report.checkpoint,
+        OBJECTIVE: report.best.objective,
+        PROMISE: report.promise,
+        "best_variant": report.best.variant,
+        MEASURED: {**report.best.measured, SECONDS: report.seconds},
+        CONSTRAINTS: dict(report.best.constraints),
+        "epoch": report.losses.epoch,
+        TRAINING_ITERATION: report.losses.epoch,
+        "training_loss": report.losses.training_loss,
+        "validation_loss": report.losses.validation_loss,
+        "done": report.done,
+    }
+
+
+def worst_objective(context: SweepContext) -> float:
+    """Below whatever a trial that speaks can reach."""
+    bounds = {metric.name: metric.high - metric.low for metric in context.protocol.metrics}
+    return -100.0 * bounds[context.protocol.primary]

@@ -1,0 +1,195 @@
+"""One trial's epochs: train or read back, commit, speak, score, and say how good it sounds."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from jobs.metrics.base import ClipScores
+from jobs.spec.trial import BASE_VARIANT, Variant
+from jobs.training.epochs import DivergedError, EpochLosses
+from orchestrator.context import SweepContext
+from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot, SlotPreemptedError
+from orchestrator.scores.from_ledger import base_info, variant_info
+from orchestrator.verdict.standing import Standing, standing
+from orchestrator.verdict.table import ScoreTable
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What a trial tells Ray Tune after an epoch."""
+
+    trial: str
+    checkpoint: str
+    """The key under which the storage has it."""
+    losses: EpochLosses
+    best: Standing
+    """Of the trial's variants so far."""
+    promise: float
+    """Of this epoch's variants the best."""
+    seconds: float
+    """That its epochs have cost so far: wall time times ranks."""
+    done: bool
+
+
+class TrialFailedError(Exception):
+    """The trial can go no further; trying again would give the same."""
+
+
+class HostsDiedError(Exception):
+    """The trial's hosts died too often in a row; a later run of the sweep tries again."""
+
+
+class TrialRun:
+    """Runs the trial at ``point`` in ``slot``, one epoch a call."""
+
+    def __init__(self, context: SweepContext, point: dict[str, Any], slot: LeasedSlot) -> None:
+        self._context = context
+        self._slot = slot
+        self._ledger = context.ledger()
+        self._record = self._ledger.trial(context.trial_spec(point).id)
+        self._base_scores = self._ledger.scores(BASE_VARIANT) or []
+        result = self._ledger.result(self._record.id)
+        self._ended = result if result and result.final else None
+        """How an earlier run ended the trial."""
+        self._epoch = 0
+        self._attached: int | None = None
+        """The epoch that the slot stands at, if it holds this trial."""
+        self._host_deaths = 0
+        """Since the last commit."""
+        self._best: Standing | None = None
+        self._seconds = 0.0
+
+    def next_epoch(self) -> EpochReport:
+        """Train the next epoch, or read it where it is committed, and score its variants.
+
+        Raises:
+            TrialFailedError: the loss stopped being finite, now or in an earlier run.
+            HostsDiedError: more hosts died in a row than the spec has retries.
+        """
+        self._epoch += 1
+        if self._ended is not None and self._epoch > self._ended.epochs:
+            raise TrialFailedError(self._ended.reason)
+        losses = self._train()
+        self._seconds += losses.seconds * self._context.spec.engine.ranks
+        variants = [
+            Variant(trial=self._record.id, epoch=self._epoch, lora_scale=scale)
+            for scale in self._context.spec.variants.adapted_scales
+        ]
+        self._speak(variants)
+        promise = self._judge(variants, losses)
+        assert self._best is not None
+        return EpochReport(
+            trial=self._record.id,
+            checkpoint=self._checkpoint(self._epoch),
+            losses=losses,
+            best=self._best,
+            promise=promise,
+            seconds=self._seconds,
+            done=self._epoch >= self._last_epoch(),
+        )
+
+    def _train(self) -> EpochLosses:
+        key = self._checkpoint(self._epoch)
+        partial = self._ledger.partial(self._record.id, self._epoch)
+
+        def train() -> EpochLosses:
+            losses = self._slot.advance(key, partial)
+            self._attached = self._epoch
+            return losses
+
+        try:
+            losses = self._commit([key], self._epoch - 1, train, partial=True)
+        except DivergedError as error:
+            raise TrialFailedError(str(error)) from error
+        return losses or self._ledger.losses(self._record.id, self._epoch)
+
+    def _speak(self, variants: Sequence[Variant]) -> None:
+        """Have the variants that were not heard yet speak, in one batch."""
+        keys = {variant.lora_scale: self._ledger.clips(variant.id) for variant in variants}
+        prompts = [prompt.spec for prompt in self._context.protocol.screening().prompts]
+        decoding = self._context.spec.variants.decoding
+
+        def speak() -> bool:
+            silent = {scale: key for scale, key in keys.items() if not self._is_committed(key)}
+            self._slot.speak(silent, prompts, decoding)
+            return True
+
+        self._commit(keys.values(), self._epoch, speak)
+
+    def _commit(
+        self,
+        keys: Collection[str],
+        epoch: int,
+        work: Callable[[], Result],
+        *,
+        partial: bool = False,
+    ) -> Result | None:
+        """Have ``work`` commit what is missing of ``keys``, in the slot as it was at ``epoch``.
+
+        When the host dies, work goes on elsewhere from what is committed: on a host without other
+        trials, since this one may be what kills hosts. With ``partial`` the slot may stand further
+        on, within the next epoch. Gives what ``work`` gave, or None when all was committed.
+        """
+        result = None
+        while result is None and not all(map(self._is_committed, keys)):
+            try:
+                self._attach(epoch, partial=partial)
+                result = work()
+            except SlotPreemptedError:
+                self._attached = None  # nobody's fault
+            except HostLostError as error:
+                self._count_death(error)
+        if self._host_deaths:
+            # It has done no harm alone, so it need not keep a host to itself.
+            self._host_deaths = 0
+            self._slot.release()
+            self._attached = None
+        return result
+
+    def _count_death(self, error: HostLostError) -> None:
+        self._attached = None
+        self._host_deaths += 1
+        if self._host_deaths > self._context.spec.resources.trial_retries:
+            what = f"{self._host_deaths} hosts died in a row that held it, the last: {error}"
+            raise HostsDiedError(what) from error
+
+    def _attach(self, epoch: int, *, partial: bool) -> None:
+        """Have the slot hold this trial at ``epoch``, 0 being a fresh adapter, or as far on from
+        there as the next epoch got before it was cut short."""
+        if self._attached != epoch:
+            checkpoint = self._checkpoint(epoch) if epoch else None
+            if partial and (cut := self._ledger.furthest_partial(self._record.id, epoch + 1)):
+                checkpoint = cut
+            self._slot.attach(self._record.spec, checkpoint, alone=self._host_deaths > 0)
+            self._attached = epoch
+
+    def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
+        """Score what the variants said, keep the best, and give what they promise."""
+        rows = self._context.scorers.score([variant.id for variant in variants])
+        standings = self._standings(variants, rows, losses)
+        for each in standings:
+            if self._best is None or each.objective > self._best.objective:
+                self._best = each
+        return max(each.promise for each in standings)
+
+    def _standings(
+        self, variants: Sequence[Variant], rows: list[ClipScores], losses: EpochLosses
+    ) -> list[Standing]:
+        infos = [base_info(), *(variant_info(v, self._record, losses) for v in variants)]
+        protocol = self._context.protocol.screening()
+        table = ScoreTable.build(infos, [*self._base_scores, *rows], protocol)
+        return [standing(table, variant.id, protocol) for variant in variants]
+
+    def _is_committed(self, key: str) -> bool:
+        return self._ledger.storage.is_committed(key)
+
+    def _checkpoint(self, epoch: int) -> str:
+        return self._ledger.checkpoint(self._record.id, epoch)
+
+    def _last_epoch(self) -> int:
+        """Where the trial ends: an earlier run's decision to stop it still stands."""
+        if self._ended is None or self._ended.end == "failed":
+            return self._record.training.epochs
+        return self._ended.epochs

@@ -1,0 +1,204 @@
+"""Running a sweep's trials with Ray Tune."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+# Ctrl-C ends the driver at once: the next run of the same command goes on from the storage.
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+# Tune's loggers are chosen below: its TensorBoard one imports torch, seconds and memory of a driver
+# that loads no model.
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+# Tune's newer tables are printed at any verbosity; the older ones are silent at 0.
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
+from ray.tune.experiment import Trial
+from ray.tune.logger import JsonLoggerCallback
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from orchestrator.context import SweepContext
+from orchestrator.hosts.fleet import Fleet
+from orchestrator.ledger import Ledger, TrialEnd, TrialRecord, TrialResult
+from orchestrator.search.check_study import SWEEP
+from orchestrator.search.reports import PROMISE, directions
+from orchestrator.search.study import KnownTrial, StudySearch
+from orchestrator.search.study_storage import study_storage
+from orchestrator.search.trainable import REPORTED, TrialTrainable
+from orchestrator.search.warm_start import earlier_sweeps, teach
+from orchestrator.spec.model import OBJECTIVE, SweepSpec
+
+_THIN = PlacementGroupFactory([{"memory": 1}])
+"""What a trial's own process asks of Ray: next to nothing, but Tune refuses to ask for nothing."""
+
+RAY_FOLDER = "ray"
+
+
+class Observer(Protocol):
+    """Is told what happens to trials, in the driver."""
+
+    def trial_started(self, trial: str) -> None:
+        """A trial has begun, or begins again."""
+        ...
+
+    def trial_reported(self, result: dict[str, Any]) -> None:
+        """A trial finished an epoch; ``result`` is what it told Ray Tune."""
+        ...
+
+    def trial_ended(self, trial: str, result: TrialResult) -> None:
+        """A trial will not run again."""
+        ...
+
+
+def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Observer) -> None:
+    """Run trials until the spec's budget is spent; ``directory`` takes Ray's and Optuna's files.
+
+    Both are views of the ledger and built anew: trials of earlier runs are suggested first, and
+    report what they committed without training it again.
+
+    Raises:
+        InfrastructureError: all hosts were lost for good; what was committed is.
+    """
+    spec = context.spec
+    shutil.rmtree(directory / RAY_FOLDER, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(TrialTrainable, context=context, pool=hosts.pool), _THIN
+        ),
+        tune_config=TuneConfig(
+            search_alg=searcher_for(context, directory),
+            scheduler=rungs(spec),
+            # A grid ends by itself, after the points that wait in its study.
+            num_samples=-1 if spec.search.sampler == "grid" else spec.search.trial_count,
+            max_concurrent_trials=hosts.capacity,
+            reuse_actors=True,
+        ),
+        run_config=RunConfig(
+            name=RAY_FOLDER,
+            storage_path=str(directory),
+            callbacks=[_Events(context, hosts.reap, observer), JsonLoggerCallback()],
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            failure_config=FailureConfig(max_failures=spec.resources.trial_retries),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    hosts.check()
+
+
+class _Events(tune.Callback):
+    """Passes Tune's events on, records how trials end, and frees their slots at once.
+
+    A trial's own process would give its slot back too, but it hears of the end much later, and not
+    at all when it was killed.
+    """
+
+    def __init__(
+        self, context: SweepContext, reap: Callable[[str], None], observer: Observer
+    ) -> None:
+        self._context = context
+        self._ledger = context.ledger()
+        self._reap = reap
+        self._observer = observer
+        self._reported: dict[str, int] = {}
+        """By Tune's trial id, how many epochs Tune has heard of."""
+
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing: Tune pickles its callbacks for a restore, and each run makes its own anew."""
+        return {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: object
+    ) -> None:
+        """Tune has given the trial to a process."""
+        self._observer.trial_started(self._trial_id(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: object
+    ) -> None:
+        """An epoch was trained, or read back."""
+        if "failed" not in result:
+            self._reported[trial.trial_id] = result["epoch"]
+            self._observer.trial_reported(result)
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: object
+    ) -> None:
+        """The trial's process died and it gets another, which must report nothing twice."""
+        trial.set_config({**trial.config, REPORTED: self._reported.get(trial.trial_id, 0)})
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: object
+    ) -> None:
+        """The trial said it was done, or the scheduler stopped it."""
+        record = self._trial_id(trial)
+        result = trial.last_result
+        if "failed" in result:
+            self._end(record, "failed", result["failed"], final=result["final"])
+        elif result["epoch"] >= self._context.spec.training_for(trial.config["point"]).epochs:
+            self._end(record, "finished", "")
+        else:
+            self._end(record, "stopped", "worse than its peers at a rung")
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **_: object
+    ) -> None:
+        """The trial's process failed more often than it may."""
+        trace = str(trial.get_error() or "its process died").strip()
+        self._end(self._trial_id(trial), "failed", trace.splitlines()[-1], final=False)
+
+    def _trial_id(self, trial: Trial) -> str:
+        return self._context.trial_spec(trial.config["point"]).id
+
+    def _end(self, trial: str, end: TrialEnd, reason: str, *, final: bool = True) -> None:
+        self._reap(trial)
+        result = self._ledger.result(trial)
+        if result is None or not result.final:
+            result = TrialResult(end, len(self._ledger.epochs(trial)), reason, final)
+            self._ledger.end_trial(trial, result)
+        self._observer.trial_ended(trial, result)
+
+
+def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
+    """The sweep's study, with what it knows already, as Ray Tune asks it."""
+    spec, ledger = context.spec, context.ledger()
+    searcher = StudySearch(
+        spec.search,
+        study_name=spec.name,
+        storage=study_storage(spec.records.optuna, directory),
+        known=[known_trial(ledger, record) for record in ledger.trials()],
+        start=lambda point: ledger.start_trial(context.trial_spec(point), point),
+        directions=directions(spec.search.objectives, context.protocol),
+        settled=spec.rungs.grace_epochs,
+    )
+    searcher.study.set_user_attr(SWEEP, ledger.begin().id)
+    teach(searcher.study, spec, earlier_sweeps(spec, ledger))
+    return searcher
+
+
+def known_trial(ledger: Ledger, record: TrialRecord) -> KnownTrial:
+    """A trial of an earlier run."""
+    result = ledger.result(record.id)
+    return KnownTrial(record.id, record.point, ended=result is not None and result.final)
+
+
+_RUNGS = {"objective": OBJECTIVE, "promise": PROMISE, "validation_loss": "validation_loss"}
+"""By the spec's word, what a trial reports."""
+
+
+def rungs(spec: SweepSpec) -> TrialScheduler:
+    """What compares running trials."""
+    if spec.rungs.scheduler == "none":
+        return FIFOScheduler()
+    return ASHAScheduler(
+        time_attr="epoch",
+        metric=_RUNGS[spec.rungs.metric],
+        mode="min" if spec.rungs.metric == "validation_loss" else "max",
+        grace_period=spec.rungs.grace_epochs,
+        reduction_factor=spec.rungs.reduction,
+        max_t=spec.longest_training,
+    )

@@ -1,0 +1,1 @@
+"""A YAML file to a valid sweep, to its inputs, and to the dry run."""

@@ -1,0 +1,421 @@
+"""The sweep as written in YAML: strict, frozen, hashed."""
+
+import hashlib
+import itertools
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from jobs.families.sources import is_path
+from jobs.spec.data import DataSpec
+from jobs.spec.metric import MetricSpec
+from jobs.spec.strict import EMBEDDED, Strict
+from jobs.spec.trial import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec
+from orchestrator.addresses import JOURNAL, SQLITE
+from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Listening
+
+AUTO = "auto"
+"""In place of a number: as the machine has it."""
+
+MAY_CHANGE = ("resources", "records")
+"""Keys of a spec that say how a sweep runs, not what it asks."""
+
+PATH_STARTS = ("/", "./", "../", "~")
+"""How a metric's model begins that is a directory and cannot be an id of the hub."""
+
+OBJECTIVE = "objective"
+"""What a search maximises: how good a trial's best variant sounds under the protocol."""
+SECONDS = "seconds"
+"""What a trial cost, as an objective beside it."""
+
+REMOTE = "s3://"
+"""How data begins that is not on this machine."""
+
+Choice = int | float | str | bool | None | tuple[str, ...]
+
+Bound = Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+class Dimension(Strict):
+    """One searched key: a list of choices, or a range ``{low, high, log}``."""
+
+    choices: tuple[Choice, ...] = ()
+    low: Bound = None
+    high: Bound = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check_one_form(self) -> Self:
+        is_range = self.low is not None or self.high is not None
+        if bool(self.choices) == is_range:
+            raise ValueError("a dimension is a list of choices or a range {low, high}, not both")
+        if is_range and (self.low is None or self.high is None or not self.low < self.high):
+            raise ValueError(f"a range needs low < high, got low={self.low} high={self.high}")
+        if self.log and (self.low is None or self.low <= 0):
+            raise ValueError(f"a log range needs low > 0, got low={self.low}")
+        return self
+
+    @property
+    def corners(self) -> tuple[Choice, ...]:
+        """Values that are legal when every value in between is."""
+        return self.choices or (self.low, self.high)
+
+    @property
+    def whole_corners(self) -> tuple[int, ...]:
+        """The corners of a key that takes integers; YAML may have written them otherwise."""
+        return tuple(int(float(str(corner))) for corner in self.corners)
+
+
+def _from_list(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
+    return {"choices": value} if isinstance(value, list) else value
+
+
+class BaseSpec(Strict):
+    """The frozen pretrained model."""
+
+    source: str = EMBEDDED
+    """``embedded``, a directory that holds the model and its tokenizer, or ``hub:`` and an id."""
+    codec: str = EMBEDDED
+    """``embedded``, or the directory of a codec."""
+    voice: str | None = None
+    """Which of the base's voices is asked to become the target; null for its default."""
+
+
+class FirstSpec(Strict):
+    """Where a search begins: with some keys held, until the best of the others is known there."""
+
+    hold: dict[str, Choice] = Field(min_length=1)
+    """Searched keys, each with one of its choices: the rank that is cheapest, say."""
+    trials: Annotated[int, Field(ge=1)]
+    """How many of the search's trials; then the best goes to the held keys' other choices."""
+
+
+class SearchSpec(Strict):
+    """Which trials run."""
+
+    sampler: Literal["tpe", "gp", "qmc", "random", "grid"] = "tpe"
+    trials: Annotated[int, Field(ge=1)] = 8
+    """How many; ``grid`` runs its whole grid instead."""
+    first: FirstSpec | None = None
+    """With which trials; null is wherever the sampler begins."""
+    objectives: tuple[str, ...] = (OBJECTIVE,)
+    """What the study is told: ``objective`` and, if several, metrics and ``seconds``."""
+    warm_start: tuple[str, ...] = ()
+    """Earlier sweeps of the family in the same storage, whose trials the study begins with."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    space: dict[str, Annotated[Dimension, BeforeValidator(_from_list)]] = Field(min_length=1)
+    """Keys of ``training``, each a list of choices or a range."""
+
+    @model_validator(mode="after")
+    def _check_grid(self) -> Self:
+        ranges = [name for name, dimension in self.space.items() if not dimension.choices]
+        if self.sampler == "grid" and ranges:
+            raise ValueError(f"a grid needs lists of choices, but {ranges} are ranges")
+        return self
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> Self:
+        if self.objectives[:1] != (OBJECTIVE,):
+            got = list(self.objectives)
+            raise ValueError(f"objectives begin with {OBJECTIVE}, got {got}: name it first")
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"an objective is named once, got {list(self.objectives)}")
+        return self
+
+    def grid(self) -> list[dict[str, Choice]]:
+        """Every combination of the choices, the last key changing fastest."""
+        names = list(self.space)
+        products = itertools.product(*(self.space[name].choices for name in names))
+        return [dict(zip(names, values, strict=True)) for values in products]
+
+    @property
+    def trial_count(self) -> int:
+        """How many trials the search asks for."""
+        return len(self.grid()) if self.sampler == "grid" else self.trials
+
+
+class RungSpec(Strict):
+    """When running trials are compared and the worse ones stopped (Ray Tune's ASHA)."""
+
+    scheduler: Literal["asha", "none"] = "asha"
+    grace_epochs: Annotated[int, Field(ge=1)] = 1
+    """No trial is stopped before this epoch."""
+    reduction: Annotated[float, Field(gt=1)] = 2.0
+    """One in ``reduction`` trials passes a rung."""
+    metric: Literal["objective", "promise", "validation_loss"] = "objective"
+    """``objective`` and ``promise`` are heard: an objective puts whatever breaks a constraint
+    behind all that keeps it, a promise takes off as much as is broken. ``validation_loss`` may
+    stop a trial but never chooses one."""
+
+
+class VariantsSpec(Strict):
+    """What each checkpoint says, and how."""
+
+    lora_scales: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (
+        0.0,
+        0.5,
+        0.7,
+        1.0,
+        1.3,
+    )
+    """0 is the base, spoken once as the control."""
+    decoding: DecodingSpec = DecodingSpec()
+    prompts: str = EMBEDDED
+    """Prompt set A: ``embedded``, or a JSONL file with ``id`` and ``text``."""
+    shortlist_after: Annotated[int, Field(ge=1)] | None = 16
+    """Prompts of set A that every variant says; the best third say the rest. Null: all say all."""
+    confirmation_prompts: str = EMBEDDED
+    """Prompt set B, other texts, which the finalists are confirmed by: as ``prompts``."""
+
+    def parts(self, prompts: list[PromptSpec]) -> tuple[list[PromptSpec], list[PromptSpec]]:
+        """Set A as what every variant says, and the rest."""
+        first = prompts[: self.shortlist_after]
+        return first, prompts[len(first) :]
+
+    @property
+    def adapted_scales(self) -> tuple[float, ...]:
+        """The scales at which a checkpoint differs from the base."""
+        return tuple(scale for scale in self.lora_scales if scale > 0)
+
+
+class ScoringSpec(Strict):
+    """What is measured, and the rule for choosing."""
+
+    metrics: Annotated[tuple[MetricSpec, ...], Field(min_length=1)]
+    """On every clip."""
+    finalist_metrics: tuple[MetricSpec, ...] = ()
+    """Dearer ones, on prompt set B only."""
+    finalists: Annotated[int, Field(ge=1)] = 3
+    """How many variants at most are confirmed on prompt set B."""
+    primary: str
+    """The metric that ranks; one of ``metrics``."""
+    min_effect: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest gain over the base that counts, in the primary metric's unit."""
+    constraints: tuple[Constraint, ...] = ()
+    gates: Gates = Gates()
+    listening: Listening = Listening()
+    """When listeners confirm a winner."""
+    significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Of the tests of all finalists together, adjusted by Holm."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    bootstrap_resamples: Annotated[int, Field(ge=100)] = 10_000
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of what every clip is scored by: ``metrics``, and what the gates read."""
+        return tuple(dict.fromkeys((*_names(self.metrics), *GATE_METRICS)))
+
+    @property
+    def confirmed_by(self) -> tuple[str, ...]:
+        """Names of what the clips of prompt set B are scored by."""
+        return tuple(dict.fromkeys((*self.measured, *_names(self.finalist_metrics))))
+
+    def asked(self, names: Iterable[str]) -> list[MetricSpec]:
+        """The metrics of these names, with the options that they were asked for with."""
+        written = {each.name: each for each in (*self.metrics, *self.finalist_metrics)}
+        return [written.get(name) or MetricSpec(name=name) for name in names]
+
+    def without(self, omitted: Collection[str]) -> "ScoringSpec":
+        """The same as if the metrics of these names had not been asked for."""
+        keys = ("metrics", "finalist_metrics")
+        kept = {key: tuple(m for m in getattr(self, key) if m.name not in omitted) for key in keys}
+        return self.model_copy(update=kept)
+
+
+def _names(metrics: Iterable[MetricSpec]) -> list[str]:
+    return [each.name for each in metrics]
+
+
+def _slot_count(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
+    if value == AUTO or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"a host has an integer >= 1 of slots, or {AUTO}")
+
+
+LabelName = Annotated[
+    str, Field(pattern=r"^([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
+]
+_VALUE = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+LabelRule = Annotated[str, Field(pattern=rf"^!?(in\({_VALUE}(, ?{_VALUE})*\)|{_VALUE})$")]
+"""What a node's label must be, in Ray's words: ``a``, ``!a``, ``in(a, b)`` or ``!in(a, b)``."""
+
+
+class PlacementSpec(Strict):
+    """Which nodes of the Ray cluster hosts run on."""
+
+    accelerator: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
+    """The type of GPU as Ray calls it, ``H100`` for one; null for any."""
+    labels: dict[LabelName, LabelRule] = Field(default={})
+    """What the labels of a node must be."""
+    spread_ranks: bool = False
+    """Whether the ranks of one host may be on several nodes, where one has no room for all."""
+
+
+class ResourcesSpec(Strict):
+    """What a sweep takes from the Ray cluster."""
+
+    hosts: Annotated[int, Field(ge=1)] = 1
+    """Groups of ranks that load the base once and stay warm."""
+    slots_per_host: Annotated[int | Literal["auto"], BeforeValidator(_slot_count)] = 2
+    """Trials that a host holds at once; ``auto`` is as many as its GPU's memory takes."""
+    cpus_per_rank: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_rank: Annotated[float, Field(ge=0)] = 0.0
+    placement: PlacementSpec = PlacementSpec()
+    scorers: Annotated[int, Field(ge=1)] = 2
+    """Processes that score clips."""
+    trial_retries: Annotated[int, Field(ge=0)] = 2
+    """How often a trial whose process or host died goes on from its last checkpoint."""
+
+
+class RecordsSpec(Strict):
+    """Where MLflow and Optuna keep what they are told."""
+
+    mlflow: str | None = None
+    """A server's or a database's address; null for a SQLite file and an artifact folder in the
+    storage."""
+    optuna: str | None = None
+    """A database's address, or ``journal:`` and a file; null for a SQLite file in the sweep's
+    folder."""
+
+
+class SweepSpec(Strict):
+    """A question: a family, data, a search space, a budget, a rule for choosing."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    """Names the sweep in the storage, Ray, Optuna and MLflow."""
+    family: str
+    base: BaseSpec = BaseSpec()
+    data: DataSpec = DataSpec()
+    training: TrainingSpec = TrainingSpec()
+    engine: EngineSpec = EngineSpec()
+    search: SearchSpec
+    rungs: RungSpec = RungSpec()
+    variants: VariantsSpec = VariantsSpec()
+    scoring: ScoringSpec
+    resources: ResourcesSpec = ResourcesSpec()
+    records: RecordsSpec = RecordsSpec()
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON text."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def longest_training(self) -> int:
+        """The most epochs that any trial may have."""
+        return max(self.corners("epochs"))
+
+    def corners(self, key: str) -> tuple[int, ...]:
+        """Values of a ``training`` key that takes integers: all, or a searched range's ends."""
+        searched = self.search.space.get(key)
+        return searched.whole_corners if searched else (getattr(self.training, key),)
+
+    @property
+    def mixes(self) -> tuple[str | None, ...]:
+        """Names of ``data.mixes`` that trials may train on; None is every clip once."""
+        searched = self.search.space.get("mix")
+        return searched.choices if searched else (self.training.mix,)  # type: ignore[return-value]  # names, once the spec is checked
+
+    @property
+    def least_batch_tokens(self) -> int | None:
+        """The smallest token budget that a trial may have; None where none has one."""
+        searched = self.search.space.get("batch_tokens")
+        corners = searched.corners if searched else (self.training.batch_tokens,)
+        return min((int(float(str(c))) for c in corners if c is not None), default=None)
+
+    @property
+    def hosts(self) -> int:
+        """How many are started: no more than there are trials."""
+        return min(self.resources.hosts, self.search.trial_count)
+
+    @property
+    def slots_per_host(self) -> int | None:
+        """Trials that a host holds at once; None where its GPU's memory decides.
+
+        Only a base that is whole on every rank can hold adapters that come and go.
+        """
+        if self.engine.zero_stage > 0:
+            return 1
+        slots = self.resources.slots_per_host
+        return slots if isinstance(slots, int) else None
+
+    def host(self) -> HostSpec:
+        """What the sweep's hosts load."""
+        return HostSpec(
+            family=self.family,
+            source=self.base.source,
+            codec=self.base.codec,
+            voice=self.base.voice,
+            precision=self.engine.precision,
+            language_tag=self.data.language_tag,
+        )
+
+    @property
+    def confirmation_decoding(self) -> DecodingSpec:
+        """How prompt set B is spoken: as set A, but with a fresh seed."""
+        decoding = self.variants.decoding
+        return decoding.model_copy(update={"seed": decoding.seed + 1})
+
+    def training_for(self, point: dict[str, Any]) -> TrainingSpec:
+        """The training of one point of the search space."""
+        return TrainingSpec.model_validate({**self.training.model_dump(), **point})
+
+
+def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
+    """Make the spec's relative paths absolute, taken from the spec file's ``directory``."""
+
+    def absolute(path: str) -> str:
+        is_local = is_path(path) and not path.startswith(REMOTE)
+        return str((directory / Path(path).expanduser()).resolve()) if is_local else path
+
+    base = spec.base.model_copy(
+        update={"source": absolute(spec.base.source), "codec": absolute(spec.base.codec)}
+    )
+    data = spec.data.model_copy(
+        update={
+            "manifest": tuple(
+                each.model_copy(update={"path": absolute(each.path)}) for each in spec.data.manifest
+            ),
+            "root": spec.data.root and absolute(spec.data.root),
+        }
+    )
+    variants = spec.variants.model_copy(
+        update={
+            "prompts": absolute(spec.variants.prompts),
+            "confirmation_prompts": absolute(spec.variants.confirmation_prompts),
+        }
+    )
+    scoring = spec.scoring.model_copy(
+        update={
+            key: tuple(_resolved(each, directory) for each in getattr(spec.scoring, key))
+            for key in ("metrics", "finalist_metrics")
+        }
+    )
+    changes = {
+        "base": base,
+        "data": data,
+        "variants": variants,
+        "scoring": scoring,
+        "records": _kept_at(spec.records, directory),
+    }
+    return spec.model_copy(update=changes)
+
+
+def _kept_at(records: RecordsSpec, directory: Path) -> RecordsSpec:
+    """The same with the study's file absolute, where it is one."""
+    for start in (JOURNAL, SQLITE):
+        file = (records.optuna or "").removeprefix(start)
+        if file and file != records.optuna:
+            path = (directory / Path(file).expanduser()).resolve()
+            return records.model_copy(update={"optuna": f"{start}{path}"})
+    return records
+
+
+def _resolved(asked: MetricSpec, directory: Path) -> MetricSpec:
+    """Its model's path absolute, where it has one: what is no directory is an id of the hub."""
+    if asked.model is None:
+        return asked
+    path = (directory / Path(asked.model).expanduser()).resolve()
+    is_path = path.is_dir() or asked.model.startswith(PATH_STARTS)
+    return asked.model_copy(update={"model": str(path)}) if is_path else asked

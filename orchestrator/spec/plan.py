@@ -1,0 +1,158 @@
+"""The dry run: what a sweep would do, and what of it is done. Touches nothing."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.storage.base import Storage
+from jobs.data.clips import TargetClip
+from jobs.data.order.batches import BatchPlan
+from jobs.data.order.mix import epoch_counts
+from jobs.spec.data import MixSpec
+from jobs.spec.trial import PromptSpec
+from orchestrator.ledger import Ledger, TrialResult
+from orchestrator.spec.model import SweepSpec
+from orchestrator.verdict.screen import SHORTLISTED
+
+_CLIP_BYTES_A_SECOND = 22_000
+"""16 kHz 16-bit FLAC of speech, measured on the shipped voice."""
+_SECONDS_A_PROMPT = 2.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts before anything runs; ``most`` where the scheduler may stop trials early."""
+
+    sweep: str
+    trials: int
+    most_epochs: int
+    most_optimiser_steps: int | None
+    """None under a token budget: what clips take of it is known once they are prepared."""
+    most_variants: int
+    """The base included."""
+    most_clips: int
+    most_clip_megabytes: float
+    prompts: int
+    confirmation_prompts: int
+    training_clips: int
+    validation_clips: int
+    hosts: int
+    slots_per_host: int | None
+    """None until each host has measured its GPU's memory."""
+    trials_at_once: int | None
+    packing: str
+    """How many adapters may share a pass over the base, and why."""
+    ranks: int
+    """Of each host."""
+    gpus: float
+    """Taken at once, when all hosts are up."""
+    most_gpu_hours: float | None
+    """From the epochs already trained; None before the first, or without GPUs."""
+    trials_done: int
+    epochs_done: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON has them."""
+        return asdict(self)
+
+
+def plan(
+    spec: SweepSpec,
+    targets: list[TargetClip],
+    prompts: list[PromptSpec],
+    confirmation: list[PromptSpec],
+    storage: Storage,
+) -> Plan:
+    """Count what ``spec`` would run on these clips and prompt sets."""
+    ledger = Ledger(storage, spec.name)
+    done = {record.id: ledger.epochs(record.id) for record in ledger.trials()}
+    seconds = [losses.seconds for epochs in done.values() for losses in epochs]
+    clips = sum(clip.row.split == "train" for clip in targets)
+    epochs = _most_epochs(spec)
+    adapted = epochs * len(spec.variants.adapted_scales)
+    first, rest = spec.variants.parts(prompts)
+    shortlist = min(adapted, -(-adapted // SHORTLISTED) + _most_ranks(spec))
+    spoken = (
+        (1 + adapted) * len(first)
+        + (1 + shortlist) * len(rest)
+        + (1 + spec.scoring.finalists) * len(confirmation)
+    )
+    hosts, slots = spec.hosts, spec.slots_per_host
+    gpus = spec.resources.gpus_per_rank * spec.engine.ranks
+    return Plan(
+        sweep=spec.name,
+        trials=spec.search.trial_count,
+        most_epochs=epochs,
+        most_optimiser_steps=_most_steps(spec, targets),
+        most_variants=1 + adapted,
+        most_clips=spoken,
+        most_clip_megabytes=round(spoken * _SECONDS_A_PROMPT * _CLIP_BYTES_A_SECOND / 1e6, 1),
+        prompts=len(prompts),
+        confirmation_prompts=len(confirmation),
+        training_clips=clips,
+        validation_clips=len(targets) - clips,
+        hosts=hosts,
+        slots_per_host=slots,
+        trials_at_once=slots and hosts * slots,
+        packing=_packing(spec),
+        ranks=spec.engine.ranks,
+        gpus=gpus * hosts,
+        most_gpu_hours=(
+            epochs * gpus * sum(seconds) / len(seconds) / 3600 if seconds and gpus else None
+        ),
+        trials_done=sum(_is_done(ledger.result(trial)) for trial in done),
+        epochs_done=sum(map(len, done.values())),
+    )
+
+
+def _packing(spec: SweepSpec) -> str:
+    stage = spec.engine.zero_stage
+    if stage > 0:
+        return (
+            f"packs of one: zero_stage {stage} splits a trial over its ranks, and only under "
+            "stage 0 may adapters join and leave a host that trains"
+        )
+    if spec.slots_per_host == 1:
+        return "packs of one: slots_per_host is 1"
+    most = spec.slots_per_host or "as many as a GPU's memory takes"
+    return (
+        f"packs of up to {most}: zero_stage 0 keeps the base whole on every rank; each host "
+        "measures first, and packs only where that is faster than one after another"
+    )
+
+
+def _is_done(result: TrialResult | None) -> bool:
+    return result is not None and result.final
+
+
+def _most_epochs(spec: SweepSpec) -> int:
+    """Epochs if no trial is stopped."""
+    if spec.search.sampler == "grid":
+        return sum(spec.training_for(point).epochs for point in spec.search.grid())
+    return spec.search.trials * spec.longest_training
+
+
+def _most_ranks(spec: SweepSpec) -> int:
+    """How many ranks may have a best variant on the shortlist."""
+    searched = spec.search.space.get("rank")
+    most = 1 if searched is None else len(searched.choices) or spec.search.trial_count
+    return min(most, spec.search.trial_count)
+
+
+def _most_steps(spec: SweepSpec, clips: list[TargetClip]) -> int | None:
+    """Optimiser steps if no trial is stopped and the search picks the smallest batches."""
+    if spec.least_batch_tokens is not None:
+        return None
+    batch, accumulation = min(spec.corners("batch_size")), min(spec.corners("accumulation"))
+    seen = max(_epoch_clips(spec.data.mix(name), clips) for name in spec.mixes)
+    return BatchPlan(seen, batch, accumulation, seed=0).steps(1) * _most_epochs(spec)
+
+
+def _epoch_clips(mix: MixSpec | None, clips: list[TargetClip]) -> int:
+    """Clips that training sees in an epoch, repeats counted."""
+    training = [clip.row for clip in clips if clip.row.split == "train"]
+    if mix is None:
+        return len(training)
+    names = [row.speaker if mix.by == "speaker" else row.language for row in training]
+    named = Counter(name for name in names if name is not None)
+    return sum(epoch_counts(mix, named).values())

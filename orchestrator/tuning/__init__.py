@@ -1,1 +1,0 @@
-"""Where Ray Tune and Optuna meet our trials."""

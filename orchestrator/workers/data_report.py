@@ -1,0 +1,94 @@
+"""The training data's diversity: measured beside the trials, told at the end, deciding nothing."""
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import PurePosixPath
+
+import numpy as np
+import soundfile
+
+from cluster.storage.base import open_storage
+from jobs.audio.files import AudioError, decode, resample
+from jobs.data.clips import TargetClip
+from jobs.diversity.faults import judge_clips, worst
+from jobs.diversity.forecast import forecast
+from jobs.diversity.measure import measure_once, read_measured, training_clips
+from jobs.diversity.summary import QUALITY_FLOOR, summarise
+from jobs.metrics.signal import RATE
+from orchestrator.ledger import DATA_FILE, Ledger
+from orchestrator.report.training_data import LONGEST_PLAYED, DataReport, Speaker, WorstClip
+from orchestrator.verdict.table import BASE, ScoreTable
+
+_QUALITY = "dnsmos_ovrl"
+_ENOUGH = 8
+"""Clips of the base from which on their standard deviation is taken for a floor."""
+_NICENESS = 19
+
+
+def measure_data(clips: list[TargetClip], storage_url: str) -> str:
+    """Measure the training clips unless that was done; returns the key of what is kept.
+
+    Runs beside the trials in a Ray worker of its own, which gives way to theirs.
+    """
+    os.nice(_NICENESS)
+    return measure_once(clips, open_storage(storage_url))
+
+
+def data_report(
+    ledger: Ledger,
+    key: str,
+    targets: Sequence[TargetClip],
+    prompts: Sequence[str],
+    table: ScoreTable,
+) -> DataReport:
+    """What the page tells of the data measured under ``key``; the sweep keeps the summary too.
+
+    ``prompts`` are the texts that variants are judged on; the base's scores in ``table`` say, if
+    they can, how far quality differs between texts alone.
+    """
+    training = training_clips(targets)
+    clips = judge_clips(read_measured(ledger.storage, key).clips)
+    speakers = [
+        Speaker(summary, forecast(summary))
+        for summary in summarise(clips, prompts, quality_floor(table))
+    ]
+    told = {"features": key, "speakers": [asdict(speaker) for speaker in speakers]}
+    ledger.write_text(DATA_FILE, json.dumps(told, indent=1) + "\n")
+    found = [(judged, training[judged.place].row.audio) for judged in worst(clips)]
+    return DataReport(
+        features=key,
+        speakers=speakers,
+        clips=clips,
+        worst=[
+            WorstClip(judged, PurePosixPath(audio).name, _heard(audio)) for judged, audio in found
+        ],
+    )
+
+
+def quality_floor(table: ScoreTable) -> float:
+    """The sd of DNSMOS OVRL that texts alone make: the base's over set A, where it was scored."""
+    if _QUALITY in table.values[BASE]:
+        missing = table.missing[BASE].get(_QUALITY, {})
+        scored = [
+            value
+            for clip, value in zip(table.keys, table.values[BASE][_QUALITY], strict=True)
+            if clip not in missing
+        ]
+        if len(scored) >= _ENOUGH:
+            return float(np.std(scored, ddof=1))
+    return QUALITY_FLOOR
+
+
+def _heard(audio: str) -> bytes | None:
+    """The beginning of a clip as FLAC, at the rate at which it was measured; None if it is gone."""
+    try:
+        heard = decode(audio)
+    except AudioError:
+        return None
+    beginning = resample(heard.samples[: int(LONGEST_PLAYED * heard.rate)], heard.rate, RATE)
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(beginning, -1.0, 1.0), RATE, format="FLAC", subtype="PCM_16")
+    return file.getvalue()

@@ -1,0 +1,150 @@
+"""What comes before the first trial: data prepared once, and the base's own speech."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.storage.base import Storage, open_storage
+from jobs.data.clips import TargetClip
+from jobs.data.prepared.keys import data_key
+from jobs.problems import InputError, Problem
+from jobs.spec.data import DataSpec
+from jobs.spec.trial import BASE_VARIANT, DecodingSpec, HostSpec, PromptSpec
+from jobs.speech.origin import Origin
+from orchestrator.ledger import Ledger, PromptSet
+
+if TYPE_CHECKING:
+    from jobs.data.prepared.prepare import Preparation
+    from jobs.families.base import Base
+
+_QUIETER = 0.05
+"""LU below what was asked for; less is rounding."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Digests of what all trials share."""
+
+    base_digest: str
+    data_digest: str
+    encoder_digest: str
+
+    def to_dict(self) -> dict[str, str]:
+        """By name, as the protocol records them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set as it lies in the storage, and what of it was made just now."""
+
+    digest: str
+    place: str
+    clips: int
+    encoded: int
+    reused: int
+    groups: tuple[tuple[str, str | None, str | None, int], ...]
+    """Clips by split, speaker and language."""
+    quieter: int
+    """Clips that are less loud than was asked for, since they would have clipped."""
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The one object that ``voxsweep prepare --json`` prints."""
+        keys = ("split", "speaker", "language", "clips")
+        groups = [dict(zip(keys, group, strict=True)) for group in self.groups]
+        return {**asdict(self), "groups": groups}
+
+
+def prepare_data(
+    host: HostSpec,
+    clips: Sequence[TargetClip],
+    data: DataSpec,
+    storage: Storage,
+    progress: Callable[[int, int], None],
+) -> PreparedData:
+    """Prepare the data in this process, as a sweep would, which then finds it.
+
+    Raises:
+        InputError: see :func:`jobs.data.prepared.prepare.prepare`.
+    """
+    from jobs.data.prepared.files import read_prepared
+
+    _, done = _prepare(host, clips, data, storage, progress)
+    key = data_key(done.digest)
+    directory = storage.fetch(key)
+    prepared = read_prepared(directory)
+    groups = Counter((clip.split, clip.speaker, clip.language) for clip in prepared)
+    reached = [clip.loudness for clip in prepared if clip.loudness is not None]
+    asked = data.loudness
+    return PreparedData(
+        digest=done.digest,
+        place=f"{storage.url}/{key}",
+        clips=done.clips,
+        encoded=done.encoded,
+        reused=done.reused,
+        groups=tuple((*group, count) for group, count in groups.items()),
+        quieter=sum(asked is not None and loudness < asked - _QUIETER for loudness in reached),
+        bytes=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
+    )
+
+
+def prepare_sweep(
+    host: HostSpec,
+    clips: Sequence[TargetClip],
+    data: DataSpec,
+    speech: Mapping[PromptSet, tuple[list[PromptSpec], DecodingSpec]],
+    storage_url: str,
+    sweep: str,
+    least_batch_tokens: int | None,
+) -> tuple[Prepared, int]:
+    """Prepare the data and have the base say the prompt sets; what is there is left alone.
+
+    Runs in a Ray worker, because the driver loads no model. Also tells how many clips it encoded.
+
+    Raises:
+        InputError: see :func:`jobs.data.prepared.prepare.prepare`.
+        ValueError: a training clip is longer than ``least_batch_tokens``, the smallest token
+            budget that a trial may have.
+    """
+    from jobs.data.order.batches import check_budget
+    from jobs.data.prepared.files import read_prepared
+    from jobs.speech.clips import write_clips
+
+    storage = open_storage(storage_url)
+    base, done = _prepare(host, clips, data, storage, lambda done, total: None)
+    prepared = read_prepared(storage.fetch(data_key(done.digest)))
+    try:
+        base.meet(prepared)
+    except ValueError as error:
+        hint = "Correct the manifest, or name another base."
+        raise InputError([Problem("data.manifest", str(error), hint)]) from error
+    if least_batch_tokens is not None:
+        training = [clip for clip in prepared if clip.split == "train"]
+        lengths = [len(example) for example in base.examples(training)]
+        check_budget(least_batch_tokens, lengths, [clip.id for clip in training])
+    origin = Origin(BASE_VARIANT, host.family, data.provenance)
+    for prompt_set, (prompts, decoding) in speech.items():
+        key = Ledger(storage, sweep).clips(BASE_VARIANT, prompt_set)
+        if not storage.is_committed(key):
+            with storage.commit(key) as directory:
+                spoken = base.speak(base.model, prompts, decoding)
+                write_clips(directory, prompts, spoken, origin)
+    return Prepared(base.digest, done.digest, base.encoder_digest), done.encoded
+
+
+def _prepare(
+    host: HostSpec,
+    clips: Sequence[TargetClip],
+    data: DataSpec,
+    storage: Storage,
+    progress: Callable[[int, int], None],
+) -> "tuple[Base, Preparation]":
+    from jobs.data.prepared.prepare import prepare
+    from jobs.families.base import to_accelerator
+    from jobs.families.registry import load_base
+
+    base = load_base(host)
+    to_accelerator(base.model)
+    return base, prepare(clips, base, storage, data, progress)

@@ -1,0 +1,119 @@
+"""Clips to scores, in parallel: warm Ray actors that hold the metrics' models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import ray
+
+from cluster.preemption import end_with_raylet
+from cluster.storage.base import open_storage
+from jobs.metrics.base import ClipScores
+from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet
+from orchestrator.spec.model import ScoringSpec
+
+
+@dataclass(frozen=True)
+class ScoringTask:
+    """What every scorer of a sweep is told."""
+
+    storage_url: str
+    sweep: str
+    data_key: str
+    scoring: ScoringSpec
+    """Without what the protocol omits."""
+    versions: Mapping[str, str]
+    """Of every metric, as the protocol has it."""
+    seeds: Mapping[PromptSet, int]
+    """That the clips of each prompt set were spoken with."""
+    speakers: frozenset[str | None] = frozenset({None})
+    """Whom the prompts name."""
+
+
+class ClipScorer:
+    """Scores the clips of variants; one process, models loaded at the first clip."""
+
+    def __init__(self, task: ScoringTask) -> None:
+        end_with_raylet()
+        self._task = task
+        self._ledger = Ledger(open_storage(task.storage_url), task.sweep)
+        self._scorers: dict[str, Any] = {}
+
+    def score(self, variant: str, prompts: PromptSet) -> list[ClipScores]:
+        """Score every clip of ``variant`` and record it; what was scored before is read."""
+        known = self._ledger.scores(variant, prompts)
+        if known is not None:
+            return known
+        from jobs.metrics.run import score_clip
+        from jobs.speech.clips import read_clips
+
+        with self._ledger.storage.borrow(self._ledger.clips(variant, prompts)) as directory:
+            clips = read_clips(directory)
+        names, seed = self._names(prompts), self._task.seeds[prompts]
+        rows = [
+            score_clip(self._models(prompts), clip, variant=variant, prompt=prompt, seed=seed).only(
+                names
+            )
+            for prompt, clip in clips.items()
+        ]
+        self._ledger.write_scores(variant, rows, prompts)
+        return rows
+
+    def _names(self, prompts: PromptSet) -> Sequence[str]:
+        scoring = self._task.scoring
+        return scoring.confirmed_by if prompts == CONFIRMATION else scoring.measured
+
+    def _models(self, prompts: PromptSet) -> Any:  # noqa: ANN401 (list[Scorer]: a heavy module)
+        if prompts not in self._scorers:
+            self._scorers[prompts] = self._load(self._names(prompts))
+        return self._scorers[prompts]
+
+    def _load(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (as above)
+        from jobs.codecs.recogniser import WordRecogniser
+        from jobs.embedded import RECOGNISER_DIR
+        from jobs.metrics.catalogue import ScorerUnavailable, build_scorers
+
+        asked = self._task.scoring.asked(names)
+        scorers = build_scorers(asked, self._references(names), WordRecogniser.load(RECOGNISER_DIR))
+        found = {metric.name: metric.version for s in scorers for metric in s.metrics}
+        if others := [name for name in names if found[name] != self._task.versions[name]]:
+            raise ScorerUnavailable(
+                f"scores are made under the protocol's versions, and here {others[0]} has version "
+                f"{found[others[0]]!r}, not {self._task.versions[others[0]]!r}; install on every "
+                "machine that scores what the machine that runs voxsweep has"
+            )
+        return scorers
+
+    def _references(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (References: as above)
+        """Recordings of whom the clips are compared with, if they are with anybody."""
+        from jobs.audio.files import read_audio
+        from jobs.data.prepared.files import reference_recordings
+        from jobs.metrics.catalogue import METRICS
+        from jobs.metrics.references import References, compared_with
+
+        if not any(METRICS[name].hears_references for name in names):
+            return References()
+        data = self._ledger.storage.fetch(self._task.data_key)
+        files = reference_recordings(data)
+        needed = {compared_with(who, files) for who in self._task.speakers}
+        recordings = {who: [read_audio(path) for path in files[who]] for who in needed}
+        return References(recordings)
+
+
+class ScorerPool:
+    """Scorers on the cluster; hand it to trials, each of which takes turns among them."""
+
+    def __init__(self, task: ScoringTask, size: int) -> None:
+        # They take no CPU from Ray's count: while one scores, the trial it scores for waits.
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(ClipScorer)
+        self._actors: list[Any] = [actor.remote(task) for _ in range(size)]
+        self._turn = count()
+
+    def score(self, variants: Sequence[str], prompts: PromptSet = SCREEN) -> list[ClipScores]:
+        """Score every clip of every one of ``variants``, at the same time where there is room."""
+        pending = [
+            self._actors[next(self._turn) % len(self._actors)].score.remote(variant, prompts)
+            for variant in variants
+        ]
+        return [row for rows in ray.get(pending) for row in rows]

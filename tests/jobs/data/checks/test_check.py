@@ -1,0 +1,317 @@
+"""Every problem of a corpus is found, at its line, and nothing else is."""
+
+import copy
+import shutil
+import tracemalloc
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.data.checks import check as module
+from jobs.data.checks.check import Checked, check
+from jobs.data.checks.recording_facts import Sound
+from jobs.data.checks.target import target_rows
+from jobs.data.findings import Finding
+from jobs.data.manifest.rows import ManifestRow
+from jobs.families.rules import DataRules
+from jobs.problems import Problem
+from jobs.spec.data import DataSpec
+from tests.jobs.data.hostile_clips import (
+    ERRORS,
+    GOOD,
+    INNOCENT,
+    RATE,
+    WARNINGS,
+    Corpus,
+    babble,
+    good,
+    upsampled,
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Corpus:
+    """Good clips, written once."""
+    return good(tmp_path_factory.mktemp("good"))
+
+
+@pytest.fixture
+def corpus(prepared, tmp_path) -> Corpus:
+    """Good clips, free to be spoilt."""
+    shutil.copytree(prepared.folder, tmp_path, dirs_exist_ok=True)
+    return Corpus(tmp_path, copy.deepcopy(prepared.rows))
+
+
+def checked(corpus: Corpus, rate: int = RATE, workers: int = 1, **data) -> Checked:
+    spec = DataSpec.model_validate({"manifest": str(corpus.save()), **data})
+    return check(target_rows(spec), spec, DataRules(), None, rate, workers)
+
+
+def found(of: Checked) -> list[tuple[str, str, str]]:
+    return [(each.rule, each.severity, each.problem.where) for each in of.findings]
+
+
+def test_good_clips_have_no_findings(corpus):
+    of = checked(corpus)
+    assert of.findings == []
+    assert [clip.row.where for clip in of.clips] == [corpus.line(n) for n in range(GOOD)]
+    assert {clip.rate for clip in of.clips} == {RATE}
+    assert of.clips[0].seconds == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_an_error_is_found_at_its_line_and_drops_one_clip(corpus, case):
+    spoil, rule = ERRORS[case]
+    spoil(corpus)
+    of = checked(corpus)
+    assert found(of) == [(rule, "error", corpus.line(-1))]
+    assert of.errors[0].problem.next_step
+    if rule == "split-missing":
+        return
+    assert len(of.clips) == GOOD
+    dropped = checked(corpus, bad_clips="drop")
+    assert found(dropped) == [(rule, "warning", corpus.line(-1))]
+    assert dropped.findings[0].problem.next_step == "The clip is left out."
+    assert (dropped.errors, dropped.dropped) == ([], 1)
+    assert dropped.clips == of.clips
+
+
+@pytest.mark.parametrize("case", WARNINGS)
+def test_a_warning_is_found_at_its_line_and_keeps_the_clip(corpus, case):
+    spoil, rule = WARNINGS[case]
+    spoil(corpus)
+    of = checked(corpus)
+    assert found(of) == [(rule, "warning", corpus.line(-1))]
+    assert (len(of.clips), of.dropped) == (GOOD + 1, 0)
+
+
+@pytest.mark.parametrize("case", INNOCENT)
+def test_the_innocent_are_left_alone(corpus, case):
+    INNOCENT[case](corpus)
+    assert found(checked(corpus)) == []
+
+
+def test_all_problems_at_once_in_the_order_of_the_lines(corpus):
+    spoilt = [name for name, (_, rule) in ERRORS.items() if rule.startswith(("text", "audio-m"))]
+    for number, name in enumerate(spoilt):
+        ERRORS[name][0](corpus)
+        for path in corpus.folder.glob("bad.*"):  # each case writes the same name
+            kept = path.rename(corpus.folder / f"bad{number}{path.suffix}")
+            corpus.rows[-1]["audio"] = kept.name
+    of = checked(corpus)
+    assert list(dict.fromkeys(where for _, _, where in found(of))) == [
+        corpus.line(number) for number in range(GOOD, GOOD + len(spoilt))
+    ]
+    assert len(of.clips) == GOOD
+
+
+def test_a_clip_may_have_several_problems(corpus):
+    corpus.write("bad.wav", babble(99, 0.2), 8000, text="[x] y", duration=4.0)
+    assert Counter(rule for rule, _, _ in found(checked(corpus))) == Counter(
+        ["duration-short", "duration-claimed", "rate-low", "text-tag"]
+    )
+
+
+def test_a_line_that_is_no_row_stays_an_error(corpus):
+    corpus.row("good0.wav", text=None)
+    of = checked(corpus, bad_clips="drop")
+    ((_, severity, where),) = found(of)
+    assert (severity, where) == ("error", corpus.line(-1))
+
+
+def test_bad_clips_are_compared_too(corpus):
+    """Who corrects the text must not find a leak afterwards."""
+    held_out = corpus.folder / f"good{GOOD - 1}.wav"
+    shutil.copy(held_out, corpus.folder / "bad.wav")
+    corpus.row("bad.wav", text="<laugh> other words")
+    assert [rule for rule, _, _ in found(checked(corpus))] == ["text-tag", "leak-audio"]
+    dropped = checked(corpus, bad_clips="drop")
+    assert [rule for rule, _, _ in found(dropped)] == ["text-tag"]
+
+
+def test_two_silences_are_not_one_sound_twice(corpus):
+    for name in ("a.wav", "b.wav"):
+        corpus.write(name, np.zeros(RATE))
+    assert [rule for rule, _, _ in found(checked(corpus))] == ["audio-silent"] * 2
+
+
+def test_empty_texts_are_not_one_text_twice(corpus):
+    for seed in (98, 99):
+        corpus.write(f"{seed}.wav", babble(seed), text="...")
+    assert [rule for rule, _, _ in found(checked(corpus))] == ["empty-text"] * 2
+
+
+def test_where_every_clip_is_bad_no_split_is_missed(corpus):
+    for row in corpus.rows:
+        row["text"] = f"<x> {row['text']}"
+    assert {rule for rule, _, _ in found(checked(corpus))} == {"text-tag"}
+    of = checked(corpus, bad_clips="drop")
+    assert [each.rule for each in of.errors] == ["split-empty", "split-empty"]
+
+
+def test_annotations_are_taken_out_when_asked(corpus):
+    corpus.write("bad.wav", babble(99), text="Well <laugh>, [x [y]] yes then.")
+    of = checked(corpus, tags="strip")
+    assert found(of) == [("text-tag", "warning", corpus.line(-1))]
+    assert of.clips[-1].row.text == "Well, yes then."
+
+
+def test_a_text_of_annotations_alone_is_empty(corpus):
+    corpus.write("bad.wav", babble(99), text="<laugh>")
+    rules = [(rule, severity) for rule, severity, _ in found(checked(corpus, tags="strip"))]
+    assert rules == [("text-tag", "warning"), ("empty-text", "error")]
+
+
+def test_bounds_may_be_set_and_say_who_set_them(corpus):
+    of = checked(corpus, min_seconds=1.25, max_seconds=1.6)
+    assert Counter(rule for rule, _, _ in found(of)) == {"duration-short": 3, "duration-long": 3}
+    assert "(data.min_seconds)" in of.findings[0].problem.what
+    corpus.write("bad.wav", babble(99, 0.1))
+    assert "(the family's bound)" in checked(corpus).findings[0].problem.what
+
+
+def test_a_language_is_needed_for_its_tag(corpus):
+    for row in corpus.rows[1:]:
+        row["language"] = "km"
+    assert found(checked(corpus)) == []
+    of = checked(corpus, language_tag=True)
+    assert found(of) == [("language-missing", "error", corpus.line(0))]
+
+
+class Words:
+    """A base that reads words of letters, one token each."""
+
+    def count(self, text, language):
+        if any(c.isdecimal() for c in text):
+            raise ValueError(f"digits must be words, got {text!r}")
+        return len(text.split()) + (language is not None)
+
+
+def test_texts_are_counted_as_the_base_reads_them(corpus):
+    for row in corpus.rows:
+        row["language"] = "km"
+    corpus.write("a.wav", babble(97), text="aa bb cc dd ee ff", language="km")
+    corpus.write("b.wav", babble(98), text="route 66 it is then", language="km")
+    spec = DataSpec(manifest=(str(corpus.save()),), max_text_tokens=6, language_tag=True)
+    of = check(target_rows(spec), spec, DataRules(), Words(), RATE)
+    assert found(of) == [
+        ("text-long", "error", corpus.line(-2)),
+        ("text-unreadable", "error", corpus.line(-1)),
+    ]
+    assert "at most 6 tokens (data.max_text_tokens), got 7" in of.findings[0].problem.what
+    assert "digits must be words, got 'route 66 it is then'" in of.findings[1].problem.what
+
+
+def test_a_silent_reference_is_found_for_every_clip_that_has_it(corpus):
+    corpus.write("quiet.wav", np.zeros(RATE))
+    corpus.rows.pop()
+    for row in corpus.rows[:2]:
+        row["ref_audio"] = "quiet.wav"
+    corpus.rows[2]["ref_audio"] = "good5.wav"
+    assert found(checked(corpus)) == [("audio-silent", "error", corpus.line(n)) for n in (0, 1)]
+
+
+def test_where_nobody_has_a_split_it_is_made(corpus):
+    for row in corpus.rows:
+        row.pop("split")
+    corpus.write("bad.wav", np.zeros(RATE), split=None)
+    of = checked(corpus, bad_clips="drop", split={"validation": 0.25})
+    assert Counter(clip.row.split for clip in of.clips) == {"train": 18, "validation": 6}
+
+
+def test_a_clip_that_stands_twice_cannot_leak_once_it_is_dropped(corpus):
+    """However the rest is split."""
+    for row in corpus.rows:
+        row.pop("split")
+    for number in range(GOOD):
+        shutil.copy(corpus.folder / f"good{number}.wav", corpus.folder / f"again{number}.wav")
+        corpus.rows.append({**corpus.rows[number], "audio": f"again{number}.wav"})
+    of = checked(corpus, bad_clips="drop", split={"validation": 0.5})
+    assert found(of) == [
+        ("duplicate-clip", "warning", corpus.line(GOOD + number)) for number in range(GOOD)
+    ]
+    assert len(of.clips) == GOOD
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_split_without_clips_is_an_error(corpus, split):
+    for row in corpus.rows:
+        row["split"] = split
+    of = checked(corpus)
+    assert [(rule, severity) for rule, severity, _ in found(of)] == [("split-empty", "error")]
+
+
+def test_an_edge_counts_by_what_the_base_can_hear(corpus):
+    corpus.write("bad.wav", upsampled(99, RATE, 48_000), 48_000)
+    assert found(checked(corpus, rate=16_000)) == []
+    fake = ("audio-upsampled", "warning", corpus.line(-1))
+    assert fake in found(checked(corpus, rate=24_000))
+    assert fake in found(checked(corpus, rate=48_000))
+
+
+def test_processes_find_the_same(corpus):
+    for name in ("a constant", "8 kHz as 16 kHz"):
+        spoil, _ = {**ERRORS, **WARNINGS}[name]
+        spoil(corpus)
+        for path in corpus.folder.glob("bad.wav"):
+            corpus.rows[-1]["audio"] = path.rename(corpus.folder / f"{name}.wav").name
+    alone = checked(corpus)
+    assert len(alone.findings) == 2
+    assert checked(corpus, workers=2) == alone
+
+
+def test_progress_ends_with_all_rows(corpus):
+    told = []
+    spec = DataSpec(manifest=(str(corpus.save()),))
+    check(target_rows(spec), spec, DataRules(), None, RATE, progress=told.append)
+    assert told == sorted(set(told))
+    assert told[-1] == GOOD
+
+
+def test_memory_for_a_row_is_small(monkeypatch):
+    """What a check holds at its peak over the rows themselves, with facts that are made up."""
+    monkeypatch.setattr(module, "listen", fake_listen)
+    rows = [fake_row(number) for number in range(1500)]
+    spec, rules = DataSpec(), DataRules()
+    check(rows[:50], spec, rules, None, RATE)  # what is loaded once is not a row's
+    tracemalloc.start()
+    try:
+        of = check(rows, spec, rules, None, RATE)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(of.clips) == len(rows)
+    assert peak / len(rows) < 1500
+
+
+def fake_row(number: int) -> ManifestRow:
+    return ManifestRow(
+        where=f"m:{number}",
+        audio=f"/clips/{number:06d}.wav",
+        text=f"this is what clip {number:06d} says",
+        speaker=f"s{number % 100}",
+    )
+
+
+def fake_listen(location: str) -> Sound:
+    number = int(Path(location).stem)
+    return Sound(f"{number:064x}", RATE, 2.0 + number % 7 / 10, -25.0, 0.0, None)
+
+
+def test_findings_of_reading_are_passed_on(monkeypatch):
+    monkeypatch.setattr(module, "listen", fake_listen)
+    unread = Finding("line-malformed", "error", Problem("m:2", "no JSON", "Correct it."))
+    rows = [fake_row(1), unread, *(fake_row(number) for number in range(2, 30))]
+    spec = DataSpec()
+    of = check(rows, spec, DataRules(), None, RATE)
+    assert of.findings == [unread]
+    assert [replace(clip.row, split=None) for clip in of.clips] == [rows[0], *rows[2:]]
+
+
+def test_there_are_enough_cases():
+    assert len(ERRORS) >= 20
+    assert len(WARNINGS) >= 8
+    assert len(INNOCENT) >= 8

@@ -1,0 +1,257 @@
+"""From a sweep's verdict to versions of a registered model: real MLflow on a SQLite file."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.problems import InputError
+from jobs.speech.voice_files import VoiceFiles, read_voice
+from orchestrator.ledger import SPEC_FILE, Ledger
+from orchestrator.release.finished_sweep import FinishedSweep, read_finished
+from orchestrator.release.promotion import Promoted, promote, slate
+from orchestrator.release.registry import Place, Registry, registry_place
+from orchestrator.spec.model import SweepSpec
+from tests.finished_sweep import BETTER, CONSENT, finish, write_ratings
+
+Finish = Callable[..., FinishedSweep]
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An empty registry, made once: its migrations take seconds."""
+    path = tmp_path_factory.mktemp("registry") / "models.db"
+    Registry(Place(f"sqlite:///{path}")).find("nobody", {"voxsweep.sweep": "none"})
+    return path.read_bytes()
+
+
+@pytest.fixture
+def finished(
+    tmp_path: Path, make_spec: Callable[..., SweepSpec], embedded_voice: VoiceFiles
+) -> Finish:
+    """Makes a finished sweep on recordings with a record of consent."""
+
+    def make(name: str = "small", **changes: object) -> FinishedSweep:
+        spec = make_spec(name=f"name: {name}")
+        data = spec.data.model_copy(update={"consent": CONSENT})
+        return finish(
+            tmp_path / "st", spec.model_copy(update={"data": data}), embedded_voice, **changes
+        )
+
+    return make
+
+
+@pytest.fixture
+def registry(tmp_path: Path, migrated: bytes, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "st").mkdir()
+    (tmp_path / "st" / "models.db").write_bytes(migrated)
+    from cluster.storage.base import open_storage
+
+    return Registry(registry_place(open_storage(str(tmp_path / "st"))))
+
+
+def put(
+    registry: Registry,
+    sweep: FinishedSweep,
+    ratings: Path | None = None,
+    variant: str | None = None,
+    model: str = "voice",
+) -> list[Promoted]:
+    nominees = slate(sweep, model, variant, ratings).nominees
+    return [promote(registry, sweep, nominee) for nominee in nominees]
+
+
+def test_listeners_make_a_candidate_the_champion(
+    registry: Registry, finished: Finish, tmp_path: Path
+):
+    sweep = finished()
+    (first,) = put(registry, sweep)
+    assert (first.alias, first.is_new) == ("candidate", True)
+    assert "listeners have not confirmed" in first.reason
+    assert registry.holder("voice") is None
+    (again,) = put(registry, sweep, write_ratings(tmp_path / "ratings.csv", sweep))
+    assert (again.alias, again.is_new, again.version.number) == ("champion", False, "1")
+    version = registry.holder("voice")
+    assert version is not None
+    assert registry.holder("voice", "candidate") is None
+    assert {k.removeprefix("voxsweep."): v for k, v in version.tags.items()} == {
+        "sweep": "small",
+        "trial": sweep.variant(None).trial,
+        "variant": sweep.verdict.variant,
+        "family": "codec_lm",
+        "base_digest": sweep.protocol.family_digests["base_digest"],
+        "protocol": sweep.protocol.digest(),
+        "verdict": "PROMOTE",
+        "lora_scale": "1.3",
+        "primary": "similarity",
+        "value": "0.63",
+        "gain": "0.13",
+        "gain_low": version.tags["voxsweep.gain_low"],
+        "gain_high": version.tags["voxsweep.gain_high"],
+        "provenance": f"consent: {CONSENT}",
+        "reason": "there was no champion",
+    }
+    # Once more, without the ratings: nobody loses a title by it.
+    (still,) = put(registry, sweep)
+    assert (still.alias, still.version.number) == ("champion", "1")
+    assert [event.version for event in registry.history("voice")] == ["1"]
+
+
+def test_a_version_has_what_it_takes_and_no_pickle(registry: Registry, finished: Finish):
+    sweep = finished()
+    (made,) = put(registry, sweep)
+    voice = registry.download(made.version, "voice")
+    facts = read_voice(voice).facts
+    assert facts.variant.id == sweep.verdict.variant
+    assert facts.provenance == f"consent: {CONSENT}"
+    model = voice.parent.parent
+    files = [path for path in model.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jsonl", ".md", ".py"} | {
+        ".yaml",
+        ".txt",
+        "",
+    }
+    assert not any(path.read_bytes()[:1] == b"\x80" for path in files)  # how a pickle opens
+    assert len(files) >= 12
+    card = registry.download(made.version, "README.md").read_text()
+    for told in (
+        CONSENT,
+        facts.base_digest,
+        "| similarity (primary) | 0.5 | 0.63 | +0.13 (",
+        "Nobody",
+    ):
+        assert told in card
+    assert (model / "MLmodel").read_text().count("text") == 1
+    assert json.loads((model / "input_example.json").read_text())
+
+
+def test_the_champion_is_beaten_on_the_same_protocol_alone(
+    registry: Registry, finished: Finish, tmp_path: Path
+):
+    def promoted(sweep: FinishedSweep) -> Promoted:
+        return put(registry, sweep, write_ratings(tmp_path / "ratings.csv", sweep))[0]
+
+    assert promoted(finished("first")).alias == "champion"
+    equal = promoted(finished("equal"))
+    assert (equal.alias, equal.version.number) == ("candidate", "2")
+    assert equal.reason.startswith(
+        "not shown to be better: similarity against the champion's is +0"
+    )
+    better = promoted(finished("better", gains={None: [gain + 0.1 for gain in BETTER]}))
+    assert (better.alias, better.version.number) == ("champion", "3")
+    assert "+0.1 (+0.1 to +0.1 over 12 prompts)" in better.reason
+    other = promoted(finished("other", gains={None: [0.4]}, seed=9, min_effect=0.03))
+    assert other.alias == "candidate"
+    assert "differs in seed, min_effect" in other.reason
+
+
+def test_demoted_and_rolled_back(registry: Registry, finished: Finish, tmp_path: Path):
+    ratings = tmp_path / "ratings.csv"
+    for name, more in (("one", 0.0), ("two", 0.1), ("three", 0.2)):
+        sweep = finished(name, gains={None: [gain + more for gain in BETTER]})
+        put(registry, sweep, write_ratings(ratings, sweep))
+    assert registry.rollback("voice", "it lisps").number == "2"
+    assert registry.demote("voice/3", "") is None
+    demoted = registry.demote("voice@champion", "it hisses")
+    assert demoted is not None
+    assert demoted.number == "2"
+    assert registry.holder("voice") is None
+    assert registry.demote("voice", "again") is None
+    assert registry.rollback("voice", "").number == "1"
+    with pytest.raises(InputError, match="must have been champion before"):
+        registry.rollback("voice", "")
+    told = [(event.event, event.version, event.reason) for event in registry.history("voice")]
+    assert told[3:] == [
+        ("rollback", "2", "it lisps"),
+        ("demoted", "2", "it hisses"),
+        ("rollback", "1", "rolled back"),
+    ]
+    # Whoever was demoted does not come back by another promotion.
+    sweep = read_finished(Ledger(sweep.ledger.storage, "two"))
+    (again,) = put(registry, sweep, write_ratings(ratings, sweep))
+    assert again.alias == "candidate"
+    assert "it hisses" in again.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("nobody", "there is no 'nobody'"),
+        ("voice@loser", "must have alias 'loser'"),
+        ("voice/9", "must have version 9"),
+    ],
+)
+def test_what_is_not_there_is_refused(registry: Registry, finished: Finish, name: str, rule: str):
+    put(registry, finished())
+    with pytest.raises(InputError, match=rule):
+        registry.demote(name, "")
+
+
+def test_a_variant_named_by_hand_becomes_a_candidate(registry: Registry, finished: Finish):
+    sweep = finished(gains={None: [0.0]})
+    assert sweep.verdict.variant is None
+    assert slate(sweep, "voice").nominees == ()
+    assert slate(sweep, "voice").refusals[0].startswith("DO-NOT-FINE-TUNE: ")
+    name = next(name for name in sweep.variants if name != "base")
+    (made,) = put(registry, sweep, variant=name)
+    assert made.alias == "candidate"
+    assert made.reason == "it was named by hand, and the verdict chose none"
+    with pytest.raises(InputError, match="must be one that the sweep heard"):
+        slate(sweep, "voice", "t0")
+
+
+def test_languages_that_end_differently_have_models_of_their_own(
+    registry: Registry, finished: Finish, tmp_path: Path
+):
+    sweep = finished(gains={"en": BETTER, "ko": [-0.1, 0.0]}, languages=("en", "ko"))
+    assert [(g.name, g.variant is None) for g in sweep.verdict.groups] == [
+        ("en", False),
+        ("ko", True),
+    ]
+    put_up = slate(sweep, "voice")
+    (refusal,) = put_up.refusals
+    assert "language ko: " in refusal
+    (made,) = put(registry, sweep)
+    assert (made.version.model, made.alias) == ("voice-en", "candidate")
+    assert made.version.tags["voxsweep.language"] == "en"
+    assert read_voice(registry.download(made.version, "voice")).facts.language == "en"
+    scores = registry.download(made.version, "scores.jsonl").read_text().splitlines()
+    assert len(scores) == 12
+    winner = replace(sweep, verdict=replace(sweep.verdict, variant=made.variant))
+    (heard,) = put(registry, sweep, write_ratings(tmp_path / "ratings.csv", winner))
+    assert heard.alias == "champion"
+
+
+def test_ratings_that_do_not_fit_are_told(registry: Registry, finished: Finish, tmp_path: Path):
+    sweep = finished()
+    path = write_ratings(tmp_path / "ratings.csv", sweep)
+    path.write_text("\n".join(path.read_text().splitlines()[:4]) + "\n")
+    with pytest.raises(InputError, match="was rated"):
+        slate(sweep, "voice", ratings=path)
+    refuted = slate(sweep, "voice", ratings=write_ratings(path, sweep, better=False))
+    assert refuted.nominees == ()
+    assert refuted.refusals[0].startswith("REGRESSION: ")
+
+
+def test_recordings_without_a_record_of_consent_are_not_promoted(
+    registry: Registry, finished: Finish
+):
+    sweep = finished()
+    (manifest,) = sweep.spec.data.manifest
+    elsewhere = (manifest.model_copy(update={"path": "/clips"}),)
+    data = sweep.spec.data.model_copy(update={"consent": None, "manifest": elsewhere})
+    spec = sweep.spec.model_copy(update={"data": data})
+    with pytest.raises(InputError, match=r"data\.consent must say"):
+        put(registry, replace(sweep, spec=spec))
+    assert registry.find("voice", {"voxsweep.sweep": "small"}) is None
+
+
+@pytest.mark.parametrize("missing", [SPEC_FILE, "verdict.json"])
+def test_a_sweep_that_has_not_ended_is_told(finished: Finish, missing: str, tmp_path: Path):
+    sweep = finished()
+    (tmp_path / "st" / "small" / missing).unlink()
+    with pytest.raises(InputError, match=r"must be in the storage|no verdict\.json"):
+        read_finished(sweep.ledger)

@@ -1,0 +1,186 @@
+"""A verdict from files alone, and what is said of files that cannot be judged."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from jobs.problems import InputError
+from orchestrator.scores.from_files import judge_files, variant_lines
+from orchestrator.verdict.protocol import (
+    Constraint,
+    Gates,
+    Listening,
+    MetricVersion,
+    Prompt,
+    Protocol,
+)
+from orchestrator.verdict.table import VariantInfo
+
+METRICS = {
+    "similarity": ("higher", -1.0, 1.0, 0.5),
+    "end_of_speech_failure": ("lower", 0.0, 1.0, 0.0),
+    "duration": ("neither", 0.0, 30.0, 2.0),
+    "tail_silence": ("lower", 0.0, 30.0, 0.1),
+    "clipping": ("lower", 0.0, 1.0, 0.0),
+}
+
+
+@pytest.fixture
+def protocol(tmp_path):
+    rule = Protocol(
+        prompt_set="a",
+        prompts=tuple(Prompt(id=f"a{i}", text=f"text {i}") for i in range(3)),
+        shortlist_after=None,
+        seed=0,
+        confirmation_set="b",
+        confirmation=tuple(Prompt(id=f"b{i}", text=f"fresh {i}") for i in range(8)),
+        confirmation_seed=1,
+        lora_scales=(1.0,),
+        temperature=1.0,
+        top_k=1,
+        primary="similarity",
+        min_effect=0.05,
+        significance=0.05,
+        constraints=(Constraint(metric="tail_silence", margin=1.0),),
+        gates=Gates(),
+        metrics=tuple(
+            MetricVersion(name=name, version="1", unit="1", direction=d, low=low, high=high)
+            for name, (d, low, high, _) in METRICS.items()
+        ),
+        finalists=1,
+        finalist_metrics=(),
+        listening=Listening(),
+        bootstrap_resamples=200,
+        confidence=0.95,
+        family_digests={},
+    )
+    path = tmp_path / "protocol.json"
+    path.write_text(rule.model_dump_json())
+    return path
+
+
+def rows(variant, similarity):
+    """Of both sets, without what another tool would leave out."""
+    healthy = {name: value for name, (*_, value) in METRICS.items()}
+    for prompt in [*(f"a{i}" for i in range(3)), *(f"b{i}" for i in range(8))]:
+        score = similarity + int(prompt[1:]) / 100
+        yield json.dumps({"variant": variant, "prompt": prompt, **healthy, "similarity": score})
+
+
+def test_variants_come_back_from_their_file_as_they_were(tmp_path, protocol):
+    """With their losses by group; a file of before there were any is read as well."""
+    scores = tmp_path / "scores.jsonl"
+    rows = [
+        {"variant": v, "prompt": f"a{i}", **{name: value[3] for name, value in METRICS.items()}}
+        for v in ("base", "new", "old")
+        for i in range(3)
+    ]
+    scores.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    groups = {"language/km": 1.5, "speaker/Ann B.": 0.25}
+    infos = [
+        VariantInfo("base", None, 0, 0.0, None, None, None),
+        VariantInfo("new", "t1", 2, 0.7, 8, 1e-4, 1.25, groups, "mixed"),
+        VariantInfo("old", "t2", 1, 1.0, 4, 2e-4, 1.5),
+    ]
+    variants = tmp_path / "variants.jsonl"
+    lines = [asdict(info) for info in infos]
+    del lines[2]["group_losses"], lines[2]["mix"]
+    variants.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, table = judge_files(scores, protocol, variants)
+    assert [*table.variants.values()] == infos
+    variants.write_text(variant_lines(table))
+    assert judge_files(scores, protocol, variants)[1].variants == table.variants
+
+
+def test_one_file_of_another_tool_is_enough(tmp_path, protocol):
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("\n".join([*rows("base", 0.5), *rows("tuned", 0.7), *rows("worse", 0.3)]))
+    verdict, table = judge_files(scores, protocol, None)
+    assert (verdict.verdict, verdict.variant) == ("PROMOTE-PENDING-LISTENING", "tuned")
+    assert verdict.effect.mean == pytest.approx(0.2)
+    assert set(table.variants) == {"base", "tuned", "worse"}
+
+
+def test_scores_without_set_b_reach_no_verdict(tmp_path, protocol):
+    scores = tmp_path / "scores.jsonl"
+    both = [*rows("base", 0.5), *rows("tuned", 0.7)]
+    scores.write_text("\n".join(row for row in both if '"a' in row))
+    assert judge_files(scores, protocol, None)[0].verdict == "NO-VERDICT"
+
+
+def test_every_bad_line_is_told(tmp_path, protocol):
+    scores, variants = tmp_path / "scores.jsonl", tmp_path / "variants.jsonl"
+    scores.write_text('{"variant": "base"}\nnot json\n{"variant": "v", "prompt": "a0", "x": "y"}\n')
+    variants.write_text('{"id": "v"}\n')
+    with pytest.raises(InputError) as caught:
+        judge_files(scores, protocol, variants)
+    wheres = [problem.where for problem in caught.value.problems]
+    assert wheres == [f"{scores}:1", f"{scores}:2", f"{scores}:3", f"{variants}:1"]
+    assert caught.value.problems[0].what == "prompt: Field required"
+
+
+def test_scores_that_cannot_be_compared_are_told(tmp_path, protocol):
+    scores = tmp_path / "scores.jsonl"
+    stranger = json.dumps({"variant": "base", "prompt": "z9", "similarity": 0.5})
+    scores.write_text("\n".join([*rows("base", 0.5), stranger]))
+    with pytest.raises(InputError, match="a clip's prompt is in the protocol, got 'z9'"):
+        judge_files(scores, protocol, None)
+
+
+@pytest.mark.parametrize("text", [None, "{}"])
+def test_a_protocol_that_is_none_is_told(tmp_path, text):
+    path = tmp_path / "p.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=r"p\.json"):
+        judge_files(tmp_path / "no.jsonl", path, None)
+
+
+def rated(path, systems):
+    """Eight raters on eight sentences; ``tuned`` is a point better than what is beside it."""
+    lines = [
+        f"r{rater},b{sentence},{system},{axis},{4 if system == 'tuned' else 3}"
+        for rater in range(8)
+        for sentence in range(8)
+        for system in systems
+        for axis in ("naturalness", "prosody", "pronunciation")
+    ]
+    path.write_text("\n".join(["rater,sentence,system,axis,score", *lines]))
+    return path
+
+
+def test_listeners_ratings_are_part_of_the_verdict(tmp_path, protocol):
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("\n".join([*rows("base", 0.5), *rows("tuned", 0.7), *rows("worse", 0.3)]))
+    ratings = rated(tmp_path / "ratings.csv", ("base", "tuned"))
+    verdict, _ = judge_files(scores, protocol, ratings=ratings)
+    assert verdict.listening.difference.mean == pytest.approx(1)
+    assert verdict.verdict == "PROMOTE-PENDING-LISTENING", "20 sentences are asked for"
+    enough = json.loads(protocol.read_text())
+    enough["listening"]["sentences"] = 8
+    protocol.write_text(json.dumps(enough))
+    assert judge_files(scores, protocol, ratings=ratings)[0].verdict == "PROMOTE"
+    other = rated(tmp_path / "other.csv", ("base", "worse"))
+    with pytest.raises(InputError, match=r"got 'tuned'.*Have listeners rate the winner"):
+        judge_files(scores, protocol, ratings=other)
+
+
+def test_the_rest_of_set_a_counts_where_only_a_shortlist_said_it(tmp_path, protocol):
+    rule = json.loads(protocol.read_text())
+    rule["shortlist_after"] = 2
+    protocol.write_text(json.dumps(rule))
+    scores = tmp_path / "scores.jsonl"
+    shortlisted = [*rows("base", 0.5), *rows("tuned", 0.7)]
+    others = [
+        row for name in ("v", "w") for row in rows(name, 0.4) if '"a0"' in row or '"a1"' in row
+    ]
+    variants = tmp_path / "variants.jsonl"
+    facts = {"epoch": 1, "lora_scale": 1.0, "rank": 8, "learning_rate": None}
+    infos = [{"id": n, "trial": n, **facts, "validation_loss": None} for n in ("tuned", "v", "w")]
+    variants.write_text("\n".join(map(json.dumps, infos)))
+    scores.write_text("\n".join([*shortlisted, *others]))
+    verdict, table = judge_files(scores, protocol, variants)
+    assert (verdict.verdict, verdict.variant) == ("PROMOTE-PENDING-LISTENING", "tuned")
+    assert [row.id for row in verdict.shortlisted] == ["tuned"]
+    assert set(table.prompts) == {"a0", "a1"}

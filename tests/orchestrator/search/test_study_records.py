@@ -1,0 +1,216 @@
+"""What a study holds of a sweep's trials, in each storage, and what others put there."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from orchestrator.errors import InfrastructureError
+from orchestrator.search.study_storage import STUDY_FILE, study_storage
+from tests.orchestrator.search.study_driver import Driver
+
+SPACE = {"rank": {"choices": [2, 4, 8]}}
+SEVERAL = {"objective": "max", "word_error": "min", "seconds": "min"}
+
+
+@pytest.fixture
+def address(tmp_path) -> str:
+    return f"journal:{tmp_path / 'study.log'}"
+
+
+@pytest.fixture
+def journal(tmp_path, address):
+    def make(directions=None, **search) -> Driver:
+        return Driver(tmp_path, {"space": SPACE, **search}, directions, address)
+
+    return make
+
+
+def states(asked: Driver) -> list[str]:
+    return [trial.state.name for trial in asked.study().trials]
+
+
+@pytest.fixture(
+    params=["sqlite", "journal", pytest.param("postgresql", marks=pytest.mark.postgres)]
+)
+def anywhere(request, tmp_path) -> Driver:
+    """A search whose study is in each kind of storage."""
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres")
+        where = server.create_database().replace("postgresql+psycopg2://", "postgresql://")
+    else:
+        where = {"sqlite": None, "journal": f"journal:{tmp_path / 'new' / 'study.log'}"}[
+            request.param
+        ]
+    return Driver(tmp_path, {"sampler": "grid", "space": SPACE}, None, where)
+
+
+def test_every_storage_holds_what_became_of_the_trials(anywhere):
+    points = [anywhere.search.suggest(name)["point"] for name in "abc"]
+    anywhere.search.on_trial_result("a", {"epoch": 1, "objective": 0.1, "promise": 0.1})
+    anywhere.tell("a", points[0])
+    anywhere.tell("b", points[1], epoch=2)
+    anywhere.search.on_trial_complete("c", {"failed": "nan", "final": True})
+    assert anywhere.search.suggest("d") == Searcher.FINISHED
+    complete, pruned, failed = anywhere.study().trials
+    assert [t.state.name for t in (complete, pruned, failed)] == ["COMPLETE", "PRUNED", "FAIL"]
+    assert complete.intermediate_values == {1: 0.1, 4: 0.5}
+    assert pruned.intermediate_values == {2: 0.25}
+    assert failed.user_attrs["failed"] == "nan"
+    assert complete.user_attrs["word_error"] == 0.25
+    assert complete.user_attrs["best_variant"].endswith("-e01-s1.00")
+    assert complete.user_attrs["constraint word_error"] == -0.1
+    # The only form in which optuna-dashboard 0.21 sees it.
+    assert complete.system_attrs["constraints"] == [-0.1]
+    assert list(complete.constraints.values()) == [-0.1]
+    assert anywhere.study().metric_names == ["objective"]
+
+
+def test_a_study_has_its_file_in_the_sweeps_folder(tmp_path):
+    study_storage(None, tmp_path / "sweep")
+    assert (tmp_path / "sweep" / STUDY_FILE).is_file()
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("sqlite:////nowhere/at/all/o.db", "unable to open database file: start it, or correct"),
+        ("postgresql://ann@127.0.0.1:1/x", r"127\.0\.0\.1:1/x does not answer: .*refused"),
+        ("mysql://ann:secret@h/x", r"mysql://ann:\*\*\*@h/x does not answer"),
+    ],
+)
+def test_a_storage_that_does_not_answer_is_told(tmp_path, where, said):
+    with pytest.raises(InfrastructureError, match=said):
+        study_storage(where, tmp_path)
+
+
+def test_several_objectives_are_stored_by_name(journal):
+    asked = journal(SEVERAL)
+    first = asked.search.suggest("a")["point"]
+    asked.search.on_trial_result("a", {"epoch": 1, "objective": 0.1, "promise": 0.1})
+    asked.tell("a", first)
+    second = asked.search.suggest("b")["point"]
+    asked.tell("b", second, epoch=1)
+    study = asked.study()
+    assert study.metric_names == list(SEVERAL)
+    assert [direction.name for direction in study.directions] == [
+        "MAXIMIZE",
+        "MINIMIZE",
+        "MINIMIZE",
+    ]
+    complete, pruned = study.trials
+    assert complete.values == [1 / first["rank"], 0.25, 10.0]
+    assert (pruned.state.name, pruned.values) == ("PRUNED", None)
+    assert pruned.user_attrs["word_error"] == 0.25
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_samplers_keep_away_from_what_breaks_a_constraint(tmp_path, address, sampler):
+    """The objective lures upwards, and whatever is above 0.5 is broken."""
+    space = {"dropout": {"low": 0.0, "high": 0.99}}
+    asked = Driver(tmp_path, {"sampler": sampler, "trials": 30, "space": space}, None, address)
+    drawn = []
+    for number in range(16):
+        point = asked.search.suggest(f"t{number}")["point"]
+        broken = {"constraints/word_error": point["dropout"] - 0.5}
+        asked.tell(f"t{number}", point, objective=point["dropout"], **broken)
+        drawn.append(point["dropout"])
+    late = drawn[11:]
+    assert sum(value <= 0.55 for value in late) > len(late) / 2
+    assert asked.study().best_trial.params["dropout"] <= 0.5
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "qmc", "random"])
+def test_a_seed_gives_the_same_points(tmp_path, sampler):
+    space = {
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "rank": {"low": 2, "high": 64},
+        "schedule": {"choices": ["linear", "cosine"]},
+    }
+    drawn = []
+    count = 4 if sampler == "gp" else 6  # it fits a model for each
+    for run, seed in enumerate((3, 3, 4)):
+        folder = tmp_path / str(run)
+        folder.mkdir()
+        search = {"sampler": sampler, "trials": 6, "seed": seed, "space": space}
+        drawn.append(Driver(folder, search, None, f"journal:{folder / 'o.log'}").ask(count))
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len({point["learning_rate"] for point in drawn[0]}) == count
+
+
+def test_qmc_spreads_more_evenly_than_chance(tmp_path, address):
+    """Of 8 points of a scrambled Sobol sequence each eighth of the range gets about one."""
+    space = {"dropout": {"low": 0.0, "high": 0.99}}
+    asked = Driver(tmp_path, {"sampler": "qmc", "trials": 9, "space": space}, None, address)
+    drawn = [point["dropout"] for point in asked.ask(9)][1:]
+    assert len({int(value / 0.99 * 8) for value in drawn}) >= 7
+
+
+def test_a_later_run_takes_up_what_the_study_has(journal):
+    asked = journal(sampler="grid")
+    points = [asked.search.suggest(name)["point"] for name in "abc"]
+    asked.tell("a", points[0])
+    asked.search.on_trial_result("b", {"epoch": 1, "objective": 0.1, "promise": 0.1})
+    asked.build()
+    assert asked.ask(5) == points
+    study = asked.study()
+    assert states(asked) == ["COMPLETE"] * 3
+    assert study.trials[1].intermediate_values == {1: 0.1, 4: 0.25}
+
+
+def test_a_study_that_was_lost_is_made_again(journal, tmp_path):
+    asked = journal(sampler="grid")
+    points = asked.ask(3)
+    (tmp_path / "study.log").unlink()
+    asked.build()
+    assert asked.ask(5) == points
+    assert states(asked) == ["COMPLETE"] * 3
+
+
+def test_a_trial_that_is_taken_up_again_after_a_failure_is_a_new_one(journal):
+    asked = journal(sampler="grid")
+    point = asked.search.suggest("a")["point"]
+    asked.search.on_trial_complete("a", None, error=True)
+    asked.build()
+    assert asked.ask(1) == [point]
+    assert states(asked) == ["FAIL", "COMPLETE"]
+
+
+class TestWhatOthersPutThere:
+    @pytest.fixture
+    def theirs(self, address, tmp_path) -> optuna.Study:
+        return optuna.create_study(
+            study_name="sweep", storage=study_storage(address, tmp_path), direction="maximize"
+        )
+
+    def test_their_trials_stay(self, journal, theirs):
+        rank = optuna.distributions.CategoricalDistribution([2, 4, 8])
+        theirs.add_trial(
+            optuna.trial.create_trial(params={"rank": 2}, distributions={"rank": rank}, value=0.7)
+        )
+        asked = journal()
+        asked.ask(2)
+        asked.build()
+        asked.ask(2)
+        first, *ours = asked.study().trials
+        assert (first.value, first.user_attrs) == (0.7, {})
+        assert all("trial" in trial.user_attrs for trial in ours)
+
+    @pytest.mark.parametrize("sampler", ["tpe", "grid"])
+    def test_a_point_that_waits_is_run_first(self, journal, theirs, sampler):
+        theirs.enqueue_trial({"rank": 8})
+        asked = journal(sampler=sampler, trials=3)
+        assert asked.search.suggest("a")["point"] == {"rank": 8}
+        asked.build()
+        points = asked.ask(9)
+        assert sorted(point["rank"] for point in points) == [2, 4, 8]
+        assert TrialState.WAITING not in {trial.state for trial in asked.study().trials}
+
+    @pytest.mark.parametrize("params", [{"rank": 3}, {"rank": "8"}, {"alpha": 2}])
+    def test_a_point_that_does_not_fit_is_refused(self, journal, theirs, params):
+        theirs.enqueue_trial(params)
+        asked = journal()
+        assert asked.ask(1)[0]["rank"] in (2, 4, 8)
+        refused = asked.study().trials[0]
+        assert refused.state == TrialState.FAIL
+        assert refused.user_attrs["refused"] == f"not in the space: {list(params)}"

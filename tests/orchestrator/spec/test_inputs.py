@@ -1,0 +1,179 @@
+"""What a spec points to is checked before anything is spent."""
+
+import json
+
+import pytest
+
+from jobs.embedded import VOICE_DIR
+from jobs.metrics.references import MIN_REFERENCES
+from jobs.problems import InputError
+from orchestrator.spec.inputs import read_inputs
+
+
+def manifest_with(held_out: int, path) -> None:
+    rows = [json.loads(row) for row in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row["audio"] = str(VOICE_DIR / row["audio"])
+        row["split"] = "validation" if index < held_out else "train"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
+    manifest = tmp_path / "manifest.jsonl"
+    manifest_with(MIN_REFERENCES, manifest)
+    spec = make_spec(data=f"data: {{synthetic: true, manifest: manifest.jsonl, root: {VOICE_DIR}}}")
+    assert "similarity" in spec.scoring.measured
+    assert len(read_inputs(spec).clips) > MIN_REFERENCES
+    manifest_with(MIN_REFERENCES - 1, manifest)
+    with pytest.raises(InputError, match="10 validation clips of 'slt', but there are 9"):
+        read_inputs(spec)
+
+
+def test_a_tag_needs_the_language_of_every_prompt(make_spec, tmp_path):
+    """Of both sets, told together."""
+    for name, told in (("a", 7), ("b", 0)):
+        prompts = [
+            {"id": f"{name}{i}", "text": f"{name} {i}", "language": "km" if i < told else None}
+            for i in range(8)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+    rows = [json.loads(row) for row in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
+    told = [
+        json.dumps({**row, "audio": str(VOICE_DIR / row["audio"]), "language": "en"})
+        for row in rows
+    ]
+    (tmp_path / "clips.jsonl").write_text("\n".join(told))
+    data = f"synthetic: true, manifest: clips.jsonl, root: {VOICE_DIR}"
+    sections = {
+        "scoring": "scoring: {metrics: [word_error], primary: word_error}",
+        "variants": "variants: {prompts: a.jsonl, confirmation_prompts: b.jsonl}",
+    }
+    read_inputs(make_spec(**sections, data=f"data: {{{data}}}"))
+    with pytest.raises(InputError) as error:
+        read_inputs(make_spec(**sections, data=f"data: {{{data}, language_tag: true}}"))
+    assert [problem.where for problem in error.value.problems] == [
+        str(tmp_path / "a.jsonl"),
+        str(tmp_path / "b.jsonl"),
+    ]
+    assert "every prompt, but 'a7' has none" in error.value.problems[0].what
+    assert "every prompt, but 'b0' has none" in error.value.problems[1].what
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (
+            "{name: wavlm_similarity, required: false}",
+            "wavlm_similarity needs 10 validation clips of 'slt', but there are 9",
+        ),
+        (
+            "{name: whisper_word_error, required: false}",
+            "whisper_word_error must know the language, but prompt 'b0' has none",
+        ),
+        ("{name: whisper_word_error, language: en, required: false}", None),
+    ],
+)
+def test_what_finalists_are_measured_by_has_what_it_needs(make_spec, tmp_path, entry, problem):
+    prompts = [{"id": f"b{i}", "text": f"fresh {i}"} for i in range(8)]
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+    manifest_with(MIN_REFERENCES - 1, tmp_path / "manifest.jsonl")
+    spec = make_spec(
+        scoring=f"scoring:\n  primary: word_error\n  metrics: [word_error]\n"
+        f"  finalist_metrics: [{entry}]",
+        data=f"data: {{synthetic: true, manifest: manifest.jsonl, root: {VOICE_DIR}}}",
+        variants="variants: {confirmation_prompts: b.jsonl}",
+    )
+    if problem is None:
+        assert len(read_inputs(spec).confirmation) == 8
+        return
+    with pytest.raises(InputError) as caught:
+        read_inputs(spec)
+    assert [found.what for found in caught.value.problems] == [problem]
+
+
+def target(folder, count=24, **keys) -> str:
+    """A manifest in ``folder`` of clips of the shipped voice, every fourth held out."""
+    rows = [json.loads(row) for row in (VOICE_DIR / "manifest.jsonl").read_text().splitlines()]
+    lines = []
+    for index, row in enumerate(rows[:count]):
+        row["audio"] = str(VOICE_DIR / row["audio"])
+        row["split"] = "train" if index % 4 else "validation"
+        row |= {key: values[index % len(values)] for key, values in keys.items()}
+        lines.append(json.dumps({key: value for key, value in row.items() if value is not None}))
+    path = folder / f"{'-'.join(keys) or 'plain'}.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path.name
+
+
+WORD_ERROR = "scoring: {metrics: [word_error], primary: word_error}"
+
+
+def problems_of(spec) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        read_inputs(spec)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_problems_of_the_clips_and_of_the_prompts_come_together(make_spec, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text("{}\n")
+    bad = [{"audio": "gone.wav", "text": "one <laugh>", "split": "train"}, {"text": "one"}]
+    (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
+    spec = make_spec(
+        data="data: {synthetic: true, manifest: bad.jsonl}",
+        variants="variants: {prompts: prompts.jsonl}",
+    )
+    told = "\n".join(problems_of(spec))
+    for place in ("bad.jsonl:1: audio must exist", "bad.jsonl:2", "prompts.jsonl:1"):
+        assert f"{tmp_path}/{place}" in told
+
+
+def test_several_manifests_are_one_target(make_spec, tmp_path):
+    names = [target(tmp_path, 12, speaker=["ada"]), target(tmp_path, 12, language=["en"])]
+    spec = make_spec(
+        data=f"data: {{synthetic: true, manifest: {json.dumps(names)}, root: {VOICE_DIR}, "
+        "bad_clips: drop}",
+        scoring=WORD_ERROR,
+    )
+    inputs = read_inputs(spec)
+    # The same clips: those of the second are the ones that stand twice.
+    assert (len(inputs.clips), inputs.dropped) == (12, 12)
+    assert {finding.rule for finding in inputs.warnings} == {"duplicate-clip"}
+    assert {clip.row.speaker for clip in inputs.clips} == {"ada"}
+
+
+def test_progress_is_told(make_spec):
+    told = []
+    read_inputs(make_spec(), lambda done, total: told.append((done, total)))
+    assert told[-1] == (84, 84)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (
+            "target: bee",
+            "data.target: data.target must be a speaker of the clips, got 'bee'. Did you mean bea?",
+        ),
+        (
+            "mixes: {even: {by: speaker, shares: {ada: 1, adda: 2}}}",
+            "data.mixes.even: shares must name a speaker of the training clips, got 'adda'. "
+            "Did you mean ada?",
+        ),
+        (
+            "mixes: {even: {by: language, temperature: 2}}",
+            "data.mixes.even: a mix by language needs a language for each training clip, but "
+            "{folder}/speaker.jsonl:2 and 17 more have none. Add the key language to the manifest.",
+        ),
+        ("target: ada, mixes: {even: {by: speaker, shares: {ada: 1, bea: 2}}}", None),
+    ],
+)
+def test_speakers_and_languages_that_are_asked_for_are_there(make_spec, tmp_path, data, problem):
+    name = target(tmp_path, speaker=["ada", "bea", "bea"])
+    spec = make_spec(
+        data=f"data: {{synthetic: true, manifest: {name}, root: {VOICE_DIR}, {data}}}",
+        scoring=WORD_ERROR,
+    )
+    if problem is None:
+        assert len(read_inputs(spec).clips) == 24
+    else:
+        assert problems_of(spec) == [problem.replace("{folder}", str(tmp_path))]

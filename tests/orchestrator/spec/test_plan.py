@@ -1,0 +1,186 @@
+"""What a plan says, against numbers worked out by hand."""
+
+import pytest
+
+from cluster.storage.base import LocalStorage
+from jobs.data.clips import TargetClip
+from jobs.data.manifest.rows import ManifestRow
+from jobs.spec.trial import PromptSpec, TrialSpec
+from jobs.training.epochs import EpochLosses, write_losses
+from orchestrator.ledger import Ledger, TrialResult
+from orchestrator.spec.plan import plan
+
+PROMPTS = [PromptSpec(id=f"p{i}", text="one two") for i in range(5)]
+FRESH = [PromptSpec(id=f"f{i}", text="three") for i in range(6)]
+CLIPS = [
+    TargetClip(
+        ManifestRow(where="m:1", audio="a.wav", text="one", split=split, speaker=speaker),
+        "",
+        16_000,
+        1.0,
+    )
+    for split, speaker in [("train", "ann")] * 4
+    + [("train", "bob")] * 6
+    + [("validation", "ann")] * 3
+]
+SCALES = "variants: {lora_scales: [0, 0.5, 1.0]}"
+
+
+@pytest.fixture
+def storage(tmp_path) -> LocalStorage:
+    return LocalStorage(tmp_path / "st")
+
+
+CASES = {
+    # trials 3 x 2 epochs; 10 clips in batches of 4 are 3 steps; 2 scales above 0, and the base once
+    "tpe": (
+        {
+            "training": "training: {epochs: 2, batch_size: 4}",
+            "search": "search: {trials: 3, space: {rank: [2, 4]}}",
+            "variants": SCALES,
+        },
+        {"trials": 3, "most_epochs": 6, "most_optimiser_steps": 18, "most_variants": 13},
+    ),
+    # 2 ranks x 3 seeds, whatever `trials` says; the default 4 epochs and batches of 4
+    "grid": (
+        {
+            "search": "search: {sampler: grid, trials: 1, space: {rank: [2, 4], seed: [1, 2, 3]}}",
+            "variants": SCALES,
+        },
+        {"trials": 6, "most_epochs": 24, "most_optimiser_steps": 72, "most_variants": 49},
+    ),
+    # a grid's epochs are exact: 2 ranks x (1 + 3) epochs
+    "grid over epochs": (
+        {
+            "training": "training: {schedule: cosine, batch_size: 10}",
+            "search": "search: {sampler: grid, space: {rank: [2, 4], epochs: [1, 3]}}",
+            "variants": SCALES,
+        },
+        {"trials": 4, "most_epochs": 8, "most_optimiser_steps": 8, "most_variants": 17},
+    ),
+    # 5 trials of at most 3 epochs; smallest step is 2 clips x 2: 3 steps an epoch
+    "searched epochs and batches": (
+        {
+            "training": "training: {schedule: linear}",
+            "search": "search: {trials: 5, space: {epochs: {low: 1, high: 3}, "
+            "batch_size: [8, 2], accumulation: {low: 2, high: 4}}}",
+            "variants": "variants: {lora_scales: [1.0]}",
+        },
+        {"trials": 5, "most_epochs": 15, "most_optimiser_steps": 45, "most_variants": 16},
+    ),
+    # 4 clips of ann's are 80 %, 6 of bob's 20 %: 24 + 6 an epoch, in batches of 4 are 8 steps
+    "mixes": (
+        {
+            "data": "data: {mixes: {mixed: {by: speaker, shares: {ann: 0.8, bob: 0.2}}, "
+            "single: {by: speaker, shares: {ann: 1}}}}",
+            "training": "training: {epochs: 2}",
+            "search": "search: {sampler: grid, space: {mix: [single, mixed]}}",
+            "variants": SCALES,
+        },
+        {"trials": 2, "most_epochs": 4, "most_optimiser_steps": 32, "most_variants": 9},
+    ),
+    # nobody knows yet how long the clips are in tokens
+    "a token budget": (
+        {
+            "search": "search: {trials: 3, space: {batch_tokens: [null, 4000]}}",
+            "training": "training: {epochs: 2}",
+            "variants": SCALES,
+        },
+        {"trials": 3, "most_epochs": 6, "most_optimiser_steps": None, "most_variants": 13},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_counts(make_spec, storage, case):
+    sections, expected = CASES[case]
+    planned = plan(make_spec(**sections), CLIPS, PROMPTS, FRESH, storage).to_dict()
+    assert {key: planned[key] for key in expected} == expected
+    # set A by all variants, set B by the base and three finalists
+    clips = expected["most_variants"] * 5 + 4 * 6
+    assert planned["most_clips"] == clips
+    assert planned["most_clip_megabytes"] == pytest.approx(clips * 0.044, abs=0.05)
+    assert (planned["prompts"], planned["training_clips"], planned["validation_clips"]) == (
+        5,
+        10,
+        3,
+    )
+    assert (planned["trials_done"], planned["epochs_done"]) == (0, 0)
+    assert not storage.root.exists()
+
+
+def test_what_is_done_and_what_it_tells_of_gpu_hours(make_spec, storage):
+    """2 trials of 3 committed epochs at 30, 60 and 90 s: 60 s each, on 2 ranks of half a GPU."""
+    spec = make_spec(
+        training="training: {epochs: 2}",
+        search="search: {trials: 3, space: {rank: [2, 4]}}",
+        engine="engine: {ranks: 2}",
+        resources="resources: {gpus_per_rank: 0.5, hosts: 3, slots_per_host: 4}",
+    )
+    ledger = Ledger(storage, spec.name)
+    for rank, seconds in ((2, [30.0, 60.0]), (4, [90.0])):
+        trial = TrialSpec(
+            family="codec_lm",
+            base_digest="b",
+            data_digest="d",
+            training=spec.training_for({"rank": rank}),
+            engine=spec.engine,
+        )
+        ledger.start_trial(trial, {"rank": rank})
+        for epoch, wall in enumerate(seconds, start=1):
+            with storage.commit(ledger.checkpoint(trial.id, epoch)) as directory:
+                write_losses(directory, EpochLosses(epoch, 2.0, 2.0, (2.0,), (0.1,), wall, 1e9))
+        if rank == 2:
+            ledger.end_trial(trial.id, TrialResult("finished", 2))
+    with storage.commit(ledger.checkpoint(trial.id, 3)):
+        """An epoch after a gap is none: epoch 2 was never committed."""
+    before = sorted(storage.root.rglob("*"))
+    planned = plan(spec, CLIPS, PROMPTS, FRESH, storage)
+    assert (planned.trials_done, planned.epochs_done) == (1, 3)
+    assert (planned.hosts, planned.slots_per_host, planned.trials_at_once) == (3, 4, 12)
+    assert (planned.ranks, planned.gpus) == (2, 3.0)
+    assert planned.most_gpu_hours == pytest.approx(6 * 60 * 1.0 / 3600)
+    assert sorted(storage.root.rglob("*")) == before
+
+
+def test_no_more_hosts_than_trials(make_spec, storage):
+    spec = make_spec(
+        search="search: {sampler: grid, space: {rank: [2, 4]}}",
+        resources="resources: {hosts: 5, slots_per_host: 1, gpus_per_rank: 1}",
+    )
+    planned = plan(spec, CLIPS, PROMPTS, FRESH, storage)
+    assert (planned.hosts, planned.trials_at_once, planned.gpus) == (2, 2, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("sections", "slots", "at_once", "packing"),
+    [
+        ({}, 2, 2, "packs of up to 2: zero_stage 0 keeps the base whole"),
+        (
+            {"resources": "resources: {hosts: 2, slots_per_host: auto, gpus_per_rank: 1}"},
+            None,
+            None,
+            "packs of up to as many as a GPU's memory takes: zero_stage 0",
+        ),
+        (
+            {"resources": "resources: {hosts: 2, slots_per_host: 1}"},
+            1,
+            2,
+            "packs of one: slots_per_host is 1",
+        ),
+        (
+            {
+                "engine": "engine: {zero_stage: 3, ranks: 2}",
+                "resources": "resources: {hosts: 3, slots_per_host: 4}",
+            },
+            1,
+            3,
+            "packs of one: zero_stage 3 splits a trial over its ranks",
+        ),
+    ],
+    ids=["by default", "from memory", "one slot", "split"],
+)
+def test_which_packs_are_possible_and_why(make_spec, storage, sections, slots, at_once, packing):
+    planned = plan(make_spec(**sections), CLIPS, PROMPTS, FRESH, storage)
+    assert (planned.slots_per_host, planned.trials_at_once) == (slots, at_once)
+    assert planned.packing.startswith(packing)

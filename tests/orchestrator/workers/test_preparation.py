@@ -1,0 +1,33 @@
+"""What is found before the first trial, once the clips are encoded."""
+
+import pytest
+
+from cluster.storage.base import LocalStorage
+from orchestrator.workers.preparation import prepare_sweep
+from tests.embedded_voice import embedded_clips
+
+
+def test_a_clip_that_no_token_budget_takes_is_told_before_the_base_has_spoken(make_spec, tmp_path):
+    search = "search: {space: {batch_tokens: [null, 9, 4000]}}"
+    spec = make_spec(search=search, training="training: {batch_tokens: 5}")
+    assert spec.least_batch_tokens == 9  # the space says, not what it replaces
+    few = [clip for clip in embedded_clips() if clip.row.split == "train"][:3]
+    storage = LocalStorage(tmp_path / "st")
+    known = spec.host(), few, spec.data, {}, storage.url, spec.name
+    with pytest.raises(ValueError, match=r"must fit into training\.batch_tokens, 9, but 3 of 3"):
+        prepare_sweep(*known, spec.least_batch_tokens)
+    enough, _ = prepare_sweep(*known, 4000)
+    assert prepare_sweep(*known, None) == (enough, 0)
+
+
+@pytest.mark.parametrize(
+    ("sections", "least"),
+    [
+        ({}, None),
+        ({"training": "training: {batch_tokens: 700}"}, 700),
+        ({"search": "search: {space: {batch_tokens: {low: 500, high: 9000, log: true}}}"}, 500),
+        ({"search": "search: {space: {batch_tokens: [null]}}"}, None),
+    ],
+)
+def test_the_smallest_budget_that_a_trial_may_have(make_spec, sections, least):
+    assert make_spec(**sections).least_batch_tokens == least

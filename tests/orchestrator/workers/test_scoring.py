@@ -1,0 +1,121 @@
+"""A scorer measures what the protocol says, at the versions that it says."""
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.storage.base import LocalStorage
+from jobs.audio.files import read_audio
+from jobs.data.prepared.files import reference_recordings
+from jobs.data.prepared.keys import data_key
+from jobs.data.prepared.prepare import prepare
+from jobs.metrics.catalogue import ScorerUnavailable, metric_of
+from jobs.metrics.references import MIN_REFERENCES, References
+from jobs.metrics.speaker import SpeakerSimilarity
+from jobs.spec.data import DataSpec
+from jobs.spec.metric import MetricSpec
+from jobs.spec.trial import PromptSpec
+from jobs.speech.clips import read_clips, write_clips
+from jobs.speech.origin import Origin
+from orchestrator.ledger import SCREEN, Ledger
+from orchestrator.workers.scoring import ClipScorer, ScoringTask
+from tests.embedded_voice import embedded_clips
+from tests.jobs.metrics.tiny_models import write_whisper
+
+ORIGIN = Origin("base", "codec_lm", "a synthetic voice")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, embedded_base):
+    storage = LocalStorage(tmp_path_factory.mktemp("st"))
+    digest = prepare(embedded_clips(), embedded_base, storage, DataSpec()).digest
+    return storage, data_key(digest)
+
+
+@pytest.fixture
+def task(prepared, make_spec, tmp_path):
+    """Of one clip, spoken, in a language that only its prompt says."""
+    storage, key = prepared
+    model = write_whisper(tmp_path / "whisper")
+    scoring = make_spec(
+        scoring="scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+        f"    - {{name: whisper_character_error, model: {model}}}"
+    ).scoring
+    ledger = Ledger(storage, tmp_path.name)
+    prompt = PromptSpec(id="a", text="មួយ", language="km")
+    with storage.commit(ledger.clips("base", SCREEN)) as directory:
+        write_clips(directory, [prompt], [voice()], ORIGIN)
+    versions = {m.name: metric_of(m).version for m in scoring.asked(scoring.measured)}
+    return ScoringTask(storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0})
+
+
+def voice():
+    from jobs.audio.files import read_audio
+    from jobs.clips import SpokenClip
+
+    row = embedded_clips()[0].row
+    return SpokenClip(*read_audio(row.audio), row.text, reached_end=True)
+
+
+def test_a_clip_is_scored_by_what_was_asked_for_in_its_own_language(task):
+    (row,) = ClipScorer(task).score("base", SCREEN)
+    assert row.failures == {}
+    assert set(row.values) == set(task.scoring.measured)
+
+
+@pytest.fixture(scope="module")
+def two_speakers(tmp_path_factory, embedded_base):
+    """The held-out clips as if two people had said them in turn."""
+    held_out = [clip for clip in embedded_clips() if clip.row.split == "validation"]
+    assert len(held_out) == 2 * MIN_REFERENCES
+    said = [
+        replace(clip, row=replace(clip.row, speaker=("awb", "rms")[i % 2]))
+        for i, clip in enumerate(held_out)
+    ]
+    storage = LocalStorage(tmp_path_factory.mktemp("two"))
+    return storage, data_key(prepare(said, embedded_base, storage, DataSpec()).digest)
+
+
+def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp_path):
+    storage, key = two_speakers
+    scoring = make_spec(scoring="scoring: {metrics: [similarity], primary: similarity}").scoring
+    prompts = [
+        PromptSpec(id=f"p{i}", text=f"{i}", speaker=who) for i, who in enumerate(["awb", "rms"])
+    ]
+    ledger = Ledger(storage, tmp_path.name)
+    with storage.commit(ledger.clips("base", SCREEN)) as directory:
+        write_clips(directory, prompts, [voice(), voice()], ORIGIN)
+    versions = {m.name: metric_of(m).version for m in scoring.asked(scoring.measured)}
+    whose = frozenset(prompt.speaker for prompt in prompts)
+    place = storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0}
+    with pytest.raises(ValueError, match=r"clips of 'awb', 'rms': name data\.target, or"):
+        ClipScorer(ScoringTask(*place)).score("base", SCREEN)
+    scores = ClipScorer(ScoringTask(*place, speakers=whose)).score("base", SCREEN)
+    recordings = reference_recordings(storage.fetch(key))
+    assert recordings.keys() == {"awb", "rms"}
+    found = {row.prompt: row.values["similarity"] for row in scores}
+    for prompt, who in (("p0", "awb"), ("p1", "rms")):
+        heard = [read_audio(path) for path in recordings[who]]
+        clip = read_clips(storage.fetch(ledger.clips("base", SCREEN)))[prompt]
+        alone = SpeakerSimilarity(References({None: heard})).measure(replace(clip, speaker=None))
+        assert found[prompt] == alone["similarity"]
+    assert found["p0"] != found["p1"]
+
+
+def test_another_version_on_this_machine_scores_nothing(task):
+    versions = {**task.versions, "similarity": "1 pretrained.pt:000000000000"}
+    other = ScoringTask(
+        task.storage_url, task.sweep, task.data_key, task.scoring, versions, task.seeds
+    )
+    with pytest.raises(ScorerUnavailable, match=r"here similarity has version .*, not '1 pretra"):
+        ClipScorer(other).score("base", SCREEN)
+
+
+def test_what_is_not_there_scores_nothing(task):
+    gone = MetricSpec(name="whisper_character_error", model="no/such", required=False)
+    scoring = task.scoring.model_copy(update={"metrics": (*task.scoring.metrics[:1], gone)})
+    other = ScoringTask(
+        task.storage_url, task.sweep, task.data_key, scoring, task.versions, task.seeds
+    )
+    with pytest.raises(ScorerUnavailable, match="run `hf download no/such"):
+        ClipScorer(other).score("base", SCREEN)

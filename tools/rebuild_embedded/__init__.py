@@ -1,0 +1,1 @@
+"""Makes the shipped assets again; see `python -m tools.rebuild_embedded --help`."""
