@@ -30,7 +30,7 @@ for command in (
     sweeps.plan,
     sweeps.prepare,
     sweeps.run,
-    cluster.ray.jobs,
+    cluster.submit,
     cluster.status,
     cluster.logs,
     cluster.stop,

@@ -25,7 +25,7 @@ from cluster.sources.local_files import LocalFolder
 
 __all__ = ["SourceError"]
 
-# boto3 takes 0.4 s to import, so `cluster.storage.s3` is imported where S3 is read and nowhere else.
+# boto3 takes 0.4 s to import: `cluster.storage.s3` is imported where S3 is read, nowhere else.
 
 _MAX_KEY = 1024
 """Bytes of an S3 key, by its "Naming Amazon S3 objects"."""

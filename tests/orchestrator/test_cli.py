@@ -13,7 +13,7 @@ from jobs.data.prepared.keys import data_key
 from jobs.embedded import VOICE_DIR
 from orchestrator.cli import app
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "spec"
 
 
 def voxsweep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -35,10 +35,7 @@ def test_a_broken_spec_costs_nothing(tmp_path, command):
     ended = voxsweep(command, tmp_path / "broken.yaml", "--storage", "st", "--json", cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert (
-        ended.stderr.replace(str(tmp_path), "TMP")
-        == (HERE / "spec" / "golden_broken.txt").read_text()
-    )
+    assert ended.stderr.replace(str(tmp_path), "TMP") == (HERE / "golden_broken.txt").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["broken.yaml"]
 
 

@@ -48,7 +48,7 @@ def keys(trial, epoch):
 def test_an_epoch_is_committed_when_advance_returns(cluster, slot, trial):
     slot.attach(trial, None)
     losses = slot.advance(*keys(trial, 1))
-    assert read_losses(LocalStorage(cluster.storage.base).fetch(key(trial, 1))) == losses
+    assert read_losses(LocalStorage(cluster.storage).fetch(key(trial, 1))) == losses
     assert slot.advance(*keys(trial, 2)).epoch == 2
 
 
@@ -57,7 +57,7 @@ def test_every_scale_speaks_in_one_call(cluster, slot, trial):
     prompts = [PromptSpec(id="p0", text="one"), PromptSpec(id="p1", text="two")]
     keys = {0.7: f"clips/{trial.id}-a", 1.0: f"clips/{trial.id}-b"}
     slot.speak(keys, prompts, DecodingSpec())
-    storage = LocalStorage(cluster.storage.base)
+    storage = LocalStorage(cluster.storage)
     for place in keys.values():
         assert [clip.text for clip in read_clips(storage.fetch(place)).values()] == ["one", "two"]
     assert cluster.happened(f"speak {trial.id}") == [
@@ -90,7 +90,7 @@ def test_a_diverged_trial_is_told_so_and_its_host_goes_on(cluster, slot, trial):
     with pytest.raises(DivergedError, match="must be finite, got nan") as raised:
         slot.advance(*keys(trial, 1))
     assert type(raised.value) is DivergedError
-    assert not LocalStorage(cluster.storage.base).is_committed(key(trial, 1))
+    assert not LocalStorage(cluster.storage).is_committed(key(trial, 1))
     assert slot.advance(*keys(trial, 1)).epoch == 1
 
 

@@ -52,7 +52,7 @@ def test_each_says_set_b_once(cluster, context, finalists):
     speak_more(context, cluster.pool, finalists, CONFIRMATION)
     for variant in finalists:
         key = context.ledger().clips(variant.id, CONFIRMATION)
-        clips = read_clips(LocalStorage(cluster.storage.base).fetch(key))
+        clips = read_clips(LocalStorage(cluster.storage).fetch(key))
         assert [clip.text for clip in clips.values()] == [prompt.text for prompt in FRESH]
     assert sorted(cluster.happened("speak")) == sorted(
         f"speak {v.trial} 2 {v.lora_scale}" for v in finalists
@@ -70,7 +70,7 @@ def test_one_whose_host_dies_speaks_on_the_next(cluster, context, finalists):
         cluster.signal_host(0, KILL)
         cluster.let(said)
         speaking.result()
-    assert LocalStorage(cluster.storage.base).is_committed(
+    assert LocalStorage(cluster.storage).is_committed(
         context.ledger().clips(first.id, CONFIRMATION)
     )
     cluster.wait_until_empty()
