@@ -103,6 +103,7 @@ def test_each_home_uses_what_it_keeps():
 
 
 RAY_MODULES = {
+    "orchestrator.context",
     "orchestrator.workers.placement",
     "orchestrator.workers.scoring",
     "orchestrator.sweep",
@@ -148,4 +149,4 @@ print(json.dumps(found))
         text=True,
     )
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout.splitlines()[-1]) == {"orchestrator.workers.placement": ["ray"]}
+    assert json.loads(ended.stdout.splitlines()[-1]) == {"orchestrator.context": ["ray"]}

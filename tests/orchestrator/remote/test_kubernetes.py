@@ -18,7 +18,7 @@ from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.reading import read_spec
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 CONFIGS = ROOT / "configs"
 KIND = CONFIGS / "clusters" / "kuberay-kind.yaml"
 GPU = CONFIGS / "clusters" / "kuberay-gpu.yaml"
