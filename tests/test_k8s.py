@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.kubernetes.pod_rules import pod_problems
-from cluster.kubernetes.ray_job_rules import QUEUE_LABEL, kuberay_problems, pods
 from cluster.kubernetes.spec import is_pinned
 from orchestrator.remote.kubernetes import default_image, ray_version
+from tests.kuberay_rules import QUEUE_LABEL, kuberay_problems, pod_problems, pods
 from tests.kuberay_schema import needs_crds, schema_errors
 
 ROOT = Path(__file__).parents[1]

@@ -80,9 +80,9 @@ class KubeSpec(_Strict):
     volumes: tuple[VolumeSpec, ...] = ()
     secrets: tuple[Name, ...] = ()
     """Secrets whose keys become environment variables of every Ray container."""
-    hours: Annotated[float, Field(gt=0, le=24 * 90)] = 24.0
-    """One attempt may take so long; then it ends, and is not tried again."""
-    wait_minutes: Annotated[float, Field(gt=0)] = 60.0
+    hours: Annotated[float, Field(ge=1 / 60, le=24 * 90)] = 24.0
+    """One attempt may take so long, a minute at least; then it ends, and is not tried again."""
+    wait_minutes: Annotated[float, Field(ge=1)] = 60.0
     """Within what the cluster must have started, or the attempt fails."""
     retries: Annotated[int, Field(ge=1, le=20)] = 3
     """Of a job that failed, each on a Ray cluster of its own; it goes on where it was."""

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from cluster.kubernetes.pods import CONFIG_PATH, HostPods, KubeJob, Manifest
 from cluster.kubernetes.ray_job import config_map, kubernetes_name, ray_job
-from cluster.kubernetes.ray_job_rules import kuberay_problems
 from cluster.kubernetes.spec import KubeSpec
 from jobs.families.sources import is_path
 from jobs.problems import InputError, Problem, nearest
@@ -126,9 +125,6 @@ def render(path: Path, kube: KubeSpec, storage: str | None = None) -> RenderedSw
     )
     _refuse(path, job.files)
     rendered = (config_map(job, kube), ray_job(job, kube))
-    broken = kuberay_problems(rendered[1])
-    if broken:
-        raise InputError([Problem(f"{path}: {b.field}", b.what, b.next_step) for b in broken])
     return RenderedSweep(spec.name, storage, job.image, hosts, rendered)
 
 

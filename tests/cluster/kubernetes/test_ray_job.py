@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from cluster.kubernetes.pods import CHECKPOINT_SECONDS, CONFIG_PATH, HostPods, KubeJob, Manifest
 from cluster.kubernetes.ray_job import MAX_NAME, config_map, kubernetes_name, ray_job
-from cluster.kubernetes.ray_job_rules import QUEUE_LABEL, kuberay_problems, pods
 from cluster.kubernetes.spec import KubeSpec, VolumeSpec, is_pinned
+from tests.kuberay_rules import QUEUE_LABEL, kuberay_problems, pods
 from tests.kuberay_schema import needs_crds, schema_errors
 
 KUBE = KubeSpec(
@@ -135,6 +135,17 @@ def test_names_stay_short_and_apart():
         broken = job()
         broken["metadata"]["name"] = name
         assert kuberay_problems(broken) == []
+
+
+def test_the_least_that_a_cluster_file_may_say_breaks_no_rule():
+    least = KubeSpec(hours=1 / 60, wait_minutes=1, retries=1, keep_minutes=0)
+    assert kuberay_problems(job(kube=least)) == []
+
+
+@pytest.mark.parametrize("key", ["hours", "wait_minutes"])
+def test_no_attempt_is_cut_off_before_it_begins(key):
+    with pytest.raises(ValidationError):
+        KubeSpec.model_validate({key: 0.001})
 
 
 def cluster(manifest: Manifest) -> Manifest:

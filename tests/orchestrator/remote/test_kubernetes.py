@@ -9,13 +9,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cluster.kubernetes.ray_job_rules import kuberay_problems
 from cluster.kubernetes.spec import KubeSpec, VolumeSpec
 from jobs.problems import InputError
 from orchestrator.cli import app
 from orchestrator.remote import kubernetes
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.reading import read_spec
+from tests.kuberay_rules import kuberay_problems
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

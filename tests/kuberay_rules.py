@@ -1,17 +1,21 @@
-"""What a RayJob may not be: KubeRay's and Kueue's rules, and the house's own.
+"""What a RayJob may not be: KubeRay's and Kueue's rules, and this project's own for pods.
 
 The first are read off ``ray-operator/controllers/ray/utils/validation.go`` of KubeRay v1.7.0 and
 the RayJob webhook of Kueue v0.14 and later, as far as anything here could break them; the API
-server or the operator would refuse such a job, or the operator would set it to failed.
+server or the operator would refuse such a job, or the operator would set it to failed. The last:
+images that stay what they are, no rights, a bounded size.
+
+They check what we render and what lies in k8s/. What a user may write is bounded by KubeSpec.
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from cluster.kubernetes.pod_rules import BrokenRule, pod_problems
-from cluster.kubernetes.pods import Manifest
+from cluster.kubernetes.pods import CHECKPOINT_SECONDS, Manifest
 from cluster.kubernetes.ray_job import MAX_NAME
+from cluster.kubernetes.spec import is_pinned
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _MAX_GROUPS = 7
@@ -19,8 +23,17 @@ _MAX_GROUPS = 7
 _PRIORITY_SINCE = (2, 56)
 
 
+@dataclass(frozen=True)
+class BrokenRule:
+    """A rule that a manifest breaks."""
+
+    field: str
+    what: str
+    next_step: str
+
+
 def kuberay_problems(job: Manifest) -> list[BrokenRule]:
-    """Every rule that a RayJob breaks: those of KubeRay, of Kueue, and of this house."""
+    """Every rule that a RayJob breaks: those of KubeRay, of Kueue, and of this project."""
     return [
         *_names(job),
         *_end(job["spec"]),
@@ -187,3 +200,40 @@ def _head(cluster: Manifest) -> Manifest:
 
 def _version(cluster: Manifest) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", cluster.get("rayVersion", "0"))[:2])
+
+
+def pod_problems(field: str, pod: Manifest) -> Iterator[BrokenRule]:
+    """What a pod's spec breaks; ``field`` is where it stands."""
+    security = pod.get("securityContext", {})
+    if not security.get("runAsNonRoot") or not security.get("runAsUser"):
+        yield BrokenRule(
+            field, "must run as a user who is not root", "Set runAsNonRoot, runAsUser."
+        )
+    if security.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+        yield BrokenRule(field, "must have a seccomp profile", "Set RuntimeDefault.")
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        yield from _container_problems(f"{field}.{container['name']}", container)
+    grace = pod.get("terminationGracePeriodSeconds", 30)
+    ray = any(each["name"].startswith("ray-") for each in pod["containers"])
+    if ray and grace <= CHECKPOINT_SECONDS:
+        what = f"must be given longer to end than a checkpoint takes ({CHECKPOINT_SECONDS} s)"
+        yield BrokenRule(field, f"{what}, got {grace} s", "Raise terminationGracePeriodSeconds.")
+
+
+def _container_problems(field: str, container: Manifest) -> Iterator[BrokenRule]:
+    if not is_pinned(container["image"]):
+        what = f"an image has a tag other than latest, or a digest, got {container['image']}"
+        yield BrokenRule(field, what, "Name the version.")
+    resources = container.get("resources", {})
+    requests, limits = resources.get("requests"), resources.get("limits")
+    if not requests or requests != limits or not requests.keys() >= {"cpu", "memory"}:
+        what = f"must request what it is limited to, got {requests} and {limits}"
+        yield BrokenRule(field, what, "Give CPU and memory, the same in both.")
+    security = container.get("securityContext", {})
+    closed = security.get("allowPrivilegeEscalation") is False
+    if not closed or security.get("capabilities", {}).get("drop") != ["ALL"]:
+        what = "must have no capabilities and no way to more rights"
+        yield BrokenRule(field, what, "Drop ALL, and set allowPrivilegeEscalation: false.")
+    if not security.get("readOnlyRootFilesystem"):
+        what = "must not write to its image"
+        yield BrokenRule(field, what, "Set readOnlyRootFilesystem, and mount an emptyDir.")
