@@ -24,6 +24,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (
     Constraint,
@@ -34,7 +35,7 @@ from orchestrator.verdict.protocol import (
     Protocol,
 )
 from orchestrator.verdict.stats import better_than_base
-from orchestrator.verdict.table import BASE, ScoreTable, Values, VariantInfo
+from orchestrator.verdict.table import ScoreTable, Values, VariantInfo
 
 PRIMARY, VOICE = "naturalness", "similarity"
 PAIRED_SD = 0.25
@@ -98,7 +99,7 @@ class World:
         # Independent noise of base and arm make the paired spread.
         sd = PAIRED_SD / np.sqrt(2) * spread / np.sqrt((spread**2).mean())
         common = self.noise(rng, prompts)
-        scores = {BASE: text + sd * self.noise(rng, prompts)}
+        scores = {BASE_VARIANT: text + sd * self.noise(rng, prompts)}
         for arm, gain in self.arms.items():
             own = self.noise(rng, prompts)
             both = np.sqrt(self.shared) * common + np.sqrt(1 - self.shared) * own
@@ -129,8 +130,8 @@ def score_table(
     names = tuple(prompt.id for prompt in protocol.prompts)
     return ScoreTable(
         variants={
-            arm: VariantInfo(BASE, None, 0, 0.0, None, None, None)
-            if arm == BASE
+            arm: VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None)
+            if arm == BASE_VARIANT
             else VariantInfo(arm, arm, 1, 1.0, 8 << place % 4, 1e-4, losses[arm])
             for place, arm in enumerate(scores)
         },
@@ -229,7 +230,7 @@ def simulate(world: World, sweeps: int, seed: int, resamples: int = 1000) -> Tal
             true = world.arms[verdict.variant or verdict.runner_up or ""]
             printed += verdict.effect.low <= true <= verdict.effect.high
             errors.append(verdict.effect.mean - true)
-        base = full.values[BASE][PRIMARY]
+        base = full.values[BASE_VARIANT][PRIMARY]
         gains = {arm: full.values[arm][PRIMARY] - base for arm in world.arms}
         best = max(gains, key=lambda arm: float(gains[arm].mean()))
         if better_than_base(gains[best]) < protocol.significance:

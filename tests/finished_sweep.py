@@ -8,7 +8,7 @@ import yaml
 
 from cluster.storage.base import open_storage
 from jobs.metrics.base import ClipScores
-from jobs.spec.trial import EngineSpec, TrialSpec, Variant
+from jobs.spec.trial import BASE_VARIANT, EngineSpec, TrialSpec, Variant
 from jobs.speech.voice_files import VoiceFiles
 from orchestrator.ledger import (
     CONFIRMATION,
@@ -30,7 +30,7 @@ from orchestrator.verdict.protocol import (
     Prompt,
     Protocol,
 )
-from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 CONSENT = "records/ann-2026.pdf"
 HEALTHY = {
@@ -138,11 +138,11 @@ def finish(
         shutil.copytree(voice.directory.parent / "checkpoint", directory, dirs_exist_ok=True)
     variant = Variant(trial=trial.id, epoch=1, lora_scale=1.3)
     infos = [
-        VariantInfo(BASE, None, 0, 0.0, None, None, None),
+        VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None),
         VariantInfo(variant.id, trial.id, 1, 1.3, 4, 3e-3, 2.0),
     ]
     nothing: dict[str | None, Sequence[float]] = {}
-    both = ((BASE, nothing), (variant.id, gains))
+    both = ((BASE_VARIANT, nothing), (variant.id, gains))
     screen = ScoreTable.build(
         infos, [row for v, g in both for row in clips_of(v, protocol.prompts, g)], protocol
     )
@@ -165,7 +165,7 @@ def write_ratings(path: Path, sweep: FinishedSweep, better: bool = True) -> Path
     lines = ["rater,sentence,system,axis,score"]
     for rater in ("r1", "r2"):
         for prompt in sweep.protocol.confirmation:
-            for system, score in ((BASE, 3), (sweep.verdict.variant, 4 if better else 2)):
+            for system, score in ((BASE_VARIANT, 3), (sweep.verdict.variant, 4 if better else 2)):
                 lines += [
                     f"{rater},{prompt.id},{system},{axis},{score}"
                     for axis in ("naturalness", "prosody", "pronunciation")

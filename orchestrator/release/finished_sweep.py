@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from jobs.families.registry import FAMILIES, sample_rate
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec.data import DataSpec
-from jobs.spec.trial import Variant
+from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, VARIANTS_FILE, VERDICT_FILE, Ledger
 from orchestrator.scores.from_files import read_variants
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.table import BASE, VariantInfo
+from orchestrator.verdict.table import VariantInfo
 
 _RUN = "Run the sweep to its verdict first: voxsweep run SPEC."
 _MADE_BY = ("voxsweep", "torch", "transformers", "peft")
@@ -46,7 +46,7 @@ class FinishedSweep:
                 what = f"the verdict must have a winner, but is {self.verdict.verdict}"
                 raise InputError([Problem(where, what, "Name a variant with --variant.")])
             name = self.verdict.variant
-        known = [other for other in self.variants if other != BASE]
+        known = [other for other in self.variants if other != BASE_VARIANT]
         if name not in known:
             what = f"a variant must be one that the sweep heard, got {name!r}"
             raise InputError([Problem(where, what, nearest(name, known))])

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.gates import FailedClip
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Prompt, Protocol
-from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 COMPARED_PROMPTS = 8
 """Prompts played side by side in the base, the winner and the runner-up."""
@@ -55,7 +56,7 @@ class Audition:
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         yield from ((variant, p.id) for variant in self.compared for p in self.prompts)
-        cells = [BASE, *(variant.id for row in self.grid for variant in row)]
+        cells = [BASE_VARIANT, *(variant.id for row in self.grid for variant in row)]
         yield from ((variant, p.id) for variant in cells for p in self.grid_prompts)
         yield from ((take.variant, take.clip.prompt) for take in self.failed)
         yield from ((variant, p.id) for variant in self.fresh for p in self.fresh_prompts)
@@ -75,13 +76,13 @@ def audition(verdict: Verdict, table: ScoreTable, protocol: Protocol) -> Auditio
         grid=grid,
         grid_prompts=_spread(prompts, GRID_PROMPTS),
         failed=tuple(_failed(verdict, heard))[:FAILED],
-        fresh=(BASE, *finalists) if finalists else (),
+        fresh=(BASE_VARIANT, *finalists) if finalists else (),
         fresh_prompts=_spread(protocol.confirmation, FRESH_PROMPTS) if finalists else (),
     )
 
 
 def _compared(verdict: Verdict) -> dict[str, str]:
-    roles = {BASE: "Base"}
+    roles = {BASE_VARIANT: "Base"}
     if verdict.variant:
         roles[verdict.variant] = "Winner"
     if verdict.runner_up:

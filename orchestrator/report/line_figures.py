@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.report_input import (
     ReportInput,
     TrialCurve,
@@ -30,7 +31,7 @@ from orchestrator.report.svg import (
     draw,
 )
 from orchestrator.verdict.outcome import VariantRow
-from orchestrator.verdict.table import BASE, VariantInfo
+from orchestrator.verdict.table import VariantInfo
 
 RATE = "rate_ratio"
 """Speaking rate over the base's: labels shifted twice make it rise epoch by epoch."""
@@ -82,7 +83,7 @@ def learning_curves(report: ReportInput) -> Markup | None:
     if not any(curve.training_loss or curve.validation_loss for curve in report.curves):
         return None
     ranks = sorted({curve.rank for curve in report.curves})
-    judged = [m for m in (report.verdict.primary, RATE) if m in report.table.values[BASE]]
+    judged = [m for m in (report.verdict.primary, RATE) if m in report.table.values[BASE_VARIANT]]
 
     def paint(figure: Figure) -> None:
         training, validation, *others = figure.subplots(1, 2 + len(judged))
@@ -97,7 +98,7 @@ def learning_curves(report: ReportInput) -> Markup | None:
         training.set(title="training loss")
         validation.set(title="validation loss")
         for axes, metric in zip(others, judged, strict=True):
-            axes.axhline(report.verdict.row(BASE).means[metric], label="base", **BASE_LINE)
+            axes.axhline(report.verdict.row(BASE_VARIANT).means[metric], label="base", **BASE_LINE)
             axes.set(title=labelled(report, metric))
         for axes in (training, validation, *others):
             axes.set_xlabel("epoch")
@@ -196,7 +197,7 @@ def scale_curves(report: ReportInput) -> Markup | None:
 
 
 def _by_scale(axes: Axes, report: ReportInput, variants: list[VariantInfo], metric: str) -> None:
-    base = report.verdict.row(BASE).means.get(metric)
+    base = report.verdict.row(BASE_VARIANT).means.get(metric)
     if base is not None:
         axes.axhline(base, label="base", **BASE_LINE)
     for place, epoch in enumerate(sorted({v.epoch for v in variants})):

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.training_data import DataReport
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.protocol import Prompt, Protocol
-from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo, scientific
+from orchestrator.verdict.table import ScoreTable, VariantInfo, scientific
 
 
 @dataclass(frozen=True)
@@ -106,5 +107,5 @@ def as_trained(variants: Sequence[VariantInfo]) -> list[VariantInfo]:
 
 def ranked(report: ReportInput) -> list[VariantRow]:
     """Every adapted variant: the winner, then the rest by falling objective."""
-    rows = [row for row in report.verdict.rows if row.id != BASE]
+    rows = [row for row in report.verdict.rows if row.id != BASE_VARIANT]
     return sorted(rows, key=lambda row: (row.standing != "winner", -row.objective, row.id))

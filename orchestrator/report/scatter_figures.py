@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.report_input import ReportInput, as_trained, labelled
 from orchestrator.report.svg import BASE_LINE, BLUE, GREEN, INK, ORANGE, PAPER, POINT, draw
 from orchestrator.verdict.outcome import VariantRow
 from orchestrator.verdict.screen import is_silent
-from orchestrator.verdict.table import BASE, VariantInfo
+from orchestrator.verdict.table import VariantInfo
 
 TRADED = ("similarity", "word_error")
 """What a better primary metric may cost: another voice, or words."""
@@ -35,7 +36,7 @@ def loss_scatter(report: ReportInput) -> Markup | None:
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        base = report.verdict.row(BASE).means[primary]
+        base = report.verdict.row(BASE_VARIANT).means[primary]
         axes.axhline(base, label="base", **BASE_LINE)
         _scatter(axes, report, others, _loss, PAPER, "other scales")
         _scatter(axes, report, trained, _loss, BLUE, "as trained (scale nearest 1)")
@@ -133,7 +134,7 @@ def _standard(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def traded(report: ReportInput) -> list[str]:
     """The metrics that the primary is held against: those of ``TRADED`` that were measured."""
-    measured = report.table.values[BASE].keys()
+    measured = report.table.values[BASE_VARIANT].keys()
     return [name for name in TRADED if name in measured and name != report.verdict.primary]
 
 
@@ -166,7 +167,7 @@ def _trade(axes: Axes, report: ReportInput, metric: str) -> None:
     front = sorted(pareto_front([r for r in report.verdict.rows if r.id in means], report, metric))
     axes.plot(*zip(*front, strict=True), color=GREEN, linewidth=1.6, label="Pareto front")
     _scatter(axes, report, shown, horizontal, PAPER, "variant")
-    at_base = means[BASE]
+    at_base = means[BASE_VARIANT]
     look = {**POINT, "markersize": 8}
     axes.plot(at_base[metric], at_base[primary], "s", color=INK, label="base", **look)
     if report.verdict.variant in means:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.audio import Sounds
 from orchestrator.report.audition import Audition
 from orchestrator.report.report_input import ReportInput, labelled, ranked, short
 from orchestrator.verdict.outcome import VariantRow
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.stats import Interval
-from orchestrator.verdict.table import BASE, VariantInfo
+from orchestrator.verdict.table import VariantInfo
 
 SHOWN_LINES = 16
 """Longer tables of variants fold what is below."""
@@ -92,7 +93,7 @@ def columns(report: ReportInput, audition: Audition) -> list[Column]:
     """The base, the winner and the runner-up; without a winner the base and the best."""
     variants = report.table.variants
     return [
-        Column(name, role, "" if name == BASE else variants[name].name)
+        Column(name, role, "" if name == BASE_VARIANT else variants[name].name)
         for name, role in audition.compared.items()
     ]
 
@@ -121,11 +122,11 @@ def grid(report: ReportInput, audition: Audition, sounds: Sounds) -> list[GridRo
     """The base, then a row a trial with a cell for each scale; empty without audio."""
     cells = {
         v.id: _cell(report, audition, v, sounds)
-        for v in (report.table.variants[BASE], *(v for row in audition.grid for v in row))
+        for v in (report.table.variants[BASE_VARIANT], *(v for row in audition.grid for v in row))
     }
     if not any(set(cell.clips) - set("- ") for cell in cells.values()):
         return []
-    rows = [GridRow("base", "", (cells[BASE],))]
+    rows = [GridRow("base", "", (cells[BASE_VARIANT],))]
     for variants in audition.grid:
         of_scale = {v.lora_scale: cells[v.id] for v in variants}
         name, _, _ = short(variants[0]).rpartition(" · ")
@@ -197,13 +198,13 @@ def headings(report: ReportInput) -> list[str]:
 
 def lines(report: ReportInput) -> list[Line]:
     """The base, then every variant from best to worst."""
-    return [_line(report, row) for row in (report.verdict.row(BASE), *ranked(report))]
+    return [_line(report, row) for row in (report.verdict.row(BASE_VARIANT), *ranked(report))]
 
 
 def _line(report: ReportInput, row: VariantRow) -> Line:
     variant = report.table.variants[row.id]
     primary, *constraints = (number(row.means.get(metric)) for metric in deciding(report))
-    gain = "–" if row.id == BASE else effect(row.gain)
+    gain = "–" if row.id == BASE_VARIANT else effect(row.gain)
     failed = f"{row.failures.failed} of {row.failures.clips}"
     cells = (primary, gain, *constraints, failed, number(variant.validation_loss))
     return Line(variant, short(variant), row, cells)

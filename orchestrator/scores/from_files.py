@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError, Problem
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.scores import versa
 from orchestrator.scores.ratings import read_ratings
 from orchestrator.scores.versa import VersaRow
@@ -17,7 +18,7 @@ from orchestrator.verdict.judge import judge
 from orchestrator.verdict.listening_verdict import hear
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.table import BASE, ScoreTable, ScoreTableError, VariantInfo
+from orchestrator.verdict.table import ScoreTable, ScoreTableError, VariantInfo
 
 _ROW = 'Each line is {"variant": "base", "prompt": "a-001", "similarity": 0.93, ...}.'
 _VARIANT = (
@@ -189,6 +190,6 @@ def _lines(
 
 
 def _unknown(name: str) -> VariantInfo:
-    if name == BASE:
-        return VariantInfo(BASE, None, 0, 0.0, None, None, None)
+    if name == BASE_VARIANT:
+        return VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None)
     return VariantInfo(name, name, 1, 1.0, None, None, None)

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import bootstrap_of, gains
 from orchestrator.verdict.stats import Interval
-from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.verdict.variant_rows import row_of
 
 _CHAMPION, _CHALLENGER = "champion", "challenger"
@@ -39,11 +40,11 @@ def contest(
         ScoreTableError: the scores cannot be paired.
     """
     rows = [
-        *(row for row in challenger if row.variant == BASE),
+        *(row for row in challenger if row.variant == BASE_VARIANT),
         *_as(_CHALLENGER, challenger),
         *_as(_CHAMPION, champion),
     ]
-    infos = [VariantInfo(BASE, None, 0, 0.0, None, None, None)]
+    infos = [VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None)]
     infos += [VariantInfo(n, n, 1, 1.0, None, None, None) for n in (_CHAMPION, _CHALLENGER)]
     table = ScoreTable.build(infos, rows, protocol)
     ahead = gains(table, _CHALLENGER, protocol) - gains(table, _CHAMPION, protocol)
@@ -68,4 +69,4 @@ def differing_keys(one: Protocol, other: Protocol) -> tuple[str, ...]:
 
 
 def _as(name: str, rows: Iterable[ClipScores]) -> list[ClipScores]:
-    return [replace(row, variant=name) for row in rows if row.variant != BASE]
+    return [replace(row, variant=name) for row in rows if row.variant != BASE_VARIANT]

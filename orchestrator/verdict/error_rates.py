@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.outcome import ErrorRate
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.table import BASE, ScoreTable, Values
+from orchestrator.verdict.table import ScoreTable, Values
 
 
 def error_rates(table: ScoreTable, variant: str, protocol: Protocol) -> Iterator[ErrorRate]:
@@ -49,8 +50,8 @@ def _rate(
 
 def _counts(table: ScoreTable, variant: str, metric: str) -> tuple[Values, NDArray[np.bool_]]:
     """How much there is to say in each clip; where a clip has no score the base's tells it."""
-    lost, base_lost = _lost(table, variant, metric), _lost(table, BASE, metric)
-    count = np.where(lost, table.values[BASE][metric], table.values[variant][metric])
+    lost, base_lost = _lost(table, variant, metric), _lost(table, BASE_VARIANT, metric)
+    count = np.where(lost, table.values[BASE_VARIANT][metric], table.values[variant][metric])
     return count, ~(lost & base_lost)
 
 

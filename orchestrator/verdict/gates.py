@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.protocol import (
     CLIPPING,
     DURATION,
@@ -18,7 +19,7 @@ from orchestrator.verdict.protocol import (
     Protocol,
 )
 from orchestrator.verdict.stats import Interval, PairedBootstrap
-from orchestrator.verdict.table import BASE, ClipKey, ScoreTable, Values
+from orchestrator.verdict.table import ClipKey, ScoreTable, Values
 
 _ROUNDING = 1e-9
 """Being exactly at a margin is allowed, whatever the last bit of a mean says."""
@@ -128,7 +129,7 @@ def check_failures(table: ScoreTable, variant: str, protocol: Protocol) -> Failu
     """Count failed clips against the base's: a few more are chance, more than that are not."""
     clips = len(table.keys)
     tolerance = max(1, int(protocol.gates.excess_failures * clips + _ROUNDING))
-    allowed = len(failed_clips(table, BASE, protocol)) + tolerance
+    allowed = len(failed_clips(table, BASE_VARIANT, protocol)) + tolerance
     return FailureGate(len(failed_clips(table, variant, protocol)), allowed, clips)
 
 
@@ -156,7 +157,7 @@ def check_constraints(
     return tuple(
         _check(table, variant, constraint, protocol, bootstrap)
         for constraint in protocol.constraints
-        if all(constraint.metric in table.values[of] for of in (variant, BASE))
+        if all(constraint.metric in table.values[of] for of in (variant, BASE_VARIANT))
     )
 
 
@@ -168,7 +169,7 @@ def _check(
     bootstrap: PairedBootstrap,
 ) -> ConstraintCheck:
     name, metric = constraint.metric, table.metrics[constraint.metric]
-    base, ours = (counted(table, of, name, protocol) for of in (BASE, variant))
+    base, ours = (counted(table, of, name, protocol) for of in (BASE_VARIANT, variant))
     change = ours - base
     towards_worse = {"lower": [change], "higher": [-change], "neither": [change, -change]}
     worst = max(towards_worse[metric.direction], key=bootstrap.upper)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.confirm import decide
 from orchestrator.verdict.error_rates import error_rates
@@ -10,7 +11,7 @@ from orchestrator.verdict.loss import group_loss, loss_report
 from orchestrator.verdict.outcome import Confirmation, GroupVerdict, VariantRow, Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist, is_silent
-from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.table import ScoreTable
 from orchestrator.verdict.variant_rows import row_of
 
 
@@ -49,15 +50,17 @@ def judge(
         listening=None,
         loss=None,
     )
-    if not scored or is_silent(screen, BASE, protocol):
+    if not scored or is_silent(screen, BASE_VARIANT, protocol):
         return replace(empty, rows=tuple(map(_not_compared, rows.values())))
     verdict = replace(empty, loss=loss_report(screen, scored, protocol.primary))
     of_all_a, considered = screen, scored
     if listed := choose_shortlist(screen, protocol):
-        lacking = [name for name in (BASE, *listed) if not _is_heard(shortlist, name, protocol)]
+        lacking = [
+            name for name in (BASE_VARIANT, *listed) if not _is_heard(shortlist, name, protocol)
+        ]
         if shortlist is None or lacking:
             return replace(verdict, sentence=sentences.unheard(lacking, "the rest of set A"))
-        of_all_a = shortlist.of((BASE, *listed))
+        of_all_a = shortlist.of((BASE_VARIANT, *listed))
         considered = [row_of(of_all_a, name, protocol) for name in listed]
         verdict = _with_shortlist(verdict, considered)
     finalists = choose_finalists(of_all_a, protocol)
@@ -67,7 +70,7 @@ def judge(
         return replace(verdict, verdict="DO-NOT-FINE-TUNE", sentence=sentence, runner_up=best.id)
     lacking = [
         name
-        for name in (BASE, *finalists)
+        for name in (BASE_VARIANT, *finalists)
         if not _is_heard(confirmation, name, protocol.confirming())
     ]
     if confirmation is None or lacking:
@@ -128,7 +131,7 @@ def _confirmed(
         groups=groups,
         error_rates=tuple(
             rate
-            for variant in (BASE, *finalists)
+            for variant in (BASE_VARIANT, *finalists)
             for rate in error_rates(confirmation, variant, fresh)
         ),
     )
@@ -140,7 +143,7 @@ def _groups(
     """The verdict of each language's and each speaker's prompts."""
     for (group, name), rule in protocol.groups().items():
         part = confirmation.only({prompt.id for prompt in rule.prompts})
-        if any(is_silent(part, variant, rule) for variant in (BASE, *finalists)):
+        if any(is_silent(part, variant, rule) for variant in (BASE_VARIANT, *finalists)):
             yield GroupVerdict(group, name, "NO-VERDICT", None, None, None, ())
             continue
         decision = decide(part, finalists, rule)
@@ -161,7 +164,7 @@ def _with_loss(
     """The same with what the loss over the group's validation clips would have chosen."""
     rule = protocol.screening()
     said = tuple(p for p in rule.prompts if getattr(p, verdict.group) == verdict.name)
-    variant = verdict.variant or next((each.row.id for each in verdict.confirmed), BASE)
+    variant = verdict.variant or next((each.row.id for each in verdict.confirmed), BASE_VARIANT)
     loss = group_loss(
         screen,
         scored,
@@ -209,6 +212,6 @@ def _settle(
 
 
 def _not_compared(row: VariantRow) -> VariantRow:
-    if row.id == BASE:
+    if row.id == BASE_VARIANT:
         return row
     return replace(row, standing="rejected", reasons=row.reasons or (sentences.BASE_INCOMPLETE,))

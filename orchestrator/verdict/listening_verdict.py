@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.listening import Ratings, pooled_wilcoxon, two_way_interval
 from orchestrator.verdict.outcome import ListeningReport, Outcome, Verdict
 from orchestrator.verdict.protocol import Listening, Protocol
-from orchestrator.verdict.table import BASE
 
 
 def hear(verdict: Verdict, ratings: Ratings, protocol: Protocol) -> Verdict:
@@ -28,14 +28,14 @@ def hear(verdict: Verdict, ratings: Ratings, protocol: Protocol) -> Verdict:
     """
     if verdict.variant is None:
         return verdict
-    differences = ratings.differences(verdict.variant, BASE)
+    differences = ratings.differences(verdict.variant, BASE_VARIANT)
     paired = ~np.isnan(differences)
     report = ListeningReport(
         difference=two_way_interval(
             differences, protocol.seed, protocol.bootstrap_resamples, protocol.confidence
         ),
         mos=ratings.mos(verdict.variant),
-        base_mos=ratings.mos(BASE),
+        base_mos=ratings.mos(BASE_VARIANT),
         raters=int(paired.any(axis=1).sum()),
         sentences=int(paired.any(axis=0).sum()),
         pooled_p=pooled_wilcoxon(differences),

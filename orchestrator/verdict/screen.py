@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.gates import (
     check_constraints,
     check_failures,
@@ -14,7 +15,7 @@ from orchestrator.verdict.gates import (
 )
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.stats import PairedBootstrap
-from orchestrator.verdict.table import BASE, ScoreTable, Values, VariantInfo
+from orchestrator.verdict.table import ScoreTable, Values, VariantInfo
 
 
 def bootstrap_of(protocol: Protocol) -> PairedBootstrap:
@@ -30,7 +31,7 @@ _bootstrap = lru_cache(maxsize=4)(PairedBootstrap)
 
 def gains(table: ScoreTable, variant: str, protocol: Protocol) -> Values:
     """Paired differences to the base, shape (prompts,), signed so that positive is better."""
-    ours, base = (counted(table, of, protocol.primary, protocol) for of in (variant, BASE))
+    ours, base = (counted(table, of, protocol.primary, protocol) for of in (variant, BASE_VARIANT))
     return ours - base if table.metrics[protocol.primary].direction == "higher" else base - ours
 
 

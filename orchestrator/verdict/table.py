@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.protocol import RATIO_SOURCES, RATIO_WORST, MetricVersion, Protocol
-
-BASE = "base"
 
 Values = NDArray[np.float64]
 ClipKey = tuple[str, int]
@@ -89,7 +88,7 @@ class ScoreTable:
         if problems := list(_problems(variants, clips, protocol)):
             raise ScoreTableError("\n".join(problems))
         prompts = tuple(prompt.id for prompt in protocol.prompts)
-        keys = tuple(sorted(spoken[BASE], key=lambda key: (prompts.index(key[0]), key[1])))
+        keys = tuple(sorted(spoken[BASE_VARIANT], key=lambda key: (prompts.index(key[0]), key[1])))
         ids = [variant.id for variant in variants]
         measured = {name: _measured(spoken[name], keys, protocol) for name in ids}
         metrics = protocol.judged_metrics()
@@ -99,7 +98,10 @@ class ScoreTable:
             prompts=prompts,
             keys=keys,
             values={
-                name: {**measured[name], **_ratios(spoken[name], keys, spoken[BASE], metrics)}
+                name: {
+                    **measured[name],
+                    **_ratios(spoken[name], keys, spoken[BASE_VARIANT], metrics),
+                }
                 for name in ids
             },
             missing={name: _missing(spoken[name], keys, measured[name]) for name in ids},
@@ -108,7 +110,7 @@ class ScoreTable:
     @property
     def adapted(self) -> list[VariantInfo]:
         """Every variant but the base."""
-        return [variant for variant in self.variants.values() if variant.id != BASE]
+        return [variant for variant in self.variants.values() if variant.id != BASE_VARIANT]
 
     def of(self, variants: Iterable[str]) -> "ScoreTable":
         """The same table of these variants alone, the base among them."""
@@ -179,15 +181,18 @@ def _problems(
     for name, count in Counter(variant.id for variant in variants).items():
         if count > 1:
             yield f"a variant is listed once, got {name!r} {count} times: list it once"
-    if BASE not in known:
-        yield f"the base is one of the variants, got {sorted(known)}: add it under id {BASE!r}"
+    if BASE_VARIANT not in known:
+        yield (
+            f"the base is one of the variants, got {sorted(known)}: "
+            f"add it under id {BASE_VARIANT!r}"
+        )
     yield from _unpaired(clips, protocol)
     for clip in clips:
         yield from _clip_problems(clip, known, protocol)
 
 
 def _unpaired(clips: Sequence[ClipScores], protocol: Protocol) -> Iterable[str]:
-    base = {(clip.prompt, clip.seed) for clip in clips if clip.variant == BASE}
+    base = {(clip.prompt, clip.seed) for clip in clips if clip.variant == BASE_VARIANT}
     spoken = {prompt for prompt, _ in base}
     for prompt in protocol.prompts:
         if prompt.id not in spoken:

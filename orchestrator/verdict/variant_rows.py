@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.gates import (
     check_constraints,
@@ -15,14 +16,14 @@ from orchestrator.verdict.gates import (
 from orchestrator.verdict.outcome import VariantRow
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import bootstrap_of, feasible_first, gains, is_silent
-from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.table import ScoreTable
 
 
 def row_of(table: ScoreTable, variant: str, protocol: Protocol) -> VariantRow:
     """The numbers of ``variant``; ``protocol`` is over the prompts of ``table``."""
     bootstrap = bootstrap_of(protocol)
     counts = {m: counted(table, variant, m, protocol) for m in table.values[variant]}
-    base = {m: counted(table, BASE, m, protocol) for m in table.values[BASE]}
+    base = {m: counted(table, BASE_VARIANT, m, protocol) for m in table.values[BASE_VARIANT]}
     gain = bootstrap.interval(gains(table, variant, protocol))
     failures = check_failures(table, variant, protocol)
     checks = check_constraints(table, variant, protocol, bootstrap)
@@ -41,7 +42,7 @@ def row_of(table: ScoreTable, variant: str, protocol: Protocol) -> VariantRow:
         failed_clips=failed_clips(table, variant, protocol),
         constraints=checks,
     )
-    if variant == BASE:
+    if variant == BASE_VARIANT:
         return replace(row, standing="base")
     reasons = tuple(_objections(table, row, protocol))
     return replace(row, standing="rejected", reasons=reasons) if reasons else row

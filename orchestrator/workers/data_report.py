@@ -18,9 +18,10 @@ from jobs.diversity.forecast import forecast
 from jobs.diversity.measure import measure_once, read_measured, training_clips
 from jobs.diversity.summary import QUALITY_FLOOR, summarise
 from jobs.metrics.signal import RATE
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import DATA_FILE, Ledger
 from orchestrator.report.training_data import LONGEST_PLAYED, DataReport, Speaker, WorstClip
-from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.table import ScoreTable
 
 _QUALITY = "dnsmos_ovrl"
 _ENOUGH = 8
@@ -70,11 +71,11 @@ def data_report(
 
 def quality_floor(table: ScoreTable) -> float:
     """The sd of DNSMOS OVRL that texts alone make: the base's over set A, where it was scored."""
-    if _QUALITY in table.values[BASE]:
-        missing = table.missing[BASE].get(_QUALITY, {})
+    if _QUALITY in table.values[BASE_VARIANT]:
+        missing = table.missing[BASE_VARIANT].get(_QUALITY, {})
         scored = [
             value
-            for clip, value in zip(table.keys, table.values[BASE][_QUALITY], strict=True)
+            for clip, value in zip(table.keys, table.values[BASE_VARIANT][_QUALITY], strict=True)
             if clip not in missing
         ]
         if len(scored) >= _ENOUGH:

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.audition import audition
 from orchestrator.report.report_input import Failure, ReportInput, TrialCurve
 from orchestrator.verdict.judge import judge
@@ -21,7 +22,7 @@ from orchestrator.verdict.protocol import (
     Protocol,
 )
 from orchestrator.verdict.screen import choose_finalists
-from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 TEXTS = (
     "The seventh ferry leaves at a quarter to nine.",
@@ -135,9 +136,9 @@ def make_sweep(
 ):
     """Variants, their clips of set A and of set B, and the curves of the trials."""
     rng = np.random.default_rng(5)
-    variants = [VariantInfo(BASE, None, 0, 0.0, None, None, None)]
-    clips, curves = clips_of(BASE, rng, 0.0, 0.0), []
-    fresh = clips_of(BASE, rng, 0.0, 0.0, "c", 12)
+    variants = [VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None)]
+    clips, curves = clips_of(BASE_VARIANT, rng, 0.0, 0.0), []
+    fresh = clips_of(BASE_VARIANT, rng, 0.0, 0.0, "c", 12)
     for trial, (rank, rate, best) in trials.items():
         losses = [3.0 - 0.25 * math.log2(rank) / 2 - 900 * rate * (e > 0) - 0.2 * e for e in EPOCHS]
         curves.append(

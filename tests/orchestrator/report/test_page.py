@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.audio import mp3
 from orchestrator.report.audition import (
     FAILED,
@@ -28,7 +29,7 @@ from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import ListeningReport
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt
 from orchestrator.verdict.stats import Interval
-from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.table import ScoreTable
 
 HOSTILE = '"><script src="https://evil.example/x.js">alert(1)</script>&{{ 7*7 }}'
 PICTURES = ("loss", "rank-rate", "effects", "pareto", "learning", "scale")
@@ -144,7 +145,7 @@ def embedded(report, variant, prompt):
 
 
 def test_each_prompt_plays_in_base_winner_and_runner_up(page, report):
-    columns = (BASE, report.verdict.variant, report.verdict.runner_up)
+    columns = (BASE_VARIANT, report.verdict.variant, report.verdict.runner_up)
     expected = [
         PREFIX + embedded(report, name, prompt.id)
         for prompt in report.protocol.prompts
@@ -156,7 +157,7 @@ def test_each_prompt_plays_in_base_winner_and_runner_up(page, report):
 
 
 def test_the_embedded_sound_is_the_clip_and_a_quarter_of_its_size(report):
-    flac = report.clips[BASE]["p0"]
+    flac = report.clips[BASE_VARIANT]["p0"]
     heard, rate = soundfile.read(io.BytesIO(mp3(flac)))
     original, of_original = soundfile.read(io.BytesIO(flac))
     assert (len(heard), rate) == (len(original), of_original)
@@ -169,7 +170,7 @@ def test_the_embedded_sound_is_the_clip_and_a_quarter_of_its_size(report):
 
 def test_a_clip_that_was_not_kept_leaves_a_note(report):
     kept = {name: dict(clips) for name, clips in report.clips.items()}
-    del kept[BASE]["p0"]
+    del kept[BASE_VARIANT]["p0"]
     page = Page(render(replace(report, clips=kept)))
     assert len(page.of("audio", "listen")) == 23
     assert page.says("no audio kept")
@@ -180,7 +181,7 @@ def test_the_grid_has_a_button_for_every_trial_and_scale(page, report):
     buttons = page.of("button", "grid")
     assert len(buttons) == 1 + 6 * 3  # the base, six trials at three scales
     assert all(button["type"] == "button" for button in buttons)
-    variants = [BASE, *(variant.id for row in chosen.grid for variant in row)]
+    variants = [BASE_VARIANT, *(variant.id for row in chosen.grid for variant in row)]
     prompts = [prompt.id for prompt in chosen.grid_prompts]
     for button, variant in zip(buttons, variants, strict=True):
         assert button["data-clips"].split(" ") == [embedded(report, variant, p) for p in prompts]
@@ -202,7 +203,9 @@ def test_the_grid_has_one_player_and_a_choice_of_prompts(page):
 
 def test_a_cell_without_a_clip_keeps_its_place(report):
     kept = {name: dict(clips) for name, clips in report.clips.items()}
-    kept[BASE] = {prompt: kept[BASE][prompt] for prompt in list(kept[BASE])[:1]}
+    kept[BASE_VARIANT] = {
+        prompt: kept[BASE_VARIANT][prompt] for prompt in list(kept[BASE_VARIANT])[:1]
+    }
     button = Page(render(replace(report, clips=kept))).of("button", "grid")[0]
     assert len(button["data-clips"].split(" ")) == 3
     assert button["data-clips"].split(" ").count("-") >= 2
@@ -332,7 +335,7 @@ def test_finalists_on_fresh_prompts_are_told(page, report):
 
 
 def test_finalists_play_what_they_said_of_set_b(page, report):
-    heard = [BASE, *(each.row.id for each in report.verdict.confirmed)]
+    heard = [BASE_VARIANT, *(each.row.id for each in report.verdict.confirmed)]
     (prompts,) = {tuple(p for p in report.clips[name] if p.startswith("c")) for name in heard}
     assert len(prompts) == FRESH_PROMPTS
     played = [tag["src"] for tag in page.of("audio", "confirmed")]
@@ -426,7 +429,9 @@ def test_correlation_of_what_is_strictly_monotone_is_certain(report):
 
 def test_the_pareto_front_is_what_nothing_dominates(report):
     rows = [
-        replace(report.verdict.row(BASE), means={"word_error": error, "dnsmos_p808": quality})
+        replace(
+            report.verdict.row(BASE_VARIANT), means={"word_error": error, "dnsmos_p808": quality}
+        )
         for error, quality in [(0.0, 3.0), (0.1, 3.5), (0.1, 3.4), (0.2, 3.5), (0.3, 4.0)]
     ]
     assert pareto_front(rows, report, "word_error") == {(0.0, 3.0), (0.1, 3.5), (0.3, 4.0)}
@@ -492,7 +497,7 @@ def base_table():
     """The report's table cut down to the base and the variants named."""
 
     def cut(report, *names):
-        kept = (BASE, *names)
+        kept = (BASE_VARIANT, *names)
         return ScoreTable(
             variants={name: report.table.variants[name] for name in kept},
             metrics=report.table.metrics,

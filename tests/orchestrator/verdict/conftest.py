@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (
     Constraint,
@@ -16,7 +17,7 @@ from orchestrator.verdict.protocol import (
     Prompt,
     Protocol,
 )
-from orchestrator.verdict.table import BASE, ScoreTable, VariantInfo
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 HEALTHY = {
     "p808": 3.0,
@@ -100,7 +101,7 @@ def info() -> Callable[..., VariantInfo]:
 
 @pytest.fixture
 def base() -> VariantInfo:
-    return VariantInfo(BASE, None, 0, 0.0, None, None, None)
+    return VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None)
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def make_table(
     def make(protocol: Protocol | None = None, **variants: dict[str, Sequence[float]]) -> Any:
         protocol = protocol or make_protocol()
         count = len(protocol.prompts)
-        clips = speak(BASE, count)
+        clips = speak(BASE_VARIANT, count)
         for name, scores in variants.items():
             clips += speak(name, count, **scores)
         return ScoreTable.build([base, *(info(name) for name in variants)], clips, protocol)

@@ -3,10 +3,11 @@
 import pytest
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.error_rates import error_rates
 from orchestrator.verdict.outcome import ErrorRate
 from orchestrator.verdict.protocol import MetricVersion, Prompt
-from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.table import ScoreTable
 
 BOUNDS = {
     "word_error": ("lower", 1),
@@ -42,7 +43,7 @@ def table(base, info, speak, protocol):
         "word_count": COUNTS,
     }
     clean = {"word_error": [0.0], "word_edits": [0.0], "word_count": COUNTS}
-    rows = [*speak(BASE, **clean), *speak("v", **heard)]
+    rows = [*speak(BASE_VARIANT, **clean), *speak("v", **heard)]
     lost = ClipScores("v", "p1", 0, {}, {"word_error": "no audio", "word_edits": "no audio"})
     rows = [lost if (row.variant, row.prompt) == ("v", "p1") else row for row in rows]
     return ScoreTable.build([base, info("v")], rows, protocol)
@@ -60,7 +61,7 @@ def test_clips_and_corpus_are_counted_by_language(table, protocol):
 def test_a_language_alone_is_not_told_twice(table, protocol):
     alone = [prompt.model_copy(update={"language": "en"}) for prompt in protocol.prompts]
     protocol = protocol.model_copy(update={"prompts": tuple(alone)})
-    (rate,) = error_rates(table, BASE, protocol)
+    (rate,) = error_rates(table, BASE_VARIANT, protocol)
     assert (rate.language, rate.macro, rate.corpus) == (None, 0.0, 0.0)
 
 

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.gates import check_constraints, check_failures, counted, failed_clips
 from orchestrator.verdict.protocol import Constraint, Gates
 from orchestrator.verdict.stats import PairedBootstrap
-from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.table import ScoreTable
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_the_share_of_excess_failures_counts_on_long_sets(make_table, make_proto
 
 
 def test_the_bases_own_failures_are_allowed_for(base, info, speak, make_protocol):
-    clips = speak(BASE, tail_silence=[9, 9, 0, 0]) + speak("v", tail_silence=[0, 9, 9, 9])
+    clips = speak(BASE_VARIANT, tail_silence=[9, 9, 0, 0]) + speak("v", tail_silence=[0, 9, 9, 9])
     table = ScoreTable.build([base, info("v")], clips, make_protocol())
     assert check_failures(table, "v", make_protocol()).allowed == 3
 

@@ -10,8 +10,8 @@ import json
 import os
 from pathlib import Path
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.outcome import Verdict
-from orchestrator.verdict.table import BASE
 
 GOLDEN = Path(__file__).with_name("golden_verdict.json")
 
@@ -22,7 +22,10 @@ def test_the_verdict_is_the_golden_one(make_verdict, info, speak):
         "other_voice": {"p808": [4.0], "speaker_similarity": [0.5]},
         "runaway": {"p808": [4.0], "tail_silence": [9.0]},
     }
-    clips = [*speak(BASE), *(clip for name in scores for clip in speak(name, **scores[name]))]
+    clips = [
+        *speak(BASE_VARIANT),
+        *(clip for name in scores for clip in speak(name, **scores[name])),
+    ]
     verdict = make_verdict([info(name) for name in scores], clips)
     if os.environ.get("VOXSWEEP_WRITE_GOLDEN"):
         GOLDEN.write_text(verdict.to_json() + "\n", encoding="utf-8")

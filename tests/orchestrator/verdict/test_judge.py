@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import GroupLoss, Verdict
 from orchestrator.verdict.protocol import Constraint, MetricVersion
-from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.table import ScoreTable
 
 GOOD = {"p808": [3.3, 3.4, 3.35, 3.45]}
 """A gain of 0.375."""
@@ -20,20 +21,20 @@ MIXED = {"p808": [4.5, 2.5, 4.6, 2.6]}
 
 
 def test_a_clear_gain_is_promoted_pending_listening(make_verdict, make_protocol, info, speak):
-    clips = [*speak(BASE), *speak("good", **GOOD), *speak("same")]
+    clips = [*speak(BASE_VARIANT), *speak("good", **GOOD), *speak("same")]
     verdict = make_verdict([info("good"), info("same")], clips)
     assert verdict.verdict == "PROMOTE-PENDING-LISTENING"
     assert (verdict.variant, verdict.runner_up) == ("good", "same")
     assert verdict.protocol_hash == make_protocol().digest()
     assert verdict.row("good").standing == "winner"
-    assert verdict.row(BASE).standing == "base"
+    assert verdict.row(BASE_VARIANT).standing == "base"
     (confirmed,) = verdict.confirmed
     assert (confirmed.row.id, confirmed.finding) == ("good", "better")
     assert confirmed.p == confirmed.p_holm == pytest.approx(2**-8, rel=0.5)
 
 
 def test_only_set_b_is_printed_as_the_effect(make_verdict, info, speak):
-    clips = [*speak(BASE), *speak("v", p808=[4.0])]
+    clips = [*speak(BASE_VARIANT), *speak("v", p808=[4.0])]
     fresh = speak("v", of="c", **GOOD)
     verdict = make_verdict([info("v")], clips, fresh=fresh)
     assert verdict.row("v").gain.mean == pytest.approx(1.0)
@@ -43,7 +44,7 @@ def test_only_set_b_is_printed_as_the_effect(make_verdict, info, speak):
 
 def test_variants_identical_to_the_base_mean_do_not_fine_tune(make_verdict, info, speak):
     names = ("a", "b", "c", "d")
-    clips = [clip for name in (BASE, *names) for clip in speak(name)]
+    clips = [clip for name in (BASE_VARIANT, *names) for clip in speak(name)]
     verdict = make_verdict([info(name) for name in names], clips)
     assert (verdict.verdict, verdict.variant) == ("DO-NOT-FINE-TUNE", None)
     assert "+0 is below the smallest that counts, 0.1" in verdict.sentence
@@ -52,7 +53,7 @@ def test_variants_identical_to_the_base_mean_do_not_fine_tune(make_verdict, info
 
 
 def test_a_gain_of_set_a_that_set_b_does_not_show_promotes_nothing(make_verdict, info, speak):
-    clips = [*speak(BASE), *speak("lucky", **GOOD)]
+    clips = [*speak(BASE_VARIANT), *speak("lucky", **GOOD)]
     verdict = make_verdict([info("lucky")], clips, fresh=speak("lucky", of="c"))
     assert verdict.verdict == "DO-NOT-FINE-TUNE"
     row = verdict.row("lucky")
@@ -63,7 +64,7 @@ def test_a_gain_of_set_a_that_set_b_does_not_show_promotes_nothing(make_verdict,
 def test_a_wide_interval_is_inconclusive_and_says_how_many_prompts_would_do(
     make_verdict, info, speak
 ):
-    clips = [*speak(BASE), *speak("v", **MIXED)]
+    clips = [*speak(BASE_VARIANT), *speak("v", **MIXED)]
     verdict = make_verdict([info("v")], clips)
     assert (verdict.verdict, verdict.variant) == ("INCONCLUSIVE", None)
     assert "not clear of 0" in verdict.row("v").reasons[0]
@@ -73,7 +74,7 @@ def test_a_wide_interval_is_inconclusive_and_says_how_many_prompts_would_do(
 
 
 def test_clearly_worse_is_a_regression(make_verdict, info, speak):
-    clips = [*speak(BASE), *speak("v", p808=[2.5, 2.6])]
+    clips = [*speak(BASE_VARIANT), *speak("v", p808=[2.5, 2.6])]
     verdict = make_verdict([info("v")], clips)
     assert (verdict.verdict, verdict.variant, verdict.runner_up) == ("REGRESSION", None, "v")
     assert "made it worse" in verdict.sentence
@@ -94,7 +95,7 @@ def test_clearly_worse_is_a_regression(make_verdict, info, speak):
 def test_a_better_primary_does_not_buy_a_broken_rule(
     make_verdict, info, speak, scores, reason, on_set_b
 ):
-    verdict = make_verdict([info("better")], [*speak(BASE), *speak("better", **scores)])
+    verdict = make_verdict([info("better")], [*speak(BASE_VARIANT), *speak("better", **scores)])
     assert verdict.verdict == "DO-NOT-FINE-TUNE"
     assert verdict.row("better").standing == "rejected"
     assert verdict.row("better").reasons[0] == reason.format(4)
@@ -102,7 +103,7 @@ def test_a_better_primary_does_not_buy_a_broken_rule(
     assert verdict.confirmed == ()
     broken_on_b = make_verdict(
         [info("better")],
-        [*speak(BASE), *speak("better", **GOOD)],
+        [*speak(BASE_VARIANT), *speak("better", **GOOD)],
         fresh=speak("better", of="c", **scores),
     )
     assert broken_on_b.verdict == on_set_b
@@ -111,7 +112,7 @@ def test_a_better_primary_does_not_buy_a_broken_rule(
 
 
 def test_a_constraint_that_set_b_cannot_decide_is_inconclusive(make_verdict, info, speak):
-    clips = [*speak(BASE), *speak("v", **GOOD)]
+    clips = [*speak(BASE_VARIANT), *speak("v", **GOOD)]
     unsteady = speak("v", of="c", **GOOD, speaker_similarity=[0.95, 0.83])
     verdict = make_verdict([info("v")], clips, fresh=unsteady)
     assert verdict.verdict == "INCONCLUSIVE"
@@ -131,7 +132,7 @@ def test_of_finalists_that_cannot_be_told_apart_the_smallest_change_wins(
         info("late", rank=8, epoch=3),
         info("chosen", rank=8, epoch=2),
     ]
-    clips = speak(BASE) + speak("best", p808=[3.5, 3.3, 3.3, 3.4])
+    clips = speak(BASE_VARIANT) + speak("best", p808=[3.5, 3.3, 3.3, 3.4])
     for variant in variants[1:]:
         clips += speak(variant.id, **tied)
     verdict = make_verdict(variants, clips, make_protocol(finalists=3))
@@ -141,7 +142,7 @@ def test_of_finalists_that_cannot_be_told_apart_the_smallest_change_wins(
 
 
 def test_a_smaller_rank_that_is_clearly_worse_does_not_win(make_verdict, info, speak):
-    clips = speak(BASE) + speak("large", p808=[4.0]) + speak("small", p808=[3.5])
+    clips = speak(BASE_VARIANT) + speak("large", p808=[4.0]) + speak("small", p808=[3.5])
     verdict = make_verdict([info("large", rank=64), info("small", rank=4)], clips)
     assert (verdict.variant, verdict.runner_up) == ("large", "small")
     assert "not among the finalists" in verdict.row("small").reasons[0]
@@ -149,7 +150,7 @@ def test_a_smaller_rank_that_is_clearly_worse_does_not_win(make_verdict, info, s
 
 def test_the_runner_up_is_of_another_trial_where_there_is_one(make_verdict, info, speak):
     twin, other = info("twin", trial="good", epoch=2), info("other")
-    clips = speak(BASE) + speak("good", p808=[4.0]) + speak("twin", p808=[3.9])
+    clips = speak(BASE_VARIANT) + speak("good", p808=[4.0]) + speak("twin", p808=[3.9])
     with_other = clips + speak("other", p808=[3.2])
     assert make_verdict([info("good"), twin, other], with_other).runner_up == "other"
     assert make_verdict([info("good"), twin], clips).runner_up == "twin"
@@ -158,7 +159,7 @@ def test_the_runner_up_is_of_another_trial_where_there_is_one(make_verdict, info
 def test_failed_clips_count_as_the_worst_score(make_verdict, make_protocol, info, speak):
     protocol = make_protocol(constraints=())
     clipped = speak("v", p808=[4.0], clipping=[0.5, 0.0, 0.0, 0.0])
-    verdict = make_verdict([info("v")], [*speak(BASE), *clipped], protocol)
+    verdict = make_verdict([info("v")], [*speak(BASE_VARIANT), *clipped], protocol)
     # Three clips gain 1, the clipped one falls from 3 to the bound of 1; one failure is allowed.
     assert verdict.row("v").gain.mean == pytest.approx((3 * 1 - 2) / 4)
     assert verdict.row("v").failed_clips[0].prompt == "p0"
@@ -166,7 +167,11 @@ def test_failed_clips_count_as_the_worst_score(make_verdict, make_protocol, info
 
 def test_a_lower_is_better_primary_gains_by_falling(make_verdict, make_protocol, info, speak):
     protocol = make_protocol(primary="tail_silence", constraints=())
-    clips = [*speak(BASE), *speak("calm", tail_silence=[0.0]), *speak("long", tail_silence=[1.0])]
+    clips = [
+        *speak(BASE_VARIANT),
+        *speak("calm", tail_silence=[0.0]),
+        *speak("long", tail_silence=[1.0]),
+    ]
     verdict = make_verdict([info("calm"), info("long")], clips, protocol)
     assert verdict.variant == "calm"
     assert verdict.effect.mean == pytest.approx(0.2)
@@ -176,9 +181,15 @@ def test_a_lower_is_better_primary_gains_by_falling(make_verdict, make_protocol,
 def test_no_scores_at_all_is_no_verdict(base, info, speak, make_protocol):
     protocol = make_protocol()
     for clips in (
-        speak(BASE),
-        [*speak(BASE), *(ClipScores("v", c.prompt, 0, {}, {"p808": "x"}) for c in speak("v"))],
-        [*(ClipScores(BASE, c.prompt, 0, {}) for c in speak(BASE)), *speak("v", **GOOD)],
+        speak(BASE_VARIANT),
+        [
+            *speak(BASE_VARIANT),
+            *(ClipScores("v", c.prompt, 0, {}, {"p808": "x"}) for c in speak("v")),
+        ],
+        [
+            *(ClipScores(BASE_VARIANT, c.prompt, 0, {}) for c in speak(BASE_VARIANT)),
+            *speak("v", **GOOD),
+        ],
     ):
         verdict = judge(ScoreTable.build([base, info("v")], clips, protocol), None, protocol)
         assert (verdict.verdict, verdict.variant, verdict.effect) == ("NO-VERDICT", None, None)
@@ -188,9 +199,9 @@ def test_no_scores_at_all_is_no_verdict(base, info, speak, make_protocol):
 
 def test_a_finalist_that_was_not_heard_on_set_b_is_no_verdict(base, info, speak, make_protocol):
     protocol = make_protocol()
-    clips = [*speak(BASE), *speak("v", **GOOD)]
+    clips = [*speak(BASE_VARIANT), *speak("v", **GOOD)]
     screen = ScoreTable.build([base, info("v")], clips, protocol)
-    alone = ScoreTable.build([base], speak(BASE, of="c"), protocol.confirming())
+    alone = ScoreTable.build([base], speak(BASE_VARIANT, of="c"), protocol.confirming())
     for confirmation in (None, alone):
         verdict = judge(screen, confirmation, protocol)
         assert verdict.verdict == "NO-VERDICT"
@@ -198,7 +209,7 @@ def test_a_finalist_that_was_not_heard_on_set_b_is_no_verdict(base, info, speak,
 
 
 def test_a_truncated_set_is_rejected_for_its_missing_clips(make_verdict, info, speak):
-    clips = speak(BASE) + speak("half", prompts=2, p808=[5.0])
+    clips = speak(BASE_VARIANT) + speak("half", prompts=2, p808=[5.0])
     verdict = make_verdict([info("half")], clips)
     assert verdict.verdict == "DO-NOT-FINE-TUNE"
     assert verdict.row("half").reasons[0] == "2 of 4 clips failed, 1 allowed"
@@ -213,20 +224,20 @@ def test_what_finalists_alone_get_is_checked_on_set_b(make_verdict, make_protoco
         finalist_metrics=("word_error",),
         constraints=(Constraint(metric="word_error", margin=0.1),),
     )
-    clips = [*speak(BASE), *speak("v", **GOOD)]
+    clips = [*speak(BASE_VARIANT), *speak("v", **GOOD)]
     for errors, expected in (([0.15], "PROMOTE-PENDING-LISTENING"), ([0.5], "DO-NOT-FINE-TUNE")):
         fresh = [
-            *speak(BASE, of="c", word_error=[0.1]),
+            *speak(BASE_VARIANT, of="c", word_error=[0.1]),
             *speak("v", of="c", word_error=errors, **GOOD),
         ]
         assert make_verdict([info("v")], clips, protocol, fresh).verdict == expected
-    unheard = [*speak(BASE, of="c", word_error=[0.1]), *speak("v", of="c", **GOOD)]
+    unheard = [*speak(BASE_VARIANT, of="c", word_error=[0.1]), *speak("v", of="c", **GOOD)]
     assert make_verdict([info("v")], clips, protocol, unheard).verdict == "NO-VERDICT"
 
 
 def test_loss_is_compared_with_the_primary_as_trained(make_verdict, info, speak):
     scores = {"a": (1.0, 3.1), "b": (2.0, 3.2), "c": (3.0, 3.3)}
-    variants, clips = [], speak(BASE)
+    variants, clips = [], speak(BASE_VARIANT)
     for name, (loss, p808) in scores.items():
         for scale in (0.5, 1.0):
             variants.append(
@@ -239,12 +250,12 @@ def test_loss_is_compared_with_the_primary_as_trained(make_verdict, info, speak)
 
 
 def test_a_diverged_loss_is_left_out(make_verdict, info, speak):
-    clips = speak(BASE) + speak("v")
+    clips = speak(BASE_VARIANT) + speak("v")
     assert make_verdict([info("v", validation_loss=math.nan)], clips).loss is None
 
 
 def test_the_same_tables_give_the_same_verdict_and_read_back(make_verdict, info, speak):
-    clips = [*speak(BASE), *speak("good", **GOOD), *speak("other", **OTHER_VOICE)]
+    clips = [*speak(BASE_VARIANT), *speak("good", **GOOD), *speak("other", **OTHER_VOICE)]
     variants = [info("good"), info("other")]
     first, again = (make_verdict(variants, clips) for _ in range(2))
     assert first == again
@@ -257,8 +268,8 @@ def shortlisted(base, info, speak, make_protocol):
     protocol = make_protocol(shortlist_after=2, constraints=(), finalists=1)
     variants = [base, *(info(name, rank=8 * (place + 1)) for place, name in enumerate("abc"))]
     scores = {"a": {"p808": [3.3, 3.4]}, "b": {"p808": [3.4, 3.5, 2.0, 2.1]}, "c": {}}
-    said = {name: speak(name, **scores.get(name, {})) for name in (BASE, *scores)}
-    again = [c for n in (BASE, *scores) for c in speak(n, of="c", **scores.get(n, {}))]
+    said = {name: speak(name, **scores.get(name, {})) for name in (BASE_VARIANT, *scores)}
+    again = [c for n in (BASE_VARIANT, *scores) for c in speak(n, of="c", **scores.get(n, {}))]
     first = [clip for clips in said.values() for clip in clips[:2]]
     screen = ScoreTable.build(variants, first, protocol.screening())
     confirmation = ScoreTable.build(variants, again, protocol.confirming())
@@ -273,7 +284,7 @@ def shortlisted(base, info, speak, make_protocol):
 
 
 def test_finalists_are_chosen_by_all_of_set_a(shortlisted):
-    verdict = shortlisted([BASE, "a", "b", "c"])
+    verdict = shortlisted([BASE_VARIANT, "a", "b", "c"])
     assert verdict.variant == "a", "b was the best of the first two prompts"
     assert [row.id for row in verdict.shortlisted] == ["b", "a", "c"]
     assert verdict.row("b").gain.mean == pytest.approx(0.45)
@@ -282,7 +293,7 @@ def test_finalists_are_chosen_by_all_of_set_a(shortlisted):
     assert Verdict.from_json(verdict.to_json()) == verdict
 
 
-@pytest.mark.parametrize("heard", [[], [BASE, "a"]])
+@pytest.mark.parametrize("heard", [[], [BASE_VARIANT, "a"]])
 def test_a_shortlist_that_was_not_heard_is_no_verdict(shortlisted, heard):
     verdict = shortlisted(heard)
     assert verdict.verdict == "NO-VERDICT"
@@ -321,7 +332,7 @@ def test_each_language_says_what_its_own_loss_would_have_chosen(
     ]
     # The same checkpoint at another strength is no other loss.
     weak = replace(variants[1], id="weak", lora_scale=0.5)
-    clips = [*speak(BASE, 8), *speak("weak", 8, p808=[2.0, 2.0])]
+    clips = [*speak(BASE_VARIANT, 8), *speak("weak", 8, p808=[2.0, 2.0])]
     for name, scores in heard.items():
         clips += speak(name, 8, p808=scores)
     verdict = make_verdict([*variants, weak], clips, protocol)
@@ -346,7 +357,7 @@ def test_each_language_has_a_verdict_of_its_own(make_verdict, make_protocol, inf
         for i, prompt in enumerate(make_protocol(length=8).confirmation)
     ]
     protocol = make_protocol(length=8, confirmation=tuple(prompts), constraints=(), finalists=1)
-    clips = [*speak(BASE, 8), *speak("v", 8, p808=[4.0])]
+    clips = [*speak(BASE_VARIANT, 8), *speak("v", 8, p808=[4.0])]
     fresh = speak("v", 16, of="c", p808=[4.0, 2.8, 4.1, 2.7])
     verdict = make_verdict([info("v")], clips, protocol, fresh=fresh)
     en, km = verdict.groups

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.listening import AXES, Rating, Ratings
 from orchestrator.verdict.listening_verdict import hear
 from orchestrator.verdict.outcome import Verdict
-from orchestrator.verdict.table import BASE
 
 GOOD = {"p808": [3.3, 3.4, 3.35, 3.45]}
 
 
 @pytest.fixture
 def pending(make_verdict, info, speak):
-    return make_verdict([info("good")], [*speak(BASE), *speak("good", **GOOD)])
+    return make_verdict([info("good")], [*speak(BASE_VARIANT), *speak("good", **GOOD)])
 
 
 def rated(gain, raters=8, sentences=20, spread=0.0):
@@ -24,7 +24,7 @@ def rated(gain, raters=8, sentences=20, spread=0.0):
         for sentence in range(sentences):
             step = np.sign(gain) * (rng.random() < abs(gain))
             step += rng.choice([-1, 1]) if rng.random() < spread else 0
-            for system, score in ((BASE, 3), ("good", 3 + int(step))):
+            for system, score in ((BASE_VARIANT, 3), ("good", 3 + int(step))):
                 rows += [Rating(f"r{rater}", f"c{sentence}", system, axis, score) for axis in AXES]
     return Ratings.build(rows)
 
@@ -66,11 +66,11 @@ def test_listeners_who_disagree_leave_it_pending(pending, make_protocol):
 
 
 def test_without_a_winner_there_is_nothing_to_confirm(make_verdict, make_protocol, info, speak):
-    none = make_verdict([info("good")], [*speak(BASE), *speak("good")])
+    none = make_verdict([info("good")], [*speak(BASE_VARIANT), *speak("good")])
     assert hear(none, rated(0.5), make_protocol()) is none
 
 
 def test_the_winner_must_have_been_rated(pending, make_protocol):
-    other = Ratings.build([Rating("r", "c0", BASE, axis, 3) for axis in AXES])
+    other = Ratings.build([Rating("r", "c0", BASE_VARIANT, axis, 3) for axis in AXES])
     with pytest.raises(ValueError, match="got 'good'"):
         hear(pending, other, make_protocol())

@@ -4,9 +4,10 @@ import math
 
 import pytest
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.protocol import Constraint, MetricVersion
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist, objective
-from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.table import ScoreTable
 
 
 def test_every_feasible_variant_ranks_above_every_infeasible_one(make_table, make_protocol):
@@ -24,7 +25,7 @@ def test_every_feasible_variant_ranks_above_every_infeasible_one(make_table, mak
     assert values == sorted(values, reverse=True)
     assert len(set(values)) == len(values)
     assert all(math.isfinite(value) for value in values)
-    assert objective(table, BASE, protocol) == 0
+    assert objective(table, BASE_VARIANT, protocol) == 0
     assert choose_finalists(table, protocol) == ["good"]
 
 
@@ -73,7 +74,7 @@ def test_the_shortlist_is_the_best_third_and_the_best_of_each_rank(
 ):
     protocol = make_protocol(shortlist_after=2)
     ranks = {"a": 8, "b": 8, "c": 16, "d": 16, "e": 32, "silent": 64}
-    clips = speak(BASE)[:2]
+    clips = speak(BASE_VARIANT)[:2]
     for place, name in enumerate(ranks):
         clips += speak(name, p808=[3.6 - place / 10] if name != "silent" else [math.nan])[:2]
     variants = [base, *(info(name, rank=rank) for name, rank in ranks.items())]
@@ -107,7 +108,7 @@ def test_a_trial_sends_its_earliest_equal_epoch_and_the_middle_of_its_plateau(
         (2, 1.3): [3.52, 3.4],
         (3, 1.0): [3.47, 3.5],
     }
-    variants, clips = [base], speak(BASE)
+    variants, clips = [base], speak(BASE_VARIANT)
     for (epoch, scale), p808 in gains.items():
         name = f"e{epoch}-s{scale}"
         variants.append(info(name, trial="t", epoch=epoch, lora_scale=scale))

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.protocol import MetricVersion
-from orchestrator.verdict.table import BASE, ScoreTable, ScoreTableError, scientific
+from orchestrator.verdict.table import ScoreTable, ScoreTableError, scientific
 
 
 def test_seeds_of_a_prompt_are_averaged_first(base, info, speak, make_protocol):
-    clips = [*speak(BASE), *speak(BASE, seed=1)]
+    clips = [*speak(BASE_VARIANT), *speak(BASE_VARIANT, seed=1)]
     clips += [*speak("v", p808=[3, 3, 3, 3]), *speak("v", seed=1, p808=[4, 5, 3, 3])]
     table = ScoreTable.build([base, info("v")], clips, make_protocol())
     assert len(table.keys) == 8
@@ -20,14 +21,18 @@ def test_seeds_of_a_prompt_are_averaged_first(base, info, speak, make_protocol):
 
 def test_a_part_of_a_table_is_the_table_of_that_part(base, info, speak, make_protocol):
     lost = ClipScores("v", "p1", 0, {}, {"p808": "no speech found"})
-    said = [*speak(BASE), *(c for c in speak("v", p808=[4, 5, 3, 2]) if c.prompt != "p1"), lost]
+    said = [
+        *speak(BASE_VARIANT),
+        *(c for c in speak("v", p808=[4, 5, 3, 2]) if c.prompt != "p1"),
+        lost,
+    ]
     infos = [base, info("v"), info("w")]
     protocol = make_protocol()
     whole = ScoreTable.build(infos, [*said, *speak("w")], protocol)
     some = protocol.model_copy(update={"prompts": protocol.prompts[1:3]})
     kept = [clip for clip in said if clip.prompt in ("p1", "p2")]
     part = ScoreTable.build(infos[:2], kept, some)
-    again = whole.of([BASE, "v"]).only({"p1", "p2"})
+    again = whole.of([BASE_VARIANT, "v"]).only({"p1", "p2"})
     assert (again.prompts, again.keys, again.missing) == (part.prompts, part.keys, part.missing)
     assert again.variants == part.variants
     for name, columns in part.values.items():
@@ -39,12 +44,12 @@ def test_ratios_are_against_the_base_on_the_same_prompt(make_table):
     table = make_table(v={"duration": [4, 2, 8, 6], "speaking_rate": [12, 24, 6, 12]})
     assert table.values["v"]["duration_ratio"].tolist() == [1.0, 0.5, 2.0, 1.5]
     assert table.values["v"]["rate_ratio"].tolist() == [1.0, 2.0, 0.5, 1.0]
-    assert table.values[BASE]["duration_ratio"].tolist() == [1.0] * 4
+    assert table.values[BASE_VARIANT]["duration_ratio"].tolist() == [1.0] * 4
 
 
 def test_a_failed_metric_holds_its_worst_bound_and_the_reason(base, info, speak, make_protocol):
     silent = ClipScores("v", "p1", 0, {}, {"p808": "no speech found"})
-    clips = [*speak(BASE), *(c for c in speak("v") if c.prompt != "p1"), silent]
+    clips = [*speak(BASE_VARIANT), *(c for c in speak("v") if c.prompt != "p1"), silent]
     table = ScoreTable.build([base, info("v")], clips, make_protocol())
     assert table.values["v"]["p808"].tolist() == [3.0, 1.0, 3.0, 3.0]
     assert table.values["v"]["tail_silence"][1] == 30.0
@@ -60,14 +65,18 @@ def test_a_value_that_is_no_number_is_a_failed_metric(make_table):
 
 
 def test_a_truncated_set_counts_the_missing_clips(base, info, speak, make_protocol):
-    clips = [*speak(BASE), *speak("v", prompts=3)]
+    clips = [*speak(BASE_VARIANT), *speak("v", prompts=3)]
     table = ScoreTable.build([base, info("v")], clips, make_protocol())
     assert table.missing["v"]["p808"] == {("p3", 0): "no clip"}
     assert table.values["v"]["p808"][3] == 1.0
 
 
 def test_where_the_base_failed_a_ratio_compares_with_nothing(base, info, speak, make_protocol):
-    clips = [ClipScores(BASE, "p0", 0, {}, {"duration": "empty"}), *speak(BASE)[1:], *speak("v")]
+    clips = [
+        ClipScores(BASE_VARIANT, "p0", 0, {}, {"duration": "empty"}),
+        *speak(BASE_VARIANT)[1:],
+        *speak("v"),
+    ]
     table = ScoreTable.build([base, info("v")], clips, make_protocol())
     assert table.values["v"]["duration_ratio"].tolist() == [1.0] * 4
 
@@ -81,7 +90,11 @@ def test_a_finalist_metric_is_absent_where_it_was_not_asked_for(base, info, spea
         metrics=(*healthy.metrics, word_error), finalist_metrics=("word_error",)
     )
     heard = {"word_error": [0.1, 0.1, math.nan, 0.1]}
-    clips = [*speak(BASE, word_error=[0.1] * 4), *speak("finalist", **heard), *speak("other")]
+    clips = [
+        *speak(BASE_VARIANT, word_error=[0.1] * 4),
+        *speak("finalist", **heard),
+        *speak("other"),
+    ]
     table = ScoreTable.build([base, info("finalist"), info("other")], clips, protocol)
     assert table.values["finalist"]["word_error"].tolist() == [0.1, 0.1, 1.0, 0.1]
     assert "word_error" not in table.values["other"]
@@ -90,7 +103,7 @@ def test_a_finalist_metric_is_absent_where_it_was_not_asked_for(base, info, spea
 
 def test_all_problems_are_reported_together(base, info, speak, make_protocol):
     clips = [
-        *speak(BASE, prompts=3),
+        *speak(BASE_VARIANT, prompts=3),
         *speak("v"),
         *speak("v")[:1],
         *speak("v", seed=5)[:1],

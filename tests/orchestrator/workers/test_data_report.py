@@ -19,10 +19,11 @@ from jobs.diversity.features import FEATURES, ClipFeatures
 from jobs.diversity.summary import QUALITY_FLOOR
 from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import DATA_FILE, Ledger
 from orchestrator.report.training_data import LONGEST_PLAYED
 from orchestrator.scores.from_ledger import base_info
-from orchestrator.verdict.table import BASE, ScoreTable
+from orchestrator.verdict.table import ScoreTable
 from orchestrator.workers.data_report import data_report, measure_data, quality_floor
 from tests.orchestrator.report.conftest import PROTOCOL, metric
 
@@ -76,7 +77,7 @@ def table(scores, failed=0) -> ScoreTable:
         update={"metrics": (*PROTOCOL.metrics, metric("dnsmos_ovrl", "higher", 1, 5, "MOS"))}
     )
     clips = [
-        ClipScores(BASE, prompt.id, 11, {"dnsmos_ovrl": score} if i >= failed else {})
+        ClipScores(BASE_VARIANT, prompt.id, 11, {"dnsmos_ovrl": score} if i >= failed else {})
         for i, (prompt, score) in enumerate(zip(protocol.prompts, scores, strict=True))
     ]
     return ScoreTable.build([base_info()], clips, protocol)
@@ -88,7 +89,7 @@ SCORES = (3.0, 3.1, 3.2, 3.3, 3.4, 3.5, 3.6, 3.7)
 def test_the_floor_is_the_bases_own():
     assert quality_floor(table(SCORES)) == pytest.approx(np.std(SCORES, ddof=1))
     assert quality_floor(table(SCORES, failed=1)) == QUALITY_FLOOR  # of too few clips
-    unscored = replace(table(SCORES), values={BASE: {}})
+    unscored = replace(table(SCORES), values={BASE_VARIANT: {}})
     assert quality_floor(unscored) == QUALITY_FLOOR
 
 
