@@ -4,7 +4,9 @@ import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from cluster.file_model import ClusterFileModel
 
 Quantity = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti)$")]
 """Bytes as Kubernetes writes them."""
@@ -31,11 +33,7 @@ def _pinned(image: str) -> str:
     return image
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class VolumeSpec(_Strict):
+class VolumeSpec(ClusterFileModel):
     """A claim that all pods mount."""
 
     claim: Name
@@ -44,7 +42,7 @@ class VolumeSpec(_Strict):
     """Where it is mounted."""
 
 
-class HeadSpec(_Strict):
+class HeadSpec(ClusterFileModel):
     """The pod of the driver and of Ray's own processes. It has no GPU and trains nothing."""
 
     cpus: Annotated[int, Field(ge=1)] = 2
@@ -54,7 +52,7 @@ class HeadSpec(_Strict):
     node_selector: dict[str, str] = Field(default_factory=dict)
 
 
-class WorkerSpec(_Strict):
+class WorkerSpec(ClusterFileModel):
     """A pod of one host; its CPUs and GPUs are the sweep's to say."""
 
     memory: Quantity = "16Gi"
@@ -65,7 +63,7 @@ class WorkerSpec(_Strict):
     node_selector: dict[str, str] = Field(default_factory=dict)
 
 
-class KubeSpec(_Strict):
+class KubeSpec(ClusterFileModel):
     """A Kubernetes cluster; every key has a default."""
 
     namespace: Name = "voxsweep"

@@ -109,7 +109,7 @@ class Jobs:
         choose_authentication(local=False)
         from ray.job_submission import JobSubmissionClient
 
-        with _without(_OVERRIDES), self._in_plain_words():
+        with _without(_OVERRIDES), self._as_connection_errors():
             # TLS certificates are verified: that is the client's default.
             self._client = JobSubmissionClient(address)
 
@@ -141,7 +141,7 @@ class Jobs:
         deadline = time.monotonic() + _READY_WITHIN
         while True:
             try:
-                with self._in_plain_words():
+                with self._as_connection_errors():
                     self._client.submit_job(submission_id=id, **request)
                 return
             except ConnectionError as error:
@@ -155,12 +155,12 @@ class Jobs:
 
     def job(self, id: str) -> Job:
         """A job as it is now."""
-        with self._in_plain_words():
+        with self._as_connection_errors():
             return _job(self._client.get_job_info(id))
 
     def logs(self, id: str) -> str:
         """What a job has printed so far."""
-        with self._in_plain_words():
+        with self._as_connection_errors():
             return redacted(self._client.get_job_logs(id))
 
     def follow(self, id: str, tell: Callable[[str], None]) -> Job:
@@ -170,13 +170,13 @@ class Jobs:
             async for lines in self._client.tail_job_logs(id):
                 tell(redacted(lines))
 
-        with self._in_plain_words():
+        with self._as_connection_errors():
             asyncio.run(listen())
         return self.job(id)
 
     def stop(self, id: str) -> Job:
         """End a job's driver, and with it all that the driver started; the job once it is over."""
-        with self._in_plain_words():
+        with self._as_connection_errors():
             self._client.stop_job(id)
         deadline = time.monotonic() + _STOPPED_WITHIN
         while not (job := self.job(id)).has_ended:
@@ -197,14 +197,14 @@ class Jobs:
         return found
 
     def _all(self) -> list[Job]:
-        with self._in_plain_words():
+        with self._as_connection_errors():
             details = self._client.list_jobs()
         submitted = [each for each in details if each.submission_id is not None]
         return [_job(each) for each in sorted(submitted, key=lambda each: each.start_time or 0)]
 
     @contextmanager
-    def _in_plain_words(self) -> Iterator[None]:
-        """What Ray's client raises, as ConnectionError and without the token."""
+    def _as_connection_errors(self) -> Iterator[None]:
+        """Raise what Ray's client raises as ConnectionError, without the token."""
         import aiohttp
         from ray.exceptions import AuthenticationError
 

@@ -7,8 +7,9 @@ import re
 from typing import Annotated, Literal, Self
 
 from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from cluster.file_model import ClusterFileModel
 from cluster.ray.connect import WORKER_ENVIRONMENT
 
 _SECRET = re.compile(
@@ -24,19 +25,13 @@ _OF_RAY = ("CPU", "GPU", "memory", "object_store_memory")
 """Resources that have keys of their own, or that a driver is not given."""
 
 
-class _Strict(BaseModel):
-    """Frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def _check_resources(resources: dict[str, float]) -> dict[str, float]:
     if taken := sorted(set(resources) & set(_OF_RAY)):
         raise ValueError(f"resources are a node's own; {', '.join(taken)} is none (no GPU: ever)")
     return resources
 
 
-class DriverSpec(_Strict):
+class DriverSpec(ClusterFileModel):
     """What is set aside for the driver, and on which node. It never has a GPU."""
 
     cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -78,7 +73,7 @@ def _check_requirement(text: str) -> str:
     return text
 
 
-class EnvironmentSpec(_Strict):
+class EnvironmentSpec(ClusterFileModel):
     """The runtime environment of the job, over what the nodes have."""
 
     env_vars: Annotated[dict[str, str], AfterValidator(_check_variables)] = Field(
@@ -89,7 +84,7 @@ class EnvironmentSpec(_Strict):
     """Packages that Ray installs on each node first; none where the nodes have everything."""
 
 
-class ClusterSpec(_Strict):
+class ClusterSpec(ClusterFileModel):
     """A cluster that sweeps are submitted to."""
 
     address: str | None = None

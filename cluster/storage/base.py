@@ -5,20 +5,13 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from cluster.names import scheme
-from cluster.storage.committed import check_key
-
-COMMITTED = "COMMITTED"
-"""The marker that makes a directory exist for readers; always written last."""
-
-
-Check = Callable[[], object]
-"""Raises when something must not happen."""
+from cluster.storage.committed import COMMITTED, Check, check_key
 
 
 class Storage(Protocol):

@@ -1,9 +1,17 @@
-"""What a ``COMMITTED`` marker says where nothing can be renamed: which files, and whose."""
+"""The ``COMMITTED`` marker, and what it lists where no directory can be renamed (S3): the files of
+the attempt that was first."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+COMMITTED = "COMMITTED"
+"""The marker that makes a directory exist for readers; always written last."""
+
+Check = Callable[[], object]
+"""Raises when something must not happen."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def client() -> Any:  # noqa: ANN401 (boto3 makes its classes when it runs)
 
 def size(bucket: str, key: str) -> int:
     """Bytes of an object. Raises as :func:`read`."""
-    with in_plain_words(bucket, key):
+    with as_os_errors(bucket, key):
         return int(client().head_object(Bucket=bucket, Key=key)["ContentLength"])
 
 
@@ -82,9 +82,9 @@ def read(bucket: str, key: str) -> bytes:
     """An object, whole.
 
     Raises:
-        OSError: as :func:`in_plain_words` has it.
+        OSError: as :func:`as_os_errors` has it.
     """
-    with in_plain_words(bucket, key):
+    with as_os_errors(bucket, key):
         data: bytes = client().get_object(Bucket=bucket, Key=key)["Body"].read()
     return data
 
@@ -92,7 +92,7 @@ def read(bucket: str, key: str) -> bytes:
 def look(bucket: str, key: str) -> Look | None:
     """An object with its age; None where there is none. Raises as :func:`read`."""
     try:
-        with in_plain_words(bucket, key):
+        with as_os_errors(bucket, key):
             found = client().get_object(Bucket=bucket, Key=key)
             data: bytes = found["Body"].read()
     except FileNotFoundError:
@@ -108,7 +108,7 @@ def read_part(bucket: str, key: str, start: int, end: int) -> bytes:
     Raises:
         OSError: as :func:`read`.
     """
-    with in_plain_words(bucket, key):
+    with as_os_errors(bucket, key):
         part = client().get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}")
         data: bytes = part["Body"].read()
     return data
@@ -116,7 +116,7 @@ def read_part(bucket: str, key: str, start: int, end: int) -> bytes:
 
 def list_keys(bucket: str, prefix: str) -> list[str]:
     """Sorted keys of every object whose key begins with ``prefix``. Raises as :func:`read`."""
-    with in_plain_words(bucket, prefix, "list"):
+    with as_os_errors(bucket, prefix, "list"):
         pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [each["Key"] for page in pages for each in page.get("Contents", [])]
 
@@ -127,16 +127,16 @@ def check_bucket(bucket: str, prefix: str) -> None:
     Raises:
         OSError: as :func:`read`.
     """
-    with in_plain_words(bucket, prefix, "list"):
+    with as_os_errors(bucket, prefix, "list"):
         client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
 
 def read_chunks(bucket: str, key: str) -> Iterator[bytes]:
     """An object, a part at a time. Raises as :func:`read`, or because it changed meanwhile."""
-    with in_plain_words(bucket, key):
+    with as_os_errors(bucket, key):
         head = client().head_object(Bucket=bucket, Key=key)
     for start in range(0, head["ContentLength"], _PART):
-        with in_plain_words(bucket, key):
+        with as_os_errors(bucket, key):
             part = client().get_object(
                 Bucket=bucket,
                 Key=key,
@@ -155,7 +155,7 @@ def list_folder(bucket: str, prefix: str) -> tuple[list[str], list[str]]:
     """
     files: list[str] = []
     folders: list[str] = []
-    with in_plain_words(bucket, prefix, "list"):
+    with as_os_errors(bucket, prefix, "list"):
         pages = client().get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
             files += [each["Key"].removeprefix(prefix) for each in page.get("Contents", [])]
@@ -166,7 +166,7 @@ def list_folder(bucket: str, prefix: str) -> tuple[list[str], list[str]]:
 
 
 @contextmanager
-def in_plain_words(bucket: str, key: str, verb: str = "read") -> Iterator[None]:
+def as_os_errors(bucket: str, key: str, verb: str = "read") -> Iterator[None]:
     """For what asks S3 to ``verb`` an object: whatever goes wrong is an OSError.
 
     Raises:

@@ -18,8 +18,7 @@ from typing import TypeVar
 
 from cluster.names import SourceError, split_s3
 from cluster.storage import local_copies, s3, s3_writing
-from cluster.storage.base import COMMITTED, Check
-from cluster.storage.committed import Committed, Content, check_key
+from cluster.storage.committed import COMMITTED, Check, Committed, Content, check_key
 from cluster.storage.leases import Lease, LeaseTerms, leased
 from cluster.storage.local_copies import DamagedError
 from cluster.storage.patience import Patience

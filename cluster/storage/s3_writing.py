@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from s3transfer.manager import TransferManager
 
 from cluster.storage import s3
-from cluster.storage.s3 import in_plain_words
+from cluster.storage.s3 import as_os_errors
 from cluster.storage.s3_errors import UnsupportedError, explain, is_unmet_condition
 
 _PROBE = ".voxsweep-probe"
@@ -22,9 +22,9 @@ def put(bucket: str, key: str, data: bytes) -> None:
     """Write an object, replacing what was there.
 
     Raises:
-        OSError: as :func:`cluster.storage.s3.in_plain_words` has it.
+        OSError: as :func:`cluster.storage.s3.as_os_errors` has it.
     """
-    with in_plain_words(bucket, key, "write"):
+    with as_os_errors(bucket, key, "write"):
         s3.client().put_object(Bucket=bucket, Key=key, Body=data)
 
 
@@ -35,10 +35,10 @@ def put_if(bucket: str, key: str, data: bytes, etag: str | None) -> str | None:
     been the writer itself: an answer may be lost, and its request is sent again.
 
     Raises:
-        OSError: as :func:`cluster.storage.s3.in_plain_words` has it.
+        OSError: as :func:`cluster.storage.s3.as_os_errors` has it.
     """
     condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
-    with in_plain_words(bucket, key, "write"):
+    with as_os_errors(bucket, key, "write"):
         try:
             done = s3.client().put_object(Bucket=bucket, Key=key, Body=data, **condition)
         except ClientError as error:
@@ -55,12 +55,12 @@ def upload(bucket: str, files: Mapping[str, Path]) -> Iterator[str]:
     given up, and no part is left behind.
 
     Raises:
-        OSError: as :func:`cluster.storage.s3.in_plain_words` has it, or a file cannot be read.
+        OSError: as :func:`cluster.storage.s3.as_os_errors` has it, or a file cannot be read.
     """
     with TransferManager(s3.client()) as transfers:
         sent = {key: transfers.upload(str(path), bucket, key) for key, path in files.items()}
         for key, transfer in sent.items():
-            with in_plain_words(bucket, key, "write"):
+            with as_os_errors(bucket, key, "write"):
                 transfer.result()
             yield key
 
@@ -69,11 +69,11 @@ def delete(bucket: str, keys: Sequence[str]) -> None:
     """Delete objects; those that are gone already are no error.
 
     Raises:
-        OSError: as :func:`cluster.storage.s3.in_plain_words` has it.
+        OSError: as :func:`cluster.storage.s3.as_os_errors` has it.
     """
     for start in range(0, len(keys), _MOST_DELETED):
         some = [{"Key": key} for key in keys[start : start + _MOST_DELETED]]
-        with in_plain_words(bucket, keys[start], "delete"):
+        with as_os_errors(bucket, keys[start], "delete"):
             done = s3.client().delete_objects(
                 Bucket=bucket, Delete={"Objects": some, "Quiet": True}
             )
@@ -85,9 +85,9 @@ def uploads_under(bucket: str, prefix: str) -> list[tuple[str, str]]:
     """Key and id of each upload in parts, begun and not ended, of a key that begins so.
 
     Raises:
-        OSError: as :func:`cluster.storage.s3.in_plain_words` has it.
+        OSError: as :func:`cluster.storage.s3.as_os_errors` has it.
     """
-    with in_plain_words(bucket, prefix, "list"):
+    with as_os_errors(bucket, prefix, "list"):
         pages = s3.client().get_paginator("list_multipart_uploads")
         found = pages.paginate(Bucket=bucket, Prefix=prefix)
         return [(u["Key"], u["UploadId"]) for page in found for u in page.get("Uploads", [])]
@@ -97,9 +97,9 @@ def abort_upload(bucket: str, key: str, upload_id: str) -> None:
     """End an upload in parts and drop its parts, which S3 would keep, and charge for, for ever.
 
     Raises:
-        OSError: as :func:`cluster.storage.s3.in_plain_words` has it.
+        OSError: as :func:`cluster.storage.s3.as_os_errors` has it.
     """
-    with in_plain_words(bucket, key, "write"):
+    with as_os_errors(bucket, key, "write"):
         s3.client().abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
 
 
@@ -110,7 +110,7 @@ def check_conditions(bucket: str, prefix: str) -> None:
     Some that speak S3's language do not know it, and write all the same.
 
     Raises:
-        OSError: it does not, or as :func:`cluster.storage.s3.in_plain_words` has it.
+        OSError: it does not, or as :func:`cluster.storage.s3.as_os_errors` has it.
     """
     key = prefix + _PROBE
     what = json.dumps({"see": "docs/storage.md", "asked": uuid.uuid4().hex}).encode()

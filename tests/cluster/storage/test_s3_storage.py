@@ -12,8 +12,8 @@ import pytest
 from botocore.config import Config
 
 from cluster.storage import local_copies, s3, s3_writing
-from cluster.storage.base import COMMITTED, Storage, open_storage
-from cluster.storage.committed import Committed, Content
+from cluster.storage.base import Storage, open_storage
+from cluster.storage.committed import COMMITTED, Committed, Content
 from cluster.storage.leases import LeaseTerms
 from cluster.storage.patience import Patience
 from cluster.storage.s3_errors import TransientError

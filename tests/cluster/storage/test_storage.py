@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage.base import COMMITTED, LocalStorage, Storage, open_storage
+from cluster.storage.base import LocalStorage, Storage, open_storage
+from cluster.storage.committed import COMMITTED
 
 
 @pytest.fixture(params=["local", "s3"])

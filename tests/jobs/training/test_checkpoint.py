@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cluster.storage.base import COMMITTED, LocalStorage
+from cluster.storage.base import LocalStorage
+from cluster.storage.committed import COMMITTED
 from jobs.spec.trial import EngineSpec
 from jobs.training.checkpoint import read_state
 from jobs.training.epochs import (
