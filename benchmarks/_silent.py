@@ -34,7 +34,7 @@ class SilentTrainable(TrialTrainable):
     """The sweep's own, with such trials."""
 
     def _start(self) -> TrialRun:
-        return SilentRun(self._context, self._point, self._slot)
+        return SilentRun(self._context, self._trial, self._slot)
 
 
 class Unobserved:

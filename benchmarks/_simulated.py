@@ -109,7 +109,7 @@ class Stopwatch:
 class _Actor:
     """A trial's process."""
 
-    point: dict[str, Any]
+    trial: str
     epoch: int = 0
     seconds: float = 0.0
 
@@ -213,7 +213,7 @@ class SimulatedActors:
                 lasts += self._epoch_seconds * self._chance.random()
             self._at(lasts, tracked_actor, lambda: self._report(tracked_actor, lasts, on_result))
         elif method_name == "reset":
-            self._actors[tracked_actor] = _Actor(args[0]["point"])
+            self._actors[tracked_actor] = _Actor(args[0]["trial"])
             self._at(0.0, tracked_actor, lambda: on_result(tracked_actor, True))
         return object()
 
@@ -238,7 +238,7 @@ class SimulatedActors:
         heapq.heappush(self._events, (self.clock + seconds, self._count, turn, event))
 
     def _start(self, actor: Any) -> None:  # noqa: ANN401
-        self._actors[actor] = _Actor(self._pending.pop(actor)["point"])
+        self._actors[actor] = _Actor(self._pending.pop(actor)["trial"])
         self._live_actors_to_ray_actors_resources[actor] = (self._handle, None)
         actor._on_start(actor)
 
@@ -255,10 +255,9 @@ class SimulatedActors:
 
     def _train(self, run: _Actor, lasted: float) -> dict[str, Any]:
         """An epoch, committed, as a trial's process reports it."""
-        point = run.point
         run.epoch, run.seconds = run.epoch + 1, run.seconds + lasted
-        trial = self._context.trial_spec(point)
-        good = -abs(math.log10(point["learning_rate"]) + 3.5) + self._chance.gauss(0, 0.1)
+        trial = self._ledger.trial(run.trial)
+        good = -abs(math.log10(trial.training.learning_rate) + 3.5) + self._chance.gauss(0, 0.1)
         loss = 2.0 - good / 10 - 0.1 * math.log(run.epoch)
         losses = EpochLosses(run.epoch, loss, loss, (), (), lasted, self.clock)
         self._context.storage.commit_losses(self._ledger.checkpoint(trial.id, run.epoch), losses)
@@ -284,7 +283,7 @@ class SimulatedActors:
             "pid": 1,
             "hostname": socket.gethostname(),
             "node_ip": "127.0.0.1",
-            "config": {"point": point},
+            "config": {"trial": trial.id},
             "time_since_restore": run.seconds,
             "iterations_since_restore": run.epoch,
         }

@@ -273,7 +273,7 @@ def study_cost(
     context = context_of(spec)
     ledger = context.ledger()
     searcher = StudySearch(
-        spec.search, "ours", storage, [], lambda p: ledger.start_trial(context.trial_spec(p), p)
+        spec.search, "ours", storage, [], (), lambda p: ledger.start_trial(context.trial_spec(p), p)
     )
     study = searcher.study
     chance = optuna.samplers.RandomSampler(seed=1)._rng.rng

@@ -243,6 +243,7 @@ def replay(grid: Grid, spec: SweepSpec, seed: int) -> Spent:
         "replay",
         optuna.storages.InMemoryStorage(),
         [],
+        (),
         start,
         settled=spec.rungs.grace_epochs,
     )
@@ -257,7 +258,7 @@ def replay(grid: Grid, spec: SweepSpec, seed: int) -> Spent:
             if asked in (None, Searcher.FINISHED):
                 is_over = asked == Searcher.FINISHED
                 break
-            point = asked["point"]
+            point = started[asked["trial"]].point
             epochs = grid.epochs[point["rank"], point["learning_rate"]]
             scheduler.on_trial_add(None, SimpleNamespace(trial_id=f"t{count}"))
             until = clock + epochs[0].seconds * chance.uniform(2 / 3, 4 / 3)

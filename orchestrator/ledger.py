@@ -197,6 +197,11 @@ class Ledger:
         text = self.read_text(f"trials/{trial}/result.json")
         return TrialResult(**json.loads(text)) if text else None
 
+    def final_result(self, trial: str) -> TrialResult | None:
+        """How a trial ended for good, or None while a run of the sweep may go on with it."""
+        result = self.result(trial)
+        return result if result is not None and result.final else None
+
     # epochs
 
     def checkpoint(self, trial: str, epoch: int) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 from orchestrator.spec.model import OBJECTIVE, SECONDS
 from orchestrator.verdict.protocol import Protocol
 
+TRIAL = "trial"
+"""A trial's id in Ray Tune's configs and results, and as an attribute of the study's trials."""
 PROMISE = "promise"
 """Of the epoch's best variant: its gain, less what it breaks."""
 MEASURED = "measured"

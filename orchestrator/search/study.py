@@ -8,8 +8,7 @@ tools - stays, and points that wait are run first.
 import random
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -25,6 +24,7 @@ from orchestrator.search.reports import (
     CONSTRAINTS,
     FEASIBILITY,
     MEASURED,
+    TRIAL,
     measure,
     named_constraints,
     told,
@@ -33,21 +33,8 @@ from orchestrator.search.samplers import held, sampler_for
 from orchestrator.search.space import SearchSpace
 from orchestrator.spec.model import OBJECTIVE, Choice, SearchSpec
 
-TRIAL = "trial"
-"""The attribute of a study's trial that says which of the sweep's it is; others' have none."""
-
 _MOST_REPEATS = 100
 """Suggestions of known trials in a row after which a small space counts as searched."""
-
-
-@dataclass(frozen=True)
-class KnownTrial:
-    """A trial that an earlier run of the sweep started."""
-
-    id: str
-    point: dict[str, Choice]
-    ended: bool
-    """For good: it will report what it reported before."""
 
 
 class StudySearch(OptunaSearch):
@@ -57,8 +44,9 @@ class StudySearch(OptunaSearch):
         search: what is searched, and how.
         study_name: the study's name in ``storage``.
         storage: where it is, or will be.
-        known: what earlier runs started, suggested first and in this order.
-        start: records that a point was asked for, and gives the trial.
+        known: trials that earlier runs started, suggested first and in this order.
+        ended: ids of those that ended for good: they report what they reported before.
+        start: records a trial at a point, and returns it.
         directions: ``max`` or ``min`` by objective, in the spec's order.
         settled: before this epoch, what a trial promises says nothing.
     """
@@ -68,7 +56,8 @@ class StudySearch(OptunaSearch):
         search: SearchSpec,
         study_name: str,
         storage: BaseStorage,
-        known: Sequence[KnownTrial],
+        known: Sequence[TrialRecord],
+        ended: Collection[str],
         start: Callable[[dict[str, Choice]], TrialRecord],
         directions: Mapping[str, str] | None = None,
         settled: int = 1,
@@ -103,7 +92,7 @@ class StudySearch(OptunaSearch):
         begun = {_same(trial.point) for trial in known}
         self._rest = deque(p for p in search.grid() if _same(p) not in begun) if is_grid else None
         """Of a grid, what comes after the points that wait in the study."""
-        self._ended = {trial.id for trial in known if trial.ended}
+        self._ended = ended
         self._in_study = {t.user_attrs[TRIAL]: t for t in self._trials() if TRIAL in t.user_attrs}
         self._first = FirstStage(search, search.first, settled) if search.first else None
         self._suggested: set[str] = set()
@@ -113,7 +102,7 @@ class StudySearch(OptunaSearch):
         """By Tune's trial id, the epochs that the study has of a trial that it has taken up."""
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 (Tune takes a marker too)
-        """The next point as ``{"point": ...}``; FINISHED when only known ones come.
+        """The next trial's id as ``{"trial": ...}``; FINISHED when only known points come.
 
         None, upon which Tune asks again, while the last trials of a first stage run.
         """
@@ -131,7 +120,7 @@ class StudySearch(OptunaSearch):
             record = self._start(point)
             if record.id not in self._suggested:
                 self._take(trial_id, record)
-                return {"point": point}
+                return {TRIAL: record.id}
             if not self._repeat(trial_id, record):
                 break
         return Searcher.FINISHED

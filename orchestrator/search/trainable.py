@@ -7,7 +7,7 @@ from ray.air.constants import TRAINING_ITERATION
 
 from orchestrator.context import SweepContext
 from orchestrator.hosts.leased_slot import LeasedSlot
-from orchestrator.search.reports import CONSTRAINTS, MEASURED, PROMISE
+from orchestrator.search.reports import CONSTRAINTS, MEASURED, PROMISE, TRIAL
 from orchestrator.search.trial import EpochReport, HostsDiedError, TrialFailedError, TrialRun
 from orchestrator.spec.model import OBJECTIVE, SECONDS
 
@@ -60,20 +60,19 @@ class TrialTrainable(tune.Trainable):
         self._slot.release()
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._point, self._reported = config["point"], config.get(REPORTED, 0)
+        self._trial, self._reported = config[TRIAL], config.get(REPORTED, 0)
         self._slot = LeasedSlot(self._pool)
         self._run = None
 
     def _start(self) -> TrialRun:
-        run = TrialRun(self._context, self._point, self._slot)
+        run = TrialRun(self._context, self._trial, self._slot)
         for _ in range(self._reported):
             run.next_epoch()  # read back, so that its best variant stays in the running
         return run
 
     def _failed(self, error: Exception) -> dict[str, Any]:
-        trial = self._context.trial_spec(self._point).id
         return {
-            "trial": trial,
+            TRIAL: self._trial,
             OBJECTIVE: worst_objective(self._context),
             PROMISE: worst_objective(self._context),
             "validation_loss": float("inf"),
@@ -86,7 +85,7 @@ class TrialTrainable(tune.Trainable):
 def reported(report: EpochReport) -> dict[str, Any]:
     """An epoch as Ray Tune's flat result."""
     return {
-        "trial": report.trial,
+        TRIAL: report.trial,
         "checkpoint": report.checkpoint,
         OBJECTIVE: report.best.objective,
         PROMISE: report.promise,

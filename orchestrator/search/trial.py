@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from jobs.metrics.base import ClipScores
 from jobs.spec.trial import BASE_VARIANT, Variant
@@ -42,16 +42,15 @@ class HostsDiedError(Exception):
 
 
 class TrialRun:
-    """Runs the trial at ``point`` in ``slot``, one epoch a call."""
+    """Runs a trial in ``slot``, one epoch a call."""
 
-    def __init__(self, context: SweepContext, point: dict[str, Any], slot: LeasedSlot) -> None:
+    def __init__(self, context: SweepContext, trial: str, slot: LeasedSlot) -> None:
         self._context = context
         self._slot = slot
         self._ledger = context.ledger()
-        self._record = self._ledger.trial(context.trial_spec(point).id)
+        self._record = self._ledger.trial(trial)
         self._base_scores = self._ledger.scores(BASE_VARIANT) or []
-        result = self._ledger.result(self._record.id)
-        self._ended = result if result and result.final else None
+        self._ended = self._ledger.final_result(trial)
         """How an earlier run ended the trial."""
         self._epoch = 0
         self._attached: int | None = None

@@ -22,10 +22,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.context import SweepContext
 from orchestrator.hosts.fleet import Fleet
-from orchestrator.ledger import Ledger, TrialEnd, TrialRecord, TrialResult
+from orchestrator.ledger import TrialEnd, TrialResult
 from orchestrator.search.check_study import SWEEP
-from orchestrator.search.reports import PROMISE, directions
-from orchestrator.search.study import KnownTrial, StudySearch
+from orchestrator.search.reports import PROMISE, TRIAL, directions
+from orchestrator.search.study import StudySearch
 from orchestrator.search.study_storage import study_storage
 from orchestrator.search.trainable import REPORTED, TrialTrainable
 from orchestrator.search.warm_start import earlier_sweeps, teach
@@ -100,7 +100,6 @@ class _Events(tune.Callback):
     def __init__(
         self, context: SweepContext, reap: Callable[[str], None], observer: Observer
     ) -> None:
-        self._context = context
         self._ledger = context.ledger()
         self._reap = reap
         self._observer = observer
@@ -115,7 +114,7 @@ class _Events(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **_: object
     ) -> None:
         """Tune has given the trial to a process."""
-        self._observer.trial_started(self._trial_id(trial))
+        self._observer.trial_started(trial.config[TRIAL])
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: object
@@ -135,29 +134,25 @@ class _Events(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **_: object
     ) -> None:
         """The trial said it was done, or the scheduler stopped it."""
-        record = self._trial_id(trial)
-        result = trial.last_result
+        name, result = trial.config[TRIAL], trial.last_result
         if "failed" in result:
-            self._end(record, "failed", result["failed"], final=result["final"])
-        elif result["epoch"] >= self._context.spec.training_for(trial.config["point"]).epochs:
-            self._end(record, "finished", "")
+            self._end(name, "failed", result["failed"], final=result["final"])
+        elif result["epoch"] >= self._ledger.trial(name).training.epochs:
+            self._end(name, "finished", "")
         else:
-            self._end(record, "stopped", "worse than its peers at a rung")
+            self._end(name, "stopped", "worse than its peers at a rung")
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: object
     ) -> None:
         """The trial's process failed more often than it may."""
         trace = str(trial.get_error() or "its process died").strip()
-        self._end(self._trial_id(trial), "failed", trace.splitlines()[-1], final=False)
-
-    def _trial_id(self, trial: Trial) -> str:
-        return self._context.trial_spec(trial.config["point"]).id
+        self._end(trial.config[TRIAL], "failed", trace.splitlines()[-1], final=False)
 
     def _end(self, trial: str, end: TrialEnd, reason: str, *, final: bool = True) -> None:
         self._reap(trial)
-        result = self._ledger.result(trial)
-        if result is None or not result.final:
+        result = self._ledger.final_result(trial)
+        if result is None:
             result = TrialResult(end, len(self._ledger.epochs(trial)), reason, final)
             self._ledger.end_trial(trial, result)
         self._observer.trial_ended(trial, result)
@@ -166,11 +161,13 @@ class _Events(tune.Callback):
 def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
     """The sweep's study, with what it knows already, as Ray Tune asks it."""
     spec, ledger = context.spec, context.ledger()
+    known = ledger.trials()
     searcher = StudySearch(
         spec.search,
         study_name=spec.name,
         storage=study_storage(spec.records.optuna, directory),
-        known=[known_trial(ledger, record) for record in ledger.trials()],
+        known=known,
+        ended={record.id for record in known if ledger.final_result(record.id)},
         start=lambda point: ledger.start_trial(context.trial_spec(point), point),
         directions=directions(spec.search.objectives, context.protocol),
         settled=spec.rungs.grace_epochs,
@@ -178,12 +175,6 @@ def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
     searcher.study.set_user_attr(SWEEP, ledger.begin().id)
     teach(searcher.study, spec, earlier_sweeps(spec, ledger))
     return searcher
-
-
-def known_trial(ledger: Ledger, record: TrialRecord) -> KnownTrial:
-    """A trial of an earlier run."""
-    result = ledger.result(record.id)
-    return KnownTrial(record.id, record.point, ended=result is not None and result.final)
 
 
 _RUNGS = {"objective": OBJECTIVE, "promise": PROMISE, "validation_loss": "validation_loss"}

@@ -13,7 +13,6 @@ from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
 from orchestrator.ledger import Ledger, TrialRecord, TrialResult
 from orchestrator.search.study import StudySearch
 from orchestrator.search.study_storage import study_storage
-from orchestrator.search.tune import known_trial
 from orchestrator.spec.model import OBJECTIVE, SearchSpec
 
 MIXES = {
@@ -37,8 +36,11 @@ class Driver:
     def build(self) -> None:
         """Begin as each run of a sweep does."""
         storage = self.storage()
-        known = [known_trial(self.ledger, record) for record in self.ledger.trials()]
-        self.search = StudySearch(self.spec, "sweep", storage, known, self._start, self.directions)
+        known = self.ledger.trials()
+        ended = {record.id for record in known if self.ledger.final_result(record.id)}
+        self.search = StudySearch(
+            self.spec, "sweep", storage, known, ended, self._start, self.directions
+        )
         self._ids = (f"tune{n}" for n in itertools.count())
 
     def _start(self, point) -> TrialRecord:
@@ -55,6 +57,13 @@ class Driver:
             mix=MIXES.get(point.get("mix")),
         )
 
+    def suggest(self, name: str) -> dict:
+        """The point of the trial that is suggested to Tune's trial ``name``."""
+        return self.point(self.search.suggest(name))
+
+    def point(self, suggested: dict) -> dict:
+        return self.ledger.trial(suggested["trial"]).point
+
     def ask(self, count: int) -> list[dict]:
         """So many points, each told a result, until there is none any more."""
         points = []
@@ -63,7 +72,7 @@ class Driver:
             suggested = self.search.suggest(name)
             if suggested == Searcher.FINISHED:
                 break
-            points.append(suggested["point"])
+            points.append(self.point(suggested))
             self.tell(name, points[-1])
         return points
 

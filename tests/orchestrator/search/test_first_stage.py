@@ -36,7 +36,7 @@ def go(asked: Driver, rate: float, count: int = 9) -> list[dict]:
         suggested = asked.search.suggest(f"t{number}")
         if suggested == Searcher.FINISHED:
             break
-        points.append(suggested["point"])
+        points.append(asked.point(suggested))
         asked.tell(f"t{number}", points[-1], promise=best_at(rate, points[-1]))
     return points
 
@@ -70,40 +70,40 @@ def test_the_sampler_goes_on_after_the_transfer(begin):
 
 def test_nothing_is_carried_before_the_stage_has_ended(begin):
     asked = begin(first=2)
-    first, second = (asked.search.suggest(name)["point"] for name in "ab")
+    first, second = (asked.suggest(name) for name in "ab")
     assert asked.search.suggest("c") is None
     asked.tell("a", first, promise=0.1)
     assert asked.search.suggest("c") is None
     asked.tell("b", second, promise=0.2)
-    assert asked.search.suggest("c")["point"] == {**second, "rank": 16}
+    assert asked.suggest("c") == {**second, "rank": 16}
 
 
 def test_what_was_stopped_early_is_behind_what_was_not(begin):
     """Its promise is of another epoch."""
     asked = begin(first=2)
-    first, second = (asked.search.suggest(name)["point"] for name in "ab")
+    first, second = (asked.suggest(name) for name in "ab")
     asked.tell("a", first, promise=0.1)
     asked.tell("b", second, promise=0.2, epoch=2)
-    assert asked.search.suggest("c")["point"] == {**first, "rank": 16}
+    assert asked.suggest("c") == {**first, "rank": 16}
 
 
 def test_a_stage_of_failures_carries_nothing(begin):
     asked = begin(first=1)
     asked.search.suggest("a")
     asked.search.on_trial_complete("a", {"failed": "nan", "final": True})
-    assert asked.search.suggest("b")["point"]["rank"] in (8, 16, 32)
+    assert asked.suggest("b")["rank"] in (8, 16, 32)
 
 
 def test_a_later_run_knows_the_stage_of_the_first(begin):
     asked = begin(first=2)
-    first, second = (asked.search.suggest(name)["point"] for name in "ab")
+    first, second = (asked.suggest(name) for name in "ab")
     asked.tell("a", first, promise=0.1)
     asked.build()
-    assert [asked.search.suggest(name)["point"] for name in "ab"] == [first, second]
+    assert [asked.suggest(name) for name in "ab"] == [first, second]
     assert asked.search.suggest("c") is None
     asked.tell("a", first, promise=0.1)
     asked.tell("b", second, promise=0.0)
-    assert asked.search.suggest("c")["point"] == {**first, "rank": 16}
+    assert asked.suggest("c") == {**first, "rank": 16}
 
 
 def test_where_a_range_is_left_the_sampler_draws_with_the_rank_held(begin):
@@ -111,7 +111,7 @@ def test_where_a_range_is_left_the_sampler_draws_with_the_rank_held(begin):
     asked = begin(first=3, space=space)
     points = []
     for number in range(5):
-        points.append(asked.search.suggest(f"t{number}")["point"])
+        points.append(asked.suggest(f"t{number}"))
         asked.tell(f"t{number}", points[-1], promise=points[-1]["learning_rate"])
     assert [point["rank"] for point in points] == [8, 8, 8, 16, 32]
     assert set(rates(points[3:])) == {max(rates(points[:3]))}
@@ -122,7 +122,7 @@ def test_a_stage_with_fewer_points_than_trials_ends_with_them(begin):
     asked = begin(first=6, trials=9, space=space)
     points = []
     for number in range(4):
-        points.append(asked.search.suggest(f"t{number}")["point"])
+        points.append(asked.suggest(f"t{number}"))
         promise = 1.0 if points[-1]["schedule"] == "cosine" else 0.0
         asked.tell(f"t{number}", points[-1], promise=promise)
     assert [point["rank"] for point in points] == [8, 8, 16, 16]

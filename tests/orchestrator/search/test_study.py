@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from jobs.spec.trial import TrainingSpec
 from orchestrator.ledger import TrialRecord
-from orchestrator.search.study import KnownTrial, StudySearch
+from orchestrator.search.study import StudySearch
 from orchestrator.search.study_storage import study_storage
 from orchestrator.spec.model import SearchSpec
 from tests.orchestrator.search.study_driver import MIXES, Driver
@@ -77,7 +77,8 @@ def test_each_kind_of_choice_comes_back_as_itself(tmp_path, value):
         return TrialRecord("t", 0, point, Driver.trial_spec({}))
 
     search = SearchSpec.model_validate({"space": {"seed": {"choices": [value, "other"]}}})
-    StudySearch(search, "s", storage, [KnownTrial("t", {"seed": value}, False)], start).suggest("a")
+    known = TrialRecord("t", 0, {"seed": value}, Driver.trial_spec({}))
+    StudySearch(search, "s", storage, [known], (), start).suggest("a")
     assert points == [{"seed": value}]
     assert type(points[0]["seed"]) is type(value)
 

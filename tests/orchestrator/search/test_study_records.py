@@ -46,7 +46,7 @@ def anywhere(request, tmp_path) -> Driver:
 
 
 def test_every_storage_holds_what_became_of_the_trials(anywhere):
-    points = [anywhere.search.suggest(name)["point"] for name in "abc"]
+    points = [anywhere.suggest(name) for name in "abc"]
     anywhere.search.on_trial_result("a", {"epoch": 1, "objective": 0.1, "promise": 0.1})
     anywhere.tell("a", points[0])
     anywhere.tell("b", points[1], epoch=2)
@@ -86,10 +86,10 @@ def test_a_storage_that_does_not_answer_is_told(tmp_path, where, said):
 
 def test_several_objectives_are_stored_by_name(journal):
     asked = journal(SEVERAL)
-    first = asked.search.suggest("a")["point"]
+    first = asked.suggest("a")
     asked.search.on_trial_result("a", {"epoch": 1, "objective": 0.1, "promise": 0.1})
     asked.tell("a", first)
-    second = asked.search.suggest("b")["point"]
+    second = asked.suggest("b")
     asked.tell("b", second, epoch=1)
     study = asked.study()
     assert study.metric_names == list(SEVERAL)
@@ -111,7 +111,7 @@ def test_samplers_keep_away_from_what_breaks_a_constraint(tmp_path, address, sam
     asked = Driver(tmp_path, {"sampler": sampler, "trials": 30, "space": space}, None, address)
     drawn = []
     for number in range(16):
-        point = asked.search.suggest(f"t{number}")["point"]
+        point = asked.suggest(f"t{number}")
         broken = {"constraints/word_error": point["dropout"] - 0.5}
         asked.tell(f"t{number}", point, objective=point["dropout"], **broken)
         drawn.append(point["dropout"])
@@ -148,7 +148,7 @@ def test_qmc_spreads_more_evenly_than_chance(tmp_path, address):
 
 def test_a_later_run_takes_up_what_the_study_has(journal):
     asked = journal(sampler="grid")
-    points = [asked.search.suggest(name)["point"] for name in "abc"]
+    points = [asked.suggest(name) for name in "abc"]
     asked.tell("a", points[0])
     asked.search.on_trial_result("b", {"epoch": 1, "objective": 0.1, "promise": 0.1})
     asked.build()
@@ -169,7 +169,7 @@ def test_a_study_that_was_lost_is_made_again(journal, tmp_path):
 
 def test_a_trial_that_is_taken_up_again_after_a_failure_is_a_new_one(journal):
     asked = journal(sampler="grid")
-    point = asked.search.suggest("a")["point"]
+    point = asked.suggest("a")
     asked.search.on_trial_complete("a", None, error=True)
     asked.build()
     assert asked.ask(1) == [point]
@@ -200,7 +200,7 @@ class TestWhatOthersPutThere:
     def test_a_point_that_waits_is_run_first(self, journal, theirs, sampler):
         theirs.enqueue_trial({"rank": 8})
         asked = journal(sampler=sampler, trials=3)
-        assert asked.search.suggest("a")["point"] == {"rank": 8}
+        assert asked.suggest("a") == {"rank": 8}
         asked.build()
         points = asked.ask(9)
         assert sorted(point["rank"] for point in points) == [2, 4, 8]

@@ -81,7 +81,8 @@ def start(context):
 
     def make(fails=None) -> tuple[TrialRun, Slot]:
         slot = Slot(context.ledger(), fails or {})
-        return TrialRun(context, POINT, slot), slot
+        (record,) = context.ledger().trials()
+        return TrialRun(context, record.id, slot), slot
 
     return make
 

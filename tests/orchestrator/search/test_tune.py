@@ -161,13 +161,15 @@ def test_of_two_processes_set_up_for_a_trial_only_the_one_that_steps_takes_a_slo
     make_spec, tmp_path
 ):
     """Ray Tune asks for a new actor, then finds a cached one, and may set up both."""
-    point = {"rank": 2}
     context = fake_context(make_spec(**SECTIONS), tmp_path / "st")
-    context.ledger().start_trial(context.trial_spec(point), point)
+    first, second = (
+        {"trial": context.ledger().start_trial(context.trial_spec(point), point).id}
+        for point in ({"rank": 2}, {"rank": 4})
+    )
     with fake_cluster(tmp_path / "st", slots=1) as cluster:
         made = tune.with_parameters(TrialTrainable, context=context, pool=cluster.pool)
-        loser, winner = made({"point": point}), made({"point": point})
-        assert loser.reset_config({"point": point})
+        loser, winner = made(first), made(first)
+        assert loser.reset_config(first)
         assert cluster.is_empty()
         assert winner.train()["epoch"] == 1
         held = cluster.state()["leases"]
@@ -175,5 +177,5 @@ def test_of_two_processes_set_up_for_a_trial_only_the_one_that_steps_takes_a_slo
         loser.stop()
         assert cluster.state()["leases"] == held
         assert winner.train()["epoch"] == 2
-        assert winner.reset_config({"point": {"rank": 4}})
+        assert winner.reset_config(second)
         assert cluster.is_empty()

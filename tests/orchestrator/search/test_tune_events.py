@@ -46,7 +46,7 @@ def trial(context):
     def make(**result) -> SimpleNamespace:
         error = result.pop("error", None)
         made = SimpleNamespace(
-            config={"point": point},
+            config={"trial": record.id},
             last_result=result,
             get_error=lambda: error,
             id=record.id,
@@ -128,8 +128,8 @@ def test_a_new_process_is_told_what_was_reported(context, trial):
     events = _Events(context, Heard().reap, Heard())
     died = trial()
     events.on_trial_recover(0, [], died)
-    assert died.config == {"point": {"rank": 2}, "reported": 0}
+    assert died.config == {"trial": died.id, "reported": 0}
     for epoch in (1, 2):
         events.on_trial_result(0, [], died, {"epoch": epoch})
     events.on_trial_recover(0, [], died)
-    assert died.config == {"point": {"rank": 2}, "reported": 2}
+    assert died.config == {"trial": died.id, "reported": 2}

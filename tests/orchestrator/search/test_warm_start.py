@@ -87,10 +87,11 @@ def test_the_best_earlier_learning_rate_is_tried_at_every_rank_first(sweep, tmp_
     sweep(trials=points(ranks=(2,)))
     context = sweep("later", search=LATER)
     searcher = study_of(context, tmp_path)
-    first = [searcher.suggest(name)["point"] for name in "abc"]
+    ledger = context.ledger()
+    first = [ledger.trial(searcher.suggest(name)["trial"]).point for name in "abc"]
     assert first == [{"rank": rank, "learning_rate": 1e-3} for rank in (4, 8, 16)]
-    assert searcher.suggest("d")["point"]["learning_rate"] != 1e-3
-    assert len(context.ledger().trials()) == 4
+    assert ledger.trial(searcher.suggest("d")["trial"]).point["learning_rate"] != 1e-3
+    assert len(ledger.trials()) == 4
 
 
 def test_a_second_run_is_taught_nothing_twice(sweep, tmp_path):
