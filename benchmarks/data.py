@@ -35,8 +35,8 @@ from jobs.data.prepared.files import read_prepared
 from jobs.data.prepared.keys import data_key
 from jobs.data.prepared.prepare import prepare
 from jobs.families.registry import load_base
+from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
-from jobs.spec.strict import EMBEDDED
 from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.host import Host

@@ -5,20 +5,9 @@ import errno
 import typer
 
 from jobs.problems import InputError
-from orchestrator.commands import (
-    cluster,
-    data,
-    export,
-    health,
-    k8s,
-    records,
-    release,
-    study,
-    sweeps,
-    verdicts,
-)
-from orchestrator.commands.options import messages
+from orchestrator.commands import cluster, data, release, results, sweeps
 from orchestrator.errors import Exit, InfrastructureError
+from orchestrator.terminal.console import messages, print_line
 
 app = typer.Typer(
     help="Sweeps of LoRA fine-tuning for LLM-based text-to-speech, judged by how they sound.",
@@ -26,27 +15,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    sweeps.plan,
-    sweeps.prepare,
-    sweeps.run,
-    cluster.submit,
-    cluster.status,
-    cluster.logs,
-    cluster.stop,
-    data.check,
-    study.study,
-    verdicts.judge,
-    records.records,
-    release.promote,
-    release.demote,
-    release.rollback,
-    release.say,
-    export.export,
-    health.doctor,
-):
-    app.command()(command)
-app.add_typer(k8s.app, name="k8s")
+GROUPS = {
+    "Sweep": (sweeps.plan, sweeps.run, sweeps.status, sweeps.doctor),
+    "Data": (data.check, data.prepare),
+    "Results": (results.judge, results.study, results.records),
+    "Release": (release.promote, release.demote, release.rollback, release.say, release.export),
+    "Cluster": (cluster.submit, cluster.logs, cluster.stop),
+}
+"""Commands as ``voxsweep --help`` groups them."""
+for group, commands in GROUPS.items():
+    for command in commands:
+        app.command(rich_help_panel=group)(command)
+app.add_typer(cluster.k8s, name="k8s", rich_help_panel="Cluster")
 
 
 def main() -> None:
@@ -55,13 +35,13 @@ def main() -> None:
         app()
     except InputError as error:
         for problem in error.problems:
-            messages.print(str(problem), style="red", highlight=False, soft_wrap=True, markup=False)
+            print_line(messages, str(problem), "red")
         raise SystemExit(Exit.BAD_INPUT) from None
     except (InfrastructureError, ConnectionError, PermissionError) as error:
-        messages.print(str(error), style="red", highlight=False, soft_wrap=True, markup=False)
+        print_line(messages, str(error), "red")
         raise SystemExit(Exit.INFRASTRUCTURE) from None
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        messages.print(str(error), style="red", highlight=False, soft_wrap=True, markup=False)
+        print_line(messages, str(error), "red")
         raise SystemExit(Exit.INFRASTRUCTURE) from None

@@ -12,7 +12,7 @@ from jobs.families.rules import CODEC_LM, QWEN3_TTS, DataRules
 from jobs.families.sources import directory_of
 from jobs.families.vendor import QWEN_TTS, QWEN_TTS_VERSION
 from jobs.problems import nearest
-from jobs.spec.strict import EMBEDDED
+from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
 
 if TYPE_CHECKING:

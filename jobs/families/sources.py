@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jobs.embedded import BASE_DIR
-from jobs.spec.strict import EMBEDDED
+from jobs.spec import EMBEDDED
 
 HUB = "hub:"
 """Before an id of the hub, such as ``hub:Qwen/Qwen3-TTS-12Hz-1.7B-Base``."""

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 from jobs.embedded import BASE_DIR
 from jobs.families.layout import Layout
-from jobs.spec.strict import EMBEDDED
+from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
 
 _TOKENIZER_FILE = "tokenizer.json"

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from jobs.problems import nearest
-from jobs.spec.strict import EMBEDDED, Language, Strict
+from jobs.spec import EMBEDDED
+from jobs.spec.strict import Language, Strict
 
 GroupKey = Literal["speaker", "language"]
 """What clips are told apart by."""

@@ -11,9 +11,6 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-EMBEDDED = "embedded"
-"""Names what is shipped with the package: the base, its codec, the target voice, the prompts."""
-
 LANGUAGE_TAG = r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 
 Language = Annotated[str, Field(pattern=LANGUAGE_TAG)]

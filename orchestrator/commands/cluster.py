@@ -1,49 +1,68 @@
-"""Sweeps on a cluster: send one there, see how far it is, read what it prints, stop it."""
+"""Sweeps as jobs of a Ray cluster or of Kubernetes: submit one, read its output, stop it."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.storage.base import open_storage
 from jobs.problems import InputError, Problem
-from orchestrator.commands.options import AsJson, SpecPath, StorageUrl, output
+from orchestrator.commands.common import AsJson, Insecure, SpecPath, print_json
+from orchestrator.terminal.console import messages, output, print_line
 
 if TYPE_CHECKING:
     from cluster.ray.jobs import Job, Jobs
 
-SweepName = Annotated[
+JobName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="The sweep's name, or the id of one of its jobs.")
 ]
 JobsAddress = Annotated[
-    str, typer.Option(help="Where Ray Jobs answer, such as http://127.0.0.1:8265.")
+    str,
+    typer.Option(
+        metavar="URL", help="Ray's dashboard, which serves Ray Jobs, such as http://127.0.0.1:8265."
+    ),
 ]
-ClusterFile = Annotated[
-    Path | None, typer.Option("--cluster", help="A cluster's YAML file; see configs/clusters/.")
-]
-Insecure = Annotated[
-    bool,
-    typer.Option("--insecure-address", help="Go on though anybody may run code on the cluster."),
-]
+
+k8s = typer.Typer(
+    help="Run a sweep on Kubernetes, as a RayJob of KubeRay.",
+    no_args_is_help=True,
+)
 
 
 def submit(
     spec: SpecPath,
     address: Annotated[
-        str | None, typer.Option(help="Where Ray Jobs answer; by default, the cluster's file says.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ray's dashboard, which serves Ray Jobs, such as http://127.0.0.1:8265. Default: "
+            "`address:` in the cluster's file.",
+        ),
     ] = None,
-    cluster: ClusterFile = None,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A YAML file that describes the Ray cluster, such as those in configs/clusters/. "
+            "Default: no settings.",
+        ),
+    ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Where sweeps are kept, as every node reaches it.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where sweeps are stored, reachable from every node: s3://BUCKET/PREFIX, or a "
+            "shared directory. Default: `storage:` in the cluster's file.",
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")
+        bool, typer.Option("--dry-run", help="Print the job that would be sent; send nothing.")
     ] = False,
     insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a sweep as a job of a Ray cluster. The same sweep twice is one job."""
+    """Submit a sweep to a Ray cluster as a job; submitting it twice runs one job."""
     from cluster.ray.addresses import jobs_address_problems
     from cluster.ray.spec import ClusterSpec
     from orchestrator.remote.ray_job import make_submission
@@ -77,105 +96,142 @@ def submit(
         return
     job, is_new = _connect(url, insecure=insecure).submit(submission)
     if as_json:
-        typer.echo(json.dumps({**_job(job), "new": is_new}))
+        print_json({**job_fields(job), "new": is_new})
     else:
-        said = "submitted" if is_new else "there already, and left as it is"
-        _say(f"job {job.id}: {said} ({job.status})")
-        _say(f"voxsweep logs {job.id} --address {url} --follow")
-
-
-def status(
-    sweep: SweepName,
-    storage: StorageUrl = "sweeps",
-    address: Annotated[
-        str | None, typer.Option(help="Where Ray Jobs answer, for the state of its jobs too.")
-    ] = None,
-    insecure: Insecure = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say how far a sweep has come: trials, rungs, hours. Touches nothing."""
-    from orchestrator.ledger import Ledger
-    from orchestrator.status import sweep_status
-    from orchestrator.terminal.status import show_status
-
-    jobs = _checked(address, insecure=insecure).named(sweep) if address else []
-    if jobs and sweep in {job.id for job in jobs}:
-        sweep = jobs[-1].metadata.get("sweep", sweep)
-    try:
-        found = sweep_status(Ledger(open_storage(storage), sweep))
-    except InputError:
-        # A job that waits for a node has written nothing yet.
-        if not jobs:
-            raise
-        found = None
-    if as_json:
-        held = found.to_dict() if found else {"sweep": sweep, "trials": []}
-        typer.echo(json.dumps({**held, "jobs": [_job(job) for job in jobs]}))
-        return
-    for job in jobs:
-        _say(f"job {job.id}: {job.status}")
-    if found:
-        show_status(output, found)
+        state = "submitted" if is_new else "there already, and left as it is"
+        print_line(output, f"job {job.id}: {state} ({job.status})")
+        print_line(output, f"voxsweep logs {job.id} --address {url} --follow")
 
 
 def logs(
-    sweep: SweepName,
+    sweep: JobName,
     address: JobsAddress,
-    follow: Annotated[bool, typer.Option("--follow", help="Until the job has ended.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep printing until the job has ended.")
+    ] = False,
     insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a sweep's last job printed."""
-    jobs = _checked(address, insecure=insecure)
-    job = _last(jobs, sweep, address)
-    said: list[str] = []
+    """Print the output of a sweep's latest Ray job."""
+    jobs = jobs_at(address, insecure=insecure)
+    job = _latest(jobs, sweep, address)
+    printed: list[str] = []
+    write = printed.append if as_json else _echo
     if follow:
-        job = jobs.follow(job.id, said.append if as_json else _print)
+        job = jobs.follow(job.id, write)
     else:
-        said.append(jobs.logs(job.id))
-        if not as_json:
-            _print(said[0])
+        write(jobs.logs(job.id))
     if as_json:
-        typer.echo(json.dumps({**_job(job), "logs": "".join(said)}))
+        print_json({**job_fields(job), "logs": "".join(printed)})
 
 
 def stop(
-    sweep: SweepName, address: JobsAddress, insecure: Insecure = False, as_json: AsJson = False
+    sweep: JobName, address: JobsAddress, insecure: Insecure = False, as_json: AsJson = False
 ) -> None:
-    """Stop a sweep's job, and keep everything: submitted again, it goes on."""
-    jobs = _checked(address, insecure=insecure)
-    before = _last(jobs, sweep, address)
+    """Stop a sweep's Ray job and keep its results; submit the sweep again to resume it."""
+    jobs = jobs_at(address, insecure=insecure)
+    before = _latest(jobs, sweep, address)
     job = before if before.has_ended else jobs.stop(before.id)
     if as_json:
-        typer.echo(json.dumps({**_job(job), "stopped": not before.has_ended}))
+        print_json({**job_fields(job), "stopped": not before.has_ended})
     else:
-        _say(f"job {job.id}: {'had ended before' if before.has_ended else 'ended'} ({job.status})")
+        state = "had ended before" if before.has_ended else "ended"
+        print_line(output, f"job {job.id}: {state} ({job.status})")
 
 
-def _checked(address: str, *, insecure: bool) -> "Jobs":
-    """The jobs at an address with which nothing is wrong."""
+@k8s.callback()
+def _group() -> None:
+    """Keeps ``render`` a subcommand: Typer would make the only command the group itself."""
+
+
+@k8s.command()
+def render(
+    spec: SpecPath,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A YAML file that describes the Kubernetes cluster, such as "
+            "configs/clusters/kuberay-kind.yaml. Default: the default of each of its keys.",
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where sweeps are stored: s3://BUCKET/PREFIX, or a path on a volume of the pods. "
+            "Default: `storage:` in the cluster's file.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The YAML file to write; - is stdout."),
+    ] = Path("-"),
+    as_json: AsJson = False,
+) -> None:
+    """Write the RayJob and the ConfigMap that run a sweep, without contacting a cluster."""
+    from cluster.kubernetes.spec import KubeSpec
+    from orchestrator.remote import kubernetes
+
+    kube = kubernetes.read_kube_spec(cluster) if cluster else KubeSpec()
+    rendered = kubernetes.render(spec, kube, storage)
+    if out != Path("-"):
+        out.write_text(rendered.to_yaml(), encoding="utf-8")
+        print_line(messages, f"kubectl apply -f {out}")
+    if as_json:
+        print_json(rendered.to_dict())
+    elif out == Path("-"):
+        _echo(rendered.to_yaml())
+
+
+def jobs_at(address: str, *, insecure: bool) -> "Jobs":
+    """The jobs of the Ray cluster at ``address``.
+
+    Raises:
+        InputError: the address is wrong, or the cluster requires no token.
+    """
     from cluster.ray.addresses import jobs_address_problems
 
-    found = jobs_address_problems(address, insecure=insecure)
-    if problems := [Problem("--address", *each) for each in found]:
-        raise InputError(problems)
+    _refuse(jobs_address_problems(address, insecure=insecure))
     return _connect(address, insecure=insecure)
 
 
 def _connect(address: str, *, insecure: bool) -> "Jobs":
-    """The jobs at ``address``, unless it is beyond this machine and open to everybody."""
+    """The jobs at ``address``, unless it is beyond this machine and requires no token."""
     from urllib.parse import urlsplit
 
     from cluster.ray.addresses import is_loopback, open_jobs, open_problem
     from cluster.ray.jobs import Jobs
 
     if not (insecure or is_loopback(urlsplit(address).hostname or "")) and open_jobs(address):
-        raise InputError([Problem("--address", *open_problem(address))])
+        _refuse([open_problem(address)])
     return Jobs(address)
 
 
-def _last(jobs: "Jobs", sweep: str, address: str) -> "Job":
-    """The job that was submitted last for a sweep, or that has this id."""
+def refuse_open_cluster(address: str) -> None:
+    """Raise InputError where a driver's address is wrong, or its cluster requires no token."""
+    from cluster.ray.addresses import (
+        gcs_address,
+        gcs_host,
+        is_loopback,
+        open_cluster,
+        open_problem,
+        ray_address_problems,
+    )
+
+    _refuse(ray_address_problems(address, insecure=False))
+    named = gcs_address(address)
+    if named and not is_loopback(gcs_host(address)) and open_cluster(named):
+        _refuse([open_problem(address)])
+
+
+def _refuse(found: Iterable[tuple[str, str]]) -> None:
+    if problems := [Problem("--address", *each) for each in found]:
+        raise InputError(problems)
+
+
+def _latest(jobs: "Jobs", sweep: str, address: str) -> "Job":
+    """The latest job of a sweep, or the one that has this id."""
     found = jobs.named(sweep)
     if not found:
         what = f"a job of this sweep is needed, but {sweep!r} was never submitted there"
@@ -183,7 +239,8 @@ def _last(jobs: "Jobs", sweep: str, address: str) -> "Job":
     return found[-1]
 
 
-def _job(job: "Job") -> dict[str, object]:
+def job_fields(job: "Job") -> dict[str, object]:
+    """A job as ``--json`` prints it."""
     return {
         "job": job.id,
         "status": job.status,
@@ -192,9 +249,5 @@ def _job(job: "Job") -> dict[str, object]:
     }
 
 
-def _say(text: str) -> None:
-    output.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def _print(lines: str) -> None:
-    typer.echo(lines, nl=False)
+def _echo(text: str) -> None:
+    typer.echo(text, nl=False)

@@ -1,18 +1,19 @@
-"""What is wrong with a target's clips."""
+"""A sweep's dataset: check it, and encode it ahead of training."""
 
-import json
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from jobs.spec.strict import EMBEDDED
-from orchestrator.commands.options import AsJson, messages, output
+from cluster.storage.base import open_storage
+from jobs.spec import EMBEDDED
+from orchestrator.commands.common import AsJson, SpecPath, StorageUrl, print_json, read_sweep
 from orchestrator.errors import Exit
+from orchestrator.terminal.console import messages, output
 
 
 class Tags(StrEnum):
-    """What becomes of annotations in texts."""
+    """What is done with annotations in texts."""
 
     REJECT = "reject"
     STRIP = "strip"
@@ -20,42 +21,76 @@ class Tags(StrEnum):
 
 def check(
     manifests: Annotated[
-        list[str], typer.Argument(metavar="MANIFEST...", help="What data.manifest may name.")
+        list[str],
+        typer.Argument(
+            metavar="MANIFEST...",
+            help="The dataset: JSONL files, directories of audio and transcripts, or s3:// "
+            "addresses, as data.manifest in a spec.",
+        ),
     ],
-    family: Annotated[str, typer.Option(help="Whose bounds the clips must keep.")],
+    family: Annotated[
+        str,
+        typer.Option(
+            help="The model family whose limits on clips apply; `voxsweep doctor` lists them."
+        ),
+    ],
     base: Annotated[
-        str, typer.Option(help="The base's directory, whose tokenizer reads the texts.")
+        str,
+        typer.Option(metavar="DIR", help="The base model, whose tokenizer reads the transcripts."),
     ] = EMBEDDED,
     root: Annotated[
-        str | None, typer.Option(help="The folder that audio must lie in, if not the manifest's.")
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="The directory that must contain all audio. Default: each manifest's own.",
+        ),
     ] = None,
     speaker: Annotated[
-        str | None, typer.Option(help="Of the clips for which no manifest says it.")
+        str | None,
+        typer.Option(help="The speaker of clips whose manifest names none. Default: unnamed."),
     ] = None,
     language: Annotated[
-        str | None, typer.Option(help="Of the clips for which no manifest says it.")
+        str | None,
+        typer.Option(
+            metavar="TAG",
+            help="The language of clips whose manifest names none, such as en. Default: unnamed.",
+        ),
     ] = None,
     tags: Annotated[
-        Tags, typer.Option(help="What becomes of annotations such as <laugh>.")
+        Tags,
+        typer.Option(help="Reject transcripts with annotations such as <laugh>, or strip them."),
     ] = Tags.REJECT,
-    min_seconds: Annotated[float | None, typer.Option(help="Of a clip.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Of a clip.")] = None,
-    max_text_tokens: Annotated[int | None, typer.Option(help="Of a text.")] = None,
+    min_seconds: Annotated[
+        float | None,
+        typer.Option(help="The shortest clip, in seconds. Default: the family's limit."),
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(help="The longest clip, in seconds. Default: the family's limit."),
+    ] = None,
+    max_text_tokens: Annotated[
+        int | None,
+        typer.Option(help="The longest transcript, in tokens. Default: the family's limit."),
+    ] = None,
     language_tag: Annotated[
-        bool, typer.Option("--language-tag", help="Each text comes behind its language's tag.")
+        bool,
+        typer.Option(
+            "--language-tag", help="Put the language's tag, in brackets, before each transcript."
+        ),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that decode audio; by default, all CPUs.")
+        int | None,
+        typer.Option(min=1, help="Processes that decode audio. Default: one for each CPU."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say every problem of a target's clips, with lines. Touches nothing."""
+    """Check a dataset and report every problem with its file and line, changing nothing."""
     from jobs.data.checks.target import check_target
-    from orchestrator.spec.check_summary import asked_data, asked_host, to_dict
+    from orchestrator.spec.check_summary import data_from_options, host_from_options, to_dict
     from orchestrator.terminal.check import check_progress, show_check
 
-    host = asked_host(family, base)
-    data = asked_data(
+    host = host_from_options(family, base)
+    data = data_from_options(
         manifest=[{"path": p, "speaker": speaker, "language": language} for p in manifests],
         root=root,
         tags=tags.value,
@@ -64,11 +99,27 @@ def check(
         max_text_tokens=max_text_tokens,
         language_tag=language_tag,
     )
-    with check_progress(messages) as tell:
-        found = check_target(data, host, workers, tell)
+    with check_progress(messages) as progress:
+        checked = check_target(data, host, workers, progress)
     if as_json:
-        typer.echo(json.dumps(to_dict(found)))
+        print_json(to_dict(checked))
     else:
-        show_check(output, found)
-    if found.checked.errors:
+        show_check(output, checked)
+    if checked.checked.errors:
         raise typer.Exit(Exit.BAD_INPUT)
+
+
+def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
+    """Encode a sweep's clips ahead of training; each clip is encoded once for all sweeps."""
+    from orchestrator.terminal.sweep import encoding_progress, show_prepared
+    from orchestrator.workers.preparation import prepare_data
+
+    sweep, inputs = read_sweep(spec)
+    with encoding_progress(messages) as progress:
+        prepared = prepare_data(
+            sweep.host(), inputs.clips, sweep.data, open_storage(storage), progress
+        )
+    if as_json:
+        print_json(prepared.to_dict())
+    else:
+        show_prepared(output, prepared)

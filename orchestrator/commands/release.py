@@ -1,43 +1,53 @@
-"""What becomes of a sweep's winner: the model registry, and speech."""
+"""What happens with a sweep's winner: model registry, synthesis, export."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cluster.storage.base import open_storage
-from orchestrator.commands.options import AsJson, StorageUrl, messages, output
+from jobs.export.formats import Format, Quantization
+from orchestrator.commands.common import (
+    AsJson,
+    MlflowUri,
+    StorageUrl,
+    VariantOfSweep,
+    VoiceSource,
+    print_json,
+)
 from orchestrator.errors import Exit
+from orchestrator.terminal.console import messages, output, print_line
 
-MlflowUri = Annotated[
-    str | None,
-    typer.Option(
-        "--mlflow",
-        metavar="URI",
-        help="The registry; by default MLFLOW_TRACKING_URI, or else a file in the storage.",
-    ),
+Reason = Annotated[
+    str, typer.Option(metavar="TEXT", help="Why, for the registry's history. Default: no reason.")
 ]
-ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A registered model.")]
-Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 
 
 def promote(
     sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="The name of a finished sweep.")],
     variant: Annotated[
-        str | None, typer.Option(help="In place of the winner; it becomes no champion.")
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Register this variant; it does not become champion. Default: the winner.",
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The registered model; by default named as the sweep.")
+        str | None,
+        typer.Option(metavar="NAME", help="The registered model. Default: the sweep's name."),
     ] = None,
     ratings: Annotated[
-        Path | None, typer.Option(help="A CSV file of listeners' ratings, which may confirm it.")
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Ratings from a listening test, which can confirm the winner. Default: none.",
+        ),
     ] = None,
     storage: StorageUrl = "sweeps",
     mlflow: MlflowUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register a sweep's winner in MLflow: as champion if it beats the one there is."""
+    """Register a sweep's winner in MLflow, as champion if it beats the current one."""
     from orchestrator.ledger import Ledger
     from orchestrator.release.finished_sweep import read_finished
     from orchestrator.release.promotion import promote as register
@@ -50,50 +60,56 @@ def promote(
     put_up = slate(finished, name, variant, ratings)
     if not put_up.nominees:
         for line in put_up.refusals:
-            messages.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
+            print_line(messages, line, "red")
         if as_json:
-            typer.echo(json.dumps({"promoted": [], "refused": put_up.refusals}))
+            print_json({"promoted": [], "refused": put_up.refusals})
         raise typer.Exit(Exit.NO_VERDICT)
     registry = Registry(registry_place(place, mlflow or finished.spec.records.mlflow))
     promoted = [register(registry, finished, nominee) for nominee in put_up.nominees]
     if as_json:
         rows = [each.to_dict() for each in promoted]
-        told = {"registry": registry.place.uri, "promoted": rows, "refused": put_up.refusals}
-        typer.echo(json.dumps(told))
+        uri = registry.place.uri
+        print_json({"registry": uri, "promoted": rows, "refused": put_up.refusals})
         return
     for each in promoted:
         done = "is now" if each.is_new else "is already"
-        _say(f"{each.variant} {done} {each.version.uri}, {each.alias}: {each.reason}.")
-        _say(f'  voxsweep say models:/{each.version.model}@{each.alias} "..." -o out.wav')
+        print_line(
+            output, f"{each.variant} {done} {each.version.uri}, {each.alias}: {each.reason}."
+        )
+        print_line(
+            output, f'  voxsweep say models:/{each.version.model}@{each.alias} "..." -o out.wav'
+        )
     for line in put_up.refusals:
-        _say(line)
-    _say(f"Registry: {registry.place.uri}")
+        print_line(output, line)
+    print_line(output, f"Registry: {registry.place.uri}")
 
 
 def demote(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME[@champion|/VERSION]", help="A registered model or version."),
+        typer.Argument(
+            metavar="NAME[@champion|/VERSION]", help="A registered model, or one version of it."
+        ),
     ],
     reason: Reason = "",
     storage: StorageUrl = "sweeps",
     mlflow: MlflowUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take the alias champion away; promote does not give it to that version again."""
+    """Remove the alias champion from a version and never promote that version again."""
     from orchestrator.release.registry import Registry, registry_place
 
     demoted = Registry(registry_place(open_storage(storage), mlflow)).demote(name, reason)
     if as_json:
-        typer.echo(json.dumps({"demoted": demoted and demoted.uri}))
+        print_json({"demoted": demoted and demoted.uri})
     elif demoted is None:
-        _say(f"{name} is not champion; nothing was changed.")
+        print_line(output, f"{name} is not champion; nothing was changed.")
     else:
-        _say(f"{demoted.uri} is champion no more.")
+        print_line(output, f"{demoted.uri} is champion no more.")
 
 
 def rollback(
-    name: ModelName,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A registered model.")],
     reason: Reason = "",
     storage: StorageUrl = "sweeps",
     mlflow: MlflowUri = None,
@@ -104,33 +120,33 @@ def rollback(
 
     restored = Registry(registry_place(open_storage(storage), mlflow)).rollback(name, reason)
     if as_json:
-        typer.echo(json.dumps({"champion": restored.uri}))
+        print_json({"champion": restored.uri})
     else:
-        _say(f"{restored.uri} is champion again.")
+        print_line(output, f"{restored.uri} is champion again.")
 
 
 def say(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="models:/NAME@champion, models:/NAME/VERSION, a sweep, or a voice directory.",
-        ),
+    model: VoiceSource,
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="The text to synthesise, of any length.")
     ],
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="Of any length.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="WAV", help="The file to write.")],
-    variant: Annotated[str | None, typer.Option(help="Of a sweep, in place of its winner.")] = None,
+    variant: VariantOfSweep = None,
     language: Annotated[
-        str | None, typer.Option(help="Of the text, where the voice has several.")
+        str | None,
+        typer.Option(
+            metavar="TAG", help="The text's language, such as en. Default: the voice's own."
+        ),
     ] = None,
     speaker: Annotated[
-        str | None, typer.Option(help="Who is to say it, where the voice has several.")
+        str | None,
+        typer.Option(help="The speaker who is to say it. Default: the voice's target speaker."),
     ] = None,
     storage: StorageUrl = "sweeps",
     mlflow: MlflowUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say a text with a promoted voice, a sweep's winner, or any of its variants."""
+    """Synthesise a text with a registered voice, a sweep's winner, or any of its variants."""
     from orchestrator.release.speech import spoken, voice_of, write_wav
 
     with voice_of(model, open_storage(storage), variant, mlflow) as files:
@@ -139,15 +155,45 @@ def say(
             write_wav(out, said, files.facts, model)
     written = str(out) if said.audio.size else None
     if as_json:
-        typer.echo(json.dumps({"out": written, **said.to_dict()}))
+        print_json({"out": written, **said.to_dict()})
     elif written:
-        _say(f"{written}: {said.seconds:.2f} s, {len(said.chunks)} chunks")
+        print_line(output, f"{written}: {said.seconds:.2f} s, {len(said.chunks)} chunks")
     if said.problem:
-        messages.print(
-            f"Not all was said: {said.problem}", style="red", soft_wrap=True, markup=False
-        )
+        print_line(messages, f"Not all was said: {said.problem}", "red")
         raise typer.Exit(Exit.INCOMPLETE)
 
 
-def _say(line: str) -> None:
-    output.print(line, highlight=False, soft_wrap=True, markup=False)
+def export(
+    model: VoiceSource,
+    wanted: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="An adapter for PEFT, the family's native files, merged Transformers weights, or "
+            "one GGUF file for llama.cpp.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="The directory to write; it must not exist."
+        ),
+    ],
+    quantization: Annotated[
+        Quantization | None,
+        typer.Option(help="Precision of the matrices in a GGUF file. Default: q8_0."),
+    ] = None,
+    variant: VariantOfSweep = None,
+    storage: StorageUrl = "sweeps",
+    mlflow: MlflowUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export a voice in another tool's format, load it back, and compare the two."""
+    from orchestrator.release.export import export_model, lines
+
+    made = export_model(model, wanted, out, quantization, open_storage(storage), variant, mlflow)
+    if as_json:
+        print_json(made.to_dict())
+        return
+    for line in lines(made, out):
+        print_line(output, line)

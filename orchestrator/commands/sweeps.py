@@ -1,6 +1,5 @@
-"""The main job: what it would do, its data alone, and all of it."""
+"""A sweep on this machine or as the driver on a cluster: its dry run, its run, its progress."""
 
-import json
 import sys
 from contextlib import nullcontext, redirect_stdout
 from typing import Annotated
@@ -8,86 +7,62 @@ from typing import Annotated
 import typer
 
 from cluster.storage.base import open_storage
-from jobs.problems import InputError, Problem
-from orchestrator.commands.options import AsJson, SpecPath, StorageUrl, messages, output
+from jobs.problems import InputError
+from orchestrator.commands.cluster import job_fields, jobs_at, refuse_open_cluster
+from orchestrator.commands.common import (
+    AsJson,
+    Insecure,
+    SpecPath,
+    StorageUrl,
+    print_json,
+    read_sweep,
+)
 from orchestrator.errors import Exit
+from orchestrator.terminal.console import messages, output, print_line
 
 
 def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
-    """Say what a sweep would run, and what of it is done. Touches nothing."""
-    from orchestrator.spec.inputs import read_inputs
+    """Show what a sweep would run and how much of it is done, without starting anything."""
     from orchestrator.spec.plan import plan as make_plan
-    from orchestrator.spec.reading import read_spec
-    from orchestrator.terminal.check import check_progress, tell_warnings
     from orchestrator.terminal.sweep import show_plan
 
-    sweep = read_spec(spec)
-    with check_progress(messages) as tell:
-        inputs = read_inputs(sweep, tell)
-    tell_warnings(messages, inputs.warnings, inputs.dropped)
+    sweep, inputs = read_sweep(spec)
     planned = make_plan(
         sweep, inputs.clips, inputs.prompts, inputs.confirmation, open_storage(storage)
     )
     if as_json:
-        typer.echo(json.dumps(planned.to_dict()))
+        print_json(planned.to_dict())
     else:
         show_plan(output, planned)
-
-
-def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
-    """Prepare a sweep's data, as the sweep would: each clip is encoded once, for all sweeps."""
-    from orchestrator.spec.inputs import read_inputs
-    from orchestrator.spec.reading import read_spec
-    from orchestrator.terminal.check import check_progress, tell_warnings
-    from orchestrator.terminal.sweep import encoding, show_prepared
-    from orchestrator.workers.preparation import prepare_data
-
-    sweep = read_spec(spec)
-    with check_progress(messages) as tell:
-        inputs = read_inputs(sweep, tell)
-    tell_warnings(messages, inputs.warnings, inputs.dropped)
-    with encoding(messages) as progress:
-        prepared = prepare_data(
-            sweep.host(), inputs.clips, sweep.data, open_storage(storage), progress
-        )
-    if as_json:
-        typer.echo(json.dumps(prepared.to_dict()))
-    else:
-        show_prepared(output, prepared)
 
 
 def run(
     spec: SpecPath,
     storage: StorageUrl = "sweeps",
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster's address; none starts one here.")
-    ] = None,
-    insecure: Annotated[
-        bool,
+        str | None,
         typer.Option(
-            "--insecure-address", help="Go on though anybody may run code on the cluster."
+            metavar="HOST:PORT",
+            help="Connect to this Ray cluster (auto: the one of this machine). Default: start "
+            "Ray on this machine.",
         ),
-    ] = False,
+    ] = None,
+    insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a sweep to its verdict. Run it again to go on where it was cut off."""
+    """Run a sweep to its verdict; run it again to resume after an interruption."""
     from cluster.ray.connect import ray_cluster
     from orchestrator.ledger import Ledger
-    from orchestrator.spec.inputs import claim, read_inputs
-    from orchestrator.spec.reading import read_spec
-    from orchestrator.terminal.check import check_progress, tell_warnings
+    from orchestrator.spec.inputs import claim
     from orchestrator.terminal.sweep import Progress, show_verdict
 
     if address is not None and not insecure:
-        _refuse_open(address)
-    sweep = read_spec(spec)
-    with check_progress(messages) as tell:
-        inputs = read_inputs(sweep, tell)
-    tell_warnings(messages, inputs.warnings, inputs.dropped)
+        refuse_open_cluster(address)
+    sweep, inputs = read_sweep(spec)
     ledger = Ledger(open_storage(storage), sweep.name)
     claim(ledger, sweep, inputs)
     progress = Progress(messages if as_json else output)
-    # Ray prints what becomes of its processes; beside the object it would be one thing too many.
+    # Ray prints the state of its processes to stdout, where --json allows one object only.
     aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
     with aside, progress.live():
         progress.stage("starting Ray")
@@ -101,28 +76,63 @@ def run(
                 check_room(sweep, ray.nodes())
             outcome = Sweep(sweep, inputs, ledger, progress).run()
     if as_json:
-        typer.echo(json.dumps(outcome.to_dict()))
+        print_json(outcome.to_dict())
     else:
         show_verdict(output, outcome.verdict, outcome.table)
-        output.print(f"Report: {outcome.report}", highlight=False, soft_wrap=True)
+        print_line(output, f"Report: {outcome.report}")
     if outcome.verdict.verdict == "NO-VERDICT":
         raise typer.Exit(Exit.NO_VERDICT)
 
 
-def _refuse_open(address: str) -> None:
-    """Raise InputError where a cluster beyond this machine demands no token."""
-    from cluster.ray.addresses import (
-        gcs_address,
-        gcs_host,
-        is_loopback,
-        open_cluster,
-        open_problem,
-        ray_address_problems,
-    )
+def status(
+    sweep: Annotated[
+        str,
+        typer.Argument(metavar="SWEEP", help="The sweep's name, or the id of one of its jobs."),
+    ],
+    storage: StorageUrl = "sweeps",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Show the sweep's Ray jobs too, from Ray's dashboard at this address, such as "
+            "http://127.0.0.1:8265. Default: the storage alone.",
+        ),
+    ] = None,
+    insecure: Insecure = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a sweep's progress: trials, rungs, epochs and GPU-hours."""
+    from orchestrator.ledger import Ledger
+    from orchestrator.status import sweep_status
+    from orchestrator.terminal.status import show_status
 
-    found = list(ray_address_problems(address, insecure=False))
-    named = gcs_address(address)
-    if not found and named and not is_loopback(gcs_host(address)) and open_cluster(named):
-        found = [open_problem(address)]
+    jobs = jobs_at(address, insecure=insecure).named(sweep) if address else []
+    if jobs and sweep in {job.id for job in jobs}:
+        sweep = jobs[-1].metadata.get("sweep", sweep)
+    try:
+        found = sweep_status(Ledger(open_storage(storage), sweep))
+    except InputError:
+        # A job that waits for a node has written nothing to the storage yet.
+        if not jobs:
+            raise
+        found = None
+    if as_json:
+        fields = found.to_dict() if found else {"sweep": sweep, "trials": []}
+        print_json({**fields, "jobs": [job_fields(job) for job in jobs]})
+        return
+    for job in jobs:
+        print_line(output, f"job {job.id}: {job.status}")
     if found:
-        raise InputError([Problem("--address", *each) for each in found])
+        show_status(output, found)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """List the installed packages and the model families that can run on this machine."""
+    from orchestrator.doctor import examine
+
+    health = examine()
+    if as_json:
+        print_json(health.to_dict())
+    else:
+        for line in health.lines():
+            print_line(output, line)

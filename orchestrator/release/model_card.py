@@ -9,7 +9,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobs.families.sources import is_path
-from jobs.spec.strict import EMBEDDED
+from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
 from jobs.speech.voice_files import VoiceFacts
 from orchestrator.ledger import DATA_FILE

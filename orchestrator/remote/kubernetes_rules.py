@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from cluster.kubernetes.spec import KubeSpec
 from jobs.families.sources import is_path
 from jobs.problems import Problem
-from jobs.spec.strict import EMBEDDED
+from jobs.spec import EMBEDDED
 from orchestrator.spec.model import REMOTE, SweepSpec
 from orchestrator.spec.reading import line_of
 

@@ -13,15 +13,15 @@ from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
 from jobs.families.registry import FAMILIES
 from jobs.problems import InputError, Problem, nearest
+from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
-from jobs.spec.strict import EMBEDDED
 from jobs.spec.trial import HostSpec
 
 Totals = dict[str | None, tuple[int, float]]
 """Clips and seconds of each group by its name; None is what has no name."""
 
 
-def asked_host(family: str, base: str) -> HostSpec:
+def host_from_options(family: str, base: str) -> HostSpec:
     """The base that a command names.
 
     Raises:
@@ -33,7 +33,7 @@ def asked_host(family: str, base: str) -> HostSpec:
     return HostSpec(family=family, source=base, codec=EMBEDDED, voice=None, precision="fp32")
 
 
-def asked_data(**options: object) -> DataSpec:
+def data_from_options(**options: object) -> DataSpec:
     """The data that a command names, by the keys of ``data:`` in a spec.
 
     Raises:

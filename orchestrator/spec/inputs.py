@@ -17,8 +17,8 @@ from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.catalogue import METRICS
 from jobs.metrics.references import reference_problems
 from jobs.problems import InputError, Problem
+from jobs.spec import EMBEDDED
 from jobs.spec.metric import MetricSpec
-from jobs.spec.strict import EMBEDDED
 from jobs.spec.trial import PromptSpec
 from jobs.speech.prompts import read_prompts
 from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger

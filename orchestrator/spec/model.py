@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from jobs.families.sources import is_path
+from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
 from jobs.spec.metric import MetricSpec
-from jobs.spec.strict import EMBEDDED, Strict
+from jobs.spec.strict import Strict
 from jobs.spec.trial import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec
 from orchestrator.addresses import JOURNAL, SQLITE
 from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Listening

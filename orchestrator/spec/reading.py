@@ -13,8 +13,8 @@ from jobs.data.prepared.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.families.registry import FAMILIES
 from jobs.families.sources import is_path
 from jobs.problems import InputError, Problem, nearest
+from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
-from jobs.spec.strict import EMBEDDED
 from jobs.spec.trial import TrainingSpec, training_fields
 from orchestrator.addresses import redacted, study_problem, tracking_problem
 from orchestrator.spec.model import AUTO, REMOTE, Choice, SweepSpec, resolve_paths

@@ -68,7 +68,7 @@ def show_check(console: Console, found: CheckedTarget) -> None:
         _show_findings(console, findings)
 
 
-def tell_warnings(console: Console, findings: Sequence[Finding], dropped: int) -> None:
+def print_warnings(console: Console, findings: Sequence[Finding], dropped: int) -> None:
     """Warnings of a check that was made on the way to something else: a line for each rule."""
     lines = [
         f"data: {len(found)} x {rule}, first at {found[0].problem.where}"

@@ -197,7 +197,7 @@ def _variant_cells(
 
 
 @contextmanager
-def encoding(console: Console) -> Iterator[Callable[[int, int], None]]:
+def encoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
     """A bar of clips while they are encoded, where the console is a terminal."""
     columns = ("encoding", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

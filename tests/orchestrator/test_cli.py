@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from jobs.data.prepared.keys import data_key
 from jobs.embedded import VOICE_DIR
-from orchestrator.cli import app
+from orchestrator.cli import GROUPS, app
 
 HERE = Path(__file__).parent / "spec"
 
@@ -123,6 +126,46 @@ def test_help_loads_nothing_heavy():
     *text, loaded = ended.stdout.splitlines()
     assert loaded == "[]"
     assert any("plan" in line for line in text)
+
+
+def all_commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    """Every command that runs something, by its full name."""
+    found = {}
+    for name, command in group.commands.items():
+        deeper = isinstance(command, click.Group)
+        found |= all_commands(command, f"{name} ") if deeper else {prefix + name: command}
+    return found
+
+
+def test_help_groups_every_command():
+    """A panel for each thing that a user does, and no command outside of them."""
+    root = typer.main.get_command(app)
+    panels = {name: command.rich_help_panel for name, command in root.commands.items()}
+    assert set(panels.values()) == {"Sweep", "Data", "Results", "Release", "Cluster"}
+    assert list(dict.fromkeys(panels.values())) == list(GROUPS)
+    assert len(panels) == 18
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).output
+    assert [name for name in GROUPS if f"─ {name} ─" in shown] == list(GROUPS)
+
+
+def test_every_command_option_and_argument_says_what_it_is():
+    """One sentence for a command; for a parameter its effect, and its default where it has one."""
+    commands = all_commands(typer.main.get_command(app))
+    assert len(commands) == 18
+    parameters = 0
+    for name, command in commands.items():
+        sentence = command.help
+        assert re.fullmatch(r"[A-Z].{20,}\.", sentence), (name, sentence)
+        assert ". " not in sentence, (name, sentence)
+        for parameter in command.params:
+            text = parameter.help
+            assert re.fullmatch(r"[A-Z].{10,}\.", text), (name, parameter.name, text)
+            if parameter.required:
+                continue
+            shows = parameter.default not in (None, "", False) or parameter.is_flag
+            assert shows or "Default: " in text, (name, parameter.name, text)
+        parameters += len(command.params)
+    assert parameters == 92
 
 
 def test_plan_prints_one_json_object_and_touches_nothing(tmp_path, write_spec):

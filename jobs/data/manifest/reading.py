@@ -19,7 +19,7 @@ from jobs.data.manifest.rows import ManifestRow
 from jobs.data.manifest.values import check_values
 from jobs.embedded import VOICE_DIR
 from jobs.problems import InputError, Problem
-from jobs.spec.strict import EMBEDDED
+from jobs.spec import EMBEDDED
 
 
 def read_rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding]:

@@ -17,8 +17,8 @@ from jobs.data.checks.target import check_target
 from jobs.data.findings import error, warning
 from jobs.embedded import VOICE_DIR
 from orchestrator.cli import app
-from orchestrator.spec.check_summary import asked_data, asked_host, by_rule
-from orchestrator.terminal.check import check_progress, show_check, tell_warnings
+from orchestrator.spec.check_summary import by_rule, data_from_options, host_from_options
+from orchestrator.terminal.check import check_progress, print_warnings, show_check
 from tests.jobs.data.hostile_clips import babble, upsampled
 
 HERE = Path(__file__).parent
@@ -84,7 +84,7 @@ def test_a_bad_corpus_as_json(bad):
 def test_a_bad_corpus_for_people(bad):
     """On a page of 100 columns, compared whole."""
     found = check_target(
-        asked_data(manifest=[str(bad)]), asked_host("codec_lm", "embedded"), workers=1
+        data_from_options(manifest=[str(bad)]), host_from_options("codec_lm", "embedded"), workers=1
     )
     page = Console(width=100, force_terminal=False)
     with page.capture() as said:
@@ -159,8 +159,8 @@ def test_warnings_on_the_way_are_a_line_a_rule():
     page = Console(width=80)
     found = [warning("rate-low", f"m:{line}", "", "") for line in (3, 4)]
     with page.capture() as said:
-        tell_warnings(page, found, dropped=1)
-        tell_warnings(page, [], dropped=0)
+        print_warnings(page, found, dropped=1)
+        print_warnings(page, [], dropped=0)
     assert said.get().splitlines() == [
         "data: 2 x rate-low, first at m:3",
         "data: 1 clips are left out",

@@ -1,0 +1,91 @@
+"""Arguments, options and steps that several commands share."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cluster.storage.base import open_storage
+from orchestrator.terminal.console import messages
+
+if TYPE_CHECKING:
+    from orchestrator.spec.inputs import Inputs
+    from orchestrator.spec.model import SweepSpec
+
+
+def _storage_url(text: str) -> str:
+    """``text`` as the storage itself writes it. Raises BadParameter where it names none."""
+    try:
+        return open_storage(text).url
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]
+SweepName = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="The sweep's name, as `name:` in its YAML file.")
+]
+VoiceSource = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="The voice: models:/NAME@champion, models:/NAME/VERSION, a sweep's name (its winner) "
+        "or a voice directory.",
+    ),
+]
+VariantOfSweep = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Use this variant of the sweep. Default: the sweep's winner."),
+]
+StorageUrl = Annotated[
+    str,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        callback=_storage_url,
+        help="Where sweeps are stored: a directory, or s3://BUCKET/PREFIX.",
+    ),
+]
+MlflowUri = Annotated[
+    str | None,
+    typer.Option(
+        "--mlflow",
+        metavar="URI",
+        help="The MLflow model registry. Default: $MLFLOW_TRACKING_URI, or else a SQLite file in "
+        "the storage.",
+    ),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-address",
+        help="Connect even if the Ray cluster requires no token: anybody who reaches it can run "
+        "code on it.",
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object to stdout instead of text.")
+]
+
+
+def print_json(value: object) -> None:
+    """The one object that a command prints under ``--json``."""
+    typer.echo(json.dumps(value))
+
+
+def read_sweep(path: Path) -> "tuple[SweepSpec, Inputs]":
+    """The spec at ``path`` and its inputs; progress and warnings go to stderr.
+
+    Raises:
+        InputError: with every problem of the spec, or else of its inputs.
+    """
+    from orchestrator.spec.inputs import read_inputs
+    from orchestrator.spec.reading import read_spec
+    from orchestrator.terminal.check import check_progress, print_warnings
+
+    sweep = read_spec(path)
+    with check_progress(messages) as progress:
+        inputs = read_inputs(sweep, progress)
+    print_warnings(messages, inputs.warnings, inputs.dropped)
+    return sweep, inputs

@@ -1,0 +1,93 @@
+"""What a sweep found: its verdict, its study, its MLflow runs."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.storage.base import open_storage
+from orchestrator.commands.common import AsJson, StorageUrl, SweepName, print_json
+from orchestrator.errors import Exit
+from orchestrator.terminal.console import messages, output, print_line
+
+
+def judge(
+    scores: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SCORES", help="The clips' scores: a JSONL file, or a directory of them."
+        ),
+    ],
+    protocol: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="The protocol.json that names metrics, gates and constraints."
+        ),
+    ],
+    variants: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A variants.jsonl with each variant's rank, checkpoint and LoRA scale. Default: "
+            "the ids in SCORES alone, with unknown ranks.",
+        ),
+    ] = None,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Ratings from a listening test, which can confirm a winner. Default: none.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a verdict from existing scores, a sweep's own or another tool's."""
+    from orchestrator.scores.from_files import judge_files
+    from orchestrator.terminal.sweep import show_verdict
+
+    verdict, table = judge_files(scores, protocol, variants, ratings)
+    if as_json:
+        typer.echo(verdict.to_json())
+    else:
+        show_verdict(output, verdict, table)
+    if verdict.verdict == "NO-VERDICT":
+        raise typer.Exit(Exit.NO_VERDICT)
+
+
+def study(sweep: SweepName, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
+    """Show the importance of each searched hyperparameter and the Pareto-optimal variants."""
+    from orchestrator.ledger import Ledger
+    from orchestrator.search.insight import study_insight
+    from orchestrator.terminal.study import show_insight
+
+    insight = study_insight(Ledger(open_storage(storage), sweep))
+    if as_json:
+        print_json(insight.to_dict())
+    else:
+        show_insight(output, insight)
+
+
+def records(
+    sweep: SweepName,
+    storage: StorageUrl = "sweeps",
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help="The MLflow server to write to. Default: the spec's records.mlflow."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a sweep's missing MLflow runs from its storage; existing runs stay unchanged."""
+    from orchestrator.records.rebuild import rebuild
+
+    rebuilt = rebuild(open_storage(storage), sweep, mlflow, lambda text: messages.print(text))
+    if as_json:
+        print_json(asdict(rebuilt))
+    else:
+        print_line(
+            output,
+            f"MLflow at {rebuilt.mlflow} has {rebuilt.runs} runs of {rebuilt.sweep}, "
+            f"{rebuilt.created} of them new; {rebuilt.changes} requests changed something.",
+        )
