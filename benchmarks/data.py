@@ -48,7 +48,7 @@ NEW = 0.05
 class EncodesEachStep:
     """A base that lays out what it has just heard, in place of what was prepared."""
 
-    def __init__(self, base: Any, recordings: dict[str, str]) -> None:  # noqa: ANN401 (a Base)
+    def __init__(self, base: Any, recordings: dict[str, str]) -> None:  # noqa: ANN401 (a FrozenBase)
         self._base = base
         self._recordings = recordings
 

@@ -102,7 +102,7 @@ def train(job: JobSpec, storage_url: str) -> None:
     log.info("%d clips, %d of them encoded now", prepared.clips, prepared.encoded)
     data = read_prepared(storage.fetch(data_key(prepared.digest)))
     try:
-        base.meet(data)
+        base.fit_speakers(data)
     except ValueError as error:
         hint = "Correct the manifest, or name another base."
         raise InputError([Problem("data.manifest", str(error), hint)]) from error

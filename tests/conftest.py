@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.families.registry import load_base
 from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST
@@ -23,7 +23,7 @@ os.environ |= {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0
 
 
 @pytest.fixture(scope="session")
-def embedded_base() -> Base:
+def embedded_base() -> FrozenBase:
     """The shipped base, loaded once; a test must leave it as it is."""
     return load_base(EMBEDDED_HOST)
 
@@ -37,7 +37,7 @@ def tiny_qwen3_tts_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_qwen3_tts(tiny_qwen3_tts_source: Path) -> Base:
+def tiny_qwen3_tts(tiny_qwen3_tts_source: Path) -> FrozenBase:
     """It, loaded once; a test must leave it as it is but for the speakers that it knows."""
     return load_base(
         EMBEDDED_HOST.model_copy(
@@ -63,7 +63,7 @@ def job_cluster() -> Iterator[Raylets]:
 
 @pytest.fixture(scope="session")
 def embedded_voice(
-    embedded_base: Base, process_group: None, tmp_path_factory: pytest.TempPathFactory
+    embedded_base: FrozenBase, process_group: None, tmp_path_factory: pytest.TempPathFactory
 ) -> VoiceFiles:
     """A voice of the shipped base, with its checkpoint and what its host said beside it."""
     from tests.trained_voice import PROMPTS, WARM, few_clips, train_voice  # seconds to import

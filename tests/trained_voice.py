@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jobs.audio.files import read_audio, resample
 from jobs.clips import PreparedClip
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.spec.trial import (
     DecodingSpec,
     EngineSpec,
@@ -27,7 +27,7 @@ PROMPTS = [PromptSpec(id="p", text="one two three"), PromptSpec(id="q", text="ni
 WARM = DecodingSpec(temperature=0.7, top_p=0.9, seed=3)
 
 
-def few_clips(base: Base) -> list[PreparedClip]:
+def few_clips(base: FrozenBase) -> list[PreparedClip]:
     """Of the shipped voice: four to learn from, one held out."""
     found = []
     for i, clip in enumerate(embedded_clips()[:5]):
@@ -40,7 +40,7 @@ def few_clips(base: Base) -> list[PreparedClip]:
 
 def train_voice(
     directory: Path,
-    base: Base,
+    base: FrozenBase,
     host: HostSpec,
     clips: Sequence[PreparedClip],
     prompts: Sequence[PromptSpec],

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from jobs.export.codec_lm_said import compare_model, said_by, source_of
+from jobs.export.codec_lm_reference import compare_model, reference_tokens, source_of
 from jobs.export.formats import Quantization
 from jobs.export.load_back import Check, LoadBack, passed
 from jobs.export.peft_files import merge_adapter, write_adapter
@@ -63,12 +63,12 @@ def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) ->
     Raises:
         LoadBackError: it is not the voice.
     """
-    said = said_by(voice)
+    reference = reference_tokens(voice)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    read = tokenizer.encode(said.text, add_special_tokens=False)
+    read = tokenizer.encode(reference.text, add_special_tokens=False)
     reading = [
-        Check("tokens of the prompt, 1 if they differ", int(read != said.prompt), 0),
-        Check("layout, 1 if it differs", int(Layout.read(directory) != said.stream.layout), 0),
+        Check("tokens of the prompt, 1 if they differ", int(read != reference.prompt), 0),
+        Check("layout, 1 if it differs", int(Layout.read(directory) != reference.stream.layout), 0),
     ]
-    return passed(reading + compare_model(model, said))
+    return passed(reading + compare_model(model, reference))

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from jobs.export.codec_lm_said import compare_model, said_by, source_of
+from jobs.export.codec_lm_reference import compare_model, reference_tokens, source_of
 from jobs.export.formats import Quantization
 from jobs.export.load_back import LoadBack, passed
 from jobs.export.peft_files import load_adapter, write_adapter
@@ -28,6 +28,6 @@ def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) ->
     Raises:
         LoadBackError: it is not the voice.
     """
-    said = said_by(voice)
+    reference = reference_tokens(voice)
     base = AutoModelForCausalLM.from_pretrained(source_of(voice), dtype=torch.float32)
-    return passed(compare_model(load_adapter(base, directory), said))
+    return passed(compare_model(load_adapter(base, directory), reference))

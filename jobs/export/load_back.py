@@ -42,9 +42,18 @@ def passed(checks: Sequence[Check], not_done: str | None = None) -> LoadBack:
     """
     failed = [check for check in checks if not check.passed]
     if failed:
-        told = "; ".join(f"{c.what}: {c.difference:.4g}, at most {c.tolerance:g}" for c in failed)
+        differences = "; ".join(
+            f"{c.what}: {c.difference:.4g}, at most {c.tolerance:g}" for c in failed
+        )
         raise LoadBackError(
-            f"the export must be the voice that it was made of, but differs in {told}. Nothing was "
-            "kept. The fault is voxsweep's, or a package's that it writes for: please report it"
+            "the export must be the voice that it was made of, but differs in "
+            f"{differences}. Nothing was kept. The fault is voxsweep's, or a package's that it "
+            "writes for: please report it"
         )
     return LoadBack(tuple(checks), not_done)
+
+
+def count_differences(one: Sequence[object], other: Sequence[object]) -> int:
+    """Positions at which the two differ; what only the longer one has counts."""
+    same = sum(a == b for a, b in zip(one, other, strict=False))
+    return max(len(one), len(other)) - same

@@ -10,8 +10,8 @@ from pathlib import Path
 from peft import PeftModel
 from torch import nn
 
-from jobs.families.sources import HUB, directory_of
-from jobs.speech.voice_files import ADAPTER_FILES, KEPT_FILES, VoiceFiles
+from jobs.families.description import HUB, directory_of
+from jobs.speech.voice_files import ADAPTER_FILES, EXTRAS_FILES, VoiceFiles
 
 _WEIGHTS, _CONFIG = ADAPTER_FILES
 
@@ -24,7 +24,7 @@ def write_adapter(voice: VoiceFiles, directory: Path, task: str | None = None) -
     config["base_model_name_or_path"] = base_name(voice.facts.host.source)
     text = json.dumps(config, indent=2, sort_keys=True)
     (directory / _CONFIG).write_text(text + "\n", encoding="utf-8")
-    for name in (_WEIGHTS, *KEPT_FILES):
+    for name in (_WEIGHTS, *EXTRAS_FILES):
         if (voice.adapter / name).is_file():
             shutil.copyfile(voice.adapter / name, directory / name)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from jobs.families.qwen3_tts.digests import Digests
 from jobs.families.vendor import qwen_tts
-from jobs.training.adapter import KEPT_FACTS, KEPT_TENSORS, add_resident
+from jobs.training.adapter import EXTRAS_FACTS, EXTRAS_TENSORS, add_resident
 
 _CUSTOM_VOICE = "custom_voice"
 
@@ -39,8 +39,8 @@ class KeptVoice:
         Raises:
             FileNotFoundError: it is no checkpoint of the family.
         """
-        facts = json.loads((checkpoint / KEPT_FACTS).read_text(encoding="utf-8"))
-        return cls(checkpoint, load_file(checkpoint / KEPT_TENSORS), facts)
+        facts = json.loads((checkpoint / EXTRAS_FACTS).read_text(encoding="utf-8"))
+        return cls(checkpoint, load_file(checkpoint / EXTRAS_TENSORS), facts)
 
     def check_base(self, source: Path) -> None:
         """See that the adapter was trained on the base in ``source``.

@@ -20,9 +20,9 @@ from jobs.export.formats import Quantization
 from jobs.export.load_back import Check, LoadBack, passed
 from jobs.export.peft_files import merge_adapter, write_adapter
 from jobs.export.qwen3_tts import KeptVoice, add_speakers
-from jobs.export.qwen3_tts_said import compare_package, said_by
+from jobs.export.qwen3_tts_reference import compare_package, reference_codes
+from jobs.families.description import directory_of
 from jobs.families.qwen3_tts.model import SPEECH_TOKENIZER
-from jobs.families.sources import directory_of
 from jobs.families.vendor import qwen_tts
 from jobs.speech.voice_files import VoiceFiles
 
@@ -65,8 +65,8 @@ def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) ->
     missing = set(KeptVoice.read(voice.adapter).vectors) - set(package.get_supported_speakers())
     known = Check("speakers that the package does not know", len(missing), 0)
     passed([known])  # it would refuse to speak
-    said = said_by(voice)
-    return passed([known, compare_package(package, said, {"speakers": [said.speaker]})])
+    reference = reference_codes(voice)
+    return passed([known, compare_package(package, reference, {"speakers": [reference.speaker]})])
 
 
 def _weights(model: Any) -> dict[str, Tensor]:  # noqa: ANN401 (the package's own)

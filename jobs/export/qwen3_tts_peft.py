@@ -6,8 +6,8 @@ from jobs.export.formats import Quantization
 from jobs.export.load_back import LoadBack, passed
 from jobs.export.peft_files import load_adapter, write_adapter
 from jobs.export.qwen3_tts import KeptVoice
-from jobs.export.qwen3_tts_said import compare_package, said_by
-from jobs.families.sources import directory_of
+from jobs.export.qwen3_tts_reference import compare_package, reference_codes
+from jobs.families.description import directory_of
 from jobs.families.vendor import qwen_tts
 from jobs.speech.voice_files import VoiceFiles
 
@@ -39,14 +39,14 @@ def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) ->
     Raises:
         LoadBackError: it is not the voice.
     """
-    said = said_by(voice)
+    reference = reference_codes(voice)
     source = directory_of(voice.facts.host.source)
     package = qwen_tts().Qwen3TTSModel.from_pretrained(str(source))
     load_adapter(package.model, directory)
     prompt = {
         "ref_code": [None],
-        "ref_spk_embedding": [KeptVoice.read(directory).vectors[said.speaker]],
+        "ref_spk_embedding": [KeptVoice.read(directory).vectors[reference.speaker]],
         "x_vector_only_mode": [True],
         "icl_mode": [False],
     }
-    return passed([compare_package(package, said, {"voice_clone_prompt": prompt})])
+    return passed([compare_package(package, reference, {"voice_clone_prompt": prompt})])

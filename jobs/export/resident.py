@@ -4,16 +4,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
+from jobs.spec.trial import PromptSpec
 from jobs.speech.voice import LoadedVoice
-from jobs.speech.voice_files import VoiceFiles
+from jobs.speech.voice_files import VoiceFacts, VoiceFiles
 
-SENTENCE, LANGUAGE = "The birch canoe slid on the smooth planks.", "en"
+SENTENCE = "The birch canoe slid on the smooth planks."
 """What a voice of any text says to be compared: the first of the Harvard sentences."""
+_LANGUAGE = "en"
+
+
+def reference_prompt(facts: VoiceFacts, text: str, speaker: str | None) -> PromptSpec:
+    """``text`` for the comparison, in the voice's language where its base reads language tags."""
+    language = (facts.language or _LANGUAGE) if facts.host.language_tag else None
+    return PromptSpec(id="export", text=text, language=language, speaker=speaker)
 
 
 @contextmanager
-def resident(voice: VoiceFiles) -> Iterator[Base]:
+def resident(voice: VoiceFiles) -> Iterator[FrozenBase]:
     """The voice's base with the adapter on it, in fp32 and on the CPU, as exports are compared.
 
     Raises:

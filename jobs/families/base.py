@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jobs.clips import Codes, PreparedClip, SpokenClip
+from jobs.families.description import DataRules
 from jobs.families.layout import Example
-from jobs.families.rules import DataRules
 from jobs.spec.trial import ACOUSTIC_WEIGHT, DecodingSpec, PromptSpec
 
 Batch = Mapping[str, Tensor]
@@ -48,7 +48,7 @@ WHOLE_LOSS = LossTerms()
 
 
 @dataclass(frozen=True)
-class Keepsakes:
+class AdapterExtras:
     """What has to be kept with an adapter, for it to speak where the base is all there is."""
 
     tensors: Mapping[str, Tensor]
@@ -56,7 +56,7 @@ class Keepsakes:
     """For JSON."""
 
 
-class Base(Protocol):
+class FrozenBase(Protocol):
     """A frozen pretrained model of one family, with what turns text to tokens and back to sound.
 
     ``model`` may carry an adapter while one is attached; a method that runs a model is given the
@@ -121,7 +121,7 @@ class Base(Protocol):
         """
         ...
 
-    def meet(self, clips: Sequence[PreparedClip]) -> None:
+    def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
         """Get to know the data before anything is trained or said: whose voices it is in.
 
         Raises:
@@ -129,12 +129,12 @@ class Base(Protocol):
         """
         ...
 
-    def keepsakes(self) -> Keepsakes | None:
+    def adapter_extras(self) -> AdapterExtras | None:
         """What has to be kept with an adapter; None where that is nothing."""
         ...
 
-    def recall(self, kept: Keepsakes) -> None:
-        """Know again what :meth:`keepsakes` gave, in place of meeting the data."""
+    def load_extras(self, extras: AdapterExtras) -> None:
+        """Know again what :meth:`adapter_extras` gave, in place of meeting the data."""
         ...
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:

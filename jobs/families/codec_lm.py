@@ -22,16 +22,16 @@ from jobs.codecs.world import WorldCodec
 from jobs.embedded import RECOGNISER_DIR
 from jobs.families.base import (
     WHOLE_LOSS,
+    AdapterExtras,
     Batch,
-    Keepsakes,
     LossTerms,
     RowShare,
     device_of,
     frozen,
     unshared,
 )
+from jobs.families.description import CODEC_LM_RULES
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
-from jobs.families.rules import CODEC_LM
 from jobs.families.sampling import Sampler, capped
 from jobs.families.segments import Segments, segmented
 from jobs.spec.trial import DecodingSpec, Precision, PromptSpec
@@ -52,9 +52,9 @@ class Aligner(Protocol):
 
 
 class CodecLM:
-    """A loaded base of the family. See :class:`jobs.families.base.Base`."""
+    """A loaded base of the family. See :class:`jobs.families.base.FrozenBase`."""
 
-    rules = CODEC_LM
+    rules = CODEC_LM_RULES
 
     def __init__(
         self,
@@ -107,14 +107,14 @@ class CodecLM:
         """Targets are names of layers already."""
         return list(targets)
 
-    def meet(self, clips: Sequence[PreparedClip]) -> None:
+    def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
         """Nothing to do: a clip that does not fit was refused when it was encoded."""
 
-    def keepsakes(self) -> Keepsakes | None:
+    def adapter_extras(self) -> AdapterExtras | None:
         """Nothing: the base knows its voices."""
         return None
 
-    def recall(self, kept: Keepsakes) -> None:
+    def load_extras(self, extras: AdapterExtras) -> None:
         """Nothing to know."""
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:

@@ -22,9 +22,10 @@ from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import PositiveInt, ValidationError, model_validator
 
-from jobs.families.tag import tagged
+from jobs.families.description import tagged
+from jobs.spec.strict import Strict
 
 LAYOUT_FILE = "layout.json"
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
@@ -49,25 +50,21 @@ class Tokenizer(Protocol):
         """The token of each id."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Markers(_Strict):
+class Markers(Strict, strict=True):
     """Word markers in prompt and speech: an ordinal token, then the word."""
 
     ordinal: str  # names a token, with {ordinal} for 1, 2, ...
     max_words: PositiveInt  # there are as many ordinal tokens
 
 
-class Length(_Strict):
+class Length(Strict, strict=True):
     """Upper bound on the codes of a text: `fixed + per_word * words`."""
 
     fixed: PositiveInt
     per_word: PositiveInt
 
 
-class Layout(_Strict):
+class Layout(Strict, strict=True):
     """The token stream of one base; see the module's docstring."""
 
     front_end: Literal["digits", "plain"]  # words zero..nine | text as it is

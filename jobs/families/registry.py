@@ -1,52 +1,33 @@
 """The families by name. Loading one imports its model code; asking for the names does not."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.embedded import CODEC_DIR
+from jobs.families.description import (
+    CODEC_LM_RULES,
+    QWEN3_TTS_RULES,
+    Family,
+    TextReader,
+    directory_of,
+)
 from jobs.families.qwen3_tts.targets import TARGETS
-from jobs.families.rules import CODEC_LM, QWEN3_TTS, DataRules
-from jobs.families.sources import directory_of
 from jobs.families.vendor import QWEN_TTS, QWEN_TTS_VERSION
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
 
 if TYPE_CHECKING:
-    from jobs.families.base import Base
-    from jobs.families.text import TextReader
-
-
-@dataclass(frozen=True)
-class Family:
-    """One kind of TTS model."""
-
-    module: str
-    """Its ``load`` gives a :class:`~jobs.families.base.Base`."""
-    rules: DataRules
-    text: str
-    """Its ``open_text`` gives a :class:`~jobs.families.text.TextReader`, or None where the base is
-    not on this machine; its ``sample_rate`` gives that of all audio, Hz. It loads no weights."""
-    embedded: bool = False
-    """Whether a base of it is shipped."""
-    targets: tuple[str, ...] | None = None
-    """What ``training.targets`` may name; None is any layer of the base."""
-    packages: Mapping[str, str | None] = field(default_factory=dict)
-    """What only it needs to be installed, each with its version; None is any."""
-    acoustic: bool = False
-    """Whether its loss has the parts that ``training.acoustic_...`` are about."""
-
+    from jobs.families.base import FrozenBase
 
 FAMILIES = {
     "codec_lm": Family(
-        "jobs.families.codec_lm", CODEC_LM, text="jobs.families.text", embedded=True
+        "jobs.families.codec_lm", CODEC_LM_RULES, text="jobs.families.codec_lm_text", embedded=True
     ),
     "qwen3_tts": Family(
         "jobs.families.qwen3_tts.base",
-        QWEN3_TTS,
+        QWEN3_TTS_RULES,
         text="jobs.families.qwen3_tts.text",
         targets=tuple(TARGETS),
         packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
@@ -55,7 +36,7 @@ FAMILIES = {
 }
 
 
-def open_text(spec: HostSpec) -> "TextReader | None":
+def open_text(spec: HostSpec) -> TextReader | None:
     """How the base that ``spec`` names reads texts, without its weights; None if it is elsewhere.
 
     Raises:
@@ -76,7 +57,7 @@ def sample_rate(spec: HostSpec) -> int:
     return rate
 
 
-def load_base(spec: HostSpec) -> "Base":
+def load_base(spec: HostSpec) -> "FrozenBase":
     """Load the frozen base that ``spec`` names, with its codec.
 
     Raises:
@@ -86,7 +67,7 @@ def load_base(spec: HostSpec) -> "Base":
     family = _family(spec.family)
     source = directory_of(spec.source)
     codec = CODEC_DIR if spec.codec == EMBEDDED else Path(spec.codec)
-    base: Base = import_module(family.module).load(
+    base: FrozenBase = import_module(family.module).load(
         source, codec, spec.voice, spec.precision, spec.language_tag
     )
     return base

@@ -1,4 +1,4 @@
-"""A text of any length said by one voice: chunk by chunk, joined, and what went wrong told."""
+"""A text of any length said by one voice: chunk by chunk, joined, and what went wrong in each."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +21,7 @@ SILENT = "it gave no sound"
 
 
 @dataclass(frozen=True)
-class SaidChunk:
+class SpokenChunk:
     """A part of a text."""
 
     text: str
@@ -31,14 +31,14 @@ class SaidChunk:
 
 
 @dataclass(frozen=True)
-class Said:
+class SpokenText:
     """A text as sound."""
 
     audio: NDArray[np.float32]
     """Mono, in [-1, 1], shape (samples,); empty where nothing sounds."""
     rate: int
     """Samples per second."""
-    chunks: tuple[SaidChunk, ...]
+    chunks: tuple[SpokenChunk, ...]
 
     @property
     def seconds(self) -> float:
@@ -66,7 +66,7 @@ class Said:
 
 def say(
     voice: LoadedVoice, text: str, language: str | None = None, speaker: str | None = None
-) -> Said:
+) -> SpokenText:
     """Say ``text``. The same voice says the same text the same way.
 
     Every chunk has the voice's seed, its own random stream, and the same speaker.
@@ -88,16 +88,16 @@ def say(
     return joined(clips, voice.facts.sample_rate)
 
 
-def joined(clips: list[SpokenClip], rate: int) -> Said:
+def joined(clips: list[SpokenClip], rate: int) -> SpokenText:
     """One sound of all that sounds, with a pause between; ``rate`` is that of every clip."""
     pause = np.zeros(round(PAUSE * rate), dtype=np.float32)
     parts: list[NDArray[np.float32]] = []
-    told = []
+    spoken = []
     for clip in clips:
         sounds = clip.audio.size > 0 and bool(np.isfinite(clip.audio).all())
         if sounds:
             parts += [pause] * bool(parts) + [np.clip(clip.audio, -1.0, 1.0)]
         problem = SILENT if not sounds else "" if clip.reached_end else CAPPED
-        told.append(SaidChunk(clip.text, clip.audio.size / rate if sounds else 0.0, problem))
+        spoken.append(SpokenChunk(clip.text, clip.audio.size / rate if sounds else 0.0, problem))
     audio = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-    return Said(audio, rate, tuple(told))
+    return SpokenText(audio, rate, tuple(spoken))

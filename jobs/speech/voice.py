@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import torch
 
 from jobs.clips import SpokenClip
-from jobs.families.base import Base, to_accelerator
+from jobs.families.base import FrozenBase, to_accelerator
 from jobs.families.registry import load_base
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import PromptSpec
 from jobs.speech.voice_files import VOICE_FILE, VoiceFiles
-from jobs.training.adapter import Adapters, load_weights, read_kept
+from jobs.training.adapter import Adapters, load_weights, read_extras
 from jobs.training.packed import Owner
 
 _SLOT = "voice"
@@ -32,8 +32,8 @@ class LoadedVoice:
         """
         self.facts = files.facts
         self._base = _load_base(files)
-        if (kept := read_kept(files.adapter)) is not None:
-            self._base.recall(kept)
+        if (extras := read_extras(files.adapter)) is not None:
+            self._base.load_extras(extras)
         self._adapters = Adapters(self._base.model, self._base.layers)
         self._adapters.attach(_SLOT, self.facts.training)
         load_weights(self._adapters.parameters(_SLOT), files.adapter)
@@ -61,14 +61,14 @@ class LoadedVoice:
             )
 
     @contextmanager
-    def adapted(self) -> Iterator[Base]:
+    def adapted(self) -> Iterator[FrozenBase]:
         """For the block, all that the base's model says, it says in the voice."""
         rows = self._adapters.rows
         with rows.owned_by([Owner(_SLOT, self.facts.lora_scale)]), rows.share([1]):
             yield self._base
 
 
-def _load_base(files: VoiceFiles) -> Base:
+def _load_base(files: VoiceFiles) -> FrozenBase:
     facts, where = files.facts, str(files.directory / VOICE_FILE)
     source = facts.host.source
     try:

@@ -26,7 +26,7 @@ VOICE_FILE = "voice.json"
 ADAPTER_FOLDER = "adapter"
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 """What every adapter has."""
-KEPT_FILES = ("voice.safetensors", "voice.json")
+EXTRAS_FILES = ("voice.safetensors", "voice.json")
 """What some families keep beside it."""
 
 _AGAIN = "Write the voice directory again from its sweep."
@@ -100,7 +100,7 @@ def write_voice(directory: Path, facts: VoiceFacts, checkpoint: Path) -> VoiceFi
     """
     adapter = directory / ADAPTER_FOLDER
     adapter.mkdir(parents=True)
-    names = [name for name in (*ADAPTER_FILES, *KEPT_FILES) if (checkpoint / name).is_file()]
+    names = [name for name in (*ADAPTER_FILES, *EXTRAS_FILES) if (checkpoint / name).is_file()]
     for name in names:
         shutil.copyfile(checkpoint / name, adapter / name)
     full = facts.model_copy(update={"files": {name: _sha256(adapter / name) for name in names}})
@@ -134,7 +134,7 @@ def read_voice(directory: Path) -> VoiceFiles:
 
 def _problems(directory: Path, facts: VoiceFacts) -> Iterator[Problem]:
     where = str(directory / VOICE_FILE)
-    known = {*ADAPTER_FILES, *KEPT_FILES}
+    known = {*ADAPTER_FILES, *EXTRAS_FILES}
     for name in sorted(facts.files.keys() - known):
         what = f"files must be of {', '.join(sorted(known))}, got {name!r}"
         yield Problem(where, what, _AGAIN)

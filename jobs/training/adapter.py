@@ -14,15 +14,15 @@ from peft.tuners.tuners_utils import cast_adapter_dtype
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from jobs.families.base import Keepsakes
+from jobs.families.base import AdapterExtras
 from jobs.spec.trial import TrainingSpec
 from jobs.training.packed import Part, Rows, add_adapters
 from jobs.training.tensor_files import save_tensors
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
-KEPT_TENSORS = "voice.safetensors"
-KEPT_FACTS = "voice.json"
+EXTRAS_TENSORS = "voice.safetensors"
+EXTRAS_FACTS = "voice.json"
 """What a family keeps with an adapter; not every one does."""
 _PEFT_PREFIX = "base_model.model."
 
@@ -62,17 +62,17 @@ class SavedAdapter:
     config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     """By PEFT's key, fp32."""
-    kept: Keepsakes | None = None
+    extras: AdapterExtras | None = None
 
     def write(self, directory: Path) -> None:
         """Write it so that ``PeftModel.from_pretrained`` loads it."""
         save_tensors(self.weights, directory / _WEIGHTS, {"format": "pt"})
         text = json.dumps(self.config, indent=2, sort_keys=True, default=str)
         (directory / _CONFIG).write_text(text + "\n")
-        if self.kept is not None:
-            save_tensors(self.kept.tensors, directory / KEPT_TENSORS)
-            facts = json.dumps(self.kept.facts, indent=2, sort_keys=True)
-            (directory / KEPT_FACTS).write_text(facts + "\n")
+        if self.extras is not None:
+            save_tensors(self.extras.tensors, directory / EXTRAS_TENSORS)
+            facts = json.dumps(self.extras.facts, indent=2, sort_keys=True)
+            (directory / EXTRAS_FACTS).write_text(facts + "\n")
 
 
 class Adapters:
@@ -157,12 +157,12 @@ def _weight(layer: nn.Module) -> Tensor:
     return weight
 
 
-def read_kept(directory: Path) -> Keepsakes | None:
+def read_extras(directory: Path) -> AdapterExtras | None:
     """What the family kept with the adapter in ``directory``, if it did."""
-    if not (directory / KEPT_FACTS).is_file():
+    if not (directory / EXTRAS_FACTS).is_file():
         return None
-    facts = json.loads((directory / KEPT_FACTS).read_text(encoding="utf-8"))
-    return Keepsakes(load_file(directory / KEPT_TENSORS), facts)
+    facts = json.loads((directory / EXTRAS_FACTS).read_text(encoding="utf-8"))
+    return AdapterExtras(load_file(directory / EXTRAS_TENSORS), facts)
 
 
 def load_weights(parameters: Mapping[str, nn.Parameter], directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""A warm process that holds one frozen Base and trains adapters on it, several in one pass."""
+"""A warm process that holds one frozen base and trains adapters on it, several in one pass."""
 
 import math
 import time
@@ -15,7 +15,7 @@ from jobs.clips import PreparedClip, SpokenClip
 from jobs.data.order.batches import check_budget
 from jobs.data.order.groups import grouped
 from jobs.data.order.mix import mixed
-from jobs.families.base import Base, device_of
+from jobs.families.base import FrozenBase, device_of
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapters, load_weights
 from jobs.training.checkpoint import Snapshot, read_state
@@ -27,14 +27,14 @@ from jobs.training.voice import Voice
 
 
 class Host:
-    """Holds a Base and prepared data; attach trials, step any of them together, detach them.
+    """Holds a frozen base and prepared data; attach trials, step any of them together, detach them.
 
     A slot trains the same whoever shares its passes; a solo trial is a pack of one. One thread
     calls the methods. With several ranks every rank has a Host and calls the same methods in the
     same order; ``start_distributed`` comes first.
     """
 
-    def __init__(self, base: Base, clips: Sequence[PreparedClip], engine: EngineSpec) -> None:
+    def __init__(self, base: FrozenBase, clips: Sequence[PreparedClip], engine: EngineSpec) -> None:
         self.base = base
         examples = base.examples(clips)
         pairs = list(zip(clips, examples, strict=True))
@@ -159,7 +159,7 @@ class Host:
         """
         state = self._slot(slot).state
         adapter = self._adapters.saved(slot, self._engine.weights(slot))
-        adapter = replace(adapter, kept=self.base.keepsakes())
+        adapter = replace(adapter, extras=self.base.adapter_extras())
         return Snapshot(adapter, self._engine.moments(slot), state)
 
     def speak(

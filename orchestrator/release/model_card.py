@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from jobs.families.sources import is_path
+from jobs.families.description import is_path
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
 from jobs.speech.voice_files import VoiceFacts

@@ -14,7 +14,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.release.finished_sweep import read_finished
 
 if TYPE_CHECKING:
-    from jobs.speech.say import Said
+    from jobs.speech.say import SpokenText
 
 REGISTERED = "models:/"
 """Before the name of a registered model."""
@@ -59,7 +59,7 @@ def voice_of(
 
 def spoken(
     files: VoiceFiles, text: str, out: Path, language: str | None, speaker: str | None
-) -> "Said":
+) -> "SpokenText":
     """``text`` said by the voice; what is wrong with it, or with ``out``, is told before.
 
     Raises:
@@ -92,7 +92,7 @@ def spoken(
         raise InputError([Problem("the text", str(error), step)]) from None
 
 
-def write_wav(path: Path, said: "Said", facts: VoiceFacts, model: str) -> None:
+def write_wav(path: Path, said: "SpokenText", facts: VoiceFacts, model: str) -> None:
     """Write 16-bit WAV that says what it is; ``path`` is never half written."""
     from jobs.audio.files import write_sound
     from jobs.speech.origin import Origin

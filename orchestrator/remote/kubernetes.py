@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from cluster.kubernetes.pods import CONFIG_PATH, HostPods, KubeJob, Manifest
 from cluster.kubernetes.ray_job import config_map, kubernetes_name, ray_job
 from cluster.kubernetes.spec import KubeSpec
-from jobs.families.sources import is_path
+from jobs.families.description import is_path
 from jobs.problems import InputError, Problem, nearest
 from jobs.speech.prompts import read_prompts
 from orchestrator.remote.kubernetes_rules import storage_problems, unfit_for_pods

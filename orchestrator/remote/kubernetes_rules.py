@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cluster.kubernetes.spec import KubeSpec
-from jobs.families.sources import is_path
+from jobs.families.description import is_path
 from jobs.problems import Problem
 from jobs.spec import EMBEDDED
 from orchestrator.spec.model import REMOTE, SweepSpec

@@ -17,7 +17,7 @@ from cluster.ray.jobs import Submission
 from cluster.ray.package import Package, code_files
 from cluster.ray.spec import LOGIN, ClusterSpec
 from cluster.sources.local_files import LocalFolder, open_file
-from jobs.families.sources import is_path
+from jobs.families.description import is_path
 from jobs.problems import InputError, Problem
 from jobs.speech.prompts import read_prompts
 from orchestrator.spec.model import MAY_CHANGE, REMOTE, SweepSpec

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from jobs.families.sources import is_path
+from jobs.families.description import is_path
 from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
 from jobs.spec.metric import MetricSpec

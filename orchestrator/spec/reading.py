@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from cluster.ray.spec import ClusterSpec
 from jobs.data.prepared.keys import DATA_FOLDER, JOB_FOLDER
+from jobs.families.description import is_path
 from jobs.families.registry import FAMILIES
-from jobs.families.sources import is_path
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec

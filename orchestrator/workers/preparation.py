@@ -16,7 +16,7 @@ from orchestrator.ledger import Ledger, PromptSet
 
 if TYPE_CHECKING:
     from jobs.data.prepared.prepare import Preparation
-    from jobs.families.base import Base
+    from jobs.families.base import FrozenBase
 
 _QUIETER = 0.05
 """LU below what was asked for; less is rounding."""
@@ -116,7 +116,7 @@ def prepare_sweep(
     base, done = _prepare(host, clips, data, storage, lambda done, total: None)
     prepared = read_prepared(storage.fetch(data_key(done.digest)))
     try:
-        base.meet(prepared)
+        base.fit_speakers(prepared)
     except ValueError as error:
         hint = "Correct the manifest, or name another base."
         raise InputError([Problem("data.manifest", str(error), hint)]) from error
@@ -140,7 +140,7 @@ def _prepare(
     data: DataSpec,
     storage: Storage,
     progress: Callable[[int, int], None],
-) -> "tuple[Base, Preparation]":
+) -> "tuple[FrozenBase, Preparation]":
     from jobs.data.prepared.prepare import prepare
     from jobs.families.base import to_accelerator
     from jobs.families.registry import load_base

@@ -9,7 +9,7 @@ import torch
 from jobs.audio.files import read_audio, resample
 from jobs.clips import PreparedClip
 from jobs.embedded import VOICE_DIR
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.families.qwen3_tts.base import Qwen3TTS
 from jobs.families.registry import FAMILIES
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec
@@ -24,17 +24,17 @@ BASES = ("toy", "embedded", "qwen3_tts")
 
 
 @pytest.fixture(scope="module", params=BASES)
-def base(request: pytest.FixtureRequest) -> Base:
+def base(request: pytest.FixtureRequest) -> FrozenBase:
     if request.param == "toy":
         return toy_base()
-    loaded: Base = request.getfixturevalue(
+    loaded: FrozenBase = request.getfixturevalue(
         "embedded_base" if request.param == "embedded" else "tiny_qwen3_tts"
     )
     return loaded
 
 
 @pytest.fixture(scope="module")
-def clips(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[PreparedClip]:
+def clips(base: FrozenBase, tmp_path_factory: pytest.TempPathFactory) -> list[PreparedClip]:
     """Codes that all codebooks have, in clips of unequal length; the base knows their speaker."""
     draw = np.random.default_rng(0)
     reference = write_recording(tmp_path_factory.mktemp("speaker") / "speaker.flac")
@@ -54,18 +54,18 @@ def clips(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Prepared
     return made
 
 
-def short(base: Base, decoding: DecodingSpec) -> DecodingSpec:
+def short(base: FrozenBase, decoding: DecodingSpec) -> DecodingSpec:
     """A random base never ends by itself, and a frame of 16 codes takes it its time."""
     cap = 8 if isinstance(base, Qwen3TTS) else None
     return decoding.model_copy(update={"max_tokens": cap})
 
 
-def test_a_base_is_frozen_and_quiet(base: Base):
+def test_a_base_is_frozen_and_quiet(base: FrozenBase):
     assert not any(parameter.requires_grad for parameter in base.model.parameters())
     assert not any(module.training for module in base.model.modules())
 
 
-def test_a_base_has_names_for_what_it_is(base: Base):
+def test_a_base_has_names_for_what_it_is(base: FrozenBase):
     assert base.digest
     assert base.encoder_digest
     assert base.sample_rate > 0
@@ -73,7 +73,7 @@ def test_a_base_has_names_for_what_it_is(base: Base):
 
 
 def test_a_stranger_is_asked_for_as_nobody_is_or_has_to_be_heard_first(
-    base: Base, clips: list[PreparedClip]
+    base: FrozenBase, clips: list[PreparedClip]
 ):
     assert base.voice_of("a stranger") == base.voice_of(None)
     said = [PROMPTS[0], PROMPTS[0].model_copy(update={"speaker": "a stranger"})]
@@ -88,7 +88,7 @@ def test_a_stranger_is_asked_for_as_nobody_is_or_has_to_be_heard_first(
     np.testing.assert_array_equal(nobody.audio, stranger.audio)
 
 
-def test_only_what_aligns_reads_the_text_of_a_recording(base: Base):
+def test_only_what_aligns_reads_the_text_of_a_recording(base: FrozenBase):
     audio = resample(*read_audio(VOICE_DIR / "four-five-nine.flac"), base.sample_rate)
     codes, starts = base.encode(audio, "four five nine")
     assert (starts is not None) == base.aligns
@@ -97,7 +97,7 @@ def test_only_what_aligns_reads_the_text_of_a_recording(base: Base):
         np.testing.assert_array_equal(other, codes)
 
 
-def test_loss_and_targets_add_up_over_clips(base: Base, clips: list[PreparedClip]):
+def test_loss_and_targets_add_up_over_clips(base: FrozenBase, clips: list[PreparedClip]):
     examples = base.examples(clips)
     with torch.inference_mode():
         (together,) = base.loss_sums(base.model, [base.collate(examples)])
@@ -110,7 +110,7 @@ def test_loss_and_targets_add_up_over_clips(base: Base, clips: list[PreparedClip
 
 
 def test_several_batches_in_one_pass_cost_what_each_costs_alone(
-    base: Base, clips: list[PreparedClip]
+    base: FrozenBase, clips: list[PreparedClip]
 ):
     one, two, three = base.examples(clips)
     batches = [base.collate(examples) for examples in ([two], [one, three], [one])]
@@ -121,7 +121,7 @@ def test_several_batches_in_one_pass_cost_what_each_costs_alone(
 
 
 def test_loss_reaches_every_weight_of_its_adapter_and_of_no_other(
-    base: Base, clips: list[PreparedClip]
+    base: FrozenBase, clips: list[PreparedClip]
 ):
     adapters = Adapters(base.model)
     owners = ["one", "other"]
@@ -151,7 +151,7 @@ def test_loss_reaches_every_weight_of_its_adapter_and_of_no_other(
     ids=["greedy", "sampled"],
 )
 def test_a_prompt_sounds_the_same_alone_and_in_company(
-    base: Base, clips: list[PreparedClip], decoding: DecodingSpec
+    base: FrozenBase, clips: list[PreparedClip], decoding: DecodingSpec
 ):
     decoding = short(base, decoding)
     together = base.speak(base.model, PROMPTS, decoding)
@@ -162,7 +162,9 @@ def test_a_prompt_sounds_the_same_alone_and_in_company(
         assert alone.reached_end == clip.reached_end
 
 
-def test_speech_is_mono_float32_at_the_rate_of_the_base(base: Base, clips: list[PreparedClip]):
+def test_speech_is_mono_float32_at_the_rate_of_the_base(
+    base: FrozenBase, clips: list[PreparedClip]
+):
     for clip in base.speak(base.model, PROMPTS, short(base, DecodingSpec())):
         assert clip.audio.ndim == 1
         assert clip.audio.dtype == np.float32
@@ -170,7 +172,7 @@ def test_speech_is_mono_float32_at_the_rate_of_the_base(base: Base, clips: list[
         assert np.isfinite(clip.audio).all()
 
 
-def test_a_recording_becomes_something_to_train_on(base: Base, clips: list[PreparedClip]):
+def test_a_recording_becomes_something_to_train_on(base: FrozenBase, clips: list[PreparedClip]):
     audio = resample(*read_audio(VOICE_DIR / "four-five-nine.flac"), base.sample_rate)
     codes, starts = base.encode(audio, "four five nine")
     assert codes.dtype == np.int64

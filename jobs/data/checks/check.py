@@ -24,8 +24,7 @@ from jobs.data.manifest.rows import ManifestRow
 from jobs.data.order.split import assign_splits
 from jobs.data.parallel import in_order
 from jobs.data.texts import folded
-from jobs.families.rules import DataRules
-from jobs.families.text import TextReader
+from jobs.families.description import DataRules, TextReader
 from jobs.metrics.signal import SILENCE
 from jobs.spec.data import DataSpec
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jobs.families.rules import DataRules
+from jobs.families.description import DataRules
 from jobs.spec.data import DataSpec
 
 

@@ -10,8 +10,8 @@ from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
 from jobs.data.manifest.reading import read_rows
 from jobs.data.manifest.rows import ManifestRow
+from jobs.families.description import DataRules
 from jobs.families.registry import FAMILIES, open_text, sample_rate
-from jobs.families.rules import DataRules
 from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec, ManifestSpec
 from jobs.spec.trial import HostSpec

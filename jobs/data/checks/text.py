@@ -8,7 +8,7 @@ from jobs.data.checks.limits import Limits
 from jobs.data.findings import Finding, error, warning
 from jobs.data.manifest.rows import ManifestRow
 from jobs.data.texts import folded
-from jobs.families.text import TextReader
+from jobs.families.description import TextReader
 from jobs.spec.data import DataSpec
 
 

@@ -22,7 +22,7 @@ from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec
 
 if TYPE_CHECKING:
-    from jobs.families.base import Base  # which imports torch; encoding may need none
+    from jobs.families.base import FrozenBase  # which imports torch; encoding may need none
 
 Progress = Callable[[int, int], None]
 """Told how many clips are encoded, and of how many."""
@@ -53,7 +53,7 @@ class _Encoded:
 
 def prepare(
     clips: Sequence[TargetClip],
-    base: "Base",
+    base: "FrozenBase",
     storage: Storage,
     data: DataSpec,
     progress: Progress = lambda done, total: None,
@@ -85,7 +85,7 @@ def prepare(
     return Preparation(digest, len(clips), encoded)
 
 
-def _check(clips: Sequence[TargetClip], base: "Base", data: DataSpec) -> None:
+def _check(clips: Sequence[TargetClip], base: "FrozenBase", data: DataSpec) -> None:
     problems = _shared_voices(clips, base)
     untold = [clip.row for clip in clips if clip.row.language is None]
     if data.language_tag and untold:
@@ -95,7 +95,7 @@ def _check(clips: Sequence[TargetClip], base: "Base", data: DataSpec) -> None:
         raise InputError(problems)
 
 
-def _shared_voices(clips: Sequence[TargetClip], base: "Base") -> list[Problem]:
+def _shared_voices(clips: Sequence[TargetClip], base: "FrozenBase") -> list[Problem]:
     """A voice of the base that two speakers would both be asked for by: it can become but one."""
     places: dict[str, str] = {}
     for clip in clips:
@@ -129,7 +129,7 @@ def _known(storage: Storage, folder: str, wanted: set[str]) -> dict[str, _Encode
 def _encode(
     clips: Sequence[TargetClip],
     known: Mapping[str, _Encoded],
-    base: "Base",
+    base: "FrozenBase",
     recipe: Recipe,
     progress: Progress,
 ) -> dict[str, _Encoded]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.audio.files import RESAMPLER, resample
-from jobs.families.rules import DataRules
+from jobs.families.description import DataRules
 from jobs.spec.data import DataSpec
 
 _METER = "pyloudnorm"

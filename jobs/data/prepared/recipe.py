@@ -13,7 +13,7 @@ from jobs.data.prepared.preprocess import Preprocessing
 from jobs.spec.data import DataSpec
 
 if TYPE_CHECKING:
-    from jobs.families.base import Base
+    from jobs.families.base import FrozenBase
 
 _SCHEMA = 1
 """Of the files that a data set consists of; another one is another recipe."""
@@ -33,7 +33,7 @@ class Recipe:
     """Whether what comes out depends on the text."""
 
     @classmethod
-    def of(cls, base: "Base", data: DataSpec) -> "Recipe":
+    def of(cls, base: "FrozenBase", data: DataSpec) -> "Recipe":
         """As ``data`` asks for and ``base`` needs."""
         preprocessing = Preprocessing.of(data, base.rules, base.sample_rate)
         return cls(preprocessing, base.encoder_digest, base.aligns)

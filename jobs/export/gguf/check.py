@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jobs.export.formats import Quantization
 from jobs.export.gguf.file import kind_of, read_config, weights
 from jobs.export.gguf.tokens import Tokens
-from jobs.export.load_back import Check
+from jobs.export.load_back import Check, count_differences
 from jobs.families.layout import Layout
 
 _BLOCK = 32
@@ -68,15 +68,10 @@ def _token_checks(reader: GGUFReader, merged: Path) -> Iterator[Check]:
     types = reader.fields["tokenizer.ggml.token_type"].contents()
     merges = reader.fields["tokenizer.ggml.merges"].contents()
     end = reader.fields["tokenizer.ggml.eos_token_id"].contents()
-    yield Check("tokens whose text differs", _differing(texts, expected.texts), 0)
-    yield Check("tokens whose type differs", _differing(types, expected.types), 0)
-    yield Check("merges that differ", _differing(merges, expected.merges), 0)
+    yield Check("tokens whose text differs", count_differences(texts, expected.texts), 0)
+    yield Check("tokens whose type differs", count_differences(types, expected.types), 0)
+    yield Check("merges that differ", count_differences(merges, expected.merges), 0)
     yield Check("token that ends a clip, 1 if it differs", int(end != expected.end_id), 0)
-    said = {texts.index(token) for token in Layout.read(merged).added_tokens() if token in texts}
-    unheard = sum(types[number] != TokenType.USER_DEFINED for number in said)
-    yield Check("tokens of speech that llama.cpp would not write out", unheard, 0)
-
-
-def _differing(found: list[object], expected: tuple[object, ...]) -> int:
-    longest = max(len(found), len(expected))
-    return longest - sum(a == b for a, b in zip(found, expected, strict=False))
+    speech = {texts.index(token) for token in Layout.read(merged).added_tokens() if token in texts}
+    unwritten = sum(types[number] != TokenType.USER_DEFINED for number in speech)
+    yield Check("tokens of speech that llama.cpp would not write out", unwritten, 0)

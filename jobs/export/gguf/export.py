@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jobs.export import codec_lm_merged
-from jobs.export.codec_lm_said import said_by
+from jobs.export.codec_lm_reference import reference_tokens
 from jobs.export.formats import Quantization
 from jobs.export.gguf.check import read_again
 from jobs.export.gguf.file import write_gguf
@@ -47,9 +47,9 @@ def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) ->
         codec_lm_merged.write(voice, Path(folder), quantization)
         checks = read_again(path, Path(folder), quantization)
     passed(checks)  # what is not whole is not run
-    said = said_by(voice)
-    checks.append(in_transformers(path, said, quantization))
+    reference = reference_tokens(voice)
+    checks.append(in_transformers(path, reference, quantization))
     if not is_installed():
         step = f"pip install {RUNTIME} runs it, too"
         return passed(checks, f"written and read again, but not run by llama.cpp; {step}")
-    return passed(checks + in_llama(path, said, quantization))
+    return passed(checks + in_llama(path, reference, quantization))

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from jobs.export.codec_lm_said import Said, apart, logits_of
+from jobs.export.codec_lm_reference import ReferenceTokens, logits_of
 from jobs.export.formats import Quantization
 from jobs.export.gguf.llama import TOP, Llama, Run
-from jobs.export.load_back import Check
+from jobs.export.load_back import Check, count_differences
 
 _NATS = {"f32": 0.05, "f16": 0.05, "q8_0": 1.0}
 """How far the likeliest tokens' log-probabilities may be from the voice's. Seen with the embedded
@@ -21,43 +21,47 @@ base: 0.005, 0.007 and 0.17 in llama.cpp, whose products are not fp32; a tensor 
 wrong place moves them by several."""
 
 
-def in_transformers(path: Path, said: Said, quantization: Quantization) -> Check:
+def in_transformers(path: Path, reference: ReferenceTokens, quantization: Quantization) -> Check:
     """By Hugging Face's reader, which makes fp32 of all weights."""
     with redirect_stderr(StringIO()):  # a progress bar, which cannot be switched off
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
         )
-    places = map(_likeliest, logits_of(model, said.prompt, said.written))
-    return _nats("transformers", list(places), said, quantization)
+    places = map(_likeliest, logits_of(model, reference.prompt, reference.written))
+    return _nats("transformers", list(places), reference, quantization)
 
 
-def in_llama(path: Path, said: Said, quantization: Quantization) -> list[Check]:
+def in_llama(path: Path, reference: ReferenceTokens, quantization: Quantization) -> list[Check]:
     """By llama.cpp: a prompt of ids, and the same as a text, as NeuTTS gives it."""
-    tokens = len(said.written)
-    llama = Llama(path, context=len(said.prompt) + tokens + 1)
-    run, again = llama.write(said.prompt, tokens), llama.write(said.text, tokens)
-    written = zip(run.written, said.written, strict=False)
+    tokens = len(reference.written)
+    llama = Llama(path, context=len(reference.prompt) + tokens + 1)
+    run, again = llama.write(reference.prompt, tokens), llama.write(reference.text, tokens)
+    written = zip(run.written, reference.written, strict=False)
     first = next((i for i, (one, other) in enumerate(written) if one != other), tokens)
     # After a token that the voice did not write, what follows is another clip.
     places = run.likeliest[: first + 1]
-    prompt = abs(again.prompt_tokens - len(said.prompt))
+    prompt = abs(again.prompt_tokens - len(reference.prompt))
     checks = [
-        _nats("llama.cpp", places, said, quantization),
+        _nats("llama.cpp", places, reference, quantization),
         Check("tokens by which llama.cpp reads the prompt's text otherwise", prompt, 0),
-        Check("tokens that it then writes otherwise", apart(again.written, run.written), 0),
-        Check("codes that its text does not have", _untold(run, said), 0),
+        Check(
+            "tokens that it then writes otherwise", count_differences(again.written, run.written), 0
+        ),
+        Check("codes that its text does not have", _codes_missed(run, reference), 0),
     ]
     if quantization != "q8_0":
         what = f"greedy tokens of {tokens} that differ in llama.cpp"
-        checks.append(Check(what, apart(run.written, said.written), 0))
+        checks.append(Check(what, count_differences(run.written, reference.written), 0))
     return checks
 
 
-def _untold(run: Run, said: Said) -> int:
+def _codes_missed(run: Run, reference: ReferenceTokens) -> int:
     """Codes that a reader of llama.cpp's text would miss, or find though they were not meant."""
-    before, after = said.stream.layout.code.split("{code}")
-    told = re.findall(rf"{re.escape(before)}(\d+){re.escape(after)}", run.text)
-    return apart([int(code) for code in told], said.stream.codes(run.written).tolist())
+    before, after = reference.stream.layout.code.split("{code}")
+    read = re.findall(rf"{re.escape(before)}(\d+){re.escape(after)}", run.text)
+    return count_differences(
+        [int(code) for code in read], reference.stream.codes(run.written).tolist()
+    )
 
 
 def _likeliest(logits: Tensor) -> dict[int, float]:
@@ -67,9 +71,12 @@ def _likeliest(logits: Tensor) -> dict[int, float]:
 
 
 def _nats(
-    reader: str, places: Sequence[Mapping[int, float]], said: Said, quantization: Quantization
+    reader: str,
+    places: Sequence[Mapping[int, float]],
+    reference: ReferenceTokens,
+    quantization: Quantization,
 ) -> Check:
-    own = said.logits.log_softmax(-1)
+    own = reference.logits.log_softmax(-1)
     differences = [
         abs(value - own[place, token].item())
         for place, likeliest in enumerate(places)

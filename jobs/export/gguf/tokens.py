@@ -50,11 +50,11 @@ class Tokens:
         types = [TokenType.UNUSED] * size
         for text, number in tokenizer["model"]["vocab"].items():
             texts[number], types[number] = text, TokenType.NORMAL
-        said = set(layout.added_tokens())
+        speech = set(layout.added_tokens())
         for added in tokenizer["added_tokens"]:
-            unsaid = added["special"] and added["content"] not in said
+            control = added["special"] and added["content"] not in speech
             texts[added["id"]] = added["content"]
-            types[added["id"]] = TokenType.CONTROL if unsaid else TokenType.USER_DEFINED
+            types[added["id"]] = TokenType.CONTROL if control else TokenType.USER_DEFINED
         merges = map(_merge, tokenizer["model"]["merges"])
         return cls(tuple(texts), tuple(types), tuple(merges), texts.index(layout.end))
 

@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from jobs.clips import PreparedClip, SpokenClip
 from jobs.families.base import (
     WHOLE_LOSS,
+    AdapterExtras,
     Batch,
-    Keepsakes,
     LossTerms,
     RowShare,
     device_of,
     frozen,
     unshared,
 )
+from jobs.families.description import QWEN3_TTS_RULES, tagged
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.families.qwen3_tts import batch, generate, objective, targets
 from jobs.families.qwen3_tts.codec import SpeechCodec
 from jobs.families.qwen3_tts.digests import Digests
-from jobs.families.qwen3_tts.kept import in_order, keep
 from jobs.families.qwen3_tts.layout import ChatLayout, Prompt, SpeechExample, Utterance
 from jobs.families.qwen3_tts.model import (
     SPEECH_TOKENIZER,
@@ -38,12 +38,10 @@ from jobs.families.qwen3_tts.model import (
     load_model,
     load_tokenizer,
 )
-from jobs.families.qwen3_tts.preflight import refusal
+from jobs.families.qwen3_tts.preflight import CLIPS, check_fit, shifts
 from jobs.families.qwen3_tts.speakers import Speakers
-from jobs.families.rules import QWEN3_TTS
 from jobs.families.sampling import Sampler, capped
 from jobs.families.segments import segmented
-from jobs.families.tag import tagged
 from jobs.spec.trial import DecodingSpec, Precision, PromptSpec
 
 _FILES = ("config.json", "generation_config.json", f"{SPEECH_TOKENIZER}/config.json")
@@ -55,9 +53,9 @@ _FRAMES_PER_TOKEN = 12
 
 
 class Qwen3TTS:
-    """A loaded base of the family. See :class:`jobs.families.base.Base`."""
+    """A loaded base of the family. See :class:`jobs.families.base.FrozenBase`."""
 
-    rules = QWEN3_TTS
+    rules = QWEN3_TTS_RULES
     aligns = False
     codebooks = 16
 
@@ -95,23 +93,23 @@ class Qwen3TTS:
         """Names and groups of layers, as ``targets`` says, as whole names."""
         return targets.layers(names, self._layers)
 
-    def meet(self, clips: Sequence[PreparedClip]) -> None:
+    def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
         """Take the speakers' vectors, and see whether the base predicts what the clips say."""
-        self.speakers.meet(clips)
-        if reason := refusal(self, clips):
-            raise ValueError(reason)
+        self.speakers.fit(clips)
+        batches = [self.collate([each]) for each in self.examples(clips[:CLIPS])]
+        check_fit(shifts(self.model, self.tables, self.layout.pad_id, batches))
 
-    def keepsakes(self) -> Keepsakes:
+    def adapter_extras(self) -> AdapterExtras:
         """The speakers' vectors, and what the adapter was trained on and as."""
-        return keep(self.speakers, self._digests)
+        return self.speakers.extras(self._digests)
 
-    def recall(self, kept: Keepsakes) -> None:
+    def load_extras(self, extras: AdapterExtras) -> None:
         """The speakers' vectors, the first one first."""
-        self.speakers.recall(in_order(kept))
+        self.speakers.load(extras)
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Prompt and frames of each clip, in the voice of its speaker."""
-        self.speakers.meet(clips)
+        self.speakers.fit(clips)
         return [
             self.layout.example(
                 self._prompt(clip),
@@ -173,7 +171,7 @@ class Qwen3TTS:
 
     def generate(
         self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
-    ) -> list[generate.Spoken]:
+    ) -> list[generate.GeneratedCodes]:
         """The codes of each prompt's speech."""
         nothing = np.zeros((0, self.codebooks), dtype=np.int64)
         laid = [self._prompt(prompt) for prompt in prompts]
@@ -181,11 +179,11 @@ class Qwen3TTS:
         utterances = [
             Utterance(prompt, nothing, voice) for prompt, voice in zip(laid, voices, strict=True)
         ]
-        read = batch.lay(utterances, device_of(self.model), left=True)
+        read = batch.pad_utterances(utterances, device_of(self.model), left=True)
         limits = [_FIXED_FRAMES + _FRAMES_PER_TOKEN * prompt.text_tokens for prompt in laid]
         caps = [capped(limit, decoding) for limit in limits]
         sampler = Sampler(decoding, [prompt.id for prompt in prompts])
-        spoken: list[generate.Spoken] = []
+        spoken: list[generate.GeneratedCodes] = []
 
         def work(talker: nn.Module) -> list[Tensor]:
             pad = self.layout.pad_id

@@ -15,7 +15,9 @@ from jobs.families.base import Batch, LossTerms
 from jobs.families.qwen3_tts.layout import NOTHING, SpeechExample, Utterance
 
 
-def lay(utterances: Sequence[Utterance], device: torch.device, *, left: bool = False) -> Batch:
+def pad_utterances(
+    utterances: Sequence[Utterance], device: torch.device, *, left: bool = False
+) -> Batch:
     """What the talker reads: prompts and frames, padded on the right, or on the ``left``.
 
     ``attention_mask`` (b, s); ``text``, ``text_at`` (n,); ``codec``, ``codec_at`` (<= n,);
@@ -61,7 +63,7 @@ def lay(utterances: Sequence[Utterance], device: torch.device, *, left: bool = F
 
 
 def collate(examples: Sequence[SpeechExample], terms: LossTerms, device: torch.device) -> Batch:
-    """What :func:`lay` gives, and what is predicted from where.
+    """What :func:`pad_utterances` gives, and what is predicted from where.
 
     ``target_at``, ``target`` (t,): the hidden state at the position before a label predicts it, the
     end of speech included. ``scored`` (f,): numbers of the frames, of 0 to F - 1, whose codebooks 1
@@ -69,7 +71,7 @@ def collate(examples: Sequence[SpeechExample], terms: LossTerms, device: torch.d
 
     The end of speech itself is never read: nothing is predicted from it.
     """
-    batch = dict(lay([example.utterance for example in examples], device))
+    batch = dict(pad_utterances([example.utterance for example in examples], device))
     longest = batch["attention_mask"].shape[1]
     target_at: list[int] = []
     target: list[int] = []

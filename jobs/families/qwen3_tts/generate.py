@@ -28,7 +28,7 @@ _CONTROL_IDS = 1024
 
 
 @dataclass(frozen=True)
-class Spoken:
+class GeneratedCodes:
     """What was generated for one prompt."""
 
     codes: Tensor
@@ -45,8 +45,8 @@ def generate(
     prompts: Batch,
     caps: Sequence[int],
     sampler: Sampler,
-) -> list[Spoken]:
-    """Generate what follows each of ``prompts``, which ``batch.lay`` padded on the left.
+) -> list[GeneratedCodes]:
+    """Generate what follows each of ``prompts``, which ``batch.pad_utterances`` padded on the left.
 
     Args:
         talker: with whatever adapters own its rows.
@@ -89,7 +89,9 @@ def generate(
         read = (frame_vectors(talker, tables, codes).sum(dim=1) + pad)[:, None]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     made = torch.stack(frames, dim=1)
-    return [Spoken(made[row, : lengths[row]], row in reached_end) for row in range(len(caps))]
+    return [
+        GeneratedCodes(made[row, : lengths[row]], row in reached_end) for row in range(len(caps))
+    ]
 
 
 def predict_codes(

@@ -1,6 +1,7 @@
 """The vectors that tell the talker whose voice to speak in, one for each speaker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -8,9 +9,16 @@ from torch import Tensor
 
 from jobs.audio.files import read_audio, resample
 from jobs.clips import PreparedClip
+from jobs.families.base import AdapterExtras
+from jobs.families.qwen3_tts.digests import Digests
+from jobs.families.qwen3_tts.layout import VERSION
+from jobs.families.vendor import QWEN_TTS
 
 UNNAMED = "voice"
-"""What a speaker without a name is kept as."""
+"""What a speaker without a name is saved as."""
+SPEAKER_SLOT = 3000
+"""The row of the talker's codec table that upstream gives to a new speaker: no code, no control
+id, and never picked. Further speakers get the rows below it."""
 
 
 class Speakers:
@@ -21,7 +29,7 @@ class Speakers:
         self._rate = rate
         self._vectors: dict[str | None, Tensor] = {}
 
-    def meet(self, clips: Sequence[PreparedClip]) -> None:
+    def fit(self, clips: Sequence[PreparedClip]) -> None:
         """Take the voices of those speakers of ``clips`` that are not known yet.
 
         Raises:
@@ -43,12 +51,34 @@ class Speakers:
             assert clip.reference is not None
             self._vectors[speaker] = self._vector(*read_audio(clip.reference))
 
-    def recall(self, vectors: Mapping[str, Tensor]) -> None:
-        """Know these speakers, by lower-cased name, and no others."""
-        self._vectors.clear()
-        self._vectors.update(vectors)
-        if UNNAMED in vectors:
-            self._vectors[None] = vectors[UNNAMED]
+    def extras(self, digests: Digests) -> AdapterExtras:
+        """The vectors by lower-cased name, as the package looks them up, and facts about the base
+        of ``digests``; ``jobs/export/qwen3_tts.py`` reads them."""
+        known = {(name or UNNAMED).lower(): vector for name, vector in self._vectors.items()}
+        facts = {
+            "family": "qwen3_tts",
+            "speakers": {name: {"slot": SPEAKER_SLOT - i} for i, name in enumerate(known)},
+            "is_dialect": False,
+            "layout": VERSION,
+            "non_streaming_mode": True,
+            "language": "by tag, else auto",
+            "base_digest": digests.base,
+            "encoder_digest": digests.encoder,
+            "tokenizer_digest": digests.tokenizer,
+            "versions": {name: version(name) for name in (QWEN_TTS, "transformers", "torch")},
+        }
+        return AdapterExtras(known, facts)
+
+    def load(self, extras: AdapterExtras) -> None:
+        """Know the speakers of ``extras``, by lower-cased name, and no others.
+
+        They come in the order in which they were met first, which files do not keep.
+        """
+        slots = extras.facts["speakers"]
+        names = sorted(slots, key=lambda name: -slots[name]["slot"])
+        self._vectors = {name: extras.tensors[name] for name in names}
+        if UNNAMED in self._vectors:
+            self._vectors[None] = self._vectors[UNNAMED]
 
     def vector(self, speaker: str | None) -> Tensor:
         """(hidden,), fp32, on the CPU; None is the first who was met.
@@ -67,11 +97,6 @@ class Speakers:
             raise ValueError(f"speaker must be one of {known}, got {speaker!r}")
         return self._vectors[speaker]
 
-    @property
-    def known(self) -> dict[str | None, Tensor]:
-        """All of them, in the order they were met."""
-        return dict(self._vectors)
-
     def _check_names(self, names: Sequence[str | None]) -> None:
         """The package knows speakers by names in lower case."""
         by_name: dict[str, str | None] = {}
@@ -84,7 +109,7 @@ class Speakers:
                 )
 
     def _vector(self, audio: Any, rate: int) -> Tensor:  # noqa: ANN401 (samples, as read)
-        heard = resample(audio, rate, self._rate)
-        vector: Tensor = self._model.extract_speaker_embedding(heard, self._rate)
+        resampled = resample(audio, rate, self._rate)
+        vector: Tensor = self._model.extract_speaker_embedding(resampled, self._rate)
         # A copy, because the package computes it in inference mode, out of which it cannot be used.
         return torch.tensor(vector.float().tolist())

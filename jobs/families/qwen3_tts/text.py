@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jobs.families.sources import is_path
-from jobs.families.tag import tagged
+from jobs.families.description import is_path, tagged
 from jobs.spec.trial import HostSpec
 
 SAMPLE_RATE = 24_000

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cluster.storage.base import open_storage
 from jobs.data.prepared.prepare import prepare
-from jobs.families.rules import DataRules
+from jobs.families.description import DataRules
 from jobs.spec.data import DataSpec
 from tests.embedded_voice import embedded_clips
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.families.registry import load_base
 from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST
@@ -15,7 +15,9 @@ from tests.jobs.export.voices import random_voice
 
 
 @pytest.fixture(scope="session")
-def codec_lm_voice(embedded_base: Base, tmp_path_factory: pytest.TempPathFactory) -> VoiceFiles:
+def codec_lm_voice(
+    embedded_base: FrozenBase, tmp_path_factory: pytest.TempPathFactory
+) -> VoiceFiles:
     return random_voice(tmp_path_factory.mktemp("codec_lm"), embedded_base)
 
 

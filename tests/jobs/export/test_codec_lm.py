@@ -18,7 +18,7 @@ from jobs.export.gguf import llama
 from jobs.export.load_back import LoadBackError
 from jobs.export.manifest import MANIFEST_FILE, files_of
 from jobs.export.write import export_voice
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.families.registry import load_base
 from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.voice import LoadedVoice
@@ -89,7 +89,7 @@ def test_peft_finds_the_base_by_itself(exported: dict[str, Path]):
 
 
 def test_what_is_merged_is_a_base_that_says_what_the_voice_says(
-    exported: dict[str, Path], codec_lm_voice: VoiceFiles, embedded_base: Base
+    exported: dict[str, Path], codec_lm_voice: VoiceFiles, embedded_base: FrozenBase
 ):
     merged = load_base(EMBEDDED_HOST.model_copy(update={"source": str(exported["merged"])}))
     (own,) = LoadedVoice(codec_lm_voice).speak([PROMPT])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.spec.trial import DecodingSpec, HostSpec, TrainingSpec
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from jobs.training.adapter import Adapters
@@ -15,7 +15,7 @@ _SPREAD = {"codec_lm": 0.05, "qwen3_tts": 0.3}
 """Of the adapters' weights: enough that the base would say something else."""
 
 
-def random_voice(directory: Path, base: Base, host: HostSpec = EMBEDDED_HOST) -> VoiceFiles:
+def random_voice(directory: Path, base: FrozenBase, host: HostSpec = EMBEDDED_HOST) -> VoiceFiles:
     """A random adapter on ``base`` in ``directory/voice``; the base stays as it was."""
     training = TrainingSpec(rank=4)
     adapters = Adapters(base.model, base.layers)
@@ -25,7 +25,7 @@ def random_voice(directory: Path, base: Base, host: HostSpec = EMBEDDED_HOST) ->
         key: _SPREAD[host.family] * torch.randn(weight.shape, generator=draw)
         for key, weight in adapters.parameters("slot").items()
     }
-    saved = replace(adapters.saved("slot", weights), kept=base.keepsakes())
+    saved = replace(adapters.saved("slot", weights), extras=base.adapter_extras())
     adapters.detach("slot")
     checkpoint = directory / "checkpoint"
     checkpoint.mkdir(parents=True)

@@ -6,7 +6,7 @@ import torch
 
 from jobs.clips import SpokenClip
 from jobs.embedded import PROMPTS_DIR
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.families.registry import load_base
 from jobs.spec.trial import DecodingSpec, HostSpec, PromptSpec
 from jobs.speech.prompts import read_prompts
@@ -22,7 +22,7 @@ def prompts() -> list[PromptSpec]:
     return read_prompts(PROMPTS_DIR / "a.jsonl")[:6]
 
 
-def assert_speech(clips: list[SpokenClip], prompts: list[PromptSpec], base: Base) -> None:
+def assert_speech(clips: list[SpokenClip], prompts: list[PromptSpec], base: FrozenBase) -> None:
     low, high = SECONDS_PER_WORD
     for clip, prompt in zip(clips, prompts, strict=True):
         assert clip.text == prompt.text
@@ -33,13 +33,13 @@ def assert_speech(clips: list[SpokenClip], prompts: list[PromptSpec], base: Base
         assert low < len(clip.audio) / clip.rate / len(prompt.text.split()) < high
 
 
-def test_the_embedded_base_speaks(embedded_base: Base, prompts: list[PromptSpec]):
+def test_the_embedded_base_speaks(embedded_base: FrozenBase, prompts: list[PromptSpec]):
     clips = embedded_base.speak(embedded_base.model, prompts, DecodingSpec())
     assert_speech(clips, prompts, embedded_base)
     assert {p.dtype for p in embedded_base.model.parameters()} == {torch.float32}
 
 
-def test_it_says_the_same_when_loaded_again(embedded_base: Base, prompts: list[PromptSpec]):
+def test_it_says_the_same_when_loaded_again(embedded_base: FrozenBase, prompts: list[PromptSpec]):
     again = load_base(SHIPPED)
     assert again.digest == embedded_base.digest
     assert again.encoder_digest == embedded_base.encoder_digest

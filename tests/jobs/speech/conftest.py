@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST
@@ -14,7 +14,7 @@ WARM = DecodingSpec(temperature=0.7, top_p=0.9, seed=3)
 
 @pytest.fixture(scope="session")
 def embedded_voice(
-    embedded_base: Base, process_group: None, tmp_path_factory: pytest.TempPathFactory
+    embedded_base: FrozenBase, process_group: None, tmp_path_factory: pytest.TempPathFactory
 ) -> VoiceFiles:
     """Of the shipped base, with what its host said of ``PROMPTS`` beside it."""
     return train_voice(

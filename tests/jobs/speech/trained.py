@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jobs.audio.files import read_audio, resample
 from jobs.clips import PreparedClip
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.spec.trial import (
     DecodingSpec,
     EngineSpec,
@@ -25,7 +25,7 @@ SCALES = (0.5, 1.3)
 CLIPS = "clips"
 
 
-def few_clips(base: Base) -> list[PreparedClip]:
+def few_clips(base: FrozenBase) -> list[PreparedClip]:
     """Of the shipped voice: four to learn from, one held out."""
     found = []
     for i, clip in enumerate(embedded_clips()[:5]):
@@ -38,7 +38,7 @@ def few_clips(base: Base) -> list[PreparedClip]:
 
 def train_voice(
     directory: Path,
-    base: Base,
+    base: FrozenBase,
     host: HostSpec,
     clips: Sequence[PreparedClip],
     prompts: Sequence[PromptSpec],

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from jobs.families.base import Base
+from jobs.families.base import FrozenBase
 from jobs.problems import InputError
 from orchestrator.cli import app, main
 from tests.jobs.export.voices import random_voice
 
 
 @pytest.fixture(scope="module")
-def voice(embedded_base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def voice(embedded_base: FrozenBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_voice(tmp_path_factory.mktemp("voice"), embedded_base).directory
 
 
@@ -36,8 +36,8 @@ def test_what_is_not_the_voice_is_no_fault_of_the_input(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.setattr("jobs.export.codec_lm_said._LOGITS", -1.0)
-    monkeypatch.setattr("jobs.export.codec_lm_said._SHARE", -1.0)
+    monkeypatch.setattr("jobs.export.codec_lm_reference._LOGITS", -1.0)
+    monkeypatch.setattr("jobs.export.codec_lm_reference._SHARE", -1.0)
     asked = ["voxsweep", "export", str(voice), "--format", "peft", "-o", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", asked)
     with pytest.raises(SystemExit) as ended:

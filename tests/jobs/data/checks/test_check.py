@@ -16,7 +16,7 @@ from jobs.data.checks.recording_facts import Sound
 from jobs.data.checks.target import target_rows
 from jobs.data.findings import Finding
 from jobs.data.manifest.rows import ManifestRow
-from jobs.families.rules import DataRules
+from jobs.families.description import DataRules
 from jobs.problems import Problem
 from jobs.spec.data import DataSpec
 from tests.jobs.data.hostile_clips import (

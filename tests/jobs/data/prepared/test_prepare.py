@@ -23,8 +23,8 @@ from jobs.data.prepared.files import read_prepared, reference_recordings
 from jobs.data.prepared.keys import data_key
 from jobs.data.prepared.prepare import Preparation, prepare
 from jobs.data.prepared.recipe import Recipe
-from jobs.families.base import Base
-from jobs.families.rules import DataRules
+from jobs.families.base import FrozenBase
+from jobs.families.description import DataRules
 from jobs.problems import InputError
 from jobs.spec.data import DataSpec
 from tests.embedded_voice import embedded_clips, target_clips
@@ -41,7 +41,7 @@ class Listening:
 
     _encoded: ClassVar[dict[tuple[bytes, str], Any]] = {}
 
-    def __init__(self, base: Base, **changes: Any) -> None:
+    def __init__(self, base: FrozenBase, **changes: Any) -> None:
         self._base = base
         self.__dict__ |= changes
         self.heard: list[NDArray[np.float32]] = []
@@ -62,7 +62,7 @@ class Listening:
 
 
 @pytest.fixture
-def base(embedded_base: Base) -> Listening:
+def base(embedded_base: FrozenBase) -> Listening:
     return Listening(embedded_base)
 
 
@@ -223,7 +223,7 @@ class TestWhatIsKept:
             assert not heard[-base.sample_rate // 4 :].any()
 
     def test_each_is_encoded_by_itself(
-        self, clips: list[TargetClip], embedded_base: Base, storage: LocalStorage
+        self, clips: list[TargetClip], embedded_base: FrozenBase, storage: LocalStorage
     ):
         together = read(storage, prepare(clips, embedded_base, storage, AS_IT_IS))
         alone = LocalStorage(storage.root / "alone")
@@ -233,7 +233,7 @@ class TestWhatIsKept:
 
 class TestReferences:
     @pytest.fixture
-    def base(self, embedded_base: Base) -> Listening:
+    def base(self, embedded_base: FrozenBase) -> Listening:
         rules = DataRules(conditions_on_reference=True)
         return Listening(embedded_base, rules=rules, voice_of=lambda speaker: None)
 
@@ -367,11 +367,11 @@ def stored(storage: LocalStorage) -> list[str]:
 
 class TestDigests:
     @pytest.fixture
-    def recipe(self, embedded_base: Base) -> Recipe:
+    def recipe(self, embedded_base: FrozenBase) -> Recipe:
         return Recipe.of(embedded_base, AS_IT_IS)
 
     def test_a_clip_is_its_sound(
-        self, recipe: Recipe, embedded_base: Base, clips: list[TargetClip], tmp_path: Path
+        self, recipe: Recipe, embedded_base: FrozenBase, clips: list[TargetClip], tmp_path: Path
     ):
         clip = clips[0]
         key = recipe.clip_key(clip)
@@ -397,7 +397,9 @@ class TestDigests:
         ]
         assert len({key, *others}) == 8
 
-    def test_a_text_counts_where_it_is_aligned(self, embedded_base: Base, clips: list[TargetClip]):
+    def test_a_text_counts_where_it_is_aligned(
+        self, embedded_base: FrozenBase, clips: list[TargetClip]
+    ):
         recipe = Recipe.of(Listening(embedded_base, aligns=False), AS_IT_IS)
         assert recipe.clip_key(with_row(clips[0], text="nine")) == recipe.clip_key(clips[0])
 
@@ -431,7 +433,7 @@ class TestDigests:
         assert {len(each) for each in (first, *others)} == {64}
         assert {data_key(each).split("/")[1] for each in (first, *others)} == {first[:16]}
 
-    def test_defaults_that_are_written_are_defaults(self, embedded_base: Base):
+    def test_defaults_that_are_written_are_defaults(self, embedded_base: FrozenBase):
         assert (
             Recipe.of(embedded_base, DataSpec(trailing_silence=0.0)).digest
             == Recipe.of(embedded_base, AS_IT_IS).digest

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from jobs.audio.files import resample
 from jobs.data.prepared.preprocess import Preprocessing
-from jobs.families.rules import DataRules
+from jobs.families.description import DataRules
 from jobs.spec.data import DataSpec
 
 RATE = 48_000

@@ -32,7 +32,7 @@ def vector(tiny: Qwen3TTS, clips: list[PreparedClip]) -> Tensor:
 
 def read(base: Qwen3TTS, text: str, language: str | None, vector: Tensor) -> Tensor:
     prompt = Utterance(base.layout.prompt(text, language), NO_FRAMES, vector)
-    laid = batch.lay([prompt], torch.device("cpu"), left=True)
+    laid = batch.pad_utterances([prompt], torch.device("cpu"), left=True)
     with torch.no_grad():
         return objective.embed(base.model.talker, base.tables, base.layout.pad_id, laid)
 
@@ -61,7 +61,7 @@ def test_prompts_of_unequal_length_are_padded_as_the_package_does(
     tiny: Qwen3TTS, package: Any, vector: Tensor
 ):
     prompts = [Utterance(tiny.layout.prompt(t, None), NO_FRAMES, vector) for t in TEXTS]
-    laid = batch.lay(prompts, torch.device("cpu"), left=True)
+    laid = batch.pad_utterances(prompts, torch.device("cpu"), left=True)
     mask = laid["attention_mask"]
     assert mask.sum(1).tolist() == [len(p.prompt.text_ids) for p in prompts]
     assert (mask.diff(dim=1) >= 0).all()

@@ -189,7 +189,7 @@ def test_a_share_scores_fewer_frames(tiny: Qwen3TTS, clips: list[PreparedClip]):
 
 def test_a_base_that_was_never_trained_is_refused(tiny: Qwen3TTS, clips: list[PreparedClip]):
     with pytest.raises(ValueError, match="at most 80%"):
-        tiny.meet(clips)
+        tiny.fit_speakers(clips)
 
 
 def test_a_vector_is_made_once_for_each_speaker(

@@ -1,9 +1,8 @@
-"""What a voice of the ``codec_lm`` family says to a text, for others to say the same.
+"""The tokens that a voice of the ``codec_lm`` family writes, to compare an export with.
 
 Notation: p tokens of a prompt, n written ones, v vocabulary.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from jobs.export.load_back import Check
-from jobs.export.resident import LANGUAGE, SENTENCE, resident
+from jobs.export.load_back import Check, count_differences
+from jobs.export.resident import SENTENCE, reference_prompt, resident
 from jobs.families.codec_lm import CodecLM
+from jobs.families.description import directory_of
 from jobs.families.layout import TokenStream
-from jobs.families.sources import directory_of
-from jobs.spec.trial import DecodingSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec
 from jobs.speech.voice_files import VoiceFiles
 
 _TEXTS = {"digits": "two four seven", "plain": SENTENCE}
@@ -29,7 +28,7 @@ largest logit, where that comes to more."""
 
 
 @dataclass(frozen=True)
-class Said:
+class ReferenceTokens:
     """A prompt, and the likeliest tokens after it."""
 
     stream: TokenStream
@@ -48,28 +47,21 @@ class Said:
         return max(_LOGITS, _SHARE * self.logits.abs().max().item())
 
 
-def said_by(voice: VoiceFiles) -> Said:
-    """What the voice says, as voxsweep runs it.
+def reference_tokens(voice: VoiceFiles) -> ReferenceTokens:
+    """What the voice writes, as voxsweep runs it.
 
     Raises:
         InputError: see :func:`jobs.export.resident.resident`.
     """
-    tagged = voice.facts.host.language_tag
     with resident(voice) as base:
         assert isinstance(base, CodecLM)
         layout = base.stream.layout
-        language = (voice.facts.language or LANGUAGE) if tagged else None
-        prompt = PromptSpec(
-            id="export",
-            text=_TEXTS[layout.front_end],
-            language=language,
-            speaker=voice.facts.speaker,
-        )
-        name = base.voice_of(prompt.speaker)
-        read = base.stream.prompt_ids(prompt.text, name, language)
+        prompt = reference_prompt(voice.facts, _TEXTS[layout.front_end], voice.facts.speaker)
+        asked = prompt.text, base.voice_of(prompt.speaker), prompt.language
+        read = base.stream.prompt_ids(*asked)
         (written,) = base.generate(base.model, [prompt], DecodingSpec(max_tokens=_TOKENS))
-        text = layout.prompt_text(prompt.text, name, language)
-        return Said(base.stream, text, read, written, logits_of(base.model, read, written))
+        logits = logits_of(base.model, read, written)
+        return ReferenceTokens(base.stream, layout.prompt_text(*asked), read, written, logits)
 
 
 @torch.no_grad()
@@ -80,36 +72,32 @@ def logits_of(model: nn.Module, prompt: list[int], written: list[int]) -> Tensor
     return logits.float()
 
 
-def compare_model(model: nn.Module, said: Said) -> list[Check]:
+def compare_model(model: nn.Module, reference: ReferenceTokens) -> list[Check]:
     """A Hugging Face model in fp32, by its logits and by its own ``generate``."""
-    logits = logits_of(model, said.prompt, said.written)
-    difference = (logits - said.logits).abs().max().item()
+    logits = logits_of(model, reference.prompt, reference.written)
+    difference = (logits - reference.logits).abs().max().item()
     chosen = GenerationConfig(
         do_sample=False,
-        max_new_tokens=len(said.written),
-        eos_token_id=said.stream.end_id,
-        pad_token_id=said.stream.pad_id,
+        max_new_tokens=len(reference.written),
+        eos_token_id=reference.stream.end_id,
+        pad_token_id=reference.stream.pad_id,
     )
-    ids = torch.tensor([said.prompt])
+    ids = torch.tensor([reference.prompt])
     spoken = model.generate(  # type: ignore[operator]
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         generation_config=chosen,
         use_model_defaults=False,
     )
-    written = spoken[0, len(said.prompt) :].tolist()
+    written = spoken[0, len(reference.prompt) :].tolist()
     return [
-        Check(f"logits of {len(said.written)} tokens", difference, said.tolerance),
+        Check(f"logits of {len(reference.written)} tokens", difference, reference.tolerance),
         Check(
-            f"greedy tokens that differ, of {len(said.written)}", apart(written, said.written), 0
+            f"greedy tokens that differ, of {len(reference.written)}",
+            count_differences(written, reference.written),
+            0,
         ),
     ]
-
-
-def apart(one: Sequence[int], other: Sequence[int]) -> int:
-    """Places at which they are not the same; what only one of them has counts."""
-    same = sum(a == b for a, b in zip(one, other, strict=False))
-    return max(len(one), len(other)) - same
 
 
 def source_of(voice: VoiceFiles) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.embedded import BASE_DIR
-from jobs.families.sources import directory_of, is_path
+from jobs.families.description import directory_of, is_path
 
 
 def test_shipped_bases_and_directories_need_no_hub(tmp_path: Path):

@@ -1,7 +1,6 @@
-"""Texts as a base will read them, known without its weights: for checks. No torch."""
+"""Texts and sample rate of a ``codec_lm`` base, known without its weights. No torch in here."""
 
 from pathlib import Path
-from typing import Protocol
 
 from tokenizers import Tokenizer
 
@@ -13,17 +12,6 @@ from jobs.spec.trial import HostSpec
 _TOKENIZER_FILE = "tokenizer.json"
 
 
-class TextReader(Protocol):
-    """Counts the tokens of texts."""
-
-    def count(self, text: str, language: str | None) -> int:
-        """Tokens of the prompt that ``text`` becomes, behind the tag of ``language`` if it has one.
-
-        Raises:
-            ValueError: the base cannot read the text; the message says why.
-        """
-
-
 class LayoutText:
     """The texts of a base whose ``layout.json`` says how they are written: ``codec_lm``."""
 
@@ -33,7 +21,7 @@ class LayoutText:
         self._voice = voice
 
     def count(self, text: str, language: str | None) -> int:
-        """See :class:`TextReader`."""
+        """See :class:`jobs.families.description.TextReader`."""
         prompt = self._layout.prompt_text(text, self._voice, language)
         return len(self._tokenizer.encode(prompt, add_special_tokens=False).ids)
 
