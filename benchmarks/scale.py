@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -132,16 +133,15 @@ class Shown:
         self._progress = Progress(Console(file=open(os.devnull, "w")))  # noqa: SIM115
 
     def trial_started(self, trial: str) -> None:
-        from orchestrator.terminal.sweep import TrialLine
+        from orchestrator.status import TrialStatus
 
-        self._progress.update(TrialLine(trial, self._ledger.trial(trial).training))
+        self._progress.update(TrialStatus.started(self._ledger.trial(trial)))
 
     def trial_reported(self, result: dict[str, Any]) -> None:
-        from orchestrator.terminal.sweep import TrialLine
+        from orchestrator.status import TrialStatus
 
-        record = self._ledger.trial(result["trial"])
-        line = TrialLine(record.id, record.training, result["epoch"], 1.0, 1.0, 1.0)
-        self._progress.update(line)
+        started = TrialStatus.started(self._ledger.trial(result["trial"]))
+        self._progress.update(replace(started, epoch=result["epoch"], objective=1.0))
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
         self._progress.end(trial, result.end)

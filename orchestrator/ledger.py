@@ -7,7 +7,7 @@ clips and scores once theirs are. Everything is written whole, once, so whoever 
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -84,6 +84,37 @@ class TrialRecord:
     def training(self) -> TrainingSpec:
         """The trial's hyper-parameters."""
         return self.spec.training
+
+
+@dataclass(frozen=True)
+class TrialHistory:
+    """A trial with all that it has committed."""
+
+    record: TrialRecord
+    epochs: Sequence[EpochLosses]
+    """From the first on."""
+    result: TrialResult | None
+    """None while the trial has not ended."""
+
+    @property
+    def training(self) -> TrainingSpec:
+        """The trial's hyper-parameters."""
+        return self.record.training
+
+    @property
+    def end(self) -> TrialEnd | None:
+        """How the trial ended; None while it has not."""
+        return self.result.end if self.result else None
+
+    @property
+    def reason(self) -> str:
+        """Why it ended; empty if there is nothing to say."""
+        return self.result.reason if self.result else ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of its epochs. One that it shared with other trials counts whole."""
+        return sum(losses.seconds for losses in self.epochs)
 
 
 class Ledger:
@@ -178,6 +209,13 @@ class Ledger:
         # JSON has no tuples, and a choice of the search space is one where YAML has a list.
         point = {k: tuple(v) if isinstance(v, list) else v for k, v in row["point"].items()}
         return TrialRecord(trial, row["order"], point, spec, row.get("started_at"))
+
+    def histories(self) -> list[TrialHistory]:
+        """Every trial of the sweep with its epochs and its end, in the order of :meth:`trials`."""
+        return [
+            TrialHistory(record, self.epochs(record.id), self.result(record.id))
+            for record in self.trials()
+        ]
 
     def _started(self) -> list[str]:
         folder = self.path("trials")

@@ -2,25 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import yaml
 
 from jobs.problems import InputError, Problem
-from jobs.spec.trial import BASE_VARIANT, Variant
-from jobs.training.epochs import EpochLosses
-from orchestrator.ledger import PLAN_FILE, PROTOCOL_FILE, SPEC_FILE, VERDICT_FILE, Ledger
-from orchestrator.scores.from_ledger import base_info, variant_info
+from orchestrator.ledger import PLAN_FILE, SPEC_FILE, VERDICT_FILE, Ledger, TrialRecord
+from orchestrator.scores.from_ledger import ScoredSweep
 from orchestrator.spec.model import SweepSpec
-from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import objective
-from orchestrator.verdict.table import ScoreTable
 
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """A trial, by what it has committed."""
+    """How far a trial is, as ``voxsweep status`` and the live table show it."""
 
     trial: str
     rank: int
@@ -29,15 +24,22 @@ class TrialStatus:
     """Committed ones."""
     epochs: int
     """Asked for."""
-    validation_loss: float | None
-    objective: float | None
+    training_loss: float | None = None
+    validation_loss: float | None = None
+    objective: float | None = None
     """Of the best variant so far; None while none was scored."""
-    best_variant: str | None
-    status: str
-    """``open``, or how it ended."""
-    reason: str
-    seconds: float
+    best_variant: str | None = None
+    status: str = "running"
+    """``running``, ``open`` where only the storage was asked, or how it ended."""
+    reason: str = ""
+    seconds: float = 0.0
     """Wall time of its epochs. One that it shared with other trials counts whole for each."""
+
+    @classmethod
+    def started(cls, record: TrialRecord) -> "TrialStatus":
+        """The status of a trial before its first epoch."""
+        training = record.training
+        return cls(record.id, training.rank, training.learning_rate, 0, training.epochs)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
         what = f"there must be a sweep of this name, but there is no {ledger.sweep!r}"
         raise InputError([Problem(ledger.storage.url, what, "Correct the name or --storage.")])
     spec = SweepSpec.model_validate(yaml.safe_load(text))
-    trials = tuple(_trials(ledger, spec))
+    trials = tuple(_trials(ledger))
     hours = sum(each.seconds for each in trials) / 3600
     verdict = ledger.read_text(VERDICT_FILE)
     counted = json.loads(plan)
@@ -101,43 +103,23 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
     )
 
 
-def _trials(ledger: Ledger, spec: SweepSpec) -> Iterator[TrialStatus]:
-    text = ledger.read_text(PROTOCOL_FILE)
-    protocol = Protocol.model_validate_json(text).screening() if text else None
-    for record in ledger.trials():
-        epochs, result = ledger.epochs(record.id), ledger.result(record.id)
-        best = protocol and _best(ledger, spec, record.id, epochs, protocol)
-        yield TrialStatus(
-            trial=record.id,
-            rank=record.training.rank,
-            learning_rate=record.training.learning_rate,
-            epoch=len(epochs),
-            epochs=record.training.epochs,
-            validation_loss=epochs[-1].validation_loss if epochs else None,
-            objective=best[0] if best else None,
-            best_variant=best[1] if best else None,
-            status=result.end if result and result.final else "open",
-            reason=result.reason if result else "",
-            seconds=sum(losses.seconds for losses in epochs),
+def _trials(ledger: Ledger) -> Iterator[TrialStatus]:
+    scored = ScoredSweep.read(ledger)
+    best = scored.best if scored else {}
+    for trial in ledger.histories():
+        last = trial.epochs[-1] if trial.epochs else None
+        variant = best.get(trial.record.id)
+        yield replace(
+            TrialStatus.started(trial.record),
+            epoch=len(trial.epochs),
+            training_loss=last.training_loss if last else None,
+            validation_loss=last.validation_loss if last else None,
+            objective=variant.objective if variant else None,
+            best_variant=variant.variant if variant else None,
+            status=trial.result.end if trial.result and trial.result.final else "open",
+            reason=trial.reason,
+            seconds=trial.seconds,
         )
-
-
-def _best(
-    ledger: Ledger, spec: SweepSpec, trial: str, epochs: list[EpochLosses], protocol: Protocol
-) -> tuple[float, str] | None:
-    """The best of a trial's variants that were scored, as the search heard of it."""
-    rows, infos = list(ledger.scores(BASE_VARIANT) or ()), [base_info()]
-    record = ledger.trial(trial)
-    for losses in epochs:
-        for scale in spec.variants.adapted_scales:
-            variant = Variant(trial=trial, epoch=losses.epoch, lora_scale=scale)
-            if scored := ledger.scores(variant.id):
-                rows += scored
-                infos.append(variant_info(variant, record, losses))
-    if len(infos) == 1:
-        return None
-    table = ScoreTable.build(infos, rows, protocol)
-    return max((objective(table, info.id, protocol), info.id) for info in infos[1:])
 
 
 def _rungs(spec: SweepSpec, trials: tuple[TrialStatus, ...]) -> Iterator[RungStatus]:

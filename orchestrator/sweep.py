@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -36,7 +36,8 @@ from orchestrator.search.more_speech import speak_more
 from orchestrator.search.tune import search
 from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.model import SweepSpec
-from orchestrator.terminal.sweep import Progress, TrialLine
+from orchestrator.status import TrialStatus
+from orchestrator.terminal.sweep import Progress
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
@@ -53,6 +54,9 @@ _PATIENCE = 30.0
 """Seconds without a sign of MLflow after which the end of a sweep waits for it no more."""
 _LONGEST_CATCHING_UP = 300.0
 """Seconds that the end of a sweep waits for MLflow at most."""
+
+_SHOWN = ("epoch", "training_loss", "validation_loss", "objective", "best_variant")
+"""What the live table shows of a trial's result."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Sweep:
             measuring = self._measure_data()
             self._progress.stage("training, speaking, scoring")
             search(context, hosts, self._directory, self)
-            table = from_ledger.score_table(self._ledger, self._spec, context.protocol)
+            table = from_ledger.ScoredSweep(self._ledger, self._spec, context.protocol).table
             verdict = self._judge(context, hosts.pool, table)
         self._report(context.protocol, table, verdict, self._data(measuring, table))
         return Outcome(
@@ -137,23 +141,14 @@ class Sweep:
 
     def trial_started(self, trial: str) -> None:
         """Show the trial."""
-        self._progress.update(TrialLine(trial, self._ledger.trial(trial).training))
+        self._progress.update(TrialStatus.started(self._ledger.trial(trial)))
 
     def trial_reported(self, result: dict[str, Any]) -> None:
         """Show the epoch, and have it logged to MLflow."""
-        record = self._ledger.trial(result["trial"])
-        self._progress.update(
-            TrialLine(
-                trial=record.id,
-                training=record.training,
-                epoch=result["epoch"],
-                training_loss=result["training_loss"],
-                validation_loss=result["validation_loss"],
-                objective=result["objective"],
-                best_variant=result["best_variant"],
-            )
-        )
-        self._recorder.tell(record.id)
+        trial = result["trial"]
+        shown = {name: result[name] for name in _SHOWN}
+        self._progress.update(replace(TrialStatus.started(self._ledger.trial(trial)), **shown))
+        self._recorder.tell(trial)
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
         """Show the end, and have the trial's MLflow run closed."""

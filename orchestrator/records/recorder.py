@@ -63,7 +63,7 @@ class Recorder:
         self._place = place
         self._note = note
         self._backoff = backoff
-        self._trials = TrialRuns(ledger, spec)
+        self._trials = TrialRuns(ledger)
         self._failures = Failures()
         self._tracker: Tracker | None = None
         self._thread = threading.Thread(target=self._run, name="mlflow-recorder", daemon=True)

@@ -7,16 +7,15 @@ steps and times. A run is the sweep's, or one trial's.
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from jobs.metrics.base import ClipScores
-from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import (
     CONFIRMATION,
-    PROTOCOL_FILE,
     VERDICT_FILE,
     Ledger,
     TrialRecord,
@@ -26,11 +25,7 @@ from orchestrator.records.names import legal_name
 from orchestrator.records.notes import trial_note
 from orchestrator.records.params import training_params
 from orchestrator.records.places import link
-from orchestrator.scores.from_ledger import base_info, variant_info
-from orchestrator.spec.model import SweepSpec
-from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import objective
-from orchestrator.verdict.table import ScoreTable
+from orchestrator.scores.from_ledger import ScoredSweep
 
 TRIAL_TAG = "voxsweep.trial"
 NOTE_TAG = "mlflow.note.content"
@@ -84,19 +79,16 @@ class _Epoch:
     best: float
     """The objective of the best variant, up to its end."""
     best_variant: str
-    objectives: Mapping[float, float]
-    """By lora_scale."""
+    objectives: Mapping[str, float]
+    """By variant."""
 
 
 class TrialRuns:
     """Reads trials' runs; what was read of an epoch is not read again."""
 
-    def __init__(self, ledger: Ledger, spec: SweepSpec) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._scales = spec.variants.adapted_scales
         self._epochs: dict[str, list[_Epoch]] = defaultdict(list)
-        self._protocol: Protocol | None = None
-        self._base: list[ClipScores] = []
 
     def read(self, trial: str) -> RunContent:
         """The run of a trial that was started."""
@@ -132,42 +124,26 @@ class TrialRuns:
         ledger, number = self._ledger, len(before) + 1
         if not ledger.storage.is_committed(ledger.checkpoint(record.id, number)):
             return None
-        variants = self._variants(record.id, number)
-        scores = [ledger.scores(variant.id) for variant in variants]
-        if any(rows is None for rows in scores):
-            return None
+        rows: list[ClipScores] = []
+        for variant in self._scored.variants(record.id, number):
+            scores = ledger.scores(variant.id)
+            if scores is None:
+                return None
+            rows += scores
         losses = ledger.losses(record.id, number)
-        rows = [row for of_one in scores for row in of_one or []]
-        objectives = self._objectives(record, losses, variants, rows)
+        standings = self._scored.of_epoch(record, losses, rows)
         best, name = (before[-1].best, before[-1].best_variant) if before else (-np.inf, "")
-        for variant in variants:
-            if objectives[variant.lora_scale] > best:
-                best, name = objectives[variant.lora_scale], variant.id
+        for each in standings:
+            if each.objective > best:
+                best, name = each.objective, each.variant
         return _Epoch(
             steps=(before[-1].steps if before else 0) + len(losses.step_losses),
             seconds=(before[-1].seconds if before else 0.0) + losses.seconds,
             ended_at=losses.finished_at,
             best=best,
             best_variant=name,
-            objectives=objectives,
+            objectives={each.variant: each.objective for each in standings},
         )
-
-    def _objectives(
-        self,
-        record: TrialRecord,
-        losses: EpochLosses,
-        variants: Sequence[Variant],
-        rows: Sequence[ClipScores],
-    ) -> dict[float, float]:
-        """As the search was told them."""
-        if self._protocol is None:
-            text = self._ledger.read_text(PROTOCOL_FILE)
-            assert text is not None, "the protocol is written before the first score"
-            self._protocol = Protocol.model_validate_json(text).screening()
-            self._base = self._ledger.scores(BASE_VARIANT) or []
-        infos = [base_info(), *(variant_info(variant, record, losses) for variant in variants)]
-        table = ScoreTable.build(infos, [*self._base, *rows], self._protocol)
-        return {v.lora_scale: objective(table, v.id, self._protocol) for v in variants}
 
     def _values(self, record: TrialRecord, number: int) -> Iterator[Value]:
         """Of one epoch; by optimiser step what is named so, by epoch the rest."""
@@ -186,9 +162,9 @@ class TrialRuns:
         yield value("objective/best_so_far", epoch.best)
         yield value("seconds/epoch", losses.seconds)
         yield value("seconds/so_far", epoch.seconds)
-        for variant in self._variants(trial, number):
+        for variant in self._scored.variants(trial, number):
             scale = f"scale_{variant.lora_scale:.2f}"
-            yield value(f"objective/{scale}", epoch.objectives[variant.lora_scale])
+            yield value(f"objective/{scale}", epoch.objectives[variant.id])
             for name, of in means(self._ledger.scores(variant.id) or []):
                 yield value(f"{name}/{scale}", of)
         steps = zip(losses.step_losses, losses.learning_rates, strict=True)
@@ -200,7 +176,7 @@ class TrialRuns:
         """What its finalists scored on set B."""
         finalists = set(self._ledger.scored(CONFIRMATION))
         for number in range(1, len(self._epochs[trial]) + 1):
-            for variant in self._variants(trial, number):
+            for variant in self._scored.variants(trial, number):
                 if variant.id in finalists:
                     rows = self._ledger.scores(variant.id, CONFIRMATION) or []
                     scale = f"confirmation_scale_{variant.lora_scale:.2f}"
@@ -227,10 +203,14 @@ class TrialRuns:
             yield "voxsweep.end", result.end
             if result.reason:
                 yield "voxsweep.reason", result.reason
-        yield NOTE_TAG, trial_note(ledger, record, result, best, self._protocol)
+        protocol = self._scored.protocol if epochs else None
+        yield NOTE_TAG, trial_note(ledger, record, result, best, protocol)
 
-    def _variants(self, trial: str, epoch: int) -> list[Variant]:
-        return [Variant(trial=trial, epoch=epoch, lora_scale=scale) for scale in self._scales]
+    @cached_property
+    def _scored(self) -> ScoredSweep:
+        scored = ScoredSweep.read(self._ledger)
+        assert scored is not None, "spec and protocol are written before the first trial"
+        return scored
 
 
 def means(rows: Sequence[ClipScores]) -> Iterator[tuple[str, float]]:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jobs.spec.trial import BASE_VARIANT
+from orchestrator.ledger import TrialHistory
 from orchestrator.report.report_input import (
     ReportInput,
-    TrialCurve,
     as_trained,
     labelled,
     ranked,
@@ -80,21 +80,22 @@ def _whisker(axes: Axes, place: int, row: VariantRow) -> None:
 
 def learning_curves(report: ReportInput) -> Markup | None:
     """Losses, the primary metric and the speaking rate by epoch, a line a trial."""
-    if not any(curve.training_loss or curve.validation_loss for curve in report.curves):
+    if not any(trial.epochs for trial in report.trials):
         return None
-    ranks = sorted({curve.rank for curve in report.curves})
+    ranks = sorted({trial.training.rank for trial in report.trials})
     judged = [m for m in (report.verdict.primary, RATE) if m in report.table.values[BASE_VARIANT]]
 
     def paint(figure: Figure) -> None:
         training, validation, *others = figure.subplots(1, 2 + len(judged))
         validation.sharey(training)
-        ceiling = _ceiling(report.curves)
-        for curve in sorted(report.curves, key=lambda curve: curve.rank):
-            look, cut_short = _look(curve, ranks, report), curve.status != "finished"
-            _curve(training, curve.training_loss, ceiling, cut_short, look)
-            _curve(validation, curve.validation_loss, ceiling, cut_short, look)
+        ceiling = _ceiling(report.trials)
+        for trial in sorted(report.trials, key=lambda trial: trial.training.rank):
+            look, cut_short = _look(trial, ranks, report), trial.end != "finished"
+            losses = trial.epochs
+            _curve(training, [each.training_loss for each in losses], ceiling, cut_short, look)
+            _curve(validation, [each.validation_loss for each in losses], ceiling, cut_short, look)
             for axes, metric in zip(others, judged, strict=True):
-                _by_epoch(axes, report, curve.trial, metric, look)
+                _by_epoch(axes, report, trial.record.id, metric, look)
         training.set(title="training loss")
         validation.set(title="validation loss")
         for axes, metric in zip(others, judged, strict=True):
@@ -111,7 +112,7 @@ def learning_curves(report: ReportInput) -> Markup | None:
         figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=8)
 
     shown = ", ".join(["training and validation loss", *judged])
-    alt = f"By epoch for {len(report.curves)} trials: {shown}"
+    alt = f"By epoch for {len(report.trials)} trials: {shown}"
     return draw("learning", alt, 12.5, 3.4, paint)
 
 
@@ -128,43 +129,39 @@ def _by_epoch(
     axes.plot(list(hollow), list(hollow.values()), **face)
 
 
-def _look(curve: TrialCurve, ranks: list[int], report: ReportInput) -> dict[str, Any]:
-    place = ranks.index(curve.rank)
-    chosen = report.chosen is not None and report.chosen.trial == curve.trial
+def _look(trial: TrialHistory, ranks: list[int], report: ReportInput) -> dict[str, Any]:
+    place = ranks.index(trial.training.rank)
+    chosen = report.chosen is not None and report.chosen.trial == trial.record.id
     return {
         "color": SERIES[place % len(SERIES)],
         "marker": _MARKERS[place % len(_MARKERS)],
         "linewidth": 2.6 if chosen else 1.1,
         "markersize": 6 if chosen else 4,
-        "label": f"rank {curve.rank}",
+        "label": f"rank {trial.training.rank}",
     }
 
 
-def _ceiling(curves: Sequence[TrialCurve]) -> float:
+def _ceiling(trials: Sequence[TrialHistory]) -> float:
     """One diverged trial must not press all others flat: it is cut above the finished ones."""
-    finished = [curve for curve in curves if curve.status == "finished"]
     losses = [
         loss
-        for curve in finished
-        for _, loss in [*_points(curve.training_loss), *_points(curve.validation_loss)]
+        for trial in trials
+        if trial.end == "finished"
+        for epoch in trial.epochs
+        for loss in (epoch.training_loss, epoch.validation_loss)
+        if math.isfinite(loss)
     ]
     return 1.15 * max(losses, default=math.inf)
 
 
-def _points(losses: Sequence[float | None]) -> list[tuple[int, float]]:
-    """Epoch and loss, without the epochs that have none to draw."""
-    found = ((epoch, loss) for epoch, loss in enumerate(losses, 1) if loss is not None)
-    return [(epoch, loss) for epoch, loss in found if math.isfinite(loss)]
-
-
 def _curve(
     axes: Axes,
-    losses: Sequence[float | None],
+    losses: Sequence[float],
     ceiling: float,
     cut_short: bool,
     look: dict[str, Any],
 ) -> None:
-    points = [(epoch, min(loss, ceiling)) for epoch, loss in _points(losses)]
+    points = [(e, min(loss, ceiling)) for e, loss in enumerate(losses, 1) if math.isfinite(loss)]
     if not points:
         return
     axes.plot(*zip(*points, strict=True), **look)

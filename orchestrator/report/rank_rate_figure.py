@@ -28,7 +28,7 @@ def rank_rate(report: ReportInput) -> Markup | None:
     """The best gain for each rank and learning rate, hatched where no variant was allowed."""
     columns = _columns(
         [v.learning_rate for v in report.table.adapted if v.learning_rate]
-        + [curve.learning_rate for curve in report.curves]
+        + [trial.training.learning_rate for trial in report.trials]
     )
     best = _best_by_cell(report, columns)
     failed = _failed_by_cell(report, columns)
@@ -82,9 +82,9 @@ def _best_by_cell(report: ReportInput, columns: dict[float, str]) -> dict[_Cell,
 def _failed_by_cell(report: ReportInput, columns: dict[float, str]) -> Counter[_Cell]:
     """How many trials of each cell failed."""
     return Counter(
-        (curve.rank, columns[curve.learning_rate])
-        for curve in report.curves
-        if curve.status == "failed"
+        (trial.training.rank, columns[trial.training.learning_rate])
+        for trial in report.trials
+        if trial.end == "failed"
     )
 
 

@@ -2,37 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from jobs.spec.trial import BASE_VARIANT
+from orchestrator.ledger import TrialHistory
 from orchestrator.report.training_data import DataReport
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo, scientific
-
-
-@dataclass(frozen=True)
-class TrialCurve:
-    """How one trial trained: losses by epoch, from epoch 1, None where there is none."""
-
-    trial: str
-    rank: int
-    learning_rate: float
-    training_loss: Sequence[float | None]
-    validation_loss: Sequence[float | None]
-    status: Literal["finished", "stopped", "failed", "unfinished"]
-    """Stopped at a rung; unfinished when the sweep ended before the trial did."""
-    reason: str | None
-    """Why it did not finish."""
-    seconds: float
-    """Time spent training."""
-    epochs_asked: int
-    """How many epochs it was to train for."""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs trained."""
-        return len(self.training_loss)
 
 
 @dataclass(frozen=True)
@@ -52,7 +28,7 @@ class ReportInput:
     protocol: Protocol
     verdict: Verdict
     table: ScoreTable
-    curves: Sequence[TrialCurve]
+    trials: Sequence[TrialHistory]
     clips: Mapping[str, Mapping[str, bytes]]
     """Variant id, then prompt id, to a FLAC file's bytes. Prompts without any are left out.
 

@@ -165,12 +165,12 @@ def failed_in_all(report: ReportInput) -> int:
 
 def cost(report: ReportInput) -> Cost:
     """Seconds and epochs over all trials."""
-    curves = report.curves
+    trials = report.trials
     return Cost(
-        seconds=sum(curve.seconds for curve in curves),
-        asked=sum(curve.epochs_asked for curve in curves),
-        trained=sum(curve.epochs for curve in curves),
-        saved=sum(c.epochs_asked - c.epochs for c in curves if c.status == "stopped"),
+        seconds=sum(trial.seconds for trial in trials),
+        asked=sum(trial.training.epochs for trial in trials),
+        trained=sum(len(trial.epochs) for trial in trials),
+        saved=sum(t.training.epochs - len(t.epochs) for t in trials if t.end == "stopped"),
     )
 
 

@@ -2,20 +2,34 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from importlib.metadata import version
 
+import yaml
+
+from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
 from jobs.spec.metric import MetricSpec
 from jobs.spec.trial import BASE_VARIANT, PromptSpec, Variant
 from jobs.speech.clips import clip_name
 from jobs.training.epochs import EpochLosses
-from orchestrator.ledger import CONFIRMATION, SCREEN, SHORTLIST, Ledger, TrialRecord
+from orchestrator.ledger import (
+    CONFIRMATION,
+    PROTOCOL_FILE,
+    SCREEN,
+    SHORTLIST,
+    SPEC_FILE,
+    Ledger,
+    PromptSet,
+    TrialRecord,
+)
 from orchestrator.report.audition import audition
-from orchestrator.report.report_input import Failure, ReportInput, TrialCurve
+from orchestrator.report.report_input import Failure, ReportInput
 from orchestrator.report.training_data import DataReport
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protocol
+from orchestrator.verdict.standing import Standing, standing
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.preparation import Prepared
 
@@ -109,41 +123,104 @@ def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> 
     )
 
 
-def score_table(ledger: Ledger, spec: SweepSpec, protocol: Protocol) -> ScoreTable:
-    """Every variant that was scored, on what all of them say of set A."""
-    variants, rows = [base_info()], ledger.scores(BASE_VARIANT) or []
-    for record in ledger.trials():
-        for losses in ledger.epochs(record.id):
-            for scale in spec.variants.adapted_scales:
-                variant = Variant(trial=record.id, epoch=losses.epoch, lora_scale=scale)
-                scores = ledger.scores(variant.id)
-                if scores is not None:
-                    variants.append(variant_info(variant, record, losses))
-                    rows += scores
-    return ScoreTable.build(variants, rows, protocol.screening())
+class ScoredSweep:
+    """A sweep's scores on what every variant says of set A, from rows to standings.
+
+    What the search is told of a trial, what status and records show of it, and what a later sweep
+    learns from it come from here. The table holds what was scored when it was first asked for.
+    """
+
+    def __init__(self, ledger: Ledger, spec: SweepSpec, protocol: Protocol) -> None:
+        self.ledger, self.spec = ledger, spec
+        self.protocol = protocol.screening()
+
+    @classmethod
+    def read(cls, ledger: Ledger) -> "ScoredSweep | None":
+        """The sweep under its own spec and protocol; None if it came to no score.
+
+        Raises:
+            ValidationError: another version of voxsweep wrote them.
+        """
+        spec, protocol = ledger.read_text(SPEC_FILE), ledger.read_text(PROTOCOL_FILE)
+        if spec is None or protocol is None:
+            return None
+        return cls(
+            ledger,
+            SweepSpec.model_validate(yaml.safe_load(spec)),
+            Protocol.model_validate_json(protocol),
+        )
+
+    def variants(self, trial: str, epoch: int) -> list[Variant]:
+        """The adapted variants of an epoch, by rising lora_scale."""
+        scales = self.spec.variants.adapted_scales
+        return [Variant(trial=trial, epoch=epoch, lora_scale=scale) for scale in scales]
+
+    def of_epoch(
+        self, record: TrialRecord, losses: EpochLosses, rows: Sequence[ClipScores]
+    ) -> list[Standing]:
+        """How the variants of an epoch stand, by ``rows`` with all their scores."""
+        infos = [variant_info(v, record, losses) for v in self.variants(record.id, losses.epoch)]
+        table = ScoreTable.build([base_info(), *infos], [*self._base, *rows], self.protocol)
+        return [standing(table, info.id, self.protocol) for info in infos]
+
+    @cached_property
+    def table(self) -> ScoreTable:
+        """Every variant that was scored."""
+        infos, rows = [base_info()], [*self._base]
+        for record in self.ledger.trials():
+            for losses in self.ledger.epochs(record.id):
+                for variant in self.variants(record.id, losses.epoch):
+                    scores = self.ledger.scores(variant.id)
+                    if scores is not None:
+                        infos.append(variant_info(variant, record, losses))
+                        rows += scores
+        return ScoreTable.build(infos, rows, self.protocol)
+
+    @cached_property
+    def standings(self) -> dict[str, Standing]:
+        """How every scored variant stands, by its id; empty while the base has no scores."""
+        infos = self.table.adapted if self._base else []
+        return {info.id: standing(self.table, info.id, self.protocol) for info in infos}
+
+    @cached_property
+    def best(self) -> dict[str, Standing]:
+        """The best variant of each trial that has one, by the trial's id."""
+        best: dict[str, Standing] = {}
+        for name, found in self.standings.items():
+            trial = str(self.table.variants[name].trial)
+            if trial not in best or found.objective > best[trial].objective:
+                best[trial] = found
+        return best
+
+    @cached_property
+    def _base(self) -> list[ClipScores]:
+        return self.ledger.scores(BASE_VARIANT) or []
 
 
 def shortlist_table(
     ledger: Ledger, screen: ScoreTable, shortlist: Sequence[str], protocol: Protocol
 ) -> ScoreTable:
     """The base and the shortlist on all of set A."""
-    names = (BASE_VARIANT, *shortlist)
-    rows = [
-        row
-        for name in names
-        for part in (SCREEN, SHORTLIST)
-        for row in ledger.scores(name, part) or []
-    ]
-    return ScoreTable.build([screen.variants[n] for n in names], rows, protocol)
+    return _table_of(ledger, screen, shortlist, (SCREEN, SHORTLIST), protocol)
 
 
 def confirmation_table(
     ledger: Ledger, screen: ScoreTable, finalists: Sequence[str], protocol: Protocol
 ) -> ScoreTable:
     """The base and the finalists on set B."""
-    names = (BASE_VARIANT, *finalists)
-    rows = [row for name in names for row in ledger.scores(name, CONFIRMATION) or []]
-    return ScoreTable.build([screen.variants[n] for n in names], rows, protocol.confirming())
+    return _table_of(ledger, screen, finalists, (CONFIRMATION,), protocol.confirming())
+
+
+def _table_of(
+    ledger: Ledger,
+    screen: ScoreTable,
+    variants: Sequence[str],
+    parts: Sequence[PromptSet],
+    protocol: Protocol,
+) -> ScoreTable:
+    names = (BASE_VARIANT, *variants)
+    rows = [row for name in names for part in parts for row in ledger.scores(name, part) or []]
+    return ScoreTable.build([screen.variants[name] for name in names], rows, protocol)
 
 
 def report_input(
@@ -156,36 +233,22 @@ def report_input(
     data: DataReport | str,
 ) -> ReportInput:
     """What the page of this sweep shows."""
+    trials = ledger.histories()
     return ReportInput(
         sweep=spec.name,
         family=spec.family,
         protocol=protocol,
         verdict=verdict,
         table=table,
-        curves=[_curve(ledger, record) for record in ledger.trials()],
+        trials=trials,
         clips=_clips(
             ledger,
             audition(verdict, table, protocol).clips(),
             {prompt.id for prompt in protocol.confirmation},
         ),
-        failures=list(_failures(ledger)),
+        failures=[Failure(f"trial {t.record.id}", t.reason) for t in trials if t.end == "failed"],
         facts=[*facts, *((f"{name} version", version(name)) for name in _VERSIONS)],
         data=data,
-    )
-
-
-def _curve(ledger: Ledger, record: TrialRecord) -> TrialCurve:
-    epochs, result = ledger.epochs(record.id), ledger.result(record.id)
-    return TrialCurve(
-        trial=record.id,
-        rank=record.training.rank,
-        learning_rate=record.training.learning_rate,
-        training_loss=[losses.training_loss for losses in epochs],
-        validation_loss=[losses.validation_loss for losses in epochs],
-        status=result.end if result else "unfinished",
-        reason=result.reason if result else "the sweep ended before it did",
-        seconds=sum(losses.seconds for losses in epochs),
-        epochs_asked=record.training.epochs,
     )
 
 
@@ -201,10 +264,3 @@ def _clips(
             with suppress(FileNotFoundError):
                 clips[variant][prompt] = ledger.storage.read_from(key, clip_name(prompt))
     return clips
-
-
-def _failures(ledger: Ledger) -> Iterator[Failure]:
-    for record in ledger.trials():
-        result = ledger.result(record.id)
-        if result is not None and result.end == "failed":
-            yield Failure(f"trial {record.id}", result.reason)

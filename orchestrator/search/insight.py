@@ -7,21 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
-import yaml
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
 from jobs.problems import InputError, Problem
-from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, Ledger
-from orchestrator.scores.from_ledger import score_table
+from orchestrator.ledger import Ledger
+from orchestrator.scores.from_ledger import ScoredSweep
 from orchestrator.search.reports import directions
 from orchestrator.search.space import SearchSpace
-from orchestrator.search.warm_start import EarlierSweep
-from orchestrator.spec.model import OBJECTIVE, SECONDS, SweepSpec
+from orchestrator.search.warm_start import ended_trials
+from orchestrator.spec.model import OBJECTIVE, SECONDS
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.standing import standing
-from orchestrator.verdict.table import VariantInfo
 
 _LEAST = 2
 """Completed trials without which no key can be told to matter."""
@@ -64,11 +61,13 @@ def study_insight(ledger: Ledger) -> Insight:
     Raises:
         InputError: there is no such sweep, or nothing of it was scored.
     """
-    spec, protocol = _read(ledger)
-    earlier = EarlierSweep(ledger, spec, protocol)
-    study = _study_of(spec, ledger, earlier)
+    scored = ScoredSweep.read(ledger)
+    if scored is None:
+        what = f"no sweep {ledger.sweep!r} was scored in {ledger.storage.url}"
+        raise InputError([Problem(ledger.sweep, what, "Name another, or its --storage.")])
+    study = _study_of(scored)
     importances, why_none = _importances(study)
-    ways = directions(_objectives(protocol), protocol)
+    ways = directions(_objectives(scored.protocol), scored.protocol)
     states = Counter(trial.state.name.lower() for trial in study.trials)
     return Insight(
         sweep=ledger.sweep,
@@ -76,18 +75,7 @@ def study_insight(ledger: Ledger) -> Insight:
         importances=importances,
         why_none=why_none,
         directions=ways,
-        pareto=tuple(_pareto(spec, ledger, protocol, ways)),
-    )
-
-
-def _read(ledger: Ledger) -> tuple[SweepSpec, Protocol]:
-    spec, protocol = ledger.read_text(SPEC_FILE), ledger.read_text(PROTOCOL_FILE)
-    if spec is None or protocol is None:
-        what = f"no sweep {ledger.sweep!r} was scored in {ledger.storage.url}"
-        raise InputError([Problem(ledger.sweep, what, "Name another, or its --storage.")])
-    return (
-        SweepSpec.model_validate(yaml.safe_load(spec)),
-        Protocol.model_validate_json(protocol),
+        pareto=tuple(_pareto(scored, ways)),
     )
 
 
@@ -99,22 +87,21 @@ _STATES = {
 }
 
 
-def _study_of(spec: SweepSpec, ledger: Ledger, earlier: EarlierSweep) -> optuna.Study:
+def _study_of(scored: ScoredSweep) -> optuna.Study:
     """Every trial of the sweep by how it ended, with its objective."""
     study = optuna.create_study(direction="maximize")
-    space = SearchSpace(spec.search)
-    objectives = {record.id: heard.objective for record, heard in earlier.trials()}
-    for record in ledger.trials():
-        result = ledger.result(record.id)
-        state = _STATES[result.end if result else None]
-        if state == TrialState.COMPLETE and record.id not in objectives:
+    space = SearchSpace(scored.spec.search)
+    objectives = {t.record.id: best.objective for t, best in ended_trials(scored)}
+    for trial in scored.ledger.histories():
+        state, objective = _STATES[trial.end], objectives.get(trial.record.id)
+        if state == TrialState.COMPLETE and objective is None:
             state = TrialState.RUNNING  # its scores are still to come
         study.add_trial(
             create_trial(
                 state=state,
-                params=space.params(record.point),
+                params=space.params(trial.record.point),
                 distributions=space.distributions,
-                value=objectives[record.id] if state == TrialState.COMPLETE else None,
+                value=objective if state == TrialState.COMPLETE else None,
             )
         )
     return study
@@ -140,29 +127,24 @@ def _objectives(protocol: Protocol) -> list[str]:
     return [*told, SECONDS]
 
 
-def _pareto(
-    spec: SweepSpec, ledger: Ledger, protocol: Protocol, ways: dict[str, str]
-) -> Sequence[ParetoVariant]:
+def _pareto(scored: ScoredSweep, ways: dict[str, str]) -> Sequence[ParetoVariant]:
     """Of all variants, at what their trial had cost by then."""
-    table, screening = score_table(ledger, spec, protocol), protocol.screening()
     cost = {
-        record.id: [losses.seconds * spec.engine.ranks for losses in ledger.epochs(record.id)]
-        for record in ledger.trials()
+        trial.record.id: [losses.seconds * scored.spec.engine.ranks for losses in trial.epochs]
+        for trial in scored.ledger.histories()
     }
     study = optuna.create_study(
         directions=["maximize" if way == "max" else "minimize" for way in ways.values()]
     )
-    infos: dict[str, VariantInfo] = {}
-    for info in table.adapted:
-        heard = standing(table, info.id, screening)
-        spent = sum(cost[str(info.trial)][: info.epoch])
-        known = {OBJECTIVE: heard.objective, **heard.measured, SECONDS: spent}
-        infos[info.id] = info
+    infos = scored.table.variants
+    for name, variant in scored.standings.items():
+        spent = sum(cost[str(infos[name].trial)][: infos[name].epoch])
+        known = {OBJECTIVE: variant.objective, **variant.measured, SECONDS: spent}
         study.add_trial(
             create_trial(
-                values=[known[name] for name in ways],
-                constraints=dict(heard.constraints),
-                user_attrs={"variant": info.id},
+                values=[known[objective] for objective in ways],
+                constraints=dict(variant.constraints),
+                user_attrs={"variant": name},
             )
         )
     best = [trial for trial in study.best_trials if all(v <= 0 for v in trial.constraints.values())]
@@ -174,5 +156,6 @@ def _pareto(
         )
         for trial in best
     ]
-    primary, sign = protocol.primary, -1 if ways[protocol.primary] == "max" else 1
+    primary = scored.protocol.primary
+    sign = -1 if ways[primary] == "max" else 1
     return sorted(found, key=lambda each: sign * each.values[primary])

@@ -4,14 +4,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from jobs.metrics.base import ClipScores
-from jobs.spec.trial import BASE_VARIANT, Variant
+from jobs.spec.trial import Variant
 from jobs.training.epochs import DivergedError, EpochLosses
 from orchestrator.context import SweepContext
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot, SlotPreemptedError
-from orchestrator.scores.from_ledger import base_info, variant_info
-from orchestrator.verdict.standing import Standing, standing
-from orchestrator.verdict.table import ScoreTable
+from orchestrator.scores.from_ledger import ScoredSweep
+from orchestrator.verdict.standing import Standing
 
 Result = TypeVar("Result")
 
@@ -49,7 +47,7 @@ class TrialRun:
         self._slot = slot
         self._ledger = context.ledger()
         self._record = self._ledger.trial(trial)
-        self._base_scores = self._ledger.scores(BASE_VARIANT) or []
+        self._scored = ScoredSweep(self._ledger, context.spec, context.protocol)
         self._ended = self._ledger.final_result(trial)
         """How an earlier run ended the trial."""
         self._epoch = 0
@@ -72,10 +70,7 @@ class TrialRun:
             raise TrialFailedError(self._ended.reason)
         losses = self._train()
         self._seconds += losses.seconds * self._context.spec.engine.ranks
-        variants = [
-            Variant(trial=self._record.id, epoch=self._epoch, lora_scale=scale)
-            for scale in self._context.spec.variants.adapted_scales
-        ]
+        variants = self._scored.variants(self._record.id, self._epoch)
         self._speak(variants)
         promise = self._judge(variants, losses)
         assert self._best is not None
@@ -107,7 +102,7 @@ class TrialRun:
     def _speak(self, variants: Sequence[Variant]) -> None:
         """Have the variants that were not heard yet speak, in one batch."""
         keys = {variant.lora_scale: self._ledger.clips(variant.id) for variant in variants}
-        prompts = [prompt.spec for prompt in self._context.protocol.screening().prompts]
+        prompts = [prompt.spec for prompt in self._scored.protocol.prompts]
         decoding = self._context.spec.variants.decoding
 
         def speak() -> bool:
@@ -167,19 +162,11 @@ class TrialRun:
     def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
         """Score what the variants said, keep the best, and give what they promise."""
         rows = self._context.scorers.score([variant.id for variant in variants])
-        standings = self._standings(variants, rows, losses)
+        standings = self._scored.of_epoch(self._record, losses, rows)
         for each in standings:
             if self._best is None or each.objective > self._best.objective:
                 self._best = each
         return max(each.promise for each in standings)
-
-    def _standings(
-        self, variants: Sequence[Variant], rows: list[ClipScores], losses: EpochLosses
-    ) -> list[Standing]:
-        infos = [base_info(), *(variant_info(v, self._record, losses) for v in variants)]
-        protocol = self._context.protocol.screening()
-        table = ScoreTable.build(infos, [*self._base_scores, *rows], protocol)
-        return [standing(table, variant.id, protocol) for variant in variants]
 
     def _is_committed(self, key: str) -> bool:
         return self._ledger.storage.is_committed(key)

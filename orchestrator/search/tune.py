@@ -28,7 +28,7 @@ from orchestrator.search.reports import PROMISE, TRIAL, directions
 from orchestrator.search.study import StudySearch
 from orchestrator.search.study_storage import study_storage
 from orchestrator.search.trainable import REPORTED, TrialTrainable
-from orchestrator.search.warm_start import earlier_sweeps, teach
+from orchestrator.search.warm_start import add_earlier_trials, earlier_sweeps
 from orchestrator.spec.model import OBJECTIVE, SweepSpec
 
 _THIN = PlacementGroupFactory([{"memory": 1}])
@@ -173,7 +173,7 @@ def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
         settled=spec.rungs.grace_epochs,
     )
     searcher.study.set_user_attr(SWEEP, ledger.begin().id)
-    teach(searcher.study, spec, earlier_sweeps(spec, ledger))
+    add_earlier_trials(searcher.study, spec, earlier_sweeps(spec, ledger))
     return searcher
 
 

@@ -1,22 +1,19 @@
 """How a sweep's status looks to a person."""
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.table import Table
 
 from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.verdict.table import scientific
 
+_STYLES = {"finished": "green", "stopped": "dim", "failed": "red"}
+
 
 def show_status(console: Console, status: SweepStatus) -> None:
     """Print a sweep's trials, then its rungs, then what it took."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("trial", "rank", "learning rate", "epoch", "validation", "objective"):
-        table.add_column(name, justify="left" if name == "trial" else "right")
-    table.add_column("best so far")
-    table.add_column("")
-    for trial in status.trials:
-        table.add_row(*_cells(trial))
-    console.print(table)
+    console.print(trial_table(status.trials))
     for rung in status.rungs:
         _say(console, f"rung {rung.epoch}: {rung.reached} came to it, {rung.stopped} stopped there")
     _say(
@@ -28,20 +25,31 @@ def show_status(console: Console, status: SweepStatus) -> None:
     _say(console, f"verdict: {status.verdict or 'none yet'}")
 
 
-def _cells(trial: TrialStatus) -> tuple[str, ...]:
-    return (
-        trial.trial,
-        str(trial.rank),
-        scientific(trial.learning_rate),
-        f"{trial.epoch}/{trial.epochs}",
-        _number(trial.validation_loss),
-        _number(trial.objective),
-        (trial.best_variant or "").removeprefix(f"{trial.trial}-"),
-        trial.status,
-    )
+def trial_table(trials: Iterable[TrialStatus]) -> Table:
+    """A row a trial: what it is, how far it is, its best variant."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("trial", "rank", "learning rate", "epoch", "loss", "validation", "objective"):
+        table.add_column(name, justify="left" if name == "trial" else "right")
+    table.add_column("best so far")
+    table.add_column("")
+    for trial in trials:
+        cells = (
+            trial.trial,
+            str(trial.rank),
+            scientific(trial.learning_rate),
+            f"{trial.epoch}/{trial.epochs}",
+            decimals(trial.training_loss),
+            decimals(trial.validation_loss),
+            decimals(trial.objective),
+            (trial.best_variant or "").removeprefix(f"{trial.trial}-"),
+            trial.status,
+        )
+        table.add_row(*cells, style=_STYLES.get(trial.status))
+    return table
 
 
-def _number(value: float | None) -> str:
+def decimals(value: float | None) -> str:
+    """A loss or score to three decimals; empty where there is none."""
     return "" if value is None else f"{value:.3f}"
 
 

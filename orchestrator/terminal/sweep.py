@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,9 +12,10 @@ from rich.progress import Progress as Bar
 from rich.spinner import Spinner
 from rich.table import Column, Table
 
-from jobs.spec.trial import TrainingSpec
 from orchestrator.report.report_input import short
 from orchestrator.spec.plan import Plan
+from orchestrator.status import TrialStatus
+from orchestrator.terminal.status import decimals, trial_table
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.table import ScoreTable, scientific
 from orchestrator.workers.preparation import PreparedData
@@ -27,26 +28,12 @@ _VERDICT_STYLE = {
 }
 
 
-@dataclass(frozen=True)
-class TrialLine:
-    """A trial as the live table shows it."""
-
-    trial: str
-    training: TrainingSpec
-    epoch: int = 0
-    training_loss: float | None = None
-    validation_loss: float | None = None
-    objective: float | None = None
-    best_variant: str = ""
-    status: str = "running"
-
-
 class Progress:
     """Shows a sweep's stages and trials as they go."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._lines: dict[str, TrialLine] = {}
+        self._trials: dict[str, TrialStatus] = {}
         self._stage = ""
         self._live: Live | None = None
 
@@ -70,65 +57,32 @@ class Progress:
         """Something that a person should know, said once and left standing."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def update(self, line: TrialLine) -> None:
+    def update(self, trial: TrialStatus) -> None:
         """A trial has started, finished an epoch, or ended."""
-        changed = self._lines.get(line.trial) != line
-        self._lines[line.trial] = line
+        changed = self._trials.get(trial.trial) != trial
+        self._trials[trial.trial] = trial
         if self._live is None and changed:
-            self._console.print(_plain(line), highlight=False, soft_wrap=True)
+            self._console.print(_plain(trial), highlight=False, soft_wrap=True)
 
     def end(self, trial: str, status: str) -> None:
         """A trial has ended."""
-        if trial in self._lines:
-            self.update(replace(self._lines[trial], status=status))
-
-    def line(self, trial: str) -> TrialLine | None:
-        """The trial as it was last shown."""
-        return self._lines.get(trial)
+        if trial in self._trials:
+            self.update(replace(self._trials[trial], status=status))
 
     def __rich__(self) -> Group:
-        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-        for name in ("trial", "rank", "learning rate", "epoch", "loss", "validation"):
-            table.add_column(name, justify="left" if name == "trial" else "right")
-        table.add_column("objective", justify="right")
-        table.add_column("best so far")
-        table.add_column("")
-        for line in self._lines.values():
-            table.add_row(*_cells(line))
-        return Group(Spinner("dots", self._stage), table)
+        return Group(Spinner("dots", self._stage), trial_table(self._trials.values()))
 
 
-def _cells(line: TrialLine) -> tuple[str, ...]:
-    style = {"running": "", "finished": "green", "stopped": "dim", "failed": "red"}[line.status]
-    cells = (
-        line.trial,
-        str(line.training.rank),
-        scientific(line.training.learning_rate),
-        f"{line.epoch}/{line.training.epochs}",
-        _number(line.training_loss),
-        _number(line.validation_loss),
-        _number(line.objective),
-        line.best_variant.removeprefix(f"{line.trial}-"),
-        line.status,
-    )
-    return tuple(f"[{style}]{cell}[/]" if style else cell for cell in cells)
-
-
-def _plain(line: TrialLine) -> str:
-    named = f"{line.trial}  rank {line.training.rank}"
-    named += f"  lr {scientific(line.training.learning_rate)}"
-    if line.status != "running":
-        return f"{named}  {line.status} after epoch {line.epoch}"
-    if line.epoch == 0:
+def _plain(trial: TrialStatus) -> str:
+    named = f"{trial.trial}  rank {trial.rank}  lr {scientific(trial.learning_rate)}"
+    if trial.status != "running":
+        return f"{named}  {trial.status} after epoch {trial.epoch}"
+    if trial.epoch == 0:
         return f"{named}  started"
     return (
-        f"{named}  epoch {line.epoch}/{line.training.epochs}  loss {_number(line.training_loss)}"
-        f"  validation {_number(line.validation_loss)}  objective {_number(line.objective)}"
+        f"{named}  epoch {trial.epoch}/{trial.epochs}  loss {decimals(trial.training_loss)}"
+        f"  validation {decimals(trial.validation_loss)}  objective {decimals(trial.objective)}"
     )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def show_plan(console: Console, plan: Plan) -> None:
@@ -187,9 +141,9 @@ def _variant_cells(
     gain = f"{row.gain.mean:+.3f} [{row.gain.low:+.3f}, {row.gain.high:+.3f}]"
     cells = [
         short(table.variants[row.id]),
-        _number(row.means.get(primary)),
+        decimals(row.means.get(primary)),
         "" if row.id == "base" else gain,
-        *(_number(row.means.get(metric)) for metric in constraints),
+        *(decimals(row.means.get(metric)) for metric in constraints),
         str(len(row.failed_clips)),
         row.standing,
     ]

@@ -85,7 +85,7 @@ class Done:
 
     @property
     def table(self):
-        return from_ledger.score_table(self.ledger, read_spec(self.run.spec), self.protocol)
+        return from_ledger.ScoredSweep(self.ledger, read_spec(self.run.spec), self.protocol).table
 
     def objectives(self) -> dict[str, float]:
         """By trial, what the search should have been told last: its best variant's."""

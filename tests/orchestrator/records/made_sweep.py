@@ -90,7 +90,7 @@ class MadeSweep:
     def finish(self) -> None:
         """The verdict, after all that was before it."""
         ledger, protocol = self.ledger, self.protocol
-        screen = from_ledger.score_table(ledger, self.spec, protocol)
+        screen = from_ledger.ScoredSweep(ledger, self.spec, protocol).table
         finalists = choose_finalists(screen, protocol)
         for name in ("base", *finalists):
             rows = [

@@ -14,7 +14,7 @@ from orchestrator.verdict.outcome import Verdict
 @pytest.fixture
 def read(made):
     """A trial's run, by its number."""
-    runs = TrialRuns(made.ledger, made.spec)
+    runs = TrialRuns(made.ledger)
     return lambda number=0: runs.read(made.trials[number])
 
 
@@ -128,7 +128,7 @@ def test_a_ledger_of_before_it_kept_times(made):
         assert len(old) == len(row) - 1
         made.ledger.write_text(f"trials/{trial}/{name}", json.dumps(old))
     again = Ledger(made.ledger.storage, made.ledger.sweep)
-    content = TrialRuns(again, made.spec).read(trial)
+    content = TrialRuns(again).read(trial)
     assert content.started_at == 1_700_000_020_500 - 11_000
     assert content.end == ("FINISHED", 1_700_000_020_500)
 

@@ -33,7 +33,7 @@ def client(place) -> MlflowClient:
 def contents(made) -> list[RunContent]:
     """The sweep's and its trials', complete."""
     made.run()
-    runs = TrialRuns(made.ledger, made.spec)
+    runs = TrialRuns(made.ledger)
     return [read_sweep(made.ledger, made.spec), *map(runs.read, made.trials)]
 
 

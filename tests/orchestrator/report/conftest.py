@@ -9,9 +9,11 @@ import pytest
 import soundfile
 
 from jobs.metrics.base import ClipScores
-from jobs.spec.trial import BASE_VARIANT
+from jobs.spec.trial import BASE_VARIANT, EngineSpec, TrainingSpec, TrialSpec
+from jobs.training.epochs import EpochLosses
+from orchestrator.ledger import TrialHistory, TrialRecord, TrialResult
 from orchestrator.report.audition import audition
-from orchestrator.report.report_input import Failure, ReportInput, TrialCurve
+from orchestrator.report.report_input import Failure, ReportInput
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (
     Constraint,
@@ -129,22 +131,36 @@ def clips_of(name, rng, gain, overdrive, prompts="p", seed=11):
     return rows
 
 
+def history(trial, rank, rate, losses, result, seconds=25.0) -> TrialHistory:
+    """A trial of at most three epochs, with the training and validation loss of each."""
+    spec = TrialSpec(
+        family="codec_lm",
+        base_digest="b",
+        data_digest="d",
+        training=TrainingSpec(rank=rank, learning_rate=rate, epochs=3),
+        engine=EngineSpec(),
+    )
+    epochs = [
+        EpochLosses(epoch, training, validation, (), (), seconds, 0.0)
+        for epoch, (training, validation) in enumerate(losses, start=1)
+    ]
+    return TrialHistory(TrialRecord(trial, 0, {}, spec), epochs, result)
+
+
 def make_sweep(
     trials,
     gain_of=lambda best, epoch, scale: best * (0.55 + 0.2 * epoch) * scale,
     group_losses_of=lambda loss: {},
 ):
-    """Variants, their clips of set A and of set B, and the curves of the trials."""
+    """Variants, their clips of set A and of set B, and the trials."""
     rng = np.random.default_rng(5)
     variants = [VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None)]
-    clips, curves = clips_of(BASE_VARIANT, rng, 0.0, 0.0), []
+    clips, histories = clips_of(BASE_VARIANT, rng, 0.0, 0.0), []
     fresh = clips_of(BASE_VARIANT, rng, 0.0, 0.0, "c", 12)
     for trial, (rank, rate, best) in trials.items():
         losses = [3.0 - 0.25 * math.log2(rank) / 2 - 900 * rate * (e > 0) - 0.2 * e for e in EPOCHS]
-        curves.append(
-            TrialCurve(
-                trial, rank, rate, [x - 0.1 for x in losses], losses, "finished", None, 75, 3
-            )
+        histories.append(
+            history(trial, rank, rate, [(x - 0.1, x) for x in losses], TrialResult("finished", 3))
         )
         for epoch, loss in zip(EPOCHS, losses, strict=True):
             for scale in SCALES:
@@ -155,13 +171,13 @@ def make_sweep(
                 gain = gain_of(best, epoch, scale)
                 clips += clips_of(name, rng, gain, overdrive)
                 fresh += clips_of(name, rng, gain, overdrive, "c", 12)
-    return variants, clips, fresh, curves
+    return variants, clips, fresh, histories
 
 
 @pytest.fixture(scope="session")
 def make_report() -> Callable[..., ReportInput]:
     def make(trials=TRIALS, protocol=PROTOCOL, **changes) -> ReportInput:
-        variants, clips, fresh, curves = make_sweep(trials, **changes)
+        variants, clips, fresh, histories = make_sweep(trials, **changes)
         first = {prompt.id for prompt in protocol.screening().prompts}
         table = ScoreTable.build(
             variants, [clip for clip in clips if clip.prompt in first], protocol.screening()
@@ -181,21 +197,22 @@ def make_report() -> Callable[..., ReportInput]:
             protocol=protocol,
             verdict=verdict,
             table=table,
-            curves=[
-                *curves,
-                TrialCurve(
+            trials=[
+                *histories,
+                history(
                     "d15a0e",
                     64,
                     1e-3,
-                    [3.4, float("nan")],
-                    [3.5, None],
-                    "failed",
-                    "loss is not a number at step 212",
-                    131,
-                    3,
+                    [(3.4, 3.5), (float("nan"), float("nan"))],
+                    TrialResult("failed", 2, "loss is not a number at step 212"),
+                    seconds=65.5,
                 ),
-                TrialCurve(
-                    "ab12cd", 16, 1e-3, [3.0], [3.1], "stopped", "worse than its peers", 25, 3
+                history(
+                    "ab12cd",
+                    16,
+                    1e-3,
+                    [(3.0, 3.1)],
+                    TrialResult("stopped", 1, "worse than its peers"),
                 ),
             ],
             clips={

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from jobs.spec.trial import BASE_VARIANT
+from orchestrator.ledger import TrialHistory, TrialResult
 from orchestrator.report.audio import mp3
 from orchestrator.report.audition import (
     FAILED,
@@ -233,7 +234,13 @@ def test_hostile_text_stays_text(report, hostile):
                 ),
                 failures=[Failure(hostile, hostile)],
                 facts=[(hostile, hostile)],
-                curves=[replace(report.curves[0], trial=hostile, status="failed", reason=hostile)],
+                trials=[
+                    TrialHistory(
+                        replace(report.trials[0].record, id=hostile),
+                        report.trials[0].epochs,
+                        TrialResult("failed", 3, hostile),
+                    )
+                ],
             )
         )
     )
@@ -475,10 +482,10 @@ def test_many_learning_rates_share_columns(make_report):
     assert page.says("1e-5 to 2.2e-5")
 
 
-def test_one_variant_without_curves_is_enough(make_report, base_table):
+def test_one_variant_without_trials_is_enough(make_report, base_table):
     report = make_report(trials={"solo": (8, 1e-4, 0.4)})
     table = base_table(report, "solo-e1-s1.0")
-    alone = replace(report, table=table, verdict=judge(table, None, report.protocol), curves=[])
+    alone = replace(report, table=table, verdict=judge(table, None, report.protocol), trials=[])
     page = Page(render(alone))
     assert page.says("No trial reported a loss.")
     assert set(page.pictures) == set(PICTURES) - {"learning", "scale"}
