@@ -8,8 +8,9 @@ import yaml
 
 from jobs.families.registry import FAMILIES
 from orchestrator.remote.kubernetes import read_kube_spec
+from orchestrator.remote.ray_job import read_cluster
 from orchestrator.spec.inputs import read_inputs
-from orchestrator.spec.reading import read_cluster, read_spec
+from orchestrator.spec.reading import read_spec
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.y*ml"))

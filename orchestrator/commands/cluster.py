@@ -65,8 +65,8 @@ def submit(
     """Submit a sweep to a Ray cluster as a job; submitting it twice runs one job."""
     from cluster.ray.addresses import jobs_address_problems
     from cluster.ray.spec import ClusterSpec
-    from orchestrator.remote.ray_job import make_submission
-    from orchestrator.spec.reading import read_cluster, read_spec
+    from orchestrator.remote.ray_job import make_submission, read_cluster
+    from orchestrator.spec.reading import read_spec
 
     problems: list[Problem] = []
     submission = None

@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from cluster.kubernetes.pods import CONFIG_PATH, HostPods, KubeJob, Manifest
 from cluster.kubernetes.ray_job import config_map, kubernetes_name, ray_job
 from cluster.kubernetes.spec import KubeSpec
 from jobs.families.description import is_path
-from jobs.problems import InputError, Problem, nearest
+from jobs.problems import InputError, Problem
 from jobs.speech.prompts import read_prompts
 from orchestrator.remote.kubernetes_rules import storage_problems, unfit_for_pods
 from orchestrator.spec.model import SweepSpec
-from orchestrator.spec.reading import read_spec
+from orchestrator.spec.reading import read_document, read_model, read_spec
 
 SPEC_NAME = "spec.yaml"
 
@@ -86,19 +85,7 @@ def read_kube_spec(path: Path) -> KubeSpec:
         InputError: with every problem of the file.
     """
     hint = "See configs/clusters/kuberay-kind.yaml for a complete one."
-    try:
-        return KubeSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError([Problem(str(path), f"cannot read it: {error}", hint)]) from None
-    except ValidationError as error:
-        problems = []
-        for each in error.errors():
-            key = ".".join(map(str, each["loc"])) or "the file"
-            if each["type"] == "extra_forbidden" and len(each["loc"]) == 1:
-                hint = nearest(key, KubeSpec.model_fields)
-            what = f"{key}: {each['msg'].removeprefix('Value error, ')}, got {each['input']!r}"
-            problems.append(Problem(str(path), what, hint))
-        raise InputError(problems) from None
+    return read_model(path, KubeSpec, hint, may_be_empty=True)
 
 
 def render(path: Path, kube: KubeSpec, storage: str | None = None) -> RenderedSweep:
@@ -109,7 +96,8 @@ def render(path: Path, kube: KubeSpec, storage: str | None = None) -> RenderedSw
     """
     spec = read_spec(path)
     storage = storage or kube.storage
-    problems = [*storage_problems(storage, kube), *unfit_for_pods(spec, path, kube)]
+    unfit = read_document(path).problems(unfit_for_pods(spec, kube))
+    problems = [*storage_problems(storage, kube), *unfit]
     files, unread = _prompt_files(spec, kube)
     if problems := [*problems, *unread]:
         raise InputError(problems)

@@ -1,4 +1,4 @@
-"""What of a sweep the pods of a Kubernetes cluster would not find, or could not be."""
+"""The rules that a sweep must keep to run as pods of a Kubernetes cluster."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +8,14 @@ from cluster.kubernetes.spec import KubeSpec
 from jobs.families.description import is_path
 from jobs.problems import Problem
 from jobs.spec import EMBEDDED
+from orchestrator.spec.document import Location, Violation, dotted
 from orchestrator.spec.model import REMOTE, SweepSpec
-from orchestrator.spec.reading import line_of
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_Key = tuple[str | int, ...]
 
 
 def storage_problems(storage: str, kube: KubeSpec) -> Iterator[Problem]:
-    """What keeps the pods from a storage."""
+    """Why the pods cannot reach a storage."""
     address = urlsplit(storage)
     if "@" in address.netloc:
         what = "must hold no login: everybody who sees the job sees it"
@@ -26,36 +25,34 @@ def storage_problems(storage: str, kube: KubeSpec) -> Iterator[Problem]:
         yield Problem("--storage", what, "Name a bucket, or add the volume.")
 
 
-def unfit_for_pods(spec: SweepSpec, path: Path, kube: KubeSpec) -> Iterator[Problem]:
-    """What the pods would not find, and hosts that are no pods."""
+def unfit_for_pods(spec: SweepSpec, kube: KubeSpec) -> Iterator[Violation]:
+    """Values that the pods cannot use: files and servers of this machine, parts of a CPU or GPU."""
     for key, place, next_step in _places(spec):
         if not kube.holds(place):
-            what = f"{_dotted(key)} must be where the pods find it, and {place} is on this machine"
-            yield Problem(line_of(path, key), what, f"{next_step}, or add the volume it lies on.")
+            what = (
+                f"{dotted(key[:2])} must be where the pods find it, and {place} is on this machine"
+            )
+            yield Violation(key, what, f"{next_step}, or add the volume it lies on.")
     for name in ("cpus_per_rank", "gpus_per_rank"):
         taken = spec.engine.ranks * getattr(spec.resources, name)
         if taken != round(taken):
             what = f"a host is a pod, which has whole ones: engine.ranks x {name} is {taken}"
-            key = ("resources", name)
-            yield Problem(line_of(path, key), what, "Choose a whole number.")
+            yield Violation(("resources", name), what, "Choose a whole number.")
     mlflow = spec.records.mlflow
     if mlflow is not None:
         address = urlsplit(mlflow)
         if address.scheme not in {"http", "https"} or address.hostname in _LOOPBACK:
-            key = ("records", "mlflow")
             what = "records.mlflow must be a server that the pods reach"
-            yield Problem(line_of(path, key), what, "Name its service: http://mlflow:5000.")
-    if spec.records.optuna is not None and urlsplit(spec.records.optuna).hostname in {
-        None,
-        *_LOOPBACK,
-    }:
+            yield Violation(("records", "mlflow"), what, "Name its service: http://mlflow:5000.")
+    optuna = spec.records.optuna
+    if optuna is not None and urlsplit(optuna).hostname in {None, *_LOOPBACK}:
         what = "records.optuna must be a database that the pods reach"
-        next_step = "Name its service: postgresql://USER@HOST/DATABASE."
-        yield Problem(line_of(path, ("records", "optuna")), what, next_step)
+        step = "Name its service: postgresql://USER@HOST/DATABASE."
+        yield Violation(("records", "optuna"), what, step)
 
 
-def _places(spec: SweepSpec) -> Iterator[tuple[_Key, str, str]]:
-    """Paths of this machine: where the spec names them, and what could stand there instead."""
+def _places(spec: SweepSpec) -> Iterator[tuple[Location, str, str]]:
+    """Paths of this machine: where the spec names them, and the next step."""
     upload = "Copy it to a bucket and name that (`aws s3 sync`)"
     for index, manifest in enumerate(spec.data.paths):
         yield from _local(("data", "manifest", index), manifest, upload)
@@ -69,10 +66,6 @@ def _places(spec: SweepSpec) -> Iterator[tuple[_Key, str, str]]:
                 yield ("scoring", key, index), metric.model, "Name a model of the hub"
 
 
-def _local(key: _Key, place: str, next_step: str) -> Iterator[tuple[_Key, str, str]]:
+def _local(key: Location, place: str, next_step: str) -> Iterator[tuple[Location, str, str]]:
     if is_path(place) and not place.startswith(REMOTE):
         yield key, place, next_step
-
-
-def _dotted(key: _Key) -> str:
-    return ".".join(str(part) for part in key if isinstance(part, str))

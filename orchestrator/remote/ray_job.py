@@ -20,9 +20,9 @@ from cluster.sources.local_files import LocalFolder, open_file
 from jobs.families.description import is_path
 from jobs.problems import InputError, Problem
 from jobs.speech.prompts import read_prompts
+from orchestrator.spec.document import Document, Location, Violation, dotted
 from orchestrator.spec.model import MAY_CHANGE, REMOTE, SweepSpec
-from orchestrator.spec.reading import line_of
-from orchestrator.spec.scoring_rules import Location
+from orchestrator.spec.reading import read_document, read_model
 
 SPEC_NAME = "spec.yaml"
 """Of the spec in the job's folder."""
@@ -30,12 +30,24 @@ SPEC_NAME = "spec.yaml"
 _PACKED = (("variants", "prompts"), ("variants", "confirmation_prompts"))
 """Keys whose files go with the job: what cannot, is told where it is packed."""
 
+_LOCAL = ("/", "file:", "sqlite:")
+"""How a value begins that means something on this machine alone."""
 _MOST_PROMPT_BYTES = 4 * 2**20
 _NOT_OPENED = (("data", "consent"),)
 """Keys whose text may look like a path, and is never used as one."""
 
 _NAME_IN_ID = 60
 """Characters of the sweep's name in a job's id, which becomes the name of files on the head."""
+
+
+def read_cluster(path: Path) -> ClusterSpec:
+    """The Ray cluster that the YAML file at ``path`` describes.
+
+    Raises:
+        InputError: with every problem of the file. No value is shown: one may be a secret.
+    """
+    hint = "See configs/clusters/ for complete ones."
+    return read_model(path, ClusterSpec, hint, show_values=False)
 
 
 def make_submission(
@@ -52,7 +64,8 @@ def make_submission(
         InputError: with all that keeps it from being sent.
     """
     problems: list[Problem] = []
-    document = spec.model_dump(mode="json")
+    document = read_document(path)
+    values = spec.model_dump(mode="json")
     files: dict[str, bytes] = {}
     if storage is None:
         what = "a submitted sweep needs a storage that every node reaches, but none is named"
@@ -62,17 +75,17 @@ def make_submission(
     if not where.nodes_share_files:
         for location in _PACKED:
             try:
-                _pack(document, location, path, files)
+                _pack(values, location, document, files)
             except InputError as error:
                 problems += error.problems
-    problems += _unreachable(document, path, where)
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    problems += document.problems(_unreachable(values, where))
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     code = _code() if where.code == "sent" else {}
     package = Package({SPEC_NAME: text.encode(), **files, **code})
     problems += (Problem(str(path), *found) for found in package.problems())
     if problems or storage is None:
         raise InputError(problems)
-    question = {k: v for k, v in document.items() if k not in MAY_CHANGE}
+    question = {k: v for k, v in values.items() if k not in MAY_CHANGE}
     digest = _digest(question, storage, files)
     return Submission(
         id=f"{spec.name[:_NAME_IN_ID]}-{digest[:12]}",
@@ -105,58 +118,54 @@ def _code() -> dict[str, bytes]:
 
 
 def _pack(
-    document: dict[str, Any], location: tuple[str, str], path: Path, files: dict[str, bytes]
+    values: dict[str, Any],
+    location: tuple[str, str],
+    document: Document,
+    files: dict[str, bytes],
 ) -> None:
-    """Put a file that the spec names into ``files``, and its new name into the spec.
+    """Put a file that the spec names into ``files``, and its new name into the spec's ``values``.
 
     It must lie in the spec's folder: a spec from somebody else cannot have other files sent.
     """
     section, key = location
-    value = document[section][key]
+    value = values[section][key]
     if not is_path(value) or value.startswith(REMOTE):
         return
-    folder = path.absolute().parent
+    folder = document.path.absolute().parent
     try:
         real = LocalFolder(str(folder), str(folder)).locate(value)
         with open_file(real, _MOST_PROMPT_BYTES) as file:
             data = file.read()
     except SourceError as error:
         what = f"{section}.{key} {error.what}"
-        raise InputError([Problem(line_of(path, location), what, error.next_step)]) from None
+        raise InputError([Problem(document.where(location), what, error.next_step)]) from None
     read_prompts(Path(real))
-    document[section][key] = name = f"inputs/{key}.jsonl"
+    values[section][key] = name = f"inputs/{key}.jsonl"
     files[name] = data
 
 
-def _unreachable(document: dict[str, Any], path: Path, where: ClusterSpec) -> Iterator[Problem]:
-    """Values of the spec that mean something on this machine alone, or that nobody may see."""
-    for location, value in _texts(document):
+def _unreachable(values: dict[str, Any], where: ClusterSpec) -> Iterator[Violation]:
+    """Values of the spec that mean something on this machine alone, or that hold a login."""
+    for location, value in _texts(values):
         if location in (*_NOT_OPENED, *_PACKED):
             continue
-        name = ".".join(map(str, location))
         if LOGIN.search(value):
-            what = f"{name}: an address must hold no login, since every node and the job's own page"
-            what += f" show it, got {shown(value)}"
-            yield Problem(
-                line_of(path, location), what, "Give the nodes the login in their environment."
-            )
-        elif _is_here(value) and not where.nodes_share_files:
-            what = f"{name} must be what every node reaches, but is of this machine: {shown(value)}"
-            yield Problem(line_of(path, location), what, _next_step(location))
+            what = f"{dotted(location)}: an address must hold no login, since every node and the "
+            what += f"job's own page show it, got {shown(value)}"
+            yield Violation(location, what, "Give the nodes the login in their environment.")
+        elif value.startswith(_LOCAL) and not where.nodes_share_files:
+            what = f"{dotted(location)} must be what every node reaches, but is of this machine: "
+            yield Violation(location, what + shown(value), _next_step(location))
 
 
 def _next_step(location: Location) -> str:
-    other = {"data": "put the recordings and their list on s3://", "base": "name it by hub:ID"}
-    other |= {"scoring": "name the model by its id on the hub", "records": "name a server"}
-    said = other.get(str(location[0]), "name another place")
+    other = {"data": "Put the recordings and their list on s3://", "base": "Name it by hub:ID"}
+    other |= {"scoring": "Name the model by its id on the hub", "records": "Name a server"}
+    step = other.get(str(location[0]), "Name another place")
     return (
-        f"{said[0].upper()}{said[1:]}; where all nodes mount it, say so with "
+        f"{step}; where all nodes mount it, say so with "
         "nodes_share_files: true in the cluster's file."
     )
-
-
-def _is_here(value: str) -> bool:
-    return value.startswith(("/", "file:", "sqlite:"))
 
 
 def _texts(value: Any, location: Location = ()) -> Iterator[tuple[Location, str]]:  # noqa: ANN401 (JSON)

@@ -1,11 +1,10 @@
-"""What a spec points to, read and checked before anything is spent."""
+"""The clips and prompt sets that a spec names, read and checked before anything is spent."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,14 +15,13 @@ from jobs.data.findings import Finding
 from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.catalogue import METRICS
 from jobs.metrics.references import reference_problems
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, nearest
 from jobs.spec import EMBEDDED
-from jobs.spec.metric import MetricSpec
+from jobs.spec.data import DataSpec
 from jobs.spec.trial import PromptSpec
 from jobs.speech.prompts import read_prompts
 from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger
 from orchestrator.spec.check_summary import by_rule
-from orchestrator.spec.group_rules import group_problems
 from orchestrator.spec.model import MAY_CHANGE, SweepSpec
 from orchestrator.spec.plan import plan
 from orchestrator.verdict.protocol import prompt_set_problems
@@ -33,12 +31,12 @@ _MOST_OF_A_RULE = 20
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a spec points to, read and valid."""
+    """The clips and prompt sets that a spec names, valid."""
 
     clips: list[TargetClip]
-    """Those that can be used, each with its split."""
+    """Clips that can be used, each with its split."""
     warnings: list[Finding]
-    """What is odd with the clips, or why some were left out."""
+    """Warnings about clips, and why some were left out."""
     dropped: int
     """Clips that were left out."""
     prompts: list[PromptSpec]
@@ -48,62 +46,56 @@ class Inputs:
 
 
 def read_inputs(spec: SweepSpec, progress: Progress | None = None) -> Inputs:
-    """Check the clips and read the prompts; ``progress`` is told of the clips.
+    """Check the clips and read both prompt sets; ``progress`` is called as clips are checked.
 
     Raises:
-        InputError: with every problem of both, or because too few clips are held out for the
-            metrics asked for.
+        InputError: with every problem of clips and prompts, or else of how they fit the metrics.
     """
-    prompts = _named(spec.variants.prompts, PROMPTS_DIR / "a.jsonl")
-    confirmation = _named(spec.variants.confirmation_prompts, PROMPTS_DIR / "b.jsonl")
+    files = [
+        _prompt_file(spec.variants.prompts, "a.jsonl"),
+        _prompt_file(spec.variants.confirmation_prompts, "b.jsonl"),
+    ]
     problems: list[Problem] = []
-    read: list[Any] = []
-    for reader in (
-        lambda: _checked(spec, progress),
-        lambda: read_prompts(prompts),
-        lambda: read_prompts(confirmation),
-    ):
+    checked = None
+    try:
+        checked = _check_clips(spec, progress)
+    except InputError as error:
+        problems += error.problems
+    sets: list[list[PromptSpec]] = []
+    for file in files:
         try:
-            read.append(reader())
+            sets.append([_with_speaker(prompt, spec.data.target) for prompt in read_prompts(file)])
         except InputError as error:
             problems += error.problems
-    if problems:
+    if problems or checked is None:
         raise InputError(problems)
-    checked, first, fresh = read
-    target = spec.data.target
-    inputs = Inputs(
-        checked.clips,
-        checked.findings,
-        checked.dropped,
-        [_said_by(target, prompt) for prompt in first],
-        [_said_by(target, prompt) for prompt in fresh],
-    )
+    first, second = sets
+    inputs = Inputs(checked.clips, checked.findings, checked.dropped, first, second)
     scoring = spec.scoring
-    unfit = prompt_set_problems(
-        inputs.prompts, inputs.confirmation, scoring.finalists, scoring.significance
-    )
-    if problems := [Problem(str(confirmation), what, next_step) for what, next_step in unfit]:
+    found = prompt_set_problems(first, second, scoring.finalists, scoring.significance)
+    if problems := [Problem(str(files[1]), what, next_step) for what, next_step in found]:
         raise InputError(problems)
-    problems += _without_references(spec, inputs)
-    if spec.data.language_tag:
-        problems += _untagged(prompts, inputs.prompts)
-        problems += _untagged(confirmation, inputs.confirmation)
-    problems += _without_language(prompts, inputs.prompts, scoring.asked(scoring.measured))
-    problems += _without_language(
-        confirmation, inputs.confirmation, scoring.asked(scoring.confirmed_by)
-    )
+    problems += _reference_problems(spec, inputs)
+    for file, prompts, names in zip(
+        files, sets, (scoring.measured, scoring.confirmed_by), strict=True
+    ):
+        problems += _language_problems(spec, file, prompts, names)
     if problems:
         raise InputError(problems)
     return inputs
 
 
-def _said_by(target: str | None, prompt: PromptSpec) -> PromptSpec:
-    """The prompt with its speaker: the target, where it names none."""
+def _prompt_file(value: str, embedded: str) -> Path:
+    return PROMPTS_DIR / embedded if value == EMBEDDED else Path(value)
+
+
+def _with_speaker(prompt: PromptSpec, target: str | None) -> PromptSpec:
+    """The prompt with the target as its speaker, where it names none."""
     return prompt.model_copy(update={"speaker": prompt.speaker or target})
 
 
-def _without_references(spec: SweepSpec, inputs: Inputs) -> Iterator[Problem]:
-    """Of the first metric that compares clips with recordings, what keeps it from doing so."""
+def _reference_problems(spec: SweepSpec, inputs: Inputs) -> Iterator[Problem]:
+    """Too few held-out clips for the first metric that compares speech with recordings."""
     compared = [name for name in spec.scoring.confirmed_by if METRICS[name].hears_references]
     held_out = Counter(c.row.speaker for c in inputs.clips if c.row.split == "validation")
     prompts = (*inputs.prompts, *inputs.confirmation)
@@ -112,27 +104,35 @@ def _without_references(spec: SweepSpec, inputs: Inputs) -> Iterator[Problem]:
             yield Problem(", ".join(spec.data.paths), what, f"{next_step.capitalize()}.")
 
 
-def _untagged(path: Path, prompts: Sequence[PromptSpec]) -> Iterator[Problem]:
-    """A text is said as texts were learned: where these had a tag, so has it."""
-    untold = [prompt.id for prompt in prompts if prompt.language is None]
-    if untold:
-        what = f"data.language_tag needs a language for every prompt, but {untold[0]!r} has none"
-        yield Problem(str(path), what, "Add it, or switch the tag off.")
+def _language_problems(
+    spec: SweepSpec, file: Path, prompts: Sequence[PromptSpec], metrics: Sequence[str]
+) -> Iterator[Problem]:
+    """The first prompt without a language, for each that needs one: the tag, each metric."""
+    missing = [prompt.id for prompt in prompts if prompt.language is None]
+    if not missing:
+        return
+    if spec.data.language_tag:
+        what = f"data.language_tag needs a language for every prompt, but {missing[0]!r} has none"
+        yield Problem(str(file), what, "Add it, or switch the tag off.")
+    for each in spec.scoring.asked(metrics):
+        if each.language is None and "language" in METRICS[each.name].options:
+            what = f"{each.name} must know the language, but prompt {missing[0]!r} has none"
+            yield Problem(str(file), what, "Give the prompts a language, or the metric.")
 
 
-def _checked(spec: SweepSpec, progress: Progress | None) -> Checked:
+def _check_clips(spec: SweepSpec, progress: Progress | None) -> Checked:
     """The clips without errors. Raises InputError with all that is wrong with them."""
     checked = check_target(spec.data, spec.host(), progress=progress).checked
-    problems = list(_told(checked.errors, spec.data.paths))
-    # Of clips that are there in part, nobody can say which speakers they lack.
-    problems = problems or list(group_problems(spec.data, checked.clips))
+    problems = list(_limit_per_rule(checked.errors, spec.data.paths))
+    # Where clips are missing, the speakers and languages that are left prove nothing.
+    problems = problems or list(_group_problems(spec.data, checked.clips))
     if problems:
         raise InputError(problems)
     return checked
 
 
-def _told(errors: Sequence[Finding], manifests: Sequence[str]) -> Iterator[Problem]:
-    """Each error; of one rule the first, where thousands of clips break it."""
+def _limit_per_rule(errors: Sequence[Finding], manifests: Sequence[str]) -> Iterator[Problem]:
+    """The errors; of each rule at most the first 20 and how many more there are."""
     for rule, found in by_rule(errors).items():
         yield from (finding.problem for finding in found[:_MOST_OF_A_RULE])
         if (more := len(found) - _MOST_OF_A_RULE) > 0:
@@ -140,36 +140,46 @@ def _told(errors: Sequence[Finding], manifests: Sequence[str]) -> Iterator[Probl
             yield Problem(", ".join(manifests), what, "`voxsweep check` lists them all.")
 
 
-def _without_language(
-    path: Path, prompts: Sequence[PromptSpec], asked: Iterable[MetricSpec]
-) -> Iterator[Problem]:
-    """A metric that is told what it hears, and the first prompt of a set that nobody tells it."""
-    untold = [prompt.id for prompt in prompts if prompt.language is None]
-    for each in asked:
-        if untold and each.language is None and "language" in METRICS[each.name].options:
-            what = f"{each.name} must know the language, but prompt {untold[0]!r} has none"
-            yield Problem(str(path), what, "Give the prompts a language, or the metric.")
+def _group_problems(data: DataSpec, clips: Sequence[TargetClip]) -> Iterator[Problem]:
+    """Speakers and languages that ``data.target`` and ``data.mixes`` name and no clip has."""
+    speakers = {clip.row.speaker for clip in clips if clip.row.speaker is not None}
+    if data.target is not None and data.target not in speakers:
+        what = f"data.target must be a speaker of the clips, got {data.target!r}"
+        yield Problem("data.target", what, _nearest(data.target, speakers, "speaker"))
+    training = [clip.row for clip in clips if clip.row.split == "train"]
+    for name, mix in data.mixes.items():
+        where = f"data.mixes.{name}"
+        unnamed = [row.where for row in training if getattr(row, mix.by) is None]
+        if unnamed:
+            what = f"a mix by {mix.by} needs a {mix.by} for each training clip, but {unnamed[0]} "
+            what += "has none" if len(unnamed) == 1 else f"and {len(unnamed) - 1} more have none"
+            yield Problem(where, what, f"Add the key {mix.by} to the manifest.")
+        groups = {getattr(row, mix.by) for row in training} - {None}
+        for group in mix.shares:
+            if group not in groups:
+                what = f"shares must name a {mix.by} of the training clips, got {group!r}"
+                yield Problem(where, what, _nearest(group, groups, mix.by))
+
+
+def _nearest(name: str, groups: set[str], kind: str) -> str:
+    return nearest(name, groups) if groups else f"The clips name no {kind}."
 
 
 def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:
-    """Write the spec and its plan into the sweep's folder, or check that it asks the same.
+    """Write the spec and its plan into the sweep's folder, or check that the one there is equal.
 
     Raises:
         InputError: the name was used for another question.
     """
-    asked = spec.model_dump(mode="json")
+    written = spec.model_dump(mode="json")
     known = ledger.read_text(SPEC_FILE)
     if known is not None:
         before = yaml.safe_load(known)
-        changed = [k for k in asked if k not in MAY_CHANGE and asked[k] != before.get(k)]
+        changed = [k for k in written if k not in MAY_CHANGE and written[k] != before.get(k)]
         if changed:
             where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
             what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"
             raise InputError([Problem(where, what, "Give the changed spec another name.")])
-    ledger.write_text(SPEC_FILE, yaml.safe_dump(asked, sort_keys=False))
+    ledger.write_text(SPEC_FILE, yaml.safe_dump(written, sort_keys=False))
     planned = plan(spec, inputs.clips, inputs.prompts, inputs.confirmation, ledger.storage)
     ledger.write_text(PLAN_FILE, json.dumps(planned.to_dict(), indent=2) + "\n")
-
-
-def _named(value: str, embedded: Path) -> Path:
-    return embedded if value == EMBEDDED else Path(value)

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from cluster.ray.spec import ClusterSpec
 from jobs.problems import InputError
-from orchestrator.spec.reading import read_cluster
+from orchestrator.remote.ray_job import read_cluster
 
 
 def refusal(**keys: object) -> str:

@@ -1,0 +1,319 @@
+"""The rules of a spec that the types of its keys do not state."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from jobs.data.prepared.keys import DATA_FOLDER, JOB_FOLDER
+from jobs.families.description import is_path
+from jobs.families.registry import FAMILIES
+from jobs.metrics.catalogue import METRICS, ScorerUnavailable, metric_of, misfits
+from jobs.metrics.plcmos import PLCMOS_NAMES
+from jobs.problems import nearest
+from jobs.spec import EMBEDDED
+from jobs.spec.metric import MetricSpec
+from jobs.spec.trial import TrainingSpec, training_fields
+from orchestrator.addresses import study_problem, tracking_problem
+from orchestrator.spec.document import Location, Violation, dotted
+from orchestrator.spec.model import (
+    AUTO,
+    OBJECTIVE,
+    PATH_STARTS,
+    REMOTE,
+    SECONDS,
+    ScoringSpec,
+    SweepSpec,
+)
+from orchestrator.verdict.protocol import GATE_METRICS, RATIO_SOURCES
+
+
+def unfit_values(spec: SweepSpec) -> Iterator[Violation]:
+    """Values that name what does not exist, or that would be refused where they are used."""
+    yield from _names(spec)
+    yield from _space(spec)
+    yield from _family(spec)
+    yield from _metrics(spec.scoring)
+    yield from _deciding_metrics(spec.scoring)
+    yield from _late_metrics(spec.scoring)
+    yield from _search(spec)
+    yield from _first_trials(spec)
+    yield from _files(spec)
+    yield from _addresses(spec)
+
+
+def contradictions(spec: SweepSpec) -> Iterator[Violation]:
+    """Values that exclude each other."""
+    yield from _epochs(spec)
+    yield from _consent(spec)
+    yield from _accelerators(spec)
+    if not spec.variants.adapted_scales:
+        what = "variants.lora_scales needs a scale above 0"
+        yield Violation(("variants", "lora_scales"), what, "Add 1.0.")
+
+
+def _names(spec: SweepSpec) -> Iterator[Violation]:
+    if spec.name in (DATA_FOLDER, JOB_FOLDER):
+        what = f"name must not be {spec.name!r}: that folder of the storage has another use"
+        yield Violation(("name",), what, "Choose another.")
+    if spec.family not in FAMILIES:
+        what = f"family must be known, got {spec.family!r}"
+        yield Violation(("family",), what, nearest(spec.family, FAMILIES))
+    for location, mix in _values_of("mix", spec):
+        if mix is not None and mix not in spec.data.mixes:
+            what = f"{dotted(location)} must name one of data.mixes, got {mix!r}"
+            advice = nearest(str(mix), spec.data.mixes) if spec.data.mixes else "There are none."
+            yield Violation(location, what, advice)
+    for name in spec.search.space:
+        if name not in training_fields():
+            what = f"search.space may hold keys of training, got {name}"
+            yield Violation(("search", "space", name), what, nearest(name, training_fields()))
+
+
+def _space(spec: SweepSpec) -> Iterator[Violation]:
+    """Try each value of the search space where it would be used."""
+    for name, dimension in spec.search.space.items():
+        for value in dimension.corners if name in training_fields() else ():
+            try:
+                spec.training_for({name: value})
+            except ValidationError as error:
+                message = error.errors()[0]["msg"]
+                what = f"search.space.{name}: {message}, got {value!r}"
+                yield Violation(("search", "space", name), what, "Correct the value.")
+
+
+def _family(spec: SweepSpec) -> Iterator[Violation]:
+    """What the family does not support."""
+    family = FAMILIES.get(spec.family)
+    if family is None:
+        return  # _names reports it
+    if spec.base.source == EMBEDDED and not family.embedded:
+        what = f"base.source: no base of {spec.family} is shipped"
+        yield Violation(("base", "source"), what, "Name a directory, or hub: and an id.")
+    for location, targets in _values_of("targets", spec):
+        # _space reports a value that is no list of names.
+        for target in targets if isinstance(targets, tuple) else ():
+            if family.targets is not None and target not in family.targets:
+                what = f"{dotted(location)}: {spec.family} has no {target}"
+                yield Violation(location, what, nearest(target, family.targets))
+    for name in ("acoustic_weight", "acoustic_share"):
+        default = TrainingSpec.model_fields[name].default
+        others = [key[:3] for key, value in _values_of(name, spec) if value != default]
+        for location in () if family.acoustic else dict.fromkeys(others):
+            what = f"{dotted(location)}: the loss of {spec.family} has one part"
+            yield Violation(location, what, "Delete it.")
+
+
+def _values_of(name: str, spec: SweepSpec) -> Iterator[tuple[Location, Any]]:
+    """Each value that a key of ``training`` may have, a range's ends for those between."""
+    yield ("training", name), getattr(spec.training, name)
+    if dimension := spec.search.space.get(name):
+        for at, value in enumerate(dimension.corners):
+            yield ("search", "space", name, at if dimension.choices else ("low", "high")[at]), value
+
+
+def _metrics(scoring: ScoringSpec) -> Iterator[Violation]:
+    """Metrics that are unknown, asked for wrongly, or cannot run here."""
+    written = {("metrics", index): each for index, each in enumerate(scoring.metrics)} | {
+        ("finalist_metrics", index): each
+        for index, each in enumerate(scoring.finalist_metrics)
+        if each.name not in _of_every_variant(scoring)  # _late_metrics reports those
+    }
+    locations: list[Location] = [("scoring", *key) for key in written]
+    metrics = list(written.values())
+    unfit = set()
+    for at, what, next_step in misfits(metrics):
+        unfit.add(at)
+        yield Violation(locations[at], what, next_step)
+    deciding = {RATIO_SOURCES.get(name, name): why for name, why in _deciding(scoring).items()}
+    tried = set()
+    for at, (location, each) in enumerate(zip(locations, metrics, strict=True)):
+        if not each.required and each.name in deciding:
+            what = f"{each.name} decides ({deciding[each.name]}), so it must be required"
+            yield Violation((*location, "required"), what, "Remove required: false.")
+        if at in unfit or METRICS[each.name] in tried:
+            continue
+        tried.add(METRICS[each.name])
+        if each.model and each.model.startswith(PATH_STARTS) and not Path(each.model).is_dir():
+            what = f"{each.name} needs a directory that exists, but there is no {each.model}"
+            step = "Correct the path or name a model of the hub."
+            yield Violation((*location, "model"), what, step)
+        elif each.required and (reason := _unavailable(each)):
+            yield Violation(location, reason, "What does not decide may have required: false.")
+
+
+def _unavailable(metric: MetricSpec) -> str:
+    """Why a metric cannot run here; empty where it can."""
+    try:
+        metric_of(metric)
+    except ScorerUnavailable as error:
+        return str(error)
+    return ""
+
+
+def _of_every_variant(scoring: ScoringSpec) -> tuple[str, ...]:
+    """Metrics that every variant needs, not only finalists."""
+    return (scoring.primary, *GATE_METRICS)
+
+
+def _deciding(scoring: ScoringSpec) -> dict[str, str]:
+    """The metrics that the verdict depends on, and as what."""
+    return {
+        **dict.fromkeys(GATE_METRICS, "the gates read it"),
+        **{constraint.metric: "a constraint" for constraint in scoring.constraints},
+        scoring.primary: "the primary metric",
+    }
+
+
+def _deciding_metrics(scoring: ScoringSpec) -> Iterator[Violation]:
+    """A primary metric or constraint that is not measured, or must not decide."""
+    derived = [ratio for ratio, source in RATIO_SOURCES.items() if source in scoring.measured]
+    used: list[tuple[Location, str, tuple[str, ...]]] = [
+        (("scoring", "primary"), scoring.primary, (*scoring.measured, *derived))
+    ]
+    for index, constraint in enumerate(scoring.constraints):
+        location: Location = ("scoring", "constraints", index, "metric")
+        used.append((location, constraint.metric, (*scoring.confirmed_by, *derived)))
+    for location, name, measured in used:
+        if name not in measured:
+            what = f"{dotted(location)} must be a metric that is measured, got {name}"
+            known = [each for each in measured if each in METRICS or each in RATIO_SOURCES]
+            yield Violation(location, what, nearest(name, known))
+    for location, name, _ in used:
+        if name in PLCMOS_NAMES:
+            what = f"{dotted(location)} must fall as speech gets worse, {name} does not"
+            yield Violation(location, what, "Measure it as a flag only, and name another here.")
+    sided = [name for name, source in METRICS.items() if source.directions[name] != "neither"]
+    if scoring.primary in METRICS.keys() - sided or scoring.primary in RATIO_SOURCES:
+        what = f"scoring.primary must have a better direction, but {scoring.primary} has none"
+        ranking = ", ".join(name for name in sided if name not in PLCMOS_NAMES)
+        yield Violation(("scoring", "primary"), what, f"Use one of {ranking}.")
+
+
+def _late_metrics(scoring: ScoringSpec) -> Iterator[Violation]:
+    """Metrics that decide about every variant, but are measured on finalists."""
+    for index, each in enumerate(scoring.finalist_metrics):
+        if each.name in _of_every_variant(scoring):
+            what = f"every variant needs {each.name}, so it cannot be kept for finalists"
+            yield Violation(("scoring", "finalist_metrics", index), what, "Remove it there.")
+
+
+def _search(spec: SweepSpec) -> Iterator[Violation]:
+    measured = (name for name in spec.scoring.measured if name not in GATE_METRICS)
+    valid = [OBJECTIVE, SECONDS, *measured]
+    for index, name in enumerate(spec.search.objectives):
+        if name not in valid:
+            what = f"search.objectives may name metrics that are measured, got {name!r}"
+            yield Violation(("search", "objectives", index), what, nearest(name, valid))
+    if spec.name in spec.search.warm_start:
+        what = f"search.warm_start may name earlier sweeps, got {spec.name!r}, which is this one"
+        yield Violation(("search", "warm_start"), what, "Delete it.")
+    has_ranges = any(not dimension.choices for dimension in spec.search.space.values())
+    if spec.search.sampler == "qmc" and not has_ranges:
+        what = "search.sampler: qmc spreads points over ranges, but search.space has none"
+        yield Violation(("search", "sampler"), what, "Write {low, high}, or take another sampler.")
+
+
+def _first_trials(spec: SweepSpec) -> Iterator[Violation]:
+    search, first = spec.search, spec.search.first
+    if first is None:
+        return
+    here: Location = ("search", "first")
+    if search.sampler == "grid":
+        what = "search.first is for a part of the space, but a grid is all of it"
+        yield Violation(here, what, "Take another sampler, or delete it.")
+    if first.trials > search.trials:
+        what = f"search.first.trials must be <= search.trials ({search.trials}), got {first.trials}"
+        yield Violation((*here, "trials"), what, "Lower it.")
+    for name, value in first.hold.items():
+        dimension = search.space.get(name)
+        if dimension is None:
+            what = f"search.first.hold may hold searched keys, got {name}"
+            yield Violation((*here, "hold", name), what, nearest(name, list(search.space)))
+        elif value not in dimension.choices:
+            what = f"search.first.hold.{name} must be one of the key's choices, got {value!r}"
+            step = "Correct it, or write the choices as a list."
+            yield Violation((*here, "hold", name), what, step)
+    if set(first.hold) == set(search.space):
+        what = "search.first.hold leaves nothing to search in the first trials"
+        yield Violation((*here, "hold"), what, "Hold fewer keys.")
+
+
+def _files(spec: SweepSpec) -> Iterator[Violation]:
+    """Files of this machine that do not exist."""
+    for section, key, file in (
+        ("base", "source", "config.json"),
+        ("base", "codec", "config.json"),
+        ("variants", "prompts", ""),
+        ("variants", "confirmation_prompts", ""),
+    ):
+        value = getattr(getattr(spec, section), key)
+        path = Path(value) / file
+        if is_path(value) and not path.is_file():
+            what = f"{section}.{key} must name something that exists, but there is no {path}"
+            yield Violation((section, key), what, f"Correct the path or use {EMBEDDED}.")
+    for index, manifest in enumerate(spec.data.paths):
+        if _is_local(manifest) and not Path(manifest).exists():
+            what = f"data.manifest must name something that exists, but there is no {manifest}"
+            step = f"Correct the path or use {EMBEDDED}."
+            yield Violation(("data", "manifest", index), what, step)
+    root = spec.data.root
+    if root is not None and _is_local(root) and not Path(root).is_dir():
+        what = f"data.root must be a folder, but there is no {root}"
+        yield Violation(("data", "root"), what, "Correct the path.")
+
+
+def _is_local(path: str) -> bool:
+    return path != EMBEDDED and not path.startswith(REMOTE)
+
+
+def _addresses(spec: SweepSpec) -> Iterator[Violation]:
+    for key, problem_of in (("mlflow", tracking_problem), ("optuna", study_problem)):
+        address = getattr(spec.records, key)
+        if address is not None and (problem := problem_of(address)):
+            what, next_step = problem
+            yield Violation(("records", key), f"records.{key} {what}", next_step)
+
+
+def _epochs(spec: SweepSpec) -> Iterator[Violation]:
+    searched = spec.search.space.get("epochs")
+    if searched and not all(isinstance(value, int | float) for value in searched.corners):
+        return  # _space reports it
+    longest = spec.longest_training
+    if spec.rungs.grace_epochs > longest:
+        key = "the most of search.space.epochs" if searched else "training.epochs"
+        what = f"rungs.grace_epochs must be <= {key} ({longest}), got {spec.rungs.grace_epochs}"
+        yield Violation(("rungs", "grace_epochs"), what, "Lower it.")
+    schedules = spec.search.space.get("schedule")
+    if searched and "constant" in (schedules.choices if schedules else (spec.training.schedule,)):
+        what = (
+            "search.space.epochs needs a schedule that depends on it, but under constant every "
+            "epoch of the longest training is a checkpoint anyway"
+        )
+        step = f"Set training.epochs to {longest} instead."
+        yield Violation(("search", "space", "epochs"), what, step)
+
+
+def _consent(spec: SweepSpec) -> Iterator[Violation]:
+    if spec.data.needs_consent:
+        what = "data.consent must say where the speakers' consent is recorded, but it is absent"
+        step = "Name the record, or set data.synthetic: true if the clips are nobody's voice."
+        yield Violation(("data",), what, step)
+    if spec.data.consent and spec.data.synthetic:
+        what = "data.consent and data.synthetic: true exclude each other"
+        yield Violation(("data", "consent"), what, "Delete one of the two.")
+
+
+def _accelerators(spec: SweepSpec) -> Iterator[Violation]:
+    resources = spec.resources
+    if resources.gpus_per_rank:
+        return
+    if resources.slots_per_host == AUTO:
+        what = "resources.slots_per_host: auto measures a GPU's memory, but gpus_per_rank is 0"
+        step = "Write a number, or give each rank a GPU."
+        yield Violation(("resources", "slots_per_host"), what, step)
+    if resources.placement.accelerator:
+        what = "resources.placement.accelerator is a type of GPU, but gpus_per_rank is 0"
+        step = "Delete it, or give each rank a GPU."
+        yield Violation(("resources", "placement", "accelerator"), what, step)
