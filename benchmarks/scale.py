@@ -126,11 +126,11 @@ class Shown:
     ) -> None:
         from rich.console import Console
 
-        from orchestrator.terminal.sweep import Progress
+        from orchestrator.terminal.sweep import SweepProgress
 
         self._ledger, self._meter = context.ledger(), meter
         self._watch, self._actors = watch, actors
-        self._progress = Progress(Console(file=open(os.devnull, "w")))  # noqa: SIM115
+        self._progress = SweepProgress(Console(file=open(os.devnull, "w")))  # noqa: SIM115
 
     def trial_started(self, trial: str) -> None:
         from orchestrator.status import TrialStatus

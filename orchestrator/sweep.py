@@ -37,7 +37,7 @@ from orchestrator.search.tune import search
 from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.model import SweepSpec
 from orchestrator.status import TrialStatus
-from orchestrator.terminal.sweep import Progress
+from orchestrator.terminal.sweep import SweepProgress
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
@@ -94,7 +94,9 @@ class Sweep:
     It is also what hears of the trials while Ray Tune runs them.
     """
 
-    def __init__(self, spec: SweepSpec, inputs: Inputs, ledger: Ledger, progress: Progress) -> None:
+    def __init__(
+        self, spec: SweepSpec, inputs: Inputs, ledger: Ledger, progress: SweepProgress
+    ) -> None:
         self._spec = spec
         self._inputs = inputs
         self._ledger = ledger

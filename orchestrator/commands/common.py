@@ -82,7 +82,7 @@ def read_sweep(path: Path) -> "tuple[SweepSpec, Inputs]":
     """
     from orchestrator.spec.inputs import read_inputs
     from orchestrator.spec.reading import read_spec
-    from orchestrator.terminal.check import check_progress, print_warnings
+    from orchestrator.terminal.data import check_progress, print_warnings
 
     sweep = read_spec(path)
     with check_progress(messages) as progress:

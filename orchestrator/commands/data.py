@@ -9,7 +9,7 @@ from cluster.storage.base import open_storage
 from jobs.spec import EMBEDDED
 from orchestrator.commands.common import AsJson, SpecPath, StorageUrl, print_json, read_sweep
 from orchestrator.errors import Exit
-from orchestrator.terminal.console import messages, output
+from orchestrator.terminal.console import messages, output, progress_bar
 
 
 class Tags(StrEnum):
@@ -87,7 +87,7 @@ def check(
     """Check a dataset and report every problem with its file and line, changing nothing."""
     from jobs.data.checks.target import check_target
     from orchestrator.spec.check_summary import data_from_options, host_from_options, to_dict
-    from orchestrator.terminal.check import check_progress, show_check
+    from orchestrator.terminal.data import check_progress, show_check
 
     host = host_from_options(family, base)
     data = data_from_options(
@@ -111,11 +111,11 @@ def check(
 
 def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
     """Encode a sweep's clips ahead of training; each clip is encoded once for all sweeps."""
-    from orchestrator.terminal.sweep import encoding_progress, show_prepared
+    from orchestrator.terminal.data import show_prepared
     from orchestrator.workers.preparation import prepare_data
 
     sweep, inputs = read_sweep(spec)
-    with encoding_progress(messages) as progress:
+    with progress_bar(messages, "encoding") as progress:
         prepared = prepare_data(
             sweep.host(), inputs.clips, sweep.data, open_storage(storage), progress
         )

@@ -44,7 +44,7 @@ def judge(
 ) -> None:
     """Compute a verdict from existing scores, a sweep's own or another tool's."""
     from orchestrator.scores.from_files import judge_files
-    from orchestrator.terminal.sweep import show_verdict
+    from orchestrator.terminal.results import show_verdict
 
     verdict, table = judge_files(scores, protocol, variants, ratings)
     if as_json:
@@ -59,7 +59,7 @@ def study(sweep: SweepName, storage: StorageUrl = "sweeps", as_json: AsJson = Fa
     """Show the importance of each searched hyperparameter and the Pareto-optimal variants."""
     from orchestrator.ledger import Ledger
     from orchestrator.search.insight import study_insight
-    from orchestrator.terminal.study import show_insight
+    from orchestrator.terminal.results import show_insight
 
     insight = study_insight(Ledger(open_storage(storage), sweep))
     if as_json:

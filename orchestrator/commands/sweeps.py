@@ -54,14 +54,15 @@ def run(
     from cluster.ray.connect import ray_cluster
     from orchestrator.ledger import Ledger
     from orchestrator.spec.inputs import claim
-    from orchestrator.terminal.sweep import Progress, show_verdict
+    from orchestrator.terminal.results import show_verdict
+    from orchestrator.terminal.sweep import SweepProgress
 
     if address is not None and not insecure:
         refuse_open_cluster(address)
     sweep, inputs = read_sweep(spec)
     ledger = Ledger(open_storage(storage), sweep.name)
     claim(ledger, sweep, inputs)
-    progress = Progress(messages if as_json else output)
+    progress = SweepProgress(messages if as_json else output)
     # Ray prints the state of its processes to stdout, where --json allows one object only.
     aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
     with aside, progress.live():
@@ -104,7 +105,7 @@ def status(
     """Show a sweep's progress: trials, rungs, epochs and GPU-hours."""
     from orchestrator.ledger import Ledger
     from orchestrator.status import sweep_status
-    from orchestrator.terminal.status import show_status
+    from orchestrator.terminal.sweep import show_status
 
     jobs = jobs_at(address, insecure=insecure).named(sweep) if address else []
     if jobs and sweep in {job.id for job in jobs}:

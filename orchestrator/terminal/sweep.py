@@ -1,35 +1,24 @@
-"""What a person sees of a running sweep: a live table in a terminal, plain lines elsewhere."""
+"""A sweep in a terminal: its plan, its trials as they run, its status."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.spinner import Spinner
-from rich.table import Column, Table
+from rich.table import Table
 
-from orchestrator.report.report_input import short
 from orchestrator.spec.plan import Plan
-from orchestrator.status import TrialStatus
-from orchestrator.terminal.status import decimals, trial_table
-from orchestrator.verdict.outcome import VariantRow, Verdict
-from orchestrator.verdict.table import ScoreTable, scientific
-from orchestrator.workers.preparation import PreparedData
+from orchestrator.status import SweepStatus, TrialStatus
+from orchestrator.terminal.console import decimals, plain_table, print_line
+from orchestrator.verdict.table import scientific
 
-_VERDICT_STYLE = {
-    "PROMOTE": "bold green",
-    "PROMOTE-PENDING-LISTENING": "bold green",
-    "DO-NOT-FINE-TUNE": "bold yellow",
-    "INCONCLUSIVE": "bold yellow",
-}
+_STYLES = {"finished": "green", "stopped": "dim", "failed": "red"}
 
 
-class Progress:
-    """Shows a sweep's stages and trials as they go."""
+class SweepProgress:
+    """Shows a sweep's stages and trials as they go: a live table in a terminal, else lines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -48,24 +37,24 @@ class Progress:
         self._live = None
 
     def stage(self, text: str) -> None:
-        """The sweep has come to a new stage."""
+        """Show the stage that the sweep has reached."""
         self._stage = text
         if self._live is None:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            print_line(self._console, text)
 
     def note(self, text: str) -> None:
-        """Something that a person should know, said once and left standing."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print a line that stays."""
+        print_line(self._console, text)
 
     def update(self, trial: TrialStatus) -> None:
-        """A trial has started, finished an epoch, or ended."""
+        """Show a trial that has started, finished an epoch, or ended."""
         changed = self._trials.get(trial.trial) != trial
         self._trials[trial.trial] = trial
         if self._live is None and changed:
-            self._console.print(_plain(trial), highlight=False, soft_wrap=True)
+            print_line(self._console, _line(trial))
 
     def end(self, trial: str, status: str) -> None:
-        """A trial has ended."""
+        """Show how a trial ended."""
         if trial in self._trials:
             self.update(replace(self._trials[trial], status=status))
 
@@ -73,7 +62,7 @@ class Progress:
         return Group(Spinner("dots", self._stage), trial_table(self._trials.values()))
 
 
-def _plain(trial: TrialStatus) -> str:
+def _line(trial: TrialStatus) -> str:
     named = f"{trial.trial}  rank {trial.rank}  lr {scientific(trial.learning_rate)}"
     if trial.status != "running":
         return f"{named}  {trial.status} after epoch {trial.epoch}"
@@ -85,92 +74,45 @@ def _plain(trial: TrialStatus) -> str:
     )
 
 
-def show_plan(console: Console, plan: Plan) -> None:
-    """Print a plan, a line each."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in plan.to_dict().items():
-        shown = "unknown yet" if value is None else str(value)
-        table.add_row(name.replace("_", " "), shown)
-    console.print(table)
-
-
-def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int = 12) -> None:
-    """Print the best variants, then the verdict in one sentence."""
-    rows = sorted(verdict.rows, key=lambda row: (row.id != "base", -row.objective))
-    shown = Table(header_style="bold", title=_title(verdict), box=None)
-    constraints = [c.metric for c in rows[-1].constraints]
-    columns = ["variant", verdict.primary, "gain", *constraints, "failed clips", "standing"]
-    for name in columns:
-        shown.add_column(name, justify="left" if name in {"variant", "standing"} else "right")
-    for row in rows[: top + 1]:
-        shown.add_row(*_variant_cells(row, table, verdict.primary, constraints))
-    console.print(shown)
-    console.print()
-    if verdict.groups:
-        console.print(_groups(verdict, table))
-        console.print()
-    console.print(f"[{_VERDICT_STYLE.get(verdict.verdict, 'bold red')}]{verdict.verdict}[/]")
-    console.print(verdict.sentence, highlight=False, markup=False)
-
-
-def _title(verdict: Verdict) -> str:
-    clips = verdict.rows[0].failures.clips
-    return f"set A: best of {len(verdict.rows) - 1} variants, {clips} clips each"
-
-
-def _groups(verdict: Verdict, table: ScoreTable) -> Table:
-    shown = Table(header_style="bold", title="set B by language and speaker", box=None)
-    for name in ("", "prompts", "gain", "verdict", "variant"):
-        shown.add_column(name, justify="right" if name in {"prompts", "gain"} else "left")
-    for each in verdict.groups:
-        effect, winner = each.effect, each.variant
-        cells = (
-            f"{each.group} {each.name}",
-            "" if effect is None else str(effect.n),
-            "" if effect is None else f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]",
-            each.verdict,
-            "" if winner is None else short(table.variants[winner]),
+def trial_table(trials: Iterable[TrialStatus]) -> Table:
+    """A row for each trial: its hyperparameters, its progress, its best variant."""
+    columns = ("trial", "rank", "learning rate", "epoch", "loss", "validation", "objective")
+    table = plain_table(*columns, "best so far", "", left=("trial", "best so far", ""))
+    for trial in trials:
+        table.add_row(
+            trial.trial,
+            str(trial.rank),
+            scientific(trial.learning_rate),
+            f"{trial.epoch}/{trial.epochs}",
+            decimals(trial.training_loss),
+            decimals(trial.validation_loss),
+            decimals(trial.objective),
+            (trial.best_variant or "").removeprefix(f"{trial.trial}-"),
+            trial.status,
+            style=_STYLES.get(trial.status),
         )
-        shown.add_row(*map(escape, cells))
-    return shown
+    return table
 
 
-def _variant_cells(
-    row: VariantRow, table: ScoreTable, primary: str, constraints: list[str]
-) -> list[str]:
-    gain = f"{row.gain.mean:+.3f} [{row.gain.low:+.3f}, {row.gain.high:+.3f}]"
-    cells = [
-        short(table.variants[row.id]),
-        decimals(row.means.get(primary)),
-        "" if row.id == "base" else gain,
-        *(decimals(row.means.get(metric)) for metric in constraints),
-        str(len(row.failed_clips)),
-        row.standing,
-    ]
-    return list(map(escape, cells))
-
-
-@contextmanager
-def encoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar of clips while they are encoded, where the console is a terminal."""
-    columns = ("encoding", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("encoding")
-
-        def advanced(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield advanced
-
-
-def show_prepared(console: Console, prepared: PreparedData) -> None:
-    """Where the data lies, what it consists of, and what of it was made just now."""
-    table = Table("split", "speaker", "language", Column("clips", justify="right"))
-    for split, speaker, language, clips in prepared.groups:
-        table.add_row(split, escape(speaker or "-"), language or "-", str(clips))
+def show_plan(console: Console, plan: Plan) -> None:
+    """Print a plan, a line for each of its fields."""
+    table = plain_table("", "", left=("",))
+    table.show_header = False
+    for name, value in plan.to_dict().items():
+        table.add_row(name.replace("_", " "), "unknown yet" if value is None else str(value))
     console.print(table)
-    console.print(f"{prepared.clips} clips: {prepared.encoded} encoded, {prepared.reused} reused")
-    if prepared.quieter:
-        console.print(f"{prepared.quieter} are less loud than asked for: they would have clipped")
-    console.print(f"{prepared.bytes / 1e6:.1f} MB in {prepared.place}", soft_wrap=True)
-    console.print(f"digest {prepared.digest}", highlight=False, soft_wrap=True)
+
+
+def show_status(console: Console, status: SweepStatus) -> None:
+    """Print a sweep's trials, its rungs, its cost and its verdict."""
+    console.print(trial_table(status.trials))
+    for rung in status.rungs:
+        reached = f"{rung.reached} came to it, {rung.stopped} stopped there"
+        print_line(console, f"rung {rung.epoch}: {reached}")
+    print_line(
+        console,
+        f"{len(status.trials)}/{status.asked} trials, {status.epochs}/{status.most_epochs} epochs, "
+        f"{status.training_hours:.2f} training hours, "
+        f"at most {status.most_gpu_hours:.2f} GPU-hours",
+    )
+    print_line(console, f"verdict: {status.verdict or 'none yet'}")

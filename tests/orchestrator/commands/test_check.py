@@ -18,7 +18,7 @@ from jobs.data.findings import error, warning
 from jobs.embedded import VOICE_DIR
 from orchestrator.cli import app
 from orchestrator.spec.check_summary import by_rule, data_from_options, host_from_options
-from orchestrator.terminal.check import check_progress, print_warnings, show_check
+from orchestrator.terminal.data import check_progress, print_warnings, show_check
 from tests.jobs.data.hostile_clips import babble, upsampled
 
 HERE = Path(__file__).parent

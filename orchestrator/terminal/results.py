@@ -1,0 +1,95 @@
+"""A sweep's results in a terminal: its verdict and its study."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.report.report_input import short
+from orchestrator.terminal.console import decimals, plain_table, print_line, with_interval
+from orchestrator.verdict.outcome import VariantRow, Verdict
+from orchestrator.verdict.table import ScoreTable
+
+if TYPE_CHECKING:
+    from orchestrator.search.insight import Insight  # imports Optuna
+
+_VERDICT_STYLES = {
+    "PROMOTE": "bold green",
+    "PROMOTE-PENDING-LISTENING": "bold green",
+    "DO-NOT-FINE-TUNE": "bold yellow",
+    "INCONCLUSIVE": "bold yellow",
+}
+
+
+def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int = 12) -> None:
+    """Print the base and the ``top`` best variants, then the verdict in one sentence."""
+    rows = sorted(verdict.rows, key=lambda row: (row.id != "base", -row.objective))
+    constraints = [constraint.metric for constraint in rows[-1].constraints]
+    columns = ("variant", verdict.primary, "gain", *constraints, "failed clips", "standing")
+    clips = verdict.rows[0].failures.clips
+    title = f"set A: best of {len(verdict.rows) - 1} variants, {clips} clips each"
+    shown = plain_table(*columns, left=("variant", "standing"), title=title)
+    for row in rows[: top + 1]:
+        shown.add_row(*map(escape, _cells(row, table, verdict.primary, constraints)))
+    console.print(shown)
+    console.print()
+    if verdict.groups:
+        console.print(_groups(verdict, table))
+        console.print()
+    print_line(console, verdict.verdict, _VERDICT_STYLES.get(verdict.verdict, "bold red"))
+    console.print(verdict.sentence, highlight=False, markup=False)
+
+
+def _cells(
+    row: VariantRow, table: ScoreTable, primary: str, constraints: list[str]
+) -> tuple[str, ...]:
+    gain = row.gain
+    return (
+        short(table.variants[row.id]),
+        decimals(row.means.get(primary)),
+        "" if row.id == "base" else with_interval(gain.mean, gain.low, gain.high),
+        *(decimals(row.means.get(metric)) for metric in constraints),
+        str(len(row.failed_clips)),
+        row.standing,
+    )
+
+
+def _groups(verdict: Verdict, table: ScoreTable) -> Table:
+    columns = ("", "prompts", "gain", "verdict", "variant")
+    title = "set B by language and speaker"
+    shown = plain_table(*columns, left=("", "verdict", "variant"), title=title)
+    for each in verdict.groups:
+        effect = each.effect
+        cells = (
+            f"{each.group} {each.name}",
+            "" if effect is None else str(effect.n),
+            "" if effect is None else with_interval(effect.mean, effect.low, effect.high),
+            each.verdict,
+            "" if each.variant is None else short(table.variants[each.variant]),
+        )
+        shown.add_row(*map(escape, cells))
+    return shown
+
+
+def show_insight(console: Console, insight: "Insight") -> None:
+    """Print a study's counts of trials, the importance of each key and the Pareto set."""
+    ends = ", ".join(f"{count} {state}" for state, count in insight.ends.items())
+    print_line(console, f"{insight.sweep}: {ends}")
+    if insight.why_none:
+        print_line(console, insight.why_none)
+    else:
+        title = "How much the objective depends on each key"
+        importances = plain_table("key", "share", left=("key",), title=title)
+        for name, share in insight.importances.items():
+            importances.add_row(name, f"{share:.2f}")
+        console.print(importances)
+    if not insight.pareto:
+        print_line(console, "no variant keeps all constraints")
+        return
+    columns = [f"{name} ({way})" for name, way in insight.directions.items()]
+    title = "Variants that no other beats in everything"
+    pareto = plain_table("variant", *columns, left=("variant",), title=title)
+    for each in insight.pareto:
+        pareto.add_row(each.name, *(f"{each.values[name]:.3f}" for name in insight.directions))
+    console.print(pareto)
