@@ -432,7 +432,7 @@ def run_ledger(trials: int) -> dict[str, float]:
 def run_mlflow(trials: int, epochs: int) -> dict[str, float]:
     """Runs of trials told to MLflow in SQLite, by the sweep's own tracker."""
     from orchestrator.records.runs import TRIAL_TAG, RunContent, Value
-    from orchestrator.records.tracking import SWEEP_ID_TAG, Tracker
+    from orchestrator.records.tracking import SWEEP_ID_TAG, Tracker, mlflow_store
 
     values = [f"metric_{n}/scale_1.00" for n in range(40)]
 
@@ -451,8 +451,8 @@ def run_mlflow(trials: int, epochs: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
-        uri = f"sqlite:///{folder}/mlflow.db"
-        tracker = Tracker(uri, f"{folder}/files", "scale", "s", LocalStorage(Path(folder)))
+        store = mlflow_store(None, Path(folder))
+        tracker = Tracker(store, "scale", "s", LocalStorage(Path(folder)))
         tracker.record(content(None, 0))
         opened = time.process_time()
         for number in range(trials):
@@ -460,7 +460,7 @@ def run_mlflow(trials: int, epochs: int) -> dict[str, float]:
                 tracker.record(content(f"t{number}", epoch))
         told = time.process_time() - opened
         looked = time.process_time()
-        Tracker(uri, None, "scale", "s", LocalStorage(Path(folder)))
+        Tracker(store, "scale", "s", LocalStorage(Path(folder)))
         again = time.process_time() - looked
     return {
         "metrics an epoch": len(values),

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import yaml
-
 from jobs.problems import InputError, Problem
-from orchestrator.ledger import PLAN_FILE, SPEC_FILE, VERDICT_FILE, Ledger, TrialRecord
+from orchestrator.ledger import PLAN_FILE, VERDICT_FILE, Ledger, TrialRecord
 from orchestrator.scores.from_ledger import ScoredSweep
+from orchestrator.spec.documents import read_spec
 from orchestrator.spec.model import SweepSpec
 
 
@@ -80,11 +79,10 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
     Raises:
         InputError: the storage has no sweep of this name.
     """
-    text, plan = ledger.read_text(SPEC_FILE), ledger.read_text(PLAN_FILE)
-    if text is None or plan is None:
+    spec, plan = read_spec(ledger), ledger.read_text(PLAN_FILE)
+    if spec is None or plan is None:
         what = f"there must be a sweep of this name, but there is no {ledger.sweep!r}"
         raise InputError([Problem(ledger.storage.url, what, "Correct the name or --storage.")])
-    spec = SweepSpec.model_validate(yaml.safe_load(text))
     trials = tuple(_trials(ledger))
     hours = sum(each.seconds for each in trials) / 3600
     verdict = ledger.read_text(VERDICT_FILE)

@@ -25,8 +25,8 @@ from orchestrator.ledger import (
     PromptSet,
     TrialResult,
 )
-from orchestrator.records.places import tracking_place
 from orchestrator.records.recorder import Recorder
+from orchestrator.records.tracking import mlflow_store
 from orchestrator.report.page import render
 from orchestrator.report.training_data import DataReport
 from orchestrator.scores import from_ledger
@@ -106,8 +106,8 @@ class Sweep:
         self._epochs_before = self._epochs_committed()
         check_study(spec, ledger, self._directory)
         ledger.begin()
-        place = tracking_place(spec.records.mlflow, self._directory)
-        self._recorder = Recorder(ledger, spec, place, progress.note)
+        store = mlflow_store(spec.records.mlflow, self._directory)
+        self._recorder = Recorder(ledger, spec, store, progress.note)
 
     def run(self) -> Outcome:
         """Run to the verdict.
@@ -150,12 +150,12 @@ class Sweep:
         trial = result["trial"]
         shown = {name: result[name] for name in _SHOWN}
         self._progress.update(replace(TrialStatus.started(self._ledger.trial(trial)), **shown))
-        self._recorder.tell(trial)
+        self._recorder.enqueue(trial)
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
         """Show the end, and have the trial's MLflow run closed."""
         self._progress.end(trial, result.end)
-        self._recorder.tell(trial)
+        self._recorder.enqueue(trial)
 
     # stages
 
@@ -298,14 +298,14 @@ class Sweep:
 
     def _finish_recording(self) -> bool:
         """Give MLflow a while to catch up; whether it did."""
-        self._progress.stage("telling MLflow the rest")
-        self._recorder.tell_all()
+        self._progress.stage("logging the rest to MLflow")
+        self._recorder.enqueue_all()
         trouble = self._recorder.close(_PATIENCE, _LONGEST_CATCHING_UP)
         if trouble:
             later = f"voxsweep records {self._spec.name} --storage {self._ledger.storage.url}"
             self._progress.note(
                 f"MLflow at {self._recorder.uri} lacks some of this sweep: {trouble}. "
-                f"Tell it later: {later}"
+                f"Log it later: {later}"
             )
         return trouble is None
 

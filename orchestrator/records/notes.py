@@ -1,9 +1,10 @@
 """What MLflow's pages say of a run in words: Markdown, with the unit of every chart."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from orchestrator.ledger import REPORT_FILE, SPEC_FILE, Ledger, TrialRecord, TrialResult
-from orchestrator.records.places import link
+from orchestrator.records.params import shorten
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.outcome import Confirmation, Verdict
 from orchestrator.verdict.protocol import MetricVersion, Protocol
@@ -19,6 +20,12 @@ _CHARTS = (
     ("`seconds/*`", "wall time of training and validation", "s", ""),
 )
 """Chart, what it shows, unit, what is better."""
+
+
+def link(ledger: Ledger, *parts: str) -> str:
+    """The URL of something of the sweep's in the storage."""
+    place = f"{ledger.storage.url}/{ledger.path(*parts)}"
+    return place if "://" in place else Path(place).as_uri()
 
 
 def trial_note(
@@ -38,7 +45,7 @@ def trial_note(
         lines.append(f"Best variant by the objective: `{best}`. What it said: {where}")
     lines.append(f"Report of the sweep: {_linked(link(ledger, *REPORT_FILE.split('/')))}")
     lines.append("\n".join(_charts(protocol)))
-    return _fit(lines)
+    return shorten("\n\n".join(lines), _LONGEST)
 
 
 def sweep_note(
@@ -65,7 +72,7 @@ def sweep_note(
         "are means on those prompts, of the finalist and of the base."
     )
     lines.append("\n".join(_charts(protocol)))
-    return _fit(lines)
+    return shorten("\n\n".join(lines), _LONGEST)
 
 
 def _finalists(verdict: Verdict, protocol: Protocol | None) -> Iterator[str]:
@@ -105,8 +112,3 @@ def _units(protocol: Protocol | None) -> dict[str, str]:
 
 def _linked(url: str) -> str:
     return f"[{url}]({url})"
-
-
-def _fit(lines: Sequence[str]) -> str:
-    text = "\n\n".join(lines)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -1,13 +1,20 @@
-"""A spec as params of a run: flat, and as short as MLflow takes them."""
+"""Params of runs: a spec, a trial's hyper-parameters and the training data, flat and as short as
+MLflow takes them."""
 
 import json
-from typing import Any
+import re
+from collections.abc import Collection, Iterator, Sequence
 
 from jobs.spec.trial import TrainingSpec
+from orchestrator.report.training_data import Speaker
 from orchestrator.spec.model import MAY_CHANGE, SweepSpec
 
-_LONGEST = 6000
-"""Characters of a value, as many as MLflow takes."""
+SPEAKERS = 20
+"""Those with the most speech: params are for reading, and a run takes only so many."""
+_LONGEST_VALUE = 6000
+"""Characters, as many as MLflow takes."""
+_LONGEST_NAME = 100
+"""Characters; MLflow takes 250 of a whole key."""
 
 
 def training_params(training: TrainingSpec) -> dict[str, str]:
@@ -28,10 +35,65 @@ def spec_params(spec: SweepSpec) -> dict[str, str]:
     return params
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 (JSON)
-    """As YAML would have it on one line."""
+def data_params(speakers: Sequence[Speaker]) -> dict[str, str]:
+    """Such as ``data.slt.minutes``, for the first ``SPEAKERS``; what is not known is left out."""
+    params: dict[str, str] = {}
+    taken: set[str] = set()
+    for speaker in speakers[:SPEAKERS]:
+        name = legal_name(speaker.summary.speaker, taken)
+        taken.add(name)
+        params |= {f"data.{name}.{key}": value for key, value in _measures(speaker)}
+    return params
+
+
+def _measures(speaker: Speaker) -> Iterator[tuple[str, str]]:
+    summary = speaker.summary
+    yield "forecast", speaker.forecast.outcome
+    yield "clips", str(summary.clips)
+    yield "unmeasured_clips", str(summary.unmeasured)
+    numbers: dict[str, float | None] = {
+        "minutes": summary.minutes,
+        "clean_minutes": summary.clean_minutes,
+        "bad_share": summary.bad_share,
+        "near_duplicate_share": summary.repeated_share,
+        "bigram_coverage": summary.bigram_coverage,
+        "effective_rank": summary.effective_rank,
+        "dnsmos_ovrl_sd_excess": summary.quality_excess,
+    }
+    for feature, of in summary.features.items():
+        numbers |= {f"{feature}_{key}": getattr(of, key) for key in ("median", "p10", "sd", "iqr")}
+    for name, value in numbers.items():
+        if value is not None:
+            yield name, f"{value:.4g}"
+
+
+def legal_name(name: str, taken: Collection[str]) -> str:
+    """A speaker's or language's name in characters that MLflow takes, unlike those ``taken``.
+
+    >>> legal_name("Ann B.", []), legal_name("Ann?B?", ["Ann_B_"])
+    ('Ann_B_', 'Ann_B__2')
+    """
+    plain = re.sub(r"[^0-9A-Za-z_-]+", "_", name)[:_LONGEST_NAME] or "_"
+    found, number = plain, 1
+    while found in taken:
+        number += 1
+        found = f"{plain}_{number}"
+    return found
+
+
+def shorten(text: str, longest: int) -> str:
+    """``text`` in at most ``longest`` characters; an ellipsis ends one that was cut.
+
+    >>> shorten("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _text(value: object) -> str:
+    """A JSON value as YAML would have it on one line."""
     if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
         text = ", ".join(map(str, value))
     else:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return shorten(text, _LONGEST_VALUE)

@@ -1,9 +1,8 @@
-"""All of MLflow's view of a sweep, from the storage alone."""
+"""``voxsweep records``: MLflow's view of a sweep, made again from the storage alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import yaml
 from pydantic import ValidationError
 
 from cluster.storage.base import Storage
@@ -11,8 +10,9 @@ from jobs.problems import InputError, Problem
 from orchestrator.addresses import tracking_problem
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import SPEC_FILE, Ledger
-from orchestrator.records.places import tracking_place
 from orchestrator.records.recorder import Recorder
+from orchestrator.records.tracking import mlflow_store
+from orchestrator.spec.documents import read_spec
 from orchestrator.spec.model import SweepSpec
 
 _PATIENCE = 60.0
@@ -37,20 +37,20 @@ class Rebuilt:
 def rebuild(
     storage: Storage, sweep: str, address: str | None, note: Callable[[str], None]
 ) -> Rebuilt:
-    """Tell MLflow at ``address``, or else where the sweep's spec says, what the storage has.
+    """Log what the storage has to MLflow at ``address``, or else where the sweep's spec says.
 
     Raises:
         InputError: no such sweep, or an address that is none.
         InfrastructureError: MLflow does not answer, or refuses.
     """
-    spec = _read_kept_spec(storage, sweep)
-    asked = address or spec.records.mlflow
-    if asked and (problem := tracking_problem(asked)):
+    spec = _read_spec(storage, sweep)
+    named = address or spec.records.mlflow
+    if named and (problem := tracking_problem(named)):
         what, next_step = problem
         where = "--mlflow" if address else f"{storage.url}/{sweep}/{SPEC_FILE}: records.mlflow"
         raise InputError([Problem(where, what, next_step)])
-    place = tracking_place(asked, storage.workspace(sweep))
-    recorder = Recorder(Ledger(storage, sweep), spec, place, note)
+    store = mlflow_store(named, storage.workspace(sweep))
+    recorder = Recorder(Ledger(storage, sweep), spec, store, note)
     recorder.start()
     recorder.await_contact(_PATIENCE)
     if trouble := recorder.close(_PATIENCE, limit=float("inf")):
@@ -62,18 +62,17 @@ def rebuild(
     return Rebuilt(sweep, recorder.uri, done.runs, done.created, done.changes)
 
 
-def _read_kept_spec(storage: Storage, sweep: str) -> SweepSpec:
+def _read_spec(storage: Storage, sweep: str) -> SweepSpec:
+    where = f"{storage.url}/{sweep}/{SPEC_FILE}"
     try:
-        text = Ledger(storage, sweep).read_text(SPEC_FILE)
+        spec = read_spec(Ledger(storage, sweep))
+    except ValidationError as error:
+        what = f"must be a spec of this version: {error.errors()[0]['msg']}"
+        raise InputError([Problem(where, what, "Use the version that ran it.")]) from None
     except ValueError:
-        text = None  # no name, such as ../x
-    if text is None:
+        spec = None  # no name, such as ../x
+    if spec is None:
         what = f"must hold the sweep {sweep!r}, but there is no {sweep}/{SPEC_FILE}"
         next_step = "Name a sweep of this storage, or give the storage it was run with: --storage."
         raise InputError([Problem(storage.url, what, next_step)])
-    try:
-        return SweepSpec.model_validate(yaml.safe_load(text))
-    except ValidationError as error:
-        where = f"{storage.url}/{sweep}/{SPEC_FILE}"
-        what = f"must be a spec of this version: {error.errors()[0]['msg']}"
-        raise InputError([Problem(where, what, "Use the version that ran it.")]) from None
+    return spec

@@ -1,48 +1,40 @@
-"""Tells MLflow what the ledger holds, in a thread of its own: no sweep waits for a view of it.
+"""Keeps MLflow's runs of a sweep up to date in a thread of its own: no sweep waits for MLflow.
 
-The ledger is the spool. Who has written something to it says so with :meth:`Recorder.tell`; the
-recorder reads it there and logs it, as often as that takes, in the order in which it was told.
+The ledger is the spool. :meth:`Recorder.enqueue` says whose part of it has changed; the recorder
+reads that part and logs what MLflow lacks, as often as that takes.
 """
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+
+from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 
 from orchestrator.addresses import redacted
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import Ledger
-from orchestrator.records.failures import Failures, reason
+from orchestrator.records.params import shorten
 from orchestrator.records.runs import TrialRuns
 from orchestrator.records.sweep_run import read_sweep
-from orchestrator.records.tracking import Tracker
+from orchestrator.records.tracking import MlflowStore, Recorded, Tracker
 from orchestrator.spec.model import SweepSpec
 
+DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Seconds before the next try, by the number of failures in a row; the last is for all further."""
+_LONGEST_DELAY_AT_END = 2.0
+"""Seconds; a person waits for the end."""
 
-@dataclass(frozen=True)
-class Backoff:
-    """Seconds between tries: twice as long after each failure."""
-
-    first: float = 1.0
-    longest: float = 30.0
-    longest_at_end: float = 2.0
-    """When a person waits for it."""
-
-    def after(self, failures: int) -> float:
-        """The wait after so many failures in a row, at least one."""
-        return float(min(self.longest, self.first * 2.0 ** min(failures - 1, 30)))
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What a recorder did."""
-
-    runs: int
-    """That MLflow has of the sweep: its own and one a trial."""
-    created: int
-    """By this recorder."""
-    changes: int
-    """Requests that added or changed something."""
+_PERMANENT = {401, 403, 405, 501}
+"""HTTP statuses that no second try changes: a login that is missing, wrong or not enough, and what
+is no MLflow server."""
+_NO_STATUS = 0
+"""Of an error that is not MLflow's, such as a connection that was refused."""
+_BAD_REQUEST = 400
+"""It counts as permanent when it is the third in a row. One may come of a request that
+got no answer and was being carried out while it was repeated; and 400 is what MLflow makes of most
+of a database's faults."""
+_LONGEST_REASON = 240
+"""Characters."""
 
 
 class Recorder:
@@ -52,202 +44,174 @@ class Recorder:
         self,
         ledger: Ledger,
         spec: SweepSpec,
-        place: tuple[str, str | None],
+        store: MlflowStore,
         note: Callable[[str], None],
-        backoff: Backoff = Backoff(),
+        delays: Sequence[float] = DELAYS,
     ) -> None:
-        """``place`` is a tracking URI and where artifacts go; ``note`` is told what a person should
-        know, from the recorder's thread."""
+        """``note`` gets what a person should know, from the recorder's thread; ``delays`` are as
+        :data:`DELAYS`."""
         self._ledger = ledger
         self._spec = spec
-        self._place = place
+        self._store = store
         self._note = note
-        self._backoff = backoff
+        self._delays = delays
         self._trials = TrialRuns(ledger)
-        self._failures = Failures()
         self._tracker: Tracker | None = None
         self._thread = threading.Thread(target=self._run, name="mlflow-recorder", daemon=True)
-        # What follows is shared by the threads, under the condition's lock.
         self._changed = threading.Condition()
-        self._work: dict[str | None, None] = {}
-        """What has something new, in the order in which it was told; None is the sweep itself."""
-        self._closing = False
-        self._given_up = False
-        self._tried = False
+        self._pending: dict[str | None, None] = {}
+        """Trials with something new, and None for the sweep itself; under the condition's lock."""
+        self._has_failed = False
+        self._tried, self._closing, self._given_up = (threading.Event() for _ in range(3))
         self._trouble: str | None = None
-        """Why the last try failed."""
-        self._refused = False
-        self._was_in_trouble = False
-        self._busy = False
-        self._at: str | None = None
-        """What is told just now, while the thread is busy."""
-        self._progress_at = 0.0
-        self._changes = 0
-        self._created = 0
-        """By trackers before the present one."""
-
-    @property
-    def uri(self) -> str:
+        """Why the last try failed; None after one that did not."""
+        self._is_refused = False
+        self.uri = redacted(store.uri)
         """Where MLflow is, as a person is shown it."""
-        return redacted(self._place[0])
-
-    @property
-    def recorded(self) -> Recorded:
+        self.recorded = Recorded()
         """What was done so far."""
-        with self._changed:
-            tracker = self._tracker
-            created = self._created + (tracker.created if tracker else 0)
-            return Recorded(len(tracker.runs) if tracker else 0, created, self._changes)
 
     def start(self) -> None:
-        """Begin with all that the ledger holds: earlier drivers may not have told MLflow of it."""
-        self.tell_all()
+        """Begin with all that the ledger holds: earlier drivers may not have logged it."""
+        self.enqueue_all()
         self._thread.start()
 
-    def tell(self, trial: str | None) -> None:
-        """The trial has something new in the ledger; None is the sweep itself."""
+    def enqueue(self, trial: str | None) -> None:
+        """Have logged what is new in the ledger of a trial, or, for None, of the sweep itself."""
         with self._changed:
-            self._work[trial] = None
-            self._changed.notify_all()
+            self._pending[trial] = None
+            self._changed.notify()
 
-    def tell_all(self) -> None:
-        """Everything may have."""
+    def enqueue_all(self) -> None:
+        """Have logged whatever is new in the ledger."""
         for trial in (None, *(record.id for record in self._ledger.trials())):
-            self.tell(trial)
+            self.enqueue(trial)
 
     def await_contact(self, seconds: float) -> None:
         """Wait until MLflow has answered for the first time, or has not, or the time is over.
 
         Raises:
-            InfrastructureError: it refuses to be told of this sweep, now and later.
+            InfrastructureError: it refuses to log this sweep, now and later.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._tried, seconds)
-            if self._refused:
-                raise InfrastructureError(
-                    f"MLflow at {self.uri} must take what it is told, but: {self._trouble}. "
-                    "Correct that, or records.mlflow in the spec."
-                )
+        self._tried.wait(seconds)
+        if self._is_refused:
+            raise InfrastructureError(
+                f"MLflow at {self.uri} must log this sweep, but: {self._trouble}. "
+                "Correct that, or records.mlflow in the spec."
+            )
 
     def close(self, patience: float, limit: float) -> str | None:
-        """Wait until all is told; returns why it is not, if it is not.
+        """Wait until all is logged; returns why it is not, if it is not.
 
-        Gives up when nothing was told for ``patience`` seconds, and after ``limit`` seconds.
+        Gives up when nothing was logged for ``patience`` seconds, and after ``limit`` seconds.
         """
+        begun = time.monotonic()
         with self._changed:
-            self._closing = True
-            if self._was_in_trouble:
-                # A request without an answer may have been carried out since: look once more.
-                self._work.setdefault(None)
-            self._progress_at = time.monotonic()
-            self._changed.notify_all()
-            end = self._progress_at + limit
-            while self._thread.is_alive() and not self._idle():
-                left = min(end, self._progress_at + patience) - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
-            self._given_up = True
-            self._changed.notify_all()
-            if self._idle():
-                return None
-            return self._trouble or f"it has not answered within {patience:.0f} s"
-
-    def _idle(self) -> bool:
-        return not self._work and not self._busy
+            self._closing.set()
+            if self._has_failed:
+                self._pending.setdefault(None)  # there is a last one to look with
+            self._changed.notify()
+        while self._thread.is_alive():
+            progress_at = max(begun, self.recorded.changed_at)
+            left = min(begun + limit, progress_at + patience) - time.monotonic()
+            if left <= 0:
+                self._given_up.set()
+                return self._trouble or f"it took longer than {time.monotonic() - begun:.0f} s"
+            self._thread.join(left)
+        return self._trouble
 
     # in the recorder's thread
 
     def _run(self) -> None:
-        while self._take():
+        failures: list[int] = []
+        for trial in self._work():
             try:
-                self._record(self._at)
+                self._record(trial)
             except Exception as error:  # noqa: BLE001 (whatever it is, the sweep goes on)
-                permanent = self._failures.is_permanent(error)
-                self._put_back(reason(error), permanent)
-                if permanent:
+                failures.append(status_of(error))
+                self._is_refused = is_permanent(failures)
+                self._put_back(trial, reason(error))
+                self._tried.set()
+                if self._is_refused:
                     return
-                self._pause()
+                self._pause(len(failures))
             else:
-                self._failures.forget()
-                self._finish()
+                failures.clear()
+                if self._trouble is not None:
+                    self._trouble = None
+                    self._note(f"MLflow at {self.uri} answers again.")
+                self._tried.set()
 
-    def _take(self) -> bool:
-        """Wait for work; whether there is any."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._work or self._closing)
-            if not self._work or self._given_up:
-                return False
-            self._at = next(iter(self._work))
-            del self._work[self._at]
-            self._busy = True
-            if self._closing and self._was_in_trouble and not self._work:
-                self._let_go()
-            return True
+    def _work(self) -> Iterator[str | None]:
+        """What is pending, one at a time, until the end."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending or self._closing.is_set())
+                if not self._pending or self._given_up.is_set():
+                    return
+                trial = next(iter(self._pending))
+                del self._pending[trial]
+                if self._closing.is_set() and self._has_failed and not self._pending:
+                    # A request without an answer may have been carried out since: look once more.
+                    self._tracker = None
+            yield trial
 
     def _record(self, trial: str | None) -> None:
         if self._tracker is None:
-            self._tracker = self._open()
-            if trial is not None and None not in self._tracker.runs:
-                self._tracker.record(read_sweep(self._ledger, self._spec))
-        if trial is None:
+            ledger = self._ledger
+            self._tracker = Tracker(
+                self._store, self._spec.name, ledger.begin().id, ledger.storage, self.recorded
+            )
+        if trial is None or None not in self._tracker.runs:
             self._tracker.record(read_sweep(self._ledger, self._spec))
-        else:
+        if trial is not None:
             self._tracker.record(self._trials.read(trial))
 
-    def _open(self) -> Tracker:
-        uri, artifacts = self._place
-        return Tracker(
-            uri,
-            artifacts,
-            self._spec.name,
-            self._ledger.begin().id,
-            self._ledger.storage,
-            self._wrote,
-        )
-
-    def _wrote(self) -> None:
+    def _put_back(self, trial: str | None, why: str) -> None:
+        """As the first, so that what is refused time and again is not hidden by what is not."""
         with self._changed:
-            self._changes += 1
-            self._progress_at = time.monotonic()
-
-    def _put_back(self, why: str, permanent: bool) -> None:
-        """What failed comes first again: MLflow hears of things in their order."""
-        with self._changed:
-            news = self._trouble is None
-            self._work = {self._at: None, **self._work}
-            self._let_go()
-            self._trouble, self._refused, self._busy, self._tried = why, permanent, False, True
-            self._was_in_trouble = True
-            self._changed.notify_all()
-        if permanent:
-            self._note(f"MLflow at {self.uri} refuses what it is told: {why}.")
-        elif news:
+            self._pending = {trial: None, **self._pending}
+            self._has_failed = True
+        # What it knows of MLflow's runs may not be true any more.
+        self._tracker = None
+        is_first, self._trouble = self._trouble is None, why
+        if self._is_refused:
+            self._note(f"MLflow at {self.uri} refuses to log this sweep: {why}.")
+        elif is_first:
             self._note(
-                f"MLflow at {self.uri} does not take what it is told: {why}. "
-                "It is told again; the storage keeps what it misses."
+                f"MLflow at {self.uri} does not log this sweep: {why}. "
+                "It is tried again; the storage keeps what MLflow lacks."
             )
 
-    def _finish(self) -> None:
-        with self._changed:
-            back = self._trouble is not None
-            self._trouble, self._busy, self._tried = None, False, True
-            self._changed.notify_all()
-        if back:
-            self._note(f"MLflow at {self.uri} answers again.")
-
-    def _let_go(self) -> None:
-        """Of the tracker: what it knows of MLflow's runs may not be true any more."""
-        if self._tracker is not None:
-            self._created += self._tracker.created
-            self._tracker = None
-
-    def _pause(self) -> None:
+    def _pause(self, failures: int) -> None:
         """Before the next try; the end of the sweep cuts it short."""
-        delay = self._backoff.after(self._failures.count)
-        with self._changed:
-            if self._closing:
-                delay = min(delay, self._backoff.longest_at_end)
-                self._changed.wait_for(lambda: self._given_up, delay)
-            else:
-                self._changed.wait_for(lambda: self._closing, delay)
+        delay = self._delays[min(failures, len(self._delays)) - 1]
+        if self._closing.is_set():
+            self._given_up.wait(min(delay, _LONGEST_DELAY_AT_END))
+        else:
+            self._closing.wait(delay)
+
+
+def is_permanent(failures: list[int]) -> bool:
+    """Whether no further try can go well, by the HTTP statuses of the failures in a row."""
+    return failures[-1] in _PERMANENT or failures[-3:] == [_BAD_REQUEST] * 3
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that an error stands for; ``_NO_STATUS`` for one that is not MLflow's.
+
+    Servers and databases that do not answer, are too busy (429, 5xx, a lock) or lost a run that
+    they had may be well the next time.
+    """
+    if isinstance(error, InfrastructureError):
+        return 403
+    if not isinstance(error, MlflowException):
+        return _NO_STATUS
+    if error.error_code == "ENDPOINT_NOT_FOUND":
+        return 501  # no MLflow server; its 404 is also that of a run that vanished
+    return ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)
+
+
+def reason(error: Exception) -> str:
+    """An error on one line, without secrets."""
+    return shorten(redacted(" ".join(str(error).split()) or type(error).__name__), _LONGEST_REASON)

@@ -14,17 +14,9 @@ import numpy as np
 
 from jobs.metrics.base import ClipScores
 from jobs.training.epochs import EpochLosses
-from orchestrator.ledger import (
-    CONFIRMATION,
-    VERDICT_FILE,
-    Ledger,
-    TrialRecord,
-    TrialResult,
-)
-from orchestrator.records.names import legal_name
-from orchestrator.records.notes import trial_note
-from orchestrator.records.params import training_params
-from orchestrator.records.places import link
+from orchestrator.ledger import CONFIRMATION, VERDICT_FILE, Ledger, TrialRecord, TrialResult
+from orchestrator.records.notes import link, trial_note
+from orchestrator.records.params import legal_name, training_params
 from orchestrator.scores.from_ledger import ScoredSweep
 
 TRIAL_TAG = "voxsweep.trial"

@@ -14,15 +14,13 @@ from orchestrator.ledger import (
     VERDICT_FILE,
     Ledger,
 )
-from orchestrator.records.data_params import data_params
-from orchestrator.records.notes import sweep_note
-from orchestrator.records.params import spec_params
-from orchestrator.records.places import link
+from orchestrator.records.notes import link, sweep_note
+from orchestrator.records.params import data_params, spec_params
 from orchestrator.records.runs import NOTE_TAG, RunContent, Value
 from orchestrator.report.training_data import Speaker
+from orchestrator.spec.documents import read_protocol, read_verdict
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.outcome import Verdict
-from orchestrator.verdict.protocol import Protocol
 
 SWEEP_TAG = "voxsweep.sweep"
 _FILES = {
@@ -39,7 +37,7 @@ def read_sweep(ledger: Ledger, spec: SweepSpec) -> RunContent:
     """The sweep's own run, as far as the sweep has come."""
     record = ledger.begin()
     started_at = int(record.started_at * 1000)
-    verdict = _verdict(ledger)
+    verdict = read_verdict(ledger)
     ended_at = None if verdict is None else int((record.ended_at or _latest(ledger)) * 1000)
     return RunContent(
         trial=None,
@@ -55,16 +53,6 @@ def read_sweep(ledger: Ledger, spec: SweepSpec) -> RunContent:
             if ledger.storage.exists(ledger.path(document))
         },
     )
-
-
-def _verdict(ledger: Ledger) -> Verdict | None:
-    text = ledger.read_text(VERDICT_FILE)
-    return None if text is None else Verdict.from_json(text)
-
-
-def _protocol(ledger: Ledger) -> Protocol | None:
-    text = ledger.read_text(PROTOCOL_FILE)
-    return None if text is None else Protocol.model_validate_json(text)
 
 
 def _latest(ledger: Ledger) -> float:
@@ -87,7 +75,7 @@ def _tags(
     yield SWEEP_TAG, spec.name
     yield "voxsweep.storage", link(ledger)
     yield "voxsweep.clips", link(ledger, "clips")
-    yield NOTE_TAG, sweep_note(ledger, spec, _protocol(ledger), verdict)
+    yield NOTE_TAG, sweep_note(ledger, spec, read_protocol(ledger), verdict)
     if verdict is not None:
         yield "voxsweep.report", link(ledger, *REPORT_FILE.split("/"))
         yield "voxsweep.verdict", verdict.verdict

@@ -1,14 +1,15 @@
 """MLflow as a view of the ledger: one parent run a sweep, one child run a trial.
 
-Nothing is told to MLflow twice: what a run has is looked up when the tracker is opened, an epoch is
-counted once it is logged, and MLflow keeps one value per metric, time and step.
+Nothing is logged twice: what a run has is looked up when the tracker is opened, an epoch is counted
+once it is logged, and MLflow keeps one value per metric, time and step.
 """
 
 import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from cluster.storage.base import Storage
+from orchestrator.addresses import is_database
 from orchestrator.errors import InfrastructureError
 from orchestrator.records.runs import TRIAL_TAG, RunContent, Value
 
@@ -38,8 +40,49 @@ for _noisy in ("alembic", "mlflow"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)
 
 
+@dataclass(frozen=True)
+class MlflowStore:
+    """Where MLflow keeps runs and registered models."""
+
+    uri: str
+    artifacts: str | None = None
+    """Where a new experiment keeps its artifacts; None leaves it to the server."""
+
+
+def mlflow_store(
+    address: str | None, folder: Path, database: str = "mlflow.db", artifacts: str = "mlartifacts"
+) -> MlflowStore:
+    """The store at ``address``, or else in the SQLite file ``database`` of ``folder``.
+
+    A database cannot say where artifacts go, so they go to ``folder``; a server can.
+    """
+    if address and not is_database(address):
+        return MlflowStore(address)
+    uri = address or f"sqlite:///{folder / database}"
+    return MlflowStore(uri, (folder / artifacts).as_uri())
+
+
 @dataclass
-class _Known:
+class Recorded:
+    """What trackers of one sweep did, all of them together."""
+
+    runs: int = 0
+    """That MLflow has of the sweep: its own and one a trial."""
+    created: int = 0
+    """Of those, the ones that it had not before."""
+    changes: int = 0
+    """Requests that added or changed something."""
+    changed_at: float = 0.0
+    """When the last of them was answered, by the monotonic clock."""
+
+    def count(self) -> None:
+        """Add a request that changed something."""
+        self.changes += 1
+        self.changed_at = time.monotonic()
+
+
+@dataclass
+class _KnownRun:
     """A run as MLflow has it."""
 
     run_id: str
@@ -51,7 +94,7 @@ class _Known:
     ended_at: int | None
 
     @classmethod
-    def of(cls, run: Run) -> "_Known":
+    def of(cls, run: Run) -> "_KnownRun":
         data, info = run.data, run.info
         return cls(
             info.run_id,
@@ -66,37 +109,34 @@ class _Known:
 class Tracker:
     """The only writer of a sweep's runs.
 
-    Every method raises what MLflow raises when it does not answer or refuses. What was told by then
-    stays; a new tracker goes on from there.
+    Every method raises what MLflow raises when it does not answer or refuses. What was logged by
+    then stays; a new tracker goes on from there.
     """
 
     def __init__(
         self,
-        uri: str,
-        artifacts: str | None,
+        store: MlflowStore,
         sweep: str,
         sweep_id: str,
         storage: Storage,
-        wrote: Callable[[], None] = lambda: None,
+        recorded: Recorded | None = None,
     ) -> None:
         """Find or make the sweep's experiment, and find its runs.
 
         Args:
-            uri: where MLflow is.
-            artifacts: where a new experiment keeps artifacts; None leaves it to the server.
+            store: where MLflow is.
             sweep: the sweep's name, and the experiment's.
             sweep_id: what tells the sweep from others of its name.
             storage: where artifacts are read.
-            wrote: called after each request that changed something.
+            recorded: to which this tracker adds what it does.
         """
         self._storage = storage
-        self._wrote = wrote
-        self.created = 0
-        """Runs that this tracker made."""
+        self.recorded = recorded or Recorded()
         self._sweep_id = sweep_id
-        self._client = MlflowClient(tracking_uri=uri)
-        self._experiment = self._find_experiment(sweep, artifacts)
+        self._client = MlflowClient(tracking_uri=store.uri)
+        self._experiment = self._find_experiment(sweep, store.artifacts)
         self._known = self._find_runs()
+        self.recorded.runs = len(self._known)
 
     @property
     def runs(self) -> Mapping[str | None, str]:
@@ -122,7 +162,7 @@ class Tracker:
             made = self._client.create_experiment(
                 name, artifact_location=artifacts, tags=_EXPERIMENT_TAGS
             )
-            self._wrote()
+            self.recorded.count()
             return str(made)
         if known.lifecycle_stage != "active":
             raise DeletedExperimentError(
@@ -131,76 +171,77 @@ class Tracker:
             )
         return str(known.experiment_id)
 
-    def _find_runs(self) -> dict[str | None, _Known]:
-        found: dict[str | None, list[_Known]] = {}
+    def _find_runs(self) -> dict[str | None, _KnownRun]:
+        found: dict[str | None, list[_KnownRun]] = {}
         for run in self._search():
-            found.setdefault(run.data.tags.get(TRIAL_TAG), []).append(_Known.of(run))
+            found.setdefault(run.data.tags.get(TRIAL_TAG), []).append(_KnownRun.of(run))
         return {trial: self._only(runs) for trial, runs in found.items()}
 
     def _search(self) -> Iterator[Run]:
-        asked = f"tags.`{SWEEP_ID_TAG}` = '{self._sweep_id}'"
+        of_sweep = f"tags.`{SWEEP_ID_TAG}` = '{self._sweep_id}'"
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment], asked, max_results=_PAGE, page_token=token
+                [self._experiment], of_sweep, max_results=_PAGE, page_token=token
             )
             yield from page
             token = page.token
             if not token:
                 return
 
-    def _only(self, runs: Sequence[_Known]) -> _Known:
-        """The one that holds something. Another is empty: made by a request whose answer was lost,
-        and who asked again made the one that went on."""
+    def _only(self, runs: Sequence[_KnownRun]) -> _KnownRun:
+        """The run that holds something; the others are deleted. They are empty: each was made by a
+        request whose answer was lost, and the repeated request made the one that is in use."""
         first, *others = sorted(
             runs, key=lambda run: (-len(run.params), -len(run.metrics), run.run_id)
         )
         for other in others:
             self._client.delete_run(other.run_id)
-            self._wrote()
+            self.recorded.count()
         return first
 
-    def _create(self, content: RunContent) -> _Known:
+    def _create(self, content: RunContent) -> _KnownRun:
         # All by which it is found again comes with the first request, or not at all.
         tags = {key: content.tags[key] for key in (SWEEP_ID_TAG, TRIAL_TAG) if key in content.tags}
         if content.trial is not None:
             tags[MLFLOW_PARENT_RUN_ID] = self._known[None].run_id
-        run = _Known.of(
+        run = _KnownRun.of(
             self._client.create_run(
                 self._experiment, start_time=content.started_at, tags=tags, run_name=content.name
             )
         )
-        self._wrote()
-        self.created += 1
         self._known[content.trial] = run
+        self.recorded.count()
+        self.recorded.created += 1
+        self.recorded.runs = len(self._known)
         return run
 
-    def _add_params(self, run: _Known, params: Mapping[str, str]) -> None:
+    def _add_params(self, run: _KnownRun, params: Mapping[str, str]) -> None:
         """Those that an earlier driver logged stay as they are: MLflow never changes one."""
         new = iter([Param(key, value) for key, value in params.items() if key not in run.params])
         while batch := list(islice(new, _PARAMS)):
             self._client.log_batch(run.run_id, params=batch)
-            self._wrote()
+            self.recorded.count()
             run.params |= {param.key for param in batch}
 
-    def _log(self, run: _Known, values: Sequence[Value], then: Mapping[str, str]) -> None:
+    def _log(self, run: _KnownRun, values: Sequence[Value], then: Mapping[str, str]) -> None:
         """Log ``values`` in their order; the tags ``then`` come with the last of them."""
         for start in range(0, len(values), _BATCH):
             batch = [Metric(v.name, v.value, v.time, v.step) for v in values[start:][:_BATCH]]
             last = start + _BATCH >= len(values)
             tags = [RunTag(key, value) for key, value in then.items()] if last else []
             self._client.log_batch(run.run_id, metrics=batch, tags=tags)
-            self._wrote()
+            self.recorded.count()
         run.tags |= then
 
-    def _tag(self, run: _Known, tags: Mapping[str, str]) -> None:
+    def _tag(self, run: _KnownRun, tags: Mapping[str, str]) -> None:
         new = {key: value for key, value in tags.items() if run.tags.get(key) != value}
         if new:
             self._client.log_batch(run.run_id, tags=[RunTag(k, v) for k, v in new.items()])
-            self._wrote()
+            self.recorded.count()
             run.tags |= new
 
-    def _upload(self, run: _Known, files: Mapping[str, str]) -> None:
+    def _upload(self, run: _KnownRun, files: Mapping[str, str]) -> None:
         has: dict[str, str] = json.loads(run.tags.get(FILES_TAG, "{}"))
         for name, key in files.items():
             data = self._storage.read(key)
@@ -211,20 +252,20 @@ class Tracker:
                 path = Path(folder) / name
                 path.write_bytes(data)
                 self._client.log_artifact(run.run_id, str(path))
-            self._wrote()
+            self.recorded.count()
             has[name] = digest
             self._tag(run, {FILES_TAG: json.dumps(has)})
 
-    def _set_status(self, run: _Known, content: RunContent) -> None:
+    def _set_status(self, run: _KnownRun, content: RunContent) -> None:
         if content.end is None:
             running = RunStatus.to_string(RunStatus.RUNNING)
             if run.status != running:
                 self._client.update_run(run.run_id, running)
-                self._wrote()
+                self.recorded.count()
                 run.status = running
         elif (run.status, run.ended_at) != content.end:
             self._client.set_terminated(run.run_id, *content.end)
-            self._wrote()
+            self.recorded.count()
             run.status, run.ended_at = content.end
 
 

@@ -10,7 +10,7 @@ from jobs.metrics.base import ClipScores
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, Variant
 from orchestrator.ledger import CONFIRMATION, PROTOCOL_FILE, VERDICT_FILE
-from orchestrator.records.names import legal_name
+from orchestrator.records.params import legal_name
 from orchestrator.records.runs import TRIAL_TAG
 from orchestrator.records.sweep_run import SWEEP_TAG
 from orchestrator.release.finished_sweep import FinishedSweep

@@ -5,8 +5,6 @@ from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
 
-import yaml
-
 from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
 from jobs.spec.metric import MetricSpec
@@ -15,10 +13,8 @@ from jobs.speech.clips import clip_name
 from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import (
     CONFIRMATION,
-    PROTOCOL_FILE,
     SCREEN,
     SHORTLIST,
-    SPEC_FILE,
     Ledger,
     PromptSet,
     TrialRecord,
@@ -26,6 +22,7 @@ from orchestrator.ledger import (
 from orchestrator.report.audition import audition
 from orchestrator.report.report_input import Failure, ReportInput
 from orchestrator.report.training_data import DataReport
+from orchestrator.spec.documents import read_protocol, read_spec
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protocol
@@ -141,14 +138,8 @@ class ScoredSweep:
         Raises:
             ValidationError: another version of voxsweep wrote them.
         """
-        spec, protocol = ledger.read_text(SPEC_FILE), ledger.read_text(PROTOCOL_FILE)
-        if spec is None or protocol is None:
-            return None
-        return cls(
-            ledger,
-            SweepSpec.model_validate(yaml.safe_load(spec)),
-            Protocol.model_validate_json(protocol),
-        )
+        spec, protocol = read_spec(ledger), read_protocol(ledger)
+        return cls(ledger, spec, protocol) if spec and protocol else None
 
     def variants(self, trial: str, epoch: int) -> list[Variant]:
         """The adapted variants of an epoch, by rising lora_scale."""

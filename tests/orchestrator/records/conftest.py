@@ -1,4 +1,4 @@
-"""Ledgers to be told of, and places that are told."""
+"""Ledgers to be logged, and MLflow to log them to."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.records.places import local_tracking
-from orchestrator.records.recorder import Backoff, Recorder
+from orchestrator.records.recorder import Recorder
+from orchestrator.records.tracking import MlflowStore, mlflow_store
 from tests.orchestrator.records.made_sweep import MadeSweep
 from tests.orchestrator.search.fake_sweep import SECTIONS
 
-QUICK = Backoff(first=0.01, longest=0.05, longest_at_end=0.05)
+QUICK = (0.01, 0.05)
+"""Seconds between tries."""
 
 
 @pytest.fixture
@@ -24,26 +25,26 @@ def made(make_spec, tmp_path) -> MadeSweep:
 def migrated(tmp_path_factory) -> Path:
     """An empty tracking database, made once: its migrations take seconds."""
     folder = tmp_path_factory.mktemp("mlflow")
-    MlflowClient(tracking_uri=local_tracking(folder)[0]).search_experiments()
+    MlflowClient(tracking_uri=mlflow_store(None, folder).uri).search_experiments()
     return folder / "mlflow.db"
 
 
 @pytest.fixture
-def make_place(tmp_path, migrated) -> Callable[[str], tuple[str, str]]:
-    """A tracking URI and artifact folder of an MLflow that is empty, by a name."""
+def make_store(tmp_path, migrated) -> Callable[[str], MlflowStore]:
+    """An MLflow that is empty, by a name."""
 
-    def make(name: str) -> tuple[str, str]:
+    def make(name: str) -> MlflowStore:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "mlflow.db").write_bytes(migrated.read_bytes())
-        return local_tracking(folder)
+        return mlflow_store(None, folder)
 
     return make
 
 
 @pytest.fixture
-def place(make_place) -> tuple[str, str]:
-    return make_place("mlflow")
+def store(make_store) -> MlflowStore:
+    return make_store("mlflow")
 
 
 @pytest.fixture
@@ -54,10 +55,10 @@ def notes() -> list[str]:
 
 @pytest.fixture
 def record(made, notes) -> Callable[..., Recorder]:
-    """A recorder of the made sweep that was started."""
+    """Starts a recorder of the made sweep."""
 
-    def start(place: tuple[str, str | None]) -> Recorder:
-        recorder = Recorder(made.ledger, made.spec, place, notes.append, QUICK)
+    def start(store: MlflowStore) -> Recorder:
+        recorder = Recorder(made.ledger, made.spec, store, notes.append, QUICK)
         recorder.start()
         return recorder
 

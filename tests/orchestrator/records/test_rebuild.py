@@ -12,12 +12,12 @@ from orchestrator.records.rebuild import rebuild
 from tests.orchestrator.records.made_sweep import everything
 
 
-def test_it_prints_one_object(made, place, capsys, monkeypatch):
+def test_it_prints_one_object(made, store, capsys, monkeypatch):
     from orchestrator.cli import main
 
     made.run()
     command = ["voxsweep", "records", "small", "--storage", made.ledger.storage.url]
-    monkeypatch.setattr("sys.argv", [*command, "--mlflow", place[0], "--json"])
+    monkeypatch.setattr("sys.argv", [*command, "--mlflow", store.uri, "--json"])
     for created in (3, 0):
         with pytest.raises(SystemExit) as ended:
             main()
@@ -26,20 +26,20 @@ def test_it_prints_one_object(made, place, capsys, monkeypatch):
         assert (printed["changes"] > 0) == (created > 0)
         assert {**printed, "changes": 0} == {
             "sweep": "small",
-            "mlflow": place[0],
+            "mlflow": store.uri,
             "runs": 3,
             "created": created,
             "changes": 0,
         }
-    assert len(everything(place[0], "small")) == 3
+    assert len(everything(store.uri, "small")) == 3
 
 
-def test_without_an_address_it_is_where_the_sweep_told_it(made, place, tmp_path):
+def test_without_an_address_it_is_where_the_sweep_told_it(made, store, tmp_path):
     """Artifacts of a database go beside the sweep: it has no place for them."""
     made.run()
-    text = made.ledger.read_text(SPEC_FILE).replace("mlflow: null", f"mlflow: {place[0]}")
+    text = made.ledger.read_text(SPEC_FILE).replace("mlflow: null", f"mlflow: {store.uri}")
     made.ledger.write_text(SPEC_FILE, text)
-    assert rebuild(made.ledger.storage, "small", None, print).mlflow == place[0]
+    assert rebuild(made.ledger.storage, "small", None, print).mlflow == store.uri
     assert list((tmp_path / "st/small/mlartifacts").rglob("verdict.json"))
 
 

@@ -1,4 +1,4 @@
-"""MLflow is told in the background: what its failures do to a sweep, and to what it has after."""
+"""MLflow is written to in the background: what its failures do to a sweep, and to its runs."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from orchestrator.errors import InfrastructureError
-from orchestrator.records.failures import Failures, reason
-from orchestrator.records.recorder import Backoff
+from orchestrator.records.recorder import DELAYS, Recorder, is_permanent, reason, status_of
+from orchestrator.records.tracking import DeletedExperimentError, MlflowStore
 from tests.orchestrator.records.made_sweep import everything
 
 PATIENCE = 400.0
@@ -43,90 +43,90 @@ def gate(monkeypatch) -> Iterator[Gate]:
 
 
 @pytest.fixture
-def undisturbed(made, make_place, record) -> Callable[[], dict[str, dict[str, object]]]:
+def undisturbed(made, make_store, record) -> Callable[[], dict[str, dict[str, object]]]:
     """What an empty MLflow has when it is told of the ledger as it is now."""
 
     def rebuilt() -> dict[str, dict[str, object]]:
-        place = make_place("undisturbed")
-        assert record(place).close(PATIENCE, PATIENCE) is None
-        return everything(place[0], "small")
+        store = make_store("undisturbed")
+        assert record(store).close(PATIENCE, PATIENCE) is None
+        return everything(store.uri, "small")
 
     return rebuilt
 
 
-def test_a_sweep_as_it_goes(made, place, record, undisturbed, notes):
+def test_a_sweep_as_it_goes(made, store, record, undisturbed, notes):
     """Told bit by bit, MLflow has what it has when it is told at the end."""
-    recorder = record(place)
+    recorder = record(store)
     recorder.await_contact(PATIENCE)
     for epoch in (1, 2):
         for trial in made.trials:
             made.commit(trial, epoch)
-            recorder.tell(trial)
+            recorder.enqueue(trial)
             made.score(trial, epoch)
-            recorder.tell(trial)
+            recorder.enqueue(trial)
     for trial in made.trials:
         made.end(trial)
-        recorder.tell(trial)
+        recorder.enqueue(trial)
     made.finish()
-    recorder.tell_all()
+    recorder.enqueue_all()
     assert recorder.close(PATIENCE, PATIENCE) is None
     assert (recorder.recorded.runs, recorder.recorded.created) == (3, 3)
-    assert everything(place[0], "small") == undisturbed()
+    assert everything(store.uri, "small") == undisturbed()
     assert notes == []
 
 
-def test_what_an_earlier_driver_did_not_tell(made, place, record, undisturbed):
+def test_what_an_earlier_driver_did_not_tell(made, store, record, undisturbed):
     made.run()
-    recorder = record(place)
+    recorder = record(store)
     assert recorder.close(PATIENCE, PATIENCE) is None
-    assert everything(place[0], "small") == undisturbed()
-    again = record(place)
+    assert everything(store.uri, "small") == undisturbed()
+    again = record(store)
     assert again.close(PATIENCE, PATIENCE) is None
     assert (again.recorded.created, again.recorded.changes) == (0, 0)
 
 
-def test_mlflow_is_gone_for_a_while(made, place, record, undisturbed, notes, gate):
+def test_mlflow_is_gone_for_a_while(made, store, record, undisturbed, notes, gate):
     """From the start and in the middle; a person is told when it goes and when it is back."""
     gate.error = ConnectionError("connection refused")
-    recorder = record(place)
+    recorder = record(store)
     recorder.await_contact(PATIENCE)
     assert len(notes) == 1
-    assert "connection refused. It is told again" in notes[0]
+    assert "connection refused. It is tried again" in notes[0]
     made.train(made.trials[0], 1)
-    recorder.tell(made.trials[0])
+    recorder.enqueue(made.trials[0])
     gate.error = None
     wait_for(lambda: len(notes) == 2)
     assert notes[1].endswith("answers again.")
     gate.failed.clear()
     gate.error = RestException({"error_code": "TEMPORARILY_UNAVAILABLE", "message": "busy"})
     made.run()
-    recorder.tell_all()
+    recorder.enqueue_all()
     assert gate.failed.wait(PATIENCE)
     gate.error = None
     assert recorder.close(PATIENCE, PATIENCE) is None
     assert len(notes) == 4
-    assert everything(place[0], "small") == undisturbed()
+    assert everything(store.uri, "small") == undisturbed()
 
 
-def test_mlflow_stays_away(made, place, record, gate, undisturbed):
+def test_mlflow_stays_away(made, store, record, gate, undisturbed):
     """The sweep is not kept: what is missing can be told later."""
     gate.error = ConnectionError("connection refused")
-    recorder = record(place)
+    recorder = record(store)
     made.run()
-    recorder.tell_all()
+    recorder.enqueue_all()
     assert recorder.close(0.05, PATIENCE) == "connection refused"
     recorder._thread.join(PATIENCE)
     assert not recorder._thread.is_alive()
     gate.error = None
-    later = record(place)
+    later = record(store)
     assert later.close(PATIENCE, PATIENCE) is None
-    assert everything(place[0], "small") == undisturbed()
+    assert everything(store.uri, "small") == undisturbed()
 
 
-def test_mlflow_refuses(made, place, record, gate, notes):
+def test_mlflow_refuses(made, store, record, gate, notes):
     """Before anything is spent, that ends the sweep; nobody asks again."""
     gate.error = RestException({"error_code": "UNAUTHENTICATED", "message": "who are you?"})
-    recorder = record(place)
+    recorder = record(store)
     with pytest.raises(InfrastructureError, match="who are you"):
         recorder.await_contact(PATIENCE)
     recorder._thread.join(PATIENCE)
@@ -137,7 +137,7 @@ def test_mlflow_refuses(made, place, record, gate, notes):
 
 def test_no_secret_is_told(made, record, gate, notes):
     gate.error = ConnectionError("no way to https://ann:hunter2@host/x")
-    recorder = record(("http://ann:hunter2@127.0.0.1:9", None))
+    recorder = record(MlflowStore("http://ann:hunter2@127.0.0.1:9"))
     recorder.await_contact(PATIENCE)
     told = [*notes, recorder.uri, recorder.close(0.05, PATIENCE)]
     assert "hunter2" not in str(told)
@@ -158,7 +158,10 @@ class TestFailures:
         ],
     )
     def test_at_once(self, code):
-        assert Failures().is_permanent(RestException({"error_code": code}))
+        assert is_permanent([status_of(RestException({"error_code": code}))])
+
+    def test_a_deleted_experiment_at_once(self):
+        assert is_permanent([status_of(DeletedExperimentError("was deleted"))])
 
     @pytest.mark.parametrize(
         "error",
@@ -173,18 +176,15 @@ class TestFailures:
         ],
     )
     def test_never(self, error):
-        failures = Failures()
-        assert not any(failures.is_permanent(error) for _ in range(20))
+        assert not any(is_permanent([status_of(error)] * times) for times in range(1, 20))
 
     def test_a_bad_request_three_times_in_a_row(self):
-        refused = RestException({"error_code": "INVALID_PARAMETER_VALUE"})
-        failures = Failures()
-        assert [failures.is_permanent(refused) for _ in range(3)] == [False, False, True]
-        failures.forget()
-        errors = [refused, refused, ConnectionError(), refused, refused]
-        assert not any(map(failures.is_permanent, errors[:2]))
-        failures.forget()
-        assert not any(map(failures.is_permanent, errors[:2]))
+        refused = status_of(RestException({"error_code": "INVALID_PARAMETER_VALUE"}))
+        assert [is_permanent([refused] * times) for times in (1, 2, 3)] == [False, False, True]
+        other = status_of(ConnectionError())
+        failures = [refused, refused, other, refused, refused]
+        assert not any(is_permanent(failures[:times]) for times in range(1, 6))
+        assert is_permanent([*failures, refused])
 
     def test_a_reason_is_one_short_line(self):
         assert reason(ValueError("a\n  b")) == "a b"
@@ -192,9 +192,17 @@ class TestFailures:
         assert len(reason(ValueError("x" * 999))) == 240
 
 
-def test_waits_grow_to_a_bound():
-    backoff = Backoff(first=1.0, longest=30.0)
-    assert [backoff.after(n) for n in (1, 2, 3, 6, 5000)] == [1.0, 2.0, 4.0, 30.0, 30.0]
+def test_waits_grow_to_a_bound(made, store, notes, gate, monkeypatch):
+    assert DELAYS == (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+    waits: list[float] = []
+    recorder = Recorder(made.ledger, made.spec, store, notes.append, DELAYS)
+    monkeypatch.setattr(recorder._closing, "wait", waits.append)
+    gate.error = ConnectionError("connection refused")
+    recorder.start()
+    wait_for(lambda: len(waits) >= 8)
+    gate.error = None
+    assert recorder.close(PATIENCE, PATIENCE) is None
+    assert waits[:8] == [*DELAYS, 30.0, 30.0]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -208,6 +216,6 @@ def test_a_database_without_a_server(postgres_url, made, record, undisturbed, tm
     """Has the same runs as a file; artifacts go where the sweep says."""
     made.run()
     artifacts = (tmp_path / "artifacts").as_uri()
-    assert record((postgres_url, artifacts)).close(PATIENCE, PATIENCE) is None
+    assert record(MlflowStore(postgres_url, artifacts)).close(PATIENCE, PATIENCE) is None
     assert everything(postgres_url, "small") == undisturbed()
     assert list((tmp_path / "artifacts").rglob("verdict.json"))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from orchestrator.records.tracking import MlflowStore
 from tests.orchestrator.records.made_sweep import MadeSweep, everything
 from tests.orchestrator.records.server import Fault, Proxy, Server
 from tests.orchestrator.search.fake_sweep import SECTIONS
@@ -61,13 +62,13 @@ def made(make_spec, tmp_path, request) -> MadeSweep:
 
 
 @pytest.fixture
-def undisturbed(made, make_place, record) -> Callable[[], dict[str, dict[str, Any]]]:
+def undisturbed(made, make_store, record) -> Callable[[], dict[str, dict[str, Any]]]:
     """What an MLflow of a SQLite file has when it is told of the ledger as it is now."""
 
     def rebuilt(folder=None) -> dict[str, dict[str, Any]]:
-        place = make_place("undisturbed")
-        assert record(place).close(PATIENCE, PATIENCE) is None
-        return everything(place[0], made.spec.name, folder)
+        store = make_store("undisturbed")
+        assert record(store).close(PATIENCE, PATIENCE) is None
+        return everything(store.uri, made.spec.name, folder)
 
     return rebuilt
 
@@ -75,7 +76,7 @@ def undisturbed(made, make_place, record) -> Callable[[], dict[str, dict[str, An
 def test_the_same_runs_as_in_a_file(server, made, record, undisturbed, tmp_path):
     """With artifacts, which lie in the bucket; and a second time nothing is added."""
     made.run()
-    recorder = record((server.url, None))
+    recorder = record(MlflowStore(server.url))
     assert recorder.close(PATIENCE, PATIENCE) is None
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     theirs.mkdir()
@@ -88,7 +89,7 @@ def test_the_same_runs_as_in_a_file(server, made, record, undisturbed, tmp_path)
         "verdict.json",
         "report.html",
     }
-    again = record((server.url, None))
+    again = record(MlflowStore(server.url))
     assert again.close(PATIENCE, PATIENCE) is None
     assert (again.recorded.runs, again.recorded.created, again.recorded.changes) == (3, 0, 0)
 
@@ -96,11 +97,11 @@ def test_the_same_runs_as_in_a_file(server, made, record, undisturbed, tmp_path)
 def test_killed_and_started_again(server, made, record, undisturbed, notes):
     """By SIGKILL, in the middle; the sweep goes on while it is gone."""
     made.train(made.trials[0], 1)
-    recorder = record((server.url, None))
+    recorder = record(MlflowStore(server.url))
     recorder.await_contact(PATIENCE)
     server.kill()
     made.run()
-    recorder.tell_all()
+    recorder.enqueue_all()
     server.start()
     assert recorder.close(PATIENCE, PATIENCE) is None
     assert notes[-1].endswith("answers again.")
@@ -117,7 +118,7 @@ def test_requests_fail(server, made, record, undisturbed):
 
     made.run()
     with Proxy(server.url, fault).serving() as proxy:
-        recorder = record((proxy.url, None))
+        recorder = record(MlflowStore(proxy.url))
         assert recorder.close(PATIENCE, PATIENCE) is None
         assert set(proxy.failed) == {"unavailable", "lost", "too many"}
     assert everything(server.database, made.spec.name) == undisturbed()
@@ -134,10 +135,10 @@ def test_a_request_hangs_and_is_carried_out_late(server, made, record, undisturb
 
     made.train(made.trials[0], 1)
     with Proxy(server.url, fault).serving() as proxy:
-        recorder = record((proxy.url, None))
+        recorder = record(MlflowStore(proxy.url))
         assert proxy.held.wait(PATIENCE)
         made.run()
-        recorder.tell_all()
+        recorder.enqueue_all()
         while recorder.recorded.runs < 3:
             recorder._thread.join(0.05)
         proxy.release()

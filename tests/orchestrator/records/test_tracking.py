@@ -9,24 +9,24 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from orchestrator.records.runs import RunContent, TrialRuns, Value
 from orchestrator.records.sweep_run import read_sweep
-from orchestrator.records.tracking import DeletedExperimentError, Tracker
+from orchestrator.records.tracking import DeletedExperimentError, Recorded, Tracker
 from tests.orchestrator.records.made_sweep import everything
 
 
 @pytest.fixture
-def open_tracker(made, place) -> Callable[[], Tracker]:
+def open_tracker(made, store) -> Callable[[], Tracker]:
     """As a driver does when it begins."""
 
     def opened() -> Tracker:
         storage = made.ledger.storage
-        return Tracker(*place, made.spec.name, made.ledger.begin().id, storage)
+        return Tracker(store, made.spec.name, made.ledger.begin().id, storage)
 
     return opened
 
 
 @pytest.fixture
-def client(place) -> MlflowClient:
-    return MlflowClient(tracking_uri=place[0])
+def client(store) -> MlflowClient:
+    return MlflowClient(tracking_uri=store.uri)
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def record_all(tracker: Tracker, contents: list[RunContent]) -> None:
         tracker.record(content)
 
 
-def test_the_runs_are_as_they_were_read(open_tracker, contents, place, tmp_path, made):
+def test_the_runs_are_as_they_were_read(open_tracker, contents, store, tmp_path, made):
     record_all(open_tracker(), contents)
-    found = everything(place[0], "small", tmp_path)
+    found = everything(store.uri, "small", tmp_path)
     assert set(found) == {"sweep", *made.trials}
     for content in contents:
         run = found[content.trial or "sweep"]
@@ -66,32 +66,31 @@ def test_the_runs_are_as_they_were_read(open_tracker, contents, place, tmp_path,
     assert len(found["sweep"]["artifacts"]) == 4
 
 
-def test_again_changes_nothing(open_tracker, contents, place):
+def test_again_changes_nothing(open_tracker, contents, store):
     """Neither in the same process nor in the next one, which finds the same runs."""
     first = open_tracker()
     record_all(first, contents)
-    before = everything(place[0], "small")
-    changes: list[None] = []
+    before = everything(store.uri, "small")
+    changes = first.recorded.changes
     again = open_tracker()
     for tracker in (first, again):
-        tracker._wrote = lambda: changes.append(None)
         record_all(tracker, contents)
-    assert changes == []
+    assert (first.recorded.created, first.recorded.changes) == (3, changes)
+    assert again.recorded == Recorded(runs=3)
     assert again.runs == first.runs
-    assert (first.created, again.created) == (3, 0)
-    assert everything(place[0], "small") == before
+    assert everything(store.uri, "small") == before
 
 
-def test_an_epoch_logged_twice_is_there_once(open_tracker, contents, place, client):
+def test_an_epoch_logged_twice_is_there_once(open_tracker, contents, store, client):
     """A driver died after it had logged it, before that was counted."""
     tracker = open_tracker()
     record_all(tracker, contents)
-    before = everything(place[0], "small")
+    before = everything(store.uri, "small")
     for run_id in [tracker.runs[trial] for trial in tracker.runs if trial]:
         client.set_tag(run_id, "voxsweep.epochs_logged", "0")
     again = open_tracker()
     record_all(again, contents)
-    assert everything(place[0], "small") == before
+    assert everything(store.uri, "small") == before
 
 
 def test_more_metrics_than_one_request_takes(open_tracker, contents, client):
@@ -103,26 +102,26 @@ def test_more_metrics_than_one_request_takes(open_tracker, contents, client):
     assert [(m.step, m.value) for m in history] == [(v.step, v.value) for v in values]
 
 
-def test_params_are_never_changed(open_tracker, contents, place):
+def test_params_are_never_changed(open_tracker, contents, store):
     """There may be more of them than a request takes; those of an earlier driver stay."""
     first = {f"data.slt.{i}": str(i) for i in range(230)}
     open_tracker().record(replace(contents[0], params=first))
     later = {**first, "data.slt.0": "changed", "data.slt.minutes": "1.3"}
     open_tracker().record(replace(contents[0], params=later))
-    params = everything(place[0], "small")["sweep"]["params"]
+    params = everything(store.uri, "small")["sweep"]["params"]
     assert params == {**first, "data.slt.minutes": "1.3"}
 
 
-def test_a_run_that_goes_on_is_open_again(open_tracker, contents, place):
+def test_a_run_that_goes_on_is_open_again(open_tracker, contents, store):
     tracker = open_tracker()
     record_all(tracker, contents)
     tracker.record(replace(contents[1], end=None))
-    assert everything(place[0], "small")[contents[1].trial]["status"] == "RUNNING"
+    assert everything(store.uri, "small")[contents[1].trial]["status"] == "RUNNING"
     open_tracker().record(contents[1])
-    assert everything(place[0], "small")[contents[1].trial]["status"] == "FINISHED"
+    assert everything(store.uri, "small")[contents[1].trial]["status"] == "FINISHED"
 
 
-def test_a_driver_killed_when_it_had_made_a_run(open_tracker, contents, place, monkeypatch):
+def test_a_driver_killed_when_it_had_made_a_run(open_tracker, contents, store, monkeypatch):
     """The next one finds it, though nobody noted its id: two drivers make one run of a trial."""
     make = MlflowClient.create_run
 
@@ -144,15 +143,15 @@ def test_a_driver_killed_when_it_had_made_a_run(open_tracker, contents, place, m
     last = open_tracker()
     assert len(last.runs) == len(contents)
     record_all(last, contents)
-    assert last.created == 0
-    assert len(everything(place[0], "small")) == len(contents)
+    assert last.recorded.created == 0
+    assert len(everything(store.uri, "small")) == len(contents)
 
 
-def test_a_run_that_a_late_request_made_goes(open_tracker, contents, place, client):
+def test_a_run_that_a_late_request_made_goes(open_tracker, contents, store, client):
     """What answers late may make a second run when the first is in use: the one in use stays."""
     tracker = open_tracker()
     record_all(tracker, contents)
-    before = everything(place[0], "small")
+    before = everything(store.uri, "small")
     run = client.get_run(tracker.runs[contents[1].trial])
     tags = {k: run.data.tags[k] for k in ("voxsweep.sweep_id", "voxsweep.trial")}
     for _ in range(2):
@@ -160,13 +159,13 @@ def test_a_run_that_a_late_request_made_goes(open_tracker, contents, place, clie
             run.info.experiment_id, tags={**tags, MLFLOW_PARENT_RUN_ID: tracker.runs[None]}
         )
     assert open_tracker().runs == tracker.runs
-    assert everything(place[0], "small") == before
+    assert everything(store.uri, "small") == before
 
 
-def test_sweeps_of_one_name_do_not_mix(open_tracker, contents, made, place):
+def test_sweeps_of_one_name_do_not_mix(open_tracker, contents, made, store):
     """They share an experiment and nothing else."""
     record_all(open_tracker(), contents)
-    other = Tracker(*place, made.spec.name, "another", made.ledger.storage)
+    other = Tracker(store, made.spec.name, "another", made.ledger.storage)
     assert other.runs == {}
 
 

@@ -6,7 +6,7 @@ from jobs.diversity.faults import judge_clips
 from jobs.diversity.features import FEATURES, ClipFeatures
 from jobs.diversity.forecast import forecast
 from jobs.diversity.summary import summarise
-from orchestrator.records.data_params import SPEAKERS, data_params
+from orchestrator.records.params import SPEAKERS, data_params
 from orchestrator.report.training_data import Speaker
 
 
