@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 from jobs.audio.files import decode, pcm_digest
 from jobs.data.checks.target import checked_clips
-from jobs.data.clips import TargetClip
-from jobs.data.manifest.rows import ManifestRow
+from jobs.data.clips import ManifestRow, TargetClip
 from jobs.spec.data import DataSpec
 from jobs.spec.trial import HostSpec
 

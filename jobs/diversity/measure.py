@@ -21,9 +21,8 @@ from jobs.diversity.features import (
     ClipFeatures,
     MeasuredData,
 )
-from jobs.metrics.base import ClipScores, MetricError
+from jobs.metrics.base import ClipScores, MetricError, score_clip
 from jobs.metrics.catalogue import build_scorers, metric_of
-from jobs.metrics.run import score_clip
 from jobs.metrics.speaker import SPEAKER_NAMES, VoiceEmbedder
 from jobs.spec.metric import MetricSpec
 

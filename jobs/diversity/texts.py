@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from jobs.data.texts import folded
+from jobs.data.texts import normalise_text
 
 LONG_TEXT = 10
 """Words from which on one replaced word leaves a text a near duplicate."""
@@ -16,7 +16,7 @@ def repeated(texts: Sequence[str]) -> list[bool]:
     seen: set[str] = set()
     found = []
     for text in texts:
-        keys = set(_keys(folded(text)))
+        keys = set(_keys(normalise_text(text)))
         found.append(not keys.isdisjoint(seen))
         seen |= keys
     return found
@@ -46,6 +46,6 @@ def _bigrams(texts: Iterable[str]) -> set[str]:
     return {
         f" {word} "[place : place + 2]
         for text in texts
-        for word in folded(text).split()
+        for word in normalise_text(text).split()
         for place in range(len(word) + 1)
     }

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric
+from jobs.metrics.models import fingerprint
 from jobs.metrics.onnx import open_model, open_part
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
-from jobs.metrics.weights import fingerprint
 
 P808_FILE = "dnsmos_models/model_v8.onnx"
 P835_FILE = "dnsmos_models/sig_bak_ovr.onnx"

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from jobs.metrics.weights import package_file
+from jobs.metrics.models import package_file
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
+from jobs.metrics.models import fingerprint
 from jobs.metrics.onnx import open_part
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
-from jobs.metrics.weights import fingerprint
 
 PLCMOS_FILE = "plcmos_models/plcmos_v2.onnx"
 PLCMOS_NAMES = ("plcmos",)

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
+from jobs.metrics.models import fingerprint, one_thread
 from jobs.metrics.references import References, Voices, check_enough
 from jobs.metrics.signal import ACTIVE_LEVEL, VAD_VERSION, at_16k, normalise_level
-from jobs.metrics.threads import one_thread
-from jobs.metrics.weights import fingerprint
 
 if TYPE_CHECKING:
     from resemblyzer import VoiceEncoder

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from jobs.clips import SpokenClip
-from jobs.metrics.base import Metric, MetricError
+from jobs.metrics.base import LONGEST, Metric, MetricError
 from jobs.metrics.signal import FRAME, RATE, VAD_VERSION, at_16k, speech_frames
 
-LONGEST = 600.0
-"""Seconds. A longer clip is not scored: the runaway of a generator without a cap."""
 FASTEST = 100.0
 """Characters per second, several times what anyone speaks; the rate is cut to it."""
 

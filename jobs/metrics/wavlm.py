@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
-from jobs.metrics.hub import Model, find_model
+from jobs.metrics.models import Model, find_model, library, one_thread
 from jobs.metrics.references import References, Voices, check_enough
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
-from jobs.metrics.threads import one_thread
-from jobs.metrics.weights import library
 from jobs.spec.metric import MetricSpec
 
 DEFAULT_MODEL = "microsoft/wavlm-base-plus-sv"

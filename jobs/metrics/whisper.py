@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from jobs.audio.files import RESAMPLER
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
-from jobs.metrics.hub import Model, find_model
+from jobs.metrics.models import Model, find_model, library, one_thread
 from jobs.metrics.signal import RATE, at_16k
-from jobs.metrics.threads import one_thread
-from jobs.metrics.weights import library
 from jobs.metrics.words import MOST_WORDS, word_edits
 from jobs.spec.metric import MetricSpec
 

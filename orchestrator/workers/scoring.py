@@ -45,7 +45,7 @@ class ClipScorer:
         known = self._ledger.scores(variant, prompts)
         if known is not None:
             return known
-        from jobs.metrics.run import score_clip
+        from jobs.metrics.base import score_clip
         from jobs.speech.clips import read_clips
 
         with self._ledger.storage.borrow(self._ledger.clips(variant, prompts)) as directory:

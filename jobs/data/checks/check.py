@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from jobs.audio.files import AudioError
 from jobs.clips import Split
 from jobs.data.checks.corpus import (
     Candidate,
@@ -15,15 +16,18 @@ from jobs.data.checks.corpus import (
     repeated_texts,
 )
 from jobs.data.checks.limits import Limits
-from jobs.data.checks.recording import reference_findings, sound_findings
-from jobs.data.checks.recording_facts import Sound, Unheard, listen
+from jobs.data.checks.parallel import in_order
+from jobs.data.checks.recording import (
+    RecordingFacts,
+    measure_recording,
+    reference_findings,
+    sound_findings,
+)
 from jobs.data.checks.text import stripped, text_findings
-from jobs.data.clips import TargetClip
+from jobs.data.clips import ManifestRow, TargetClip
 from jobs.data.findings import Finding, error
-from jobs.data.manifest.rows import ManifestRow
 from jobs.data.order.split import assign_splits
-from jobs.data.parallel import in_order
-from jobs.data.texts import folded
+from jobs.data.texts import normalise_text
 from jobs.families.description import DataRules, TextReader
 from jobs.metrics.signal import SILENCE
 from jobs.spec.data import DataSpec
@@ -77,16 +81,16 @@ def check(
     """
     checking = _Checking(data, Limits.of(data, rules), text, sample_rate)
     done = 0
-    for done, (job, heard) in enumerate(in_order(_hear, checking.jobs(rows), workers), start=1):
-        checking.hear(job, *heard)
-        if done % _TOLD == 0:
+    for done, (job, facts) in enumerate(in_order(_measure, checking.jobs(rows), workers), start=1):
+        checking.check_row(job, *facts)
+        if done % _PROGRESS_EVERY == 0:
             progress(done)
     progress(done)
     return checking.conclude()
 
 
-_TOLD = 16
-"""Rows between two words of progress."""
+_PROGRESS_EVERY = 16
+"""Rows from one call of ``progress`` to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +103,12 @@ class _Job:
     """None too where an earlier row has the same."""
 
 
-_Heard = Sound | Unheard
+_Measured = RecordingFacts | AudioError
 
 
-def _hear(job: _Job) -> tuple[_Heard, _Heard | None]:
-    return listen(job.row.audio), listen(job.reference) if job.reference else None
+def _measure(job: _Job) -> tuple[_Measured, _Measured | None]:
+    reference = measure_recording(job.reference) if job.reference else None
+    return measure_recording(job.row.audio), reference
 
 
 class _Checking:
@@ -113,7 +118,7 @@ class _Checking:
         self._data, self._limits, self._text, self._rate = data, limits, text, rate
         self._found: list[tuple[int, Finding]] = []
         self._candidates: list[Candidate] = []
-        self._references: dict[str, _Heard | None] = {}
+        self._references: dict[str, _Measured | None] = {}
         self._with_split: Counter[str] = Counter()
         self._splits: set[Split | None] = set()
         self._dropped: set[str] = set()
@@ -138,27 +143,27 @@ class _Checking:
                 self._splits.add(row.split)
             yield _Job(place, row, reference if is_new else None)
 
-    def hear(self, job: _Job, heard: _Heard, reference: _Heard | None) -> None:
-        """Judge one row by itself. Rows come in order: a reference is heard before it is used."""
+    def check_row(self, job: _Job, facts: _Measured, reference: _Measured | None) -> None:
+        """Check one row by itself. Rows come in order: its reference was measured before."""
         written = job.row
         if job.reference is not None:
             self._references[job.reference] = reference
         learned = stripped(written, self._data)
         found = [
-            *sound_findings(written, heard, self._limits, self._rate),
+            *sound_findings(written, facts, self._limits, self._rate),
             *text_findings(written, learned, self._data, self._limits, self._text),
         ]
         if written.ref_audio and (known := self._references[written.ref_audio]) is not None:
             found += reference_findings(written, known)
         is_good = self._keep(job.place, found)
-        if isinstance(heard, Sound) and (is_good or self._is_compared(heard)):
-            clip = TargetClip(learned, heard.pcm, heard.rate, heard.seconds)
-            said = folded(learned.text)
+        if isinstance(facts, RecordingFacts) and (is_good or self._is_compared(facts)):
+            clip = TargetClip(learned, facts.pcm, facts.rate, facts.seconds)
+            said = normalise_text(learned.text)
             digest = hashlib.blake2b(said.encode(), digest_size=16).digest() if said else None
             letters = len(said.replace(" ", ""))
             self._candidates.append(Candidate(job.place, clip, digest, letters, is_good))
 
-    def _is_compared(self, bad: Sound) -> bool:
+    def _is_compared(self, bad: RecordingFacts) -> bool:
         """Whether a clip with an error is compared with others: any two silences are the same."""
         return self._data.bad_clips == "refuse" and bad.level >= SILENCE
 

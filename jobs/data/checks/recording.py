@@ -1,13 +1,51 @@
-"""What may be wrong with the recording of one clip."""
+"""A recording measured, and what may be wrong with it."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from jobs.audio.files import RESAMPLER
+import numpy as np
+
+from jobs.audio.bandwidth import spectral_edge
+from jobs.audio.files import RESAMPLER, AudioError, decode, pcm_digest
 from jobs.data.checks.limits import Limits
-from jobs.data.checks.recording_facts import Sound, Unheard
+from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding, error, warning
-from jobs.data.manifest.rows import ManifestRow
-from jobs.metrics.signal import SILENCE
+from jobs.metrics.signal import CLIPPED, SILENCE, rms_dbfs
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFacts:
+    """Facts of one recording."""
+
+    pcm: str
+    """SHA-256 of the rate and the mono samples."""
+    rate: int
+    """Hz."""
+    seconds: float
+    level: float
+    """RMS in dBFS, a constant offset taken out; -inf for digital silence."""
+    clipped: float
+    """Share of the samples at full scale, 0 to 1."""
+    edge: float | None
+    """Hz where the spectrum ends; None where it does not."""
+
+
+def measure_recording(location: str) -> RecordingFacts | AudioError:
+    """Decode a recording and measure it. An unusable one is returned as its error, not raised."""
+    try:
+        recording = decode(location)
+    except AudioError as unusable:
+        return unusable
+    samples, rate = recording.samples, recording.rate
+    return RecordingFacts(
+        pcm=pcm_digest(recording),
+        rate=rate,
+        seconds=len(samples) / rate,
+        level=rms_dbfs(samples - np.mean(samples, dtype=np.float64).astype(np.float32)),
+        clipped=float(np.mean(np.abs(samples) >= CLIPPED)),
+        edge=spectral_edge(samples, rate),
+    )
+
 
 CLIPPED_SOME = 0.001
 """Share of the samples at full scale from which on a clip is told of: more than single peaks."""
@@ -20,31 +58,31 @@ UPSAMPLED_SHARE = 0.8
 
 
 def sound_findings(
-    row: ManifestRow, heard: Sound | Unheard, limits: Limits, rate: int
+    row: ManifestRow, facts: RecordingFacts | AudioError, limits: Limits, rate: int
 ) -> Iterator[Finding]:
     """What is wrong with the clip's own recording; ``rate`` is the base's, in Hz."""
-    if isinstance(heard, Unheard):
-        yield error(heard.rule, row.where, heard.what, heard.next_step)
+    if isinstance(facts, AudioError):
+        yield error(facts.rule, row.where, facts.what, facts.next_step)
         return
-    yield from _bad_duration(row, heard.seconds, limits)
-    if not heard.level >= SILENCE:
-        yield _silent(row, "audio", heard)
+    yield from _bad_duration(row, facts.seconds, limits)
+    if not facts.level >= SILENCE:
+        yield _silent(row, "audio", facts)
         return
-    if heard.clipped >= CLIPPED_SOME:
+    if facts.clipped >= CLIPPED_SOME:
         told, bound = (
-            (error, CLIPPED_MUCH) if heard.clipped >= CLIPPED_MUCH else (warning, CLIPPED_SOME)
+            (error, CLIPPED_MUCH) if facts.clipped >= CLIPPED_MUCH else (warning, CLIPPED_SOME)
         )
-        what = f"less than {bound:.1%} of audio may be at full scale, but {heard.clipped:.1%} is"
+        what = f"less than {bound:.1%} of audio may be at full scale, but {facts.clipped:.1%} is"
         yield told("audio-clipped", row.where, what, "Record it again, or drop the clip.")
-    yield from _lacking(row, heard, rate)
+    yield from _lacking(row, facts, rate)
 
 
-def reference_findings(row: ManifestRow, heard: Sound | Unheard) -> Iterator[Finding]:
+def reference_findings(row: ManifestRow, facts: RecordingFacts | AudioError) -> Iterator[Finding]:
     """What is wrong with ``ref_audio``: that it is not audio, or that it is silent."""
-    if isinstance(heard, Unheard):
-        yield error(heard.rule, row.where, f"ref_audio: {heard.what}", heard.next_step)
-    elif not heard.level >= SILENCE:
-        yield _silent(row, "ref_audio", heard)
+    if isinstance(facts, AudioError):
+        yield error(facts.rule, row.where, f"ref_audio: {facts.what}", facts.next_step)
+    elif not facts.level >= SILENCE:
+        yield _silent(row, "ref_audio", facts)
 
 
 def _bad_duration(row: ManifestRow, seconds: float, limits: Limits) -> Iterator[Finding]:
@@ -63,22 +101,22 @@ def _bad_duration(row: ManifestRow, seconds: float, limits: Limits) -> Iterator[
         yield warning("duration-claimed", row.where, what, advice)
 
 
-def _lacking(row: ManifestRow, heard: Sound, rate: int) -> Iterator[Finding]:
+def _lacking(row: ManifestRow, facts: RecordingFacts, rate: int) -> Iterator[Finding]:
     """A recording that holds less of the spectrum than the base can learn, or than it claims."""
-    if heard.rate < rate:
-        what = f"audio should be recorded at the base's {rate} Hz or more, got {heard.rate} Hz"
-        advice = f"It is resampled by {RESAMPLER}; what lies above {heard.rate // 2} Hz is missing."
+    if facts.rate < rate:
+        what = f"audio should be recorded at the base's {rate} Hz or more, got {facts.rate} Hz"
+        advice = f"It is resampled by {RESAMPLER}; what lies above {facts.rate // 2} Hz is missing."
         yield warning("rate-low", row.where, what, advice)
-    carried = min(heard.rate, rate) / 2
-    if heard.edge is not None and heard.edge < UPSAMPLED_SHARE * carried:
+    carried = min(facts.rate, rate) / 2
+    if facts.edge is not None and facts.edge < UPSAMPLED_SHARE * carried:
         what = (
-            f"audio at {heard.rate} Hz should hold sound up to some {carried:.0f} Hz, but its "
-            f"spectrum ends at {heard.edge:.0f} Hz"
+            f"audio at {facts.rate} Hz should hold sound up to some {carried:.0f} Hz, but its "
+            f"spectrum ends at {facts.edge:.0f} Hz"
         )
         advice = "It was upsampled or went through MP3: look for the original."
         yield warning("audio-upsampled", row.where, what, advice)
 
 
-def _silent(row: ManifestRow, key: str, heard: Sound) -> Finding:
-    what = f"{key} must reach {SILENCE:.0f} dBFS RMS, got {heard.level:.1f} dBFS"
+def _silent(row: ManifestRow, key: str, facts: RecordingFacts) -> Finding:
+    what = f"{key} must reach {SILENCE:.0f} dBFS RMS, got {facts.level:.1f} dBFS"
     return error("audio-silent", row.where, what, "Look for the original, or drop the clip.")

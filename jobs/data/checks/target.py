@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 from jobs.data.checks.check import Checked, check
 from jobs.data.checks.limits import Limits
-from jobs.data.clips import TargetClip
+from jobs.data.clips import ManifestRow, TargetClip
 from jobs.data.findings import Finding
 from jobs.data.manifest.reading import read_rows
-from jobs.data.manifest.rows import ManifestRow
 from jobs.families.description import DataRules
 from jobs.families.registry import FAMILIES, open_text, sample_rate
 from jobs.problems import InputError, Problem

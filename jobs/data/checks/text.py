@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from jobs.data.checks.annotations import annotations, control_tokens, without_annotations
 from jobs.data.checks.limits import Limits
+from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding, error, warning
-from jobs.data.manifest.rows import ManifestRow
-from jobs.data.texts import folded
+from jobs.data.texts import annotations, control_tokens, normalise_text, without_annotations
 from jobs.families.description import TextReader
 from jobs.spec.data import DataSpec
 
@@ -40,7 +39,7 @@ def text_findings(
             advice = "Take them out, or set data.tags: strip."
             yield error("text-tag", where, what, advice)
             return
-    if not folded(learned.text):
+    if not normalise_text(learned.text):
         what = f"text must have a letter or a digit, got {written.text!r}"
         yield error("empty-text", where, what, "Write what is said, or drop the clip.")
         return

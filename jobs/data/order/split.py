@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from jobs.data.manifest.rows import ManifestRow
-from jobs.data.texts import folded
+from jobs.data.clips import ManifestRow
+from jobs.data.texts import normalise_text
 from jobs.spec.data import SplitSpec
 
 
@@ -15,7 +15,7 @@ def assign_splits(rows: Sequence[ManifestRow], split: SplitSpec) -> list[Manifes
     """``rows`` in their order, each with its split; where every row has one, they are kept.
 
     Of a group of n clips, ``validation * n`` are held out, half rounded up; of two or more, at
-    least one, and not all. Clips of one text, as :func:`~jobs.data.texts.folded` reads
+    least one, and not all. Clips of one text, as :func:`~jobs.data.texts.normalise_text` reads
     it, stay together, and the number is met all the same where some choice of texts meets it, else
     as nearly as one does. A text's place in the draw is its own, so that speakers who read the
     same sentences have the same ones held out. Only a group that says a single text is drawn clip
@@ -52,7 +52,7 @@ def _group(row: ManifestRow, split: SplitSpec) -> str | None:
 def _held_out(group: Sequence[ManifestRow], split: SplitSpec) -> list[ManifestRow]:
     together: defaultdict[Hashable, list[ManifestRow]] = defaultdict(list)
     for row in group:
-        together[folded(row.text)].append(row)
+        together[normalise_text(row.text)].append(row)
     if len(together) == 1:
         together = defaultdict(list, {(row.audio, row.where): [row] for row in group})
         units = sorted(together.values(), key=lambda unit: _drawn_clip(unit[0], split.seed))
@@ -63,7 +63,7 @@ def _held_out(group: Sequence[ManifestRow], split: SplitSpec) -> list[ManifestRo
 
 
 def _drawn_text(row: ManifestRow, seed: int) -> str:
-    return hashlib.sha256(f"{seed}\n{folded(row.text)}".encode()).hexdigest()
+    return hashlib.sha256(f"{seed}\n{normalise_text(row.text)}".encode()).hexdigest()
 
 
 def _drawn_clip(row: ManifestRow, seed: int) -> tuple[str, str]:

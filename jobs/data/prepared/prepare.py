@@ -14,7 +14,7 @@ from jobs.data.prepared.recipe import Recipe
 from jobs.data.prepared.references import (
     SpeakerReference,
     choose_references,
-    reread,
+    decode_unchanged,
     write_recording,
     write_references,
 )
@@ -140,7 +140,7 @@ def _encode(
     problems: list[Problem] = []
     for done, (key, clip) in enumerate(missing.items(), start=1):
         try:
-            recording = reread(clip.row.audio, clip.pcm, clip.row.where)
+            recording = decode_unchanged(clip.row.audio, clip.pcm, clip.row.where)
             audio, loudness = recipe.preprocessing.apply(recording.samples, recording.rate)
             encoded[key] = _Encoded(*base.encode(audio, clip.row.text), loudness)
         except InputError as error:
@@ -182,7 +182,7 @@ def _write(
             )
         )
         if row.split == "validation":
-            recording = reread(row.audio, clip.pcm, row.where)
+            recording = decode_unchanged(row.audio, clip.pcm, row.where)
             write_recording(
                 recording_path(directory, prepared[-1].id), recording, recipe.preprocessing.rate
             )

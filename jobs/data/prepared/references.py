@@ -62,12 +62,12 @@ def write_references(
     paths = {}
     for number, (speaker, reference) in enumerate(references.items()):
         paths[speaker] = directory / _FOLDER / f"{number:04d}.flac"
-        recording = reread(reference.audio, reference.pcm, reference.where)
+        recording = decode_unchanged(reference.audio, reference.pcm, reference.where)
         write_recording(paths[speaker], recording, rate)
     return paths
 
 
-def reread(audio: str, pcm: str, where: str) -> Recording:
+def decode_unchanged(audio: str, pcm: str, where: str) -> Recording:
     """Decode what was looked into before.
 
     Raises:

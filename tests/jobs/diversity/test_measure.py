@@ -8,8 +8,7 @@ import pytest
 
 from cluster.storage.base import LocalStorage
 from jobs.audio.files import read_audio, write_flac
-from jobs.data.clips import TargetClip
-from jobs.data.manifest.rows import ManifestRow
+from jobs.data.clips import ManifestRow, TargetClip
 from jobs.diversity import measure as module
 from jobs.diversity.features import FEATURES, MeasuredData
 from jobs.diversity.measure import (

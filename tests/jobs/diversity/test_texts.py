@@ -2,17 +2,9 @@
 
 import pytest
 
-from jobs.data.texts import folded
 from jobs.diversity.texts import bigram_coverage, repeated
 
 TEN = "one two three four five six seven eight nine ten"
-
-
-def test_folding_keeps_letters_marks_and_digits_of_any_script():
-    assert folded("  Déjà-vu, 3 TIMES! ") == "déjà vu 3 times"
-    assert folded("नमस्ते।") == "नमस्ते"
-    assert folded("你好，世界") == "你好 世界"
-    assert folded("?!") == ""
 
 
 @pytest.mark.parametrize(

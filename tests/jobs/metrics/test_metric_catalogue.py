@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.metrics.base import ClipScores, Metric, MetricError
+from jobs.metrics.base import ClipScores, Metric, MetricError, score_clip
 from jobs.metrics.catalogue import METRICS, ScorerUnavailable, build_scorers, metric_of, misfits
+from jobs.metrics.models import package_file
 from jobs.metrics.plcmos import plcmos_metrics
 from jobs.metrics.references import MIN_REFERENCES, References
-from jobs.metrics.run import score_clip
-from jobs.metrics.weights import fingerprint, package_file
 from jobs.spec.metric import MetricSpec
 
 SHIPPED = [name for name, source in METRICS.items() if not source.options]
@@ -171,8 +170,7 @@ def test_metadata_without_weights_names_the_metric(monkeypatch):
     def missing(package, name):
         raise FileNotFoundError("no file")
 
-    monkeypatch.setattr("jobs.metrics.weights.package_file", missing)
-    fingerprint.cache_clear()
+    monkeypatch.setattr("jobs.metrics.models.package_file", missing)
     plcmos_metrics.cache_clear()
     with pytest.raises(ScorerUnavailable, match="and plcmos cannot be: FileNotFoundError: no file"):
         metric("plcmos")

@@ -9,7 +9,7 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
 from jobs.metrics.base import MetricError
 from jobs.metrics.catalogue import ScorerUnavailable, build_scorers, metric_of
-from jobs.metrics.hub import find_model
+from jobs.metrics.models import find_model
 from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.signal import at_16k, normalise_level
 from jobs.metrics.wavlm import DEFAULT_MODEL, WavLM

@@ -8,10 +8,9 @@ import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from jobs.clips import SpokenClip
-from jobs.metrics.base import MetricError
+from jobs.metrics.base import MetricError, score_clip
 from jobs.metrics.catalogue import ScorerUnavailable, build_scorers, metric_of
-from jobs.metrics.hub import find_model
-from jobs.metrics.run import score_clip
+from jobs.metrics.models import find_model
 from jobs.metrics.whisper import DEFAULT_MODEL, WHISPER_METRICS, Whisper, without_symbols
 from jobs.spec.metric import MetricSpec
 from tests.jobs.metrics.tiny_models import write_whisper

@@ -3,8 +3,7 @@
 import pytest
 
 from cluster.storage.base import LocalStorage
-from jobs.data.clips import TargetClip
-from jobs.data.manifest.rows import ManifestRow
+from jobs.data.clips import ManifestRow, TargetClip
 from jobs.spec.trial import PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.ledger import Ledger, TrialResult

@@ -12,8 +12,7 @@ import soundfile
 
 from cluster.storage.base import LocalStorage
 from jobs.audio.files import write_flac
-from jobs.data.clips import TargetClip
-from jobs.data.manifest.rows import ManifestRow
+from jobs.data.clips import ManifestRow, TargetClip
 from jobs.diversity import measure
 from jobs.diversity.features import FEATURES, ClipFeatures
 from jobs.diversity.summary import QUALITY_FLOOR

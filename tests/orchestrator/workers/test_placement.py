@@ -10,7 +10,7 @@ _DRIVER = """
 import json, sys
 import ray
 from jobs.data.clips import TargetClip
-from jobs.data.manifest.rows import ManifestRow
+from jobs.data.clips import ManifestRow
 from orchestrator.workers.placement import where_data_is
 
 ray.init(address=sys.argv[1], log_to_driver=False)

@@ -12,10 +12,10 @@ import pytest
 
 from jobs.data.checks import check as module
 from jobs.data.checks.check import Checked, check
-from jobs.data.checks.recording_facts import Sound
+from jobs.data.checks.recording import RecordingFacts
 from jobs.data.checks.target import target_rows
+from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding
-from jobs.data.manifest.rows import ManifestRow
 from jobs.families.description import DataRules
 from jobs.problems import Problem
 from jobs.spec.data import DataSpec
@@ -273,7 +273,7 @@ def test_progress_ends_with_all_rows(corpus):
 
 def test_memory_for_a_row_is_small(monkeypatch):
     """What a check holds at its peak over the rows themselves, with facts that are made up."""
-    monkeypatch.setattr(module, "listen", fake_listen)
+    monkeypatch.setattr(module, "measure_recording", fake_measure)
     rows = [fake_row(number) for number in range(1500)]
     spec, rules = DataSpec(), DataRules()
     check(rows[:50], spec, rules, None, RATE)  # what is loaded once is not a row's
@@ -296,13 +296,13 @@ def fake_row(number: int) -> ManifestRow:
     )
 
 
-def fake_listen(location: str) -> Sound:
+def fake_measure(location: str) -> RecordingFacts:
     number = int(Path(location).stem)
-    return Sound(f"{number:064x}", RATE, 2.0 + number % 7 / 10, -25.0, 0.0, None)
+    return RecordingFacts(f"{number:064x}", RATE, 2.0 + number % 7 / 10, -25.0, 0.0, None)
 
 
 def test_findings_of_reading_are_passed_on(monkeypatch):
-    monkeypatch.setattr(module, "listen", fake_listen)
+    monkeypatch.setattr(module, "measure_recording", fake_measure)
     unread = Finding("line-malformed", "error", Problem("m:2", "no JSON", "Correct it."))
     rows = [fake_row(1), unread, *(fake_row(number) for number in range(2, 30))]
     spec = DataSpec()

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding
 from jobs.data.manifest.reading import read_rows
-from jobs.data.manifest.rows import ManifestRow
 from jobs.embedded import VOICE_DIR
 from jobs.problems import InputError, Problem
 from tests.jobs.data.hostile_case import RATE, tone

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.data.manifest.rows import ManifestRow
+from jobs.data.clips import ManifestRow
 from jobs.data.order.split import assign_splits, validation_count
-from jobs.data.texts import folded
+from jobs.data.texts import normalise_text
 from jobs.spec.data import SplitSpec
 
 
@@ -96,9 +96,9 @@ def test_one_text_is_on_one_side():
     rows = [clip(f"Text {draw.randrange(30)}!", f"{i}") for i in range(90)]
     rows += [clip(f"text {i}", f"plain-{i}") for i in range(30)]
     after = assign_splits(rows, SplitSpec(validation=0.25))
-    sides = {folded(row.text): set() for row in after}
+    sides = {normalise_text(row.text): set() for row in after}
     for row in after:
-        sides[folded(row.text)].add(row.split)
+        sides[normalise_text(row.text)].add(row.split)
     assert {len(side) for side in sides.values()} == {1}
     assert len(held_out(after)) == 30
 

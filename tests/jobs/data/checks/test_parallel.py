@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jobs.data.parallel import in_order
+from jobs.data.checks.parallel import in_order
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from jobs.metrics.hub import find_model
+from jobs.metrics.models import find_model
 
 SETTINGS = ["preprocessor_config.json"]
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jobs.audio.files import resample
-from jobs.data.prepared.preprocess import Preprocessing
+from jobs.data.prepared.recipe import Preprocessing
 from jobs.families.description import DataRules
 from jobs.spec.data import DataSpec
 
