@@ -15,7 +15,7 @@ from orchestrator.hosts.launch import open_loop, start_hosts
 from orchestrator.search import tune as searches
 from orchestrator.search.trainable import TrialTrainable
 from orchestrator.search.trial import TrialRun
-from orchestrator.verdict.standing import Standing
+from orchestrator.verdict.comparison import Assessment
 
 
 class SilentRun(TrialRun):
@@ -26,7 +26,7 @@ class SilentRun(TrialRun):
 
     def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
         good = -losses.validation_loss
-        self._best = Standing(variants[0].id, good, good, {}, {})
+        self._best = Assessment(variants[0].id, good, good, {}, {})
         return good
 
 

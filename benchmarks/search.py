@@ -46,9 +46,8 @@ from orchestrator.spec.model import (
     SearchSpec,
     SweepSpec,
 )
+from orchestrator.verdict.comparison import Assessment, Comparison
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import bootstrap_of, gains
-from orchestrator.verdict.standing import Standing, standing
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 TABLE = Path(__file__).with_name("search_grid.jsonl.gz")
@@ -109,11 +108,11 @@ class Epoch:
     epoch: int
     validation_loss: float
     seconds: float
-    heard: tuple[Standing, ...]
+    heard: tuple[Assessment, ...]
     """Each of its variants."""
 
     @property
-    def best(self) -> Standing:
+    def best(self) -> Assessment:
         return max(self.heard, key=lambda each: each.objective)
 
     @property
@@ -135,12 +134,10 @@ class Grid:
                 name = _name(line, scale)
                 infos.append(_info(name, line, float(scale)))
                 clips += self._clips(name, columns)
-        self.table = ScoreTable.build(infos, clips, self.protocol)
+        self.comparison = Comparison(ScoreTable.build(infos, clips, self.protocol), self.protocol)
         self.epochs: dict[Point, list[Epoch]] = {}
         for line in lines[2:]:
-            heard = tuple(
-                standing(self.table, _name(line, scale), self.protocol) for scale in line["scales"]
-            )
+            heard = tuple(self.comparison.assess(_name(line, scale)) for scale in line["scales"])
             self.epochs.setdefault((line["rank"], line["learning_rate"]), []).append(
                 Epoch(line["epoch"], line["validation_loss"], line["seconds"], heard)
             )
@@ -155,7 +152,7 @@ class Grid:
         return rows
 
     @cached_property
-    def heard(self) -> dict[str, Standing]:
+    def heard(self) -> dict[str, Assessment]:
         """Every variant."""
         return {
             each.variant: each
@@ -165,30 +162,24 @@ class Grid:
         }
 
     @cached_property
-    def best(self) -> Standing:
+    def best(self) -> Assessment:
         """The grid's winner."""
         return max(self.heard.values(), key=lambda each: each.objective)
 
     def is_within(self, variant: str) -> bool:
         """Whether a variant keeps the constraints and is as good as the best one's interval."""
-        interval = bootstrap_of(self.protocol).interval(
-            gains(self.table, self.best.variant, self.protocol)
-        )
+        gains = self.comparison.gains(self.best.variant)
+        interval = self.comparison.bootstrap.interval(gains)
         return self.is_admissible(variant) and self.heard[variant].objective >= interval.low
 
     def is_equal(self, variant: str) -> bool:
         """Whether a variant cannot even be told apart from the best in pairs of clips."""
-        best, ours = (
-            gains(self.table, each, self.protocol) for each in (self.best.variant, variant)
-        )
-        return (
-            self.is_admissible(variant)
-            and bootstrap_of(self.protocol).interval(best - ours).includes_zero
-        )
+        tied = self.comparison.is_tied(self.best.variant, variant)
+        return self.is_admissible(variant) and tied
 
     def gain(self, variant: str) -> float:
         """In similarity, over the base."""
-        return float(gains(self.table, variant, self.protocol).mean())
+        return float(self.comparison.gains(variant).mean())
 
     def is_admissible(self, variant: str) -> bool:
         """Whether it keeps the gates and the constraint."""
@@ -250,7 +241,7 @@ def replay(grid: Grid, spec: SweepSpec, seed: int) -> Spent:
     scheduler = rungs(spec)
     clock, count, spent = 0.0, 0, Counter[str]()
     running: list[tuple[float, int, str, list[Epoch], int]] = []
-    heard: list[Standing] = []
+    heard: list[Assessment] = []
     is_over = False
     while True:
         while len(running) < SLOTS and count < search.trial_count and not is_over:

@@ -38,6 +38,7 @@ from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.model import SweepSpec
 from orchestrator.status import TrialStatus
 from orchestrator.terminal.sweep import SweepProgress
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
@@ -225,12 +226,12 @@ class Sweep:
             context.scorers.score([BASE_VARIANT, *names], prompts)
 
         of_all_a, shortlist = screen, None
-        if listed := choose_shortlist(screen, protocol):
+        if listed := choose_shortlist(Comparison(screen, protocol.screening()), protocol):
             self._progress.stage(f"hearing the best {len(listed)} variants on the rest of set A")
             hear(listed, SHORTLIST)
             of_all_a = shortlist = from_ledger.shortlist_table(ledger, screen, listed, protocol)
         self._progress.stage("confirming the finalists on fresh prompts")
-        finalists = choose_finalists(of_all_a, protocol)
+        finalists = choose_finalists(Comparison(of_all_a, protocol))
         hear(finalists, CONFIRMATION)
         self._progress.stage("judging")
         confirmation = from_ledger.confirmation_table(ledger, screen, finalists, protocol)

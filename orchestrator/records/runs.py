@@ -123,9 +123,9 @@ class TrialRuns:
                 return None
             rows += scores
         losses = ledger.losses(record.id, number)
-        standings = self._scored.of_epoch(record, losses, rows)
+        assessments = self._scored.of_epoch(record, losses, rows)
         best, name = (before[-1].best, before[-1].best_variant) if before else (-np.inf, "")
-        for each in standings:
+        for each in assessments:
             if each.objective > best:
                 best, name = each.objective, each.variant
         return _Epoch(
@@ -134,7 +134,7 @@ class TrialRuns:
             ended_at=losses.finished_at,
             best=best,
             best_variant=name,
-            objectives={each.variant: each.objective for each in standings},
+            objectives={each.variant: each.objective for each in assessments},
         )
 
     def _values(self, record: TrialRecord, number: int) -> Iterator[Value]:

@@ -27,9 +27,8 @@ from orchestrator.release.registry import (
     Version,
 )
 from orchestrator.scores.ratings import read_ratings
-from orchestrator.verdict.contest import contest, differing_keys
-from orchestrator.verdict.listening import Ratings
-from orchestrator.verdict.listening_verdict import hear
+from orchestrator.verdict.confirm import contest, differing_keys
+from orchestrator.verdict.listening import Ratings, apply_listening_test
 from orchestrator.verdict.outcome import (
     Confirmation,
     GroupVerdict,
@@ -114,7 +113,7 @@ def slate(
     verdict = sweep.verdict
     if heard_by is not None and not groups:
         try:
-            verdict = hear(verdict, heard_by, sweep.protocol)
+            verdict = apply_listening_test(verdict, heard_by, sweep.protocol)
         except ValueError as error:
             step = "Have listeners rate the winner and the base on the same sentences."
             raise InputError([Problem(str(ratings), str(error), step)]) from None
@@ -340,6 +339,8 @@ def _heard_alone(verdict: Verdict, ratings: Ratings | None, rule: Protocol) -> V
     if ratings is None or verdict.variant is None:
         return verdict
     try:
-        return hear(verdict, ratings.only([prompt.id for prompt in rule.prompts]), rule)
+        return apply_listening_test(
+            verdict, ratings.only([prompt.id for prompt in rule.prompts]), rule
+        )
     except ValueError:
         return verdict  # nobody rated its winner and the base on these: it stays pending

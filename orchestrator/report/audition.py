@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.verdict.gates import FailedClip
-from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.outcome import FailedClip, Verdict
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 

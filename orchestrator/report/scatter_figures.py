@@ -14,8 +14,8 @@ from scipy.stats import rankdata
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.report_input import ReportInput, as_trained, labelled
 from orchestrator.report.svg import BASE_LINE, BLUE, GREEN, INK, ORANGE, PAPER, POINT, draw
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import VariantRow
-from orchestrator.verdict.screen import is_silent
 from orchestrator.verdict.table import VariantInfo
 
 TRADED = ("similarity", "word_error")
@@ -54,8 +54,8 @@ def loss_scatter(report: ReportInput) -> Markup | None:
 
 def checkpoints(report: ReportInput) -> list[VariantInfo]:
     """The variants that stand for their checkpoint: with scores, and a loss that is a number."""
-    table, protocol = report.table, report.protocol
-    scored = [v for v in table.adapted if not is_silent(table, v.id, protocol)]
+    comparison = Comparison(report.table, report.protocol)
+    scored = [v for v in report.table.adapted if comparison.has_scores(v.id)]
     return [v for v in as_trained(scored) if math.isfinite(_loss(v))]
 
 

@@ -10,12 +10,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError, Problem
-from jobs.spec.trial import BASE_VARIANT
 from orchestrator.scores import versa
 from orchestrator.scores.ratings import read_ratings
 from orchestrator.scores.versa import VersaRow
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.listening_verdict import hear
+from orchestrator.verdict.listening import apply_listening_test
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.table import ScoreTable, ScoreTableError, VariantInfo
@@ -93,7 +92,7 @@ def _with_versa(read: Sequence[ClipScores | VersaRow], rule: Protocol) -> list[C
 def _variants(infos: Sequence[VariantInfo], heard: set[str]) -> dict[str, VariantInfo]:
     """Those that were heard: as they are listed, then by name those that are not."""
     known = {info.id: info for info in infos if info.id in heard}
-    return known | {name: _unknown(name) for name in sorted(heard - known.keys())}
+    return known | {name: VariantInfo.unlisted(name) for name in sorted(heard - known.keys())}
 
 
 def _tables(
@@ -123,7 +122,7 @@ def _heard(verdict: Verdict, ratings: Path, known: Collection[str], rule: Protoc
     """The verdict after the listening test in the file ``ratings``."""
     heard_by = read_ratings(ratings, {prompt.id for prompt in rule.confirmation}, known)
     try:
-        return hear(verdict, heard_by, rule)
+        return apply_listening_test(verdict, heard_by, rule)
     except ValueError as error:
         step = "Have listeners rate the winner and the base on the same sentences."
         raise InputError([Problem(str(ratings), str(error), step)]) from None
@@ -187,9 +186,3 @@ def _lines(
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"])) or "the line"
                 problems.append(Problem(f"{path}:{number}", f"{where}: {first['msg']}", hint))
-
-
-def _unknown(name: str) -> VariantInfo:
-    if name == BASE_VARIANT:
-        return VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None)
-    return VariantInfo(name, name, 1, 1.0, None, None, None)

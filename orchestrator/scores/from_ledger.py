@@ -24,9 +24,9 @@ from orchestrator.report.report_input import Failure, ReportInput
 from orchestrator.report.training_data import DataReport
 from orchestrator.spec.documents import read_protocol, read_spec
 from orchestrator.spec.model import ScoringSpec, SweepSpec
+from orchestrator.verdict.comparison import Assessment, Comparison
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protocol
-from orchestrator.verdict.standing import Standing, standing
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.preparation import Prepared
 
@@ -101,7 +101,7 @@ def _metric_version(asked: MetricSpec) -> MetricVersion:
 
 def base_info() -> VariantInfo:
     """The base as a variant."""
-    return VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None)
+    return VariantInfo.unlisted(BASE_VARIANT)
 
 
 def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> VariantInfo:
@@ -121,7 +121,7 @@ def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> 
 
 
 class ScoredSweep:
-    """A sweep's scores on what every variant says of set A, from rows to standings.
+    """A sweep's scores on what every variant says of set A, from rows to assessments.
 
     What the search is told of a trial, what status and records show of it, and what a later sweep
     learns from it come from here. The table holds what was scored when it was first asked for.
@@ -148,11 +148,12 @@ class ScoredSweep:
 
     def of_epoch(
         self, record: TrialRecord, losses: EpochLosses, rows: Sequence[ClipScores]
-    ) -> list[Standing]:
+    ) -> list[Assessment]:
         """How the variants of an epoch stand, by ``rows`` with all their scores."""
         infos = [variant_info(v, record, losses) for v in self.variants(record.id, losses.epoch)]
         table = ScoreTable.build([base_info(), *infos], [*self._base, *rows], self.protocol)
-        return [standing(table, info.id, self.protocol) for info in infos]
+        comparison = Comparison(table, self.protocol)
+        return [comparison.assess(info.id) for info in infos]
 
     @cached_property
     def table(self) -> ScoreTable:
@@ -168,16 +169,17 @@ class ScoredSweep:
         return ScoreTable.build(infos, rows, self.protocol)
 
     @cached_property
-    def standings(self) -> dict[str, Standing]:
+    def assessments(self) -> dict[str, Assessment]:
         """How every scored variant stands, by its id; empty while the base has no scores."""
+        comparison = Comparison(self.table, self.protocol)
         infos = self.table.adapted if self._base else []
-        return {info.id: standing(self.table, info.id, self.protocol) for info in infos}
+        return {info.id: comparison.assess(info.id) for info in infos}
 
     @cached_property
-    def best(self) -> dict[str, Standing]:
+    def best(self) -> dict[str, Assessment]:
         """The best variant of each trial that has one, by the trial's id."""
-        best: dict[str, Standing] = {}
-        for name, found in self.standings.items():
+        best: dict[str, Assessment] = {}
+        for name, found in self.assessments.items():
             trial = str(self.table.variants[name].trial)
             if trial not in best or found.objective > best[trial].objective:
                 best[trial] = found

@@ -137,7 +137,7 @@ def _pareto(scored: ScoredSweep, ways: dict[str, str]) -> Sequence[ParetoVariant
         directions=["maximize" if way == "max" else "minimize" for way in ways.values()]
     )
     infos = scored.table.variants
-    for name, variant in scored.standings.items():
+    for name, variant in scored.assessments.items():
         spent = sum(cost[str(infos[name].trial)][: infos[name].epoch])
         known = {OBJECTIVE: variant.objective, **variant.measured, SECONDS: spent}
         study.add_trial(

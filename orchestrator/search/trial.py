@@ -9,7 +9,7 @@ from jobs.training.epochs import DivergedError, EpochLosses
 from orchestrator.context import SweepContext
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot, SlotPreemptedError
 from orchestrator.scores.from_ledger import ScoredSweep
-from orchestrator.verdict.standing import Standing
+from orchestrator.verdict.comparison import Assessment
 
 Result = TypeVar("Result")
 
@@ -22,7 +22,7 @@ class EpochReport:
     checkpoint: str
     """The key under which the storage has it."""
     losses: EpochLosses
-    best: Standing
+    best: Assessment
     """Of the trial's variants so far."""
     promise: float
     """Of this epoch's variants the best."""
@@ -55,7 +55,7 @@ class TrialRun:
         """The epoch that the slot stands at, if it holds this trial."""
         self._host_deaths = 0
         """Since the last commit."""
-        self._best: Standing | None = None
+        self._best: Assessment | None = None
         self._seconds = 0.0
 
     def next_epoch(self) -> EpochReport:
@@ -162,11 +162,11 @@ class TrialRun:
     def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
         """Score what the variants said, keep the best, and give what they promise."""
         rows = self._context.scorers.score([variant.id for variant in variants])
-        standings = self._scored.of_epoch(self._record, losses, rows)
-        for each in standings:
+        assessments = self._scored.of_epoch(self._record, losses, rows)
+        for each in assessments:
             if self._best is None or each.objective > self._best.objective:
                 self._best = each
-        return max(each.promise for each in standings)
+        return max(each.promise for each in assessments)
 
     def _is_committed(self, key: str) -> bool:
         return self._ledger.storage.is_committed(key)

@@ -13,7 +13,7 @@ from orchestrator.scores.from_ledger import ScoredSweep
 from orchestrator.search.reports import FEASIBILITY, named_constraints
 from orchestrator.search.space import SearchSpace
 from orchestrator.spec.model import OBJECTIVE, SECONDS, SweepSpec
-from orchestrator.verdict.standing import Standing
+from orchestrator.verdict.comparison import Assessment
 
 FROM_SWEEP = "from_sweep"
 FROM_TRIAL = "from_trial"
@@ -59,7 +59,7 @@ def _read(spec: SweepSpec, ledger: Ledger) -> ScoredSweep | tuple[str, str]:
     return scored
 
 
-def ended_trials(scored: ScoredSweep) -> Iterator[tuple[TrialHistory, Standing]]:
+def ended_trials(scored: ScoredSweep) -> Iterator[tuple[TrialHistory, Assessment]]:
     """The trials that ended without failing, each with its best variant."""
     for trial in scored.ledger.histories():
         best = scored.best.get(trial.record.id)
@@ -93,7 +93,7 @@ def _completed(
     spec: SweepSpec,
     sweep: str,
     trial: TrialHistory,
-    variant: Standing,
+    variant: Assessment,
     params: dict[str, Any],
 ) -> FrozenTrial:
     """The study's trial for one that the earlier ``sweep`` ran."""

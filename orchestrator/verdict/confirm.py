@@ -1,15 +1,17 @@
-"""The finalists on set B: tested once, together, on texts and seeds that chose nothing."""
+"""The tests on set B: finalists against the base, and a challenger against the champion."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from jobs.metrics.base import ClipScores
+from jobs.spec.trial import BASE_VARIANT
+from orchestrator.verdict import sentences
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import Confirmation, Finding, Outcome, VariantRow
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import bootstrap_of, gains, size
-from orchestrator.verdict.stats import better_than_base, holm, prompts_needed
-from orchestrator.verdict.table import ScoreTable
-from orchestrator.verdict.variant_rows import row_of
+from orchestrator.verdict.stats import Interval, better_than_base, holm, prompts_needed
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 
 @dataclass(frozen=True)
@@ -25,34 +27,26 @@ class Decision:
     """If inconclusive: how many such prompts would likely decide."""
 
 
-def decide(table: ScoreTable, finalists: Sequence[str], protocol: Protocol) -> Decision:
+def decide(fresh: Comparison, finalists: Sequence[str]) -> Decision:
     """Test every finalist against the base.
 
     Args:
-        table: their scores and the base's on fresh prompts.
+        fresh: the finalists and the base on prompts that chose nothing.
         finalists: in the order of set A's choice.
-        protocol: over the prompts of ``table``.
     """
-    by_prompt = {name: gains(table, name, protocol) for name in finalists}
-    p_values = [better_than_base(gain) for gain in by_prompt.values()]
-    confirmed = tuple(
-        Confirmation(row, p, p_holm, _finding(row, p_holm, protocol))
-        for row, p, p_holm in zip(
-            (row_of(table, name, protocol) for name in finalists),
-            p_values,
-            holm(p_values),
-            strict=True,
-        )
-    )
-    winner = _most_modest(table, confirmed, protocol)
+    p_values = [better_than_base(fresh.gains(name)) for name in finalists]
+    confirmed = []
+    for name, p, p_holm in zip(finalists, p_values, holm(p_values), strict=True):
+        row = fresh.row(name)
+        confirmed.append(Confirmation(row, p, p_holm, _finding(row, p_holm, fresh.protocol)))
+    winner = _smallest_tied_with_best(fresh, confirmed)
     outcome = "PROMOTE-PENDING-LISTENING" if winner else _without_winner(confirmed)
     # Without a winner the one that set A put first: to take the best on set B is to choose again.
     first = winner or confirmed[0]
     needed = None
     if outcome == "INCONCLUSIVE":
-        spread = float(by_prompt[first.row.id].std(ddof=1))
-        needed = _enough_prompts(first.row, spread, len(finalists), protocol)
-    return Decision(outcome, winner, first, confirmed, needed)
+        needed = _enough_prompts(fresh, first.row, len(finalists))
+    return Decision(outcome, winner, first, tuple(confirmed), needed)
 
 
 def _finding(row: VariantRow, p_holm: float, protocol: Protocol) -> Finding:
@@ -66,23 +60,21 @@ def _finding(row: VariantRow, p_holm: float, protocol: Protocol) -> Finding:
     return "undecided"
 
 
-def _most_modest(
-    table: ScoreTable, confirmed: Sequence[Confirmation], protocol: Protocol
+def _smallest_tied_with_best(
+    fresh: Comparison, confirmed: Sequence[Confirmation]
 ) -> Confirmation | None:
     """Of the finalists that are better, the smallest change that cannot be told from the best."""
     better = [each for each in confirmed if each.finding == "better"]
     if not better:
         return None
     best = max(better, key=lambda each: each.row.gain.mean)
-    of_best = gains(table, best.row.id, protocol)
-    tied = [
-        each
-        for each in better
-        if bootstrap_of(protocol)
-        .interval(of_best - gains(table, each.row.id, protocol))
-        .includes_zero
-    ]
-    return min(tied, key=lambda e: (*size(table.variants[e.row.id]), -e.row.gain.mean, e.row.id))
+
+    def size(each: Confirmation) -> tuple[float, int, float, str]:
+        variant = fresh.table.variants[each.row.id]
+        rank = math.inf if variant.rank is None else variant.rank
+        return rank, variant.epoch, -each.row.gain.mean, variant.id
+
+    return min((each for each in better if fresh.is_tied(best.row.id, each.row.id)), key=size)
 
 
 def _without_winner(confirmed: Sequence[Confirmation]) -> Outcome:
@@ -93,13 +85,12 @@ def _without_winner(confirmed: Sequence[Confirmation]) -> Outcome:
     return "DO-NOT-FINE-TUNE"
 
 
-def _enough_prompts(
-    row: VariantRow, spread: float, finalists: int, protocol: Protocol
-) -> int | None:
+def _enough_prompts(fresh: Comparison, row: VariantRow, finalists: int) -> int | None:
     """How many prompts would likely decide on the variant; None if no more of them would."""
-    counts = []
-    if (effect := protocol.min_effect or row.gain.mean) > 0:
-        counts.append(prompts_needed(spread, effect, finalists, protocol.significance))
+    counts, rule = [], fresh.protocol
+    if (effect := rule.min_effect or row.gain.mean) > 0:
+        spread = float(fresh.gains(row.id).std(ddof=1))
+        counts.append(prompts_needed(spread, effect, finalists, rule.significance))
     for check in row.constraints:
         room = check.margin - check.worsening.mean
         if check.violation and room > 0:
@@ -108,3 +99,60 @@ def _enough_prompts(
             counts.append(math.ceil(row.gain.n * nearer**2))
     needed = max(counts, default=0)
     return needed if needed > row.gain.n else None
+
+
+_CHAMPION, _CHALLENGER = "champion", "challenger"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """How a challenger fared against the champion."""
+
+    difference: Interval
+    """Challenger minus champion in the primary metric, over prompts; positive is better."""
+    wins: bool
+    reason: str
+    """Why the challenger wins, or why not."""
+
+
+def contest(
+    champion: Sequence[ClipScores], challenger: Sequence[ClipScores], protocol: Protocol
+) -> Contest:
+    """Whether the challenger is better: its interval lies above 0 and no rule is broken.
+
+    Args:
+        champion: scores of the champion and its base on the prompts.
+        challenger: those of the new voice and its base.
+        protocol: the rule of both, over these prompts.
+
+    Raises:
+        ScoreTableError: the scores cannot be paired.
+    """
+    rows = [
+        *(row for row in challenger if row.variant == BASE_VARIANT),
+        *_renamed(_CHALLENGER, challenger),
+        *_renamed(_CHAMPION, champion),
+    ]
+    infos = [VariantInfo.unlisted(name) for name in (BASE_VARIANT, _CHAMPION, _CHALLENGER)]
+    both = Comparison(ScoreTable.build(infos, rows, protocol), protocol)
+    difference = both.bootstrap.interval(both.gains(_CHALLENGER) - both.gains(_CHAMPION))
+    measured = (
+        f"{protocol.primary} against the champion's is {difference.mean:+.3g} "
+        f"({difference.low:+.3g} to {difference.high:+.3g} over {difference.n} prompts)"
+    )
+    if broken := sentences.broken_rules(both.row(_CHALLENGER)):
+        return Contest(difference, False, "; ".join(broken))
+    if difference.low <= 0:
+        return Contest(difference, False, f"not shown to be better: {measured}")
+    return Contest(difference, True, f"better: {measured}")
+
+
+def differing_keys(one: Protocol, other: Protocol) -> tuple[str, ...]:
+    """The fields in which two protocols differ; none where voices under them compare."""
+    return tuple(
+        name for name in type(one).model_fields if getattr(one, name) != getattr(other, name)
+    )
+
+
+def _renamed(name: str, rows: Iterable[ClipScores]) -> list[ClipScores]:
+    return [replace(row, variant=name) for row in rows if row.variant != BASE_VARIANT]

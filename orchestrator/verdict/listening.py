@@ -1,4 +1,4 @@
-"""The analysis of a listening test: opinion scores, paired differences, agreement of raters.
+"""Listening tests: ratings, their analysis, and what they make of a verdict.
 
 The test is that of Pov et al. 2026 (arXiv 2606.26618), section III-E: every rater scores every
 system on the same sentences along three axes. Their tests treat all pairs as independent;
@@ -12,18 +12,18 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap, wilcoxon
+from scipy.stats import wilcoxon
 
+from jobs.spec.trial import BASE_VARIANT
+from orchestrator.verdict.outcome import ListeningReport, Outcome, Verdict
+from orchestrator.verdict.protocol import Listening, Protocol
+from orchestrator.verdict.sentences import after_listening
 from orchestrator.verdict.stats import Interval
 
 Axis = Literal["naturalness", "prosody", "pronunciation"]
 AXES: tuple[Axis, ...] = get_args(Axis)
 SCALE = range(1, 6)
 """The five points of absolute category rating (ITU-T P.800, annex B)."""
-RESAMPLES = 10_000
-"""As many as Pov et al. 2026, section III-E."""
-
-Level = Literal["nominal", "ordinal", "interval"]
 Scores = NDArray[np.float64]
 
 
@@ -73,21 +73,17 @@ class Ratings:
         names = tuple(self.sentences[place] for place in kept)
         return replace(self, sentences=names, scores=self.scores[:, kept])
 
-    def along(self, axis: Axis | None = None) -> Scores:
-        """Scores along an axis, or the mean of the three: shape (raters, sentences, systems)."""
-        return self.scores.mean(axis=-1) if axis is None else self.scores[..., AXES.index(axis)]
+    def mos(self, system: str) -> float:
+        """Mean opinion score over raters and sentences, 1 to 5.
 
-    def mos(self, system: str, axis: Axis | None = None) -> float:
-        """Mean opinion score over raters and sentences, 1 to 5, of an axis or overall.
-
-        Overall it is equation 2 of Pov et al. 2026, the mean of the three axes.
+        It is equation 2 of Pov et al. 2026, the mean of the three axes.
 
         Raises:
             ValueError: if the system was not rated.
         """
-        return float(np.nanmean(self.along(axis)[..., self._place(system)]))
+        return float(np.nanmean(self._overall[..., self._place(system)]))
 
-    def differences(self, system: str, base: str, axis: Axis | None = None) -> Scores:
+    def differences(self, system: str, base: str) -> Scores:
         """Score of ``system`` minus that of ``base``, pair by pair: shape (raters, sentences).
 
         In points; positive means that ``system`` is better, NaN that a rater lacks one of the two.
@@ -95,8 +91,7 @@ class Ratings:
         Raises:
             ValueError: if a system was not rated, or no rater heard both on one sentence.
         """
-        scores = self.along(axis)
-        paired = scores[..., self._place(system)] - scores[..., self._place(base)]
+        paired = self._overall[..., self._place(system)] - self._overall[..., self._place(base)]
         if np.isnan(paired).all():
             raise ValueError(
                 f"systems are compared by raters who heard both on one sentence, got no such "
@@ -104,9 +99,14 @@ class Ratings:
             )
         return paired
 
-    def agreement(self, level: Level, axis: Axis | None = None) -> float | None:
+    def agreement(self) -> float | None:
         """Krippendorff's alpha of the raters; units are the sentences as each system spoke them."""
-        return krippendorff_alpha(self.along(axis).reshape(len(self.raters), -1), level)
+        return krippendorff_alpha(self._overall.reshape(len(self.raters), -1))
+
+    @property
+    def _overall(self) -> Scores:
+        """The mean of the three axes, shape (raters, sentences, systems)."""
+        return np.asarray(self.scores.mean(axis=-1))
 
     def _place(self, system: str) -> int:
         if system not in self.systems:
@@ -168,46 +168,8 @@ def pooled_wilcoxon(differences: Scores) -> float:
     return float(wilcoxon(pairs).pvalue) if pairs.any() else 1.0
 
 
-def sentence_wilcoxon(differences: Scores) -> float:
-    """`pooled_wilcoxon` over sentences, each the mean of its raters: from (raters, sentences).
-
-    A rater's taste for a system shifts all sentences alike, so this too rejects the true null above
-    in a quarter of all tests.
-    """
-    heard = ~np.isnan(differences).all(axis=0)
-    return pooled_wilcoxon(np.nanmean(differences[:, heard], axis=0))
-
-
-def pooled_interval(
-    differences: Scores, seed: int, resamples: int = RESAMPLES, confidence: float = 0.95
-) -> Interval:
-    """Mean difference with its percentile bootstrap interval over all pairs.
-
-    This stands for the interval of Pov et al. 2026, who do not say which bootstrap theirs is. It
-    takes pairs for independent, so it is too narrow where `pooled_wilcoxon` rejects too often.
-    ``n`` counts pairs.
-
-    Raises:
-        ValueError: if there are fewer than two pairs.
-    """
-    pairs = differences[~np.isnan(differences)]
-    if len(pairs) < 2:
-        raise ValueError(
-            f"an interval resamples at least 2 paired ratings, got {len(pairs)}: collect more"
-        )
-    of_mean = bootstrap(
-        (pairs,),
-        np.mean,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method="percentile",
-        rng=seed,
-    ).confidence_interval
-    return Interval(float(pairs.mean()), float(of_mean.low), float(of_mean.high), len(pairs))
-
-
 def two_way_interval(
-    differences: Scores, seed: int, resamples: int = RESAMPLES, confidence: float = 0.95
+    differences: Scores, seed: int, resamples: int, confidence: float = 0.95
 ) -> Interval:
     """Mean difference with its two-way percentile bootstrap interval: the one to decide by.
 
@@ -246,13 +208,13 @@ def two_way_interval(
     return Interval(mean, mean + float(low), mean + float(high), int(paired.sum()))
 
 
-def krippendorff_alpha(values: ArrayLike, level: Level) -> float | None:
+def krippendorff_alpha(values: ArrayLike) -> float | None:
     """Agreement of raters: 1 is perfect, 0 that of chance, below 0 is systematic disagreement.
 
     Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability": alpha is
     1 - (n - 1) sum o_ck d_ck / sum n_c n_k d_ck over pairs of values c, k, where o counts
     coincidences of values within units, n_c its row sums, n their sum and d the squared difference
-    at the level of measurement: ordinal for the five points of an axis.
+    of ordinal values: of their mean ranks.
 
     ``values`` has shape (raters, units), NaN where a rater gave none; a unit with fewer than two
     values is left out. None where alpha is undefined: no such unit, or all values equal.
@@ -266,16 +228,63 @@ def krippendorff_alpha(values: ArrayLike, level: Level) -> float | None:
     # The diagonal also pairs each value with itself, but there the difference is 0.
     coincidences = counts.T @ (counts / (counts.sum(axis=1, keepdims=True) - 1))
     totals = counts.sum(axis=0)
-    difference = _squared_differences(scale, totals, level)
+    ranks = np.cumsum(totals) - totals / 2
+    difference = np.subtract.outer(ranks, ranks) ** 2
     observed = (coincidences * difference).sum()
     expected = (np.outer(totals, totals) * difference).sum()
     return float(1 - (totals.sum() - 1) * observed / expected)
 
 
-def _squared_differences(scale: Scores, totals: Scores, level: Level) -> Scores:
-    """Krippendorff's (2011) difference functions, shape (scale, scale)."""
-    if level == "nominal":
-        return 1 - np.eye(len(scale))
-    # The ordinal difference, all values from c to k but half of c and of k, is one of mean ranks.
-    position = np.cumsum(totals) - totals / 2 if level == "ordinal" else scale
-    return np.asarray(np.subtract.outer(position, position) ** 2)
+def apply_listening_test(verdict: Verdict, ratings: Ratings, protocol: Protocol) -> Verdict:
+    """Let a listening test between winner and base decide on the promotion that is pending.
+
+    ``PROMOTE`` when enough raters and sentences give a two-way interval above 0 and a gain of
+    ``listening.min_effect``; ``REGRESSION`` when the interval lies below 0; ``DO-NOT-FINE-TUNE``
+    when its upper end is too small a gain. Otherwise the promotion stays pending.
+
+    Args:
+        verdict: of the metrics. One without a winner has nothing to confirm and stays as it is.
+        ratings: of the winner and the base, by prompt id and variant id.
+        protocol: under which the verdict was reached.
+
+    Raises:
+        ValueError: the winner and the base were not rated by two raters on two sentences.
+    """
+    if verdict.variant is None:
+        return verdict
+    differences = ratings.differences(verdict.variant, BASE_VARIANT)
+    paired = ~np.isnan(differences)
+    report = ListeningReport(
+        difference=two_way_interval(
+            differences, protocol.seed, protocol.bootstrap_resamples, protocol.confidence
+        ),
+        mos=ratings.mos(verdict.variant),
+        base_mos=ratings.mos(BASE_VARIANT),
+        raters=int(paired.any(axis=1).sum()),
+        sentences=int(paired.any(axis=0).sum()),
+        pooled_p=pooled_wilcoxon(differences),
+        alpha=ratings.agreement(),
+    )
+    outcome = _outcome(report, protocol.listening)
+    confirmed = outcome.startswith("PROMOTE")
+    return replace(
+        verdict,
+        verdict=outcome,
+        sentence=after_listening(outcome, report, verdict.sentence, protocol),
+        variant=verdict.variant if confirmed else None,
+        runner_up=verdict.runner_up if confirmed else verdict.variant,
+        listening=report,
+    )
+
+
+def _outcome(report: ListeningReport, rule: Listening) -> Outcome:
+    difference = report.difference
+    if report.raters < rule.raters or report.sentences < rule.sentences:
+        return "PROMOTE-PENDING-LISTENING"
+    if difference.high < 0:
+        return "REGRESSION"
+    if difference.high <= rule.min_effect:
+        return "DO-NOT-FINE-TUNE"
+    if difference.low > 0 and difference.mean >= rule.min_effect:
+        return "PROMOTE"
+    return "PROMOTE-PENDING-LISTENING"

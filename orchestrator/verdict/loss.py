@@ -1,22 +1,21 @@
 """What validation loss would have chosen: shown beside the verdict, never part of it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import GroupLoss, LossReport, VariantRow
-from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import gains
 from orchestrator.verdict.stats import spearman
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 
 def loss_report(table: ScoreTable, scored: Sequence[VariantRow], primary: str) -> LossReport | None:
     """How loss ranks the variants that were scored; None where none of them has a loss."""
-    trained = as_trained([table.variants[row.id] for row in scored])
+    trained = as_trained(table.variants[row.id] for row in scored)
     losses = {v.id: v.validation_loss for v in trained if v.validation_loss is not None}
     if not losses:
         return None
-    rows: Mapping[str, VariantRow] = {row.id: row for row in scored}
+    rows = {row.id: row for row in scored}
     lowest = rows[min(losses, key=lambda name: losses[name])]
     return LossReport(
         spearman=spearman([*losses.values()], [rows[name].means[primary] for name in losses]),
@@ -27,31 +26,27 @@ def loss_report(table: ScoreTable, scored: Sequence[VariantRow], primary: str) -
     )
 
 
-def group_loss(
-    table: ScoreTable, scored: Sequence[VariantRow], group: str, protocol: Protocol, variant: str
-) -> GroupLoss | None:
-    """How the loss over one group's validation clips ranks the variants that were scored.
+def group_loss(screen: Comparison, group: str, variant: str) -> GroupLoss | None:
+    """How the loss over one group's validation clips ranks the variants that have scores.
 
     Args:
-        table: of what every variant says of set A.
-        scored: its variants that have scores.
-        group: a key of :attr:`VariantInfo.group_losses`.
-        protocol: over the prompts of the group in ``table``; it may have none.
+        screen: what every variant says of set A.
+        group: a key of :attr:`VariantInfo.group_losses`, ``language/km``.
         variant: whose loss is wanted beside the lowest.
     """
-    trained = as_trained([table.variants[row.id] for row in scored])
-    found = {v.id: v.group_losses.get(group, math.nan) for v in trained}
+    scored = [v for v in screen.table.adapted if screen.has_scores(v.id)]
+    found = {v.id: v.group_losses.get(group, math.nan) for v in as_trained(scored)}
     losses = {name: loss for name, loss in found.items() if math.isfinite(loss)}
     if not losses:
         return None
     lowest = min(losses, key=lambda name: losses[name])
-    rank = None
-    if protocol.prompts:
-        part = table.only({prompt.id for prompt in protocol.prompts})
-        of = {row.id: float(gains(part, row.id, protocol).mean()) for row in scored}
-        rank = 1 + sum(gain > of[lowest] for gain in of.values())
+    rank, (kind, named) = None, group.split("/", 1)
+    if prompts := tuple(p for p in screen.protocol.prompts if getattr(p, kind) == named):
+        part = screen.only(prompts)
+        gains = {v.id: float(part.gains(v.id).mean()) for v in scored}
+        rank = 1 + sum(gain > gains[lowest] for gain in gains.values())
     return GroupLoss(
-        loss=table.variants[variant].group_losses.get(group),
+        loss=screen.table.variants[variant].group_losses.get(group),
         lowest=lowest,
         lowest_loss=losses[lowest],
         lowest_rank=rank,
@@ -59,7 +54,7 @@ def group_loss(
     )
 
 
-def as_trained(variants: Sequence[VariantInfo]) -> list[VariantInfo]:
+def as_trained(variants: Iterable[VariantInfo]) -> list[VariantInfo]:
     """One variant a checkpoint that has a validation loss: the lora_scale nearest 1.
 
     Loss belongs to a checkpoint at scale 1; the same loss at many scales would count it many times.

@@ -1,12 +1,12 @@
 """What a judgement says: the verdict, and every variant's numbers behind it."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from orchestrator.verdict.gates import ConstraintCheck, FailedClip, FailureGate, total_violation
 from orchestrator.verdict.protocol import Group
 from orchestrator.verdict.stats import Interval
 
@@ -25,6 +25,49 @@ Finding = Literal["better", "no better", "ruled out", "undecided"]
 ``ruled out`` if it fails a gate or its mean breaks a constraint."""
 
 Standing = Literal["base", "winner", "passed", "rejected"]
+
+
+@dataclass(frozen=True)
+class FailedClip:
+    """A clip that counts as failed, and every reason it does."""
+
+    prompt: str
+    seed: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FailureGate:
+    """Failed clips of a variant against the number it may have."""
+
+    failed: int
+    allowed: int
+    clips: int
+
+    @property
+    def violation(self) -> float:
+        """Share of clips beyond what is allowed; 0 when the gate holds."""
+        return max(0, self.failed - self.allowed) / self.clips
+
+
+@dataclass(frozen=True)
+class ConstraintCheck:
+    """A constraint met or broken: means in the metric's unit, ``worsening`` towards the worse."""
+
+    metric: str
+    base: float
+    variant: float
+    worsening: Interval
+    bound: float
+    """The one-sided upper bound of the worsening; it decides."""
+    margin: float
+    violation: float
+    """How far beyond the margin, as a share of the metric's range; 0 when the constraint holds."""
+
+
+def total_violation(failures: FailureGate, constraints: Iterable[ConstraintCheck]) -> float:
+    """By how much a variant is infeasible: shares of clips and of metric ranges, summed."""
+    return failures.violation + sum(check.violation for check in constraints)
 
 
 @dataclass(frozen=True)

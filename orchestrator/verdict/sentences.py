@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.verdict.gates import ConstraintCheck, FailureGate
 from orchestrator.verdict.outcome import (
     Confirmation,
+    ConstraintCheck,
     GroupVerdict,
     ListeningReport,
     Outcome,
@@ -21,27 +21,22 @@ def effect(interval: Interval, confidence: float) -> str:
     """A signed mean with its interval and the number of prompts."""
     return (
         f"{interval.mean:+.3g} ({confidence:.0%} interval {interval.low:+.3g} to "
-        f"{interval.high:+.3g} over {interval.n} {'prompt' if interval.n == 1 else 'prompts'})"
-    )
-
-
-def gate_reason(gate: FailureGate) -> str:
-    """Too many failed clips."""
-    return f"{gate.failed} of {gate.clips} clips failed, {gate.allowed} allowed"
-
-
-def constraint_reason(check: ConstraintCheck) -> str:
-    """A constraint that is broken."""
-    return (
-        f"{compared(check)}: worse by {check.worsening.mean:.2g} and up to {check.bound:.2g}, "
-        f"{check.margin:g} allowed"
+        f"{interval.high:+.3g} over {_count(interval.n, 'prompt')})"
     )
 
 
 def broken_rules(row: VariantRow) -> list[str]:
     """The failure gate and the constraints that do not hold."""
-    gate = [gate_reason(row.failures)] if row.failures.violation else []
-    return [*gate, *(constraint_reason(check) for check in row.constraints if check.violation)]
+    gate, reasons = row.failures, []
+    if gate.violation:
+        reasons.append(f"{gate.failed} of {gate.clips} clips failed, {gate.allowed} allowed")
+    reasons += [
+        f"{compared(check)}: worse by {check.worsening.mean:.2g} and up to {check.bound:.2g}, "
+        f"{check.margin:g} allowed"
+        for check in row.constraints
+        if check.violation
+    ]
+    return reasons
 
 
 def compared(check: ConstraintCheck) -> str:
@@ -74,24 +69,15 @@ NOT_A_FINALIST = "not among the finalists: others of set A did as well or better
 NOT_SHORTLISTED = "not on the shortlist: enough others did better on the first part of set A"
 
 
-def on_all_of_a(row: VariantRow) -> tuple[str, ...]:
-    """The reasons of a variant on the shortlist."""
-    return tuple(f"all of set A: {reason}" for reason in row.reasons)
-
-
-def finding_reasons(confirmed: Confirmation, protocol: Protocol) -> tuple[str, ...]:
+def not_better_reasons(confirmed: Confirmation, protocol: Protocol) -> tuple[str, ...]:
     """Why set B did not show a finalist to be better."""
-    row = confirmed.row
-    no_gain = (no_gain_reason(row.gain, protocol), _p_reason(confirmed, protocol))
-    gain = [reason for reason in no_gain if reason]
     # A gain that comes with failed clips or another voice is no news.
-    return tuple(f"set B: {reason}" for reason in (broken_rules(row) or gain[:1]))
-
-
-def _p_reason(confirmed: Confirmation, protocol: Protocol) -> str | None:
-    if confirmed.p_holm < protocol.significance:
-        return None
-    return f"p {confirmed.p_holm:.2g} after Holm is not below {protocol.significance:g}"
+    reasons = broken_rules(confirmed.row)
+    if not reasons and (no_gain := no_gain_reason(confirmed.row.gain, protocol)):
+        reasons = [no_gain]
+    if not reasons and confirmed.p_holm >= protocol.significance:
+        reasons = [f"p {confirmed.p_holm:.2g} after Holm is not below {protocol.significance:g}"]
+    return tuple(f"set B: {reason}" for reason in reasons)
 
 
 def promotion(winner: Confirmation, name: str, protocol: Protocol) -> str:
@@ -108,17 +94,16 @@ def refusal(
     outcome: Outcome,
     best: Confirmation,
     name: str,
-    confirmed: Sequence[Confirmation],
+    finalists: int,
     needed: int | None,
     protocol: Protocol,
 ) -> str:
-    """The sentence for a sweep whose finalists were heard on set B, and none was better."""
-    finalists = "finalist" if len(confirmed) == 1 else "finalists"
+    """The sentence for a sweep whose finalists have scores of set B, and none was better."""
     of_best = (
-        f"the first of {len(confirmed)} {finalists}, {name}, changes {protocol.primary} for the "
+        f"the first of {_count(finalists, 'finalist')}, {name}, changes {protocol.primary} for the "
         f"better by {effect(best.row.gain, protocol.confidence)}"
     )
-    why = "; ".join(finding_reasons(best, protocol))
+    why = "; ".join(not_better_reasons(best, protocol))
     if outcome == "REGRESSION":
         return f"Fine-tuning made it worse: on fresh prompts {of_best}."
     if outcome == "DO-NOT-FINE-TUNE":
@@ -127,7 +112,9 @@ def refusal(
     return f"Inconclusive: on fresh prompts {of_best}; {why}.{more}"
 
 
-def heard(outcome: Outcome, report: ListeningReport, before: str, protocol: Protocol) -> str:
+def after_listening(
+    outcome: Outcome, report: ListeningReport, before: str, protocol: Protocol
+) -> str:
     """The sentence after a listening test; ``before`` is the metrics' own."""
     rule, difference = protocol.listening, report.difference
     of_test = (
@@ -154,15 +141,15 @@ def heard(outcome: Outcome, report: ListeningReport, before: str, protocol: Prot
     return f"{before} So far {of_test}; {wanted}."
 
 
-def none_allowed(best: VariantRow, name: str, rows: Sequence[VariantRow]) -> str:
-    """The sentence for a sweep in which no variant keeps the rules; ``rows`` are those scored."""
+def none_feasible(best: VariantRow, name: str, scored: int) -> str:
+    """The sentence for a sweep in which no variant keeps the rules, ``best`` the nearest."""
     return (
-        f"Do not fine-tune: every one of the {count(rows)} fails a gate or a constraint; "
-        f"the nearest, {name}, has {'; '.join(best.reasons)}."
+        f"Do not fine-tune: every one of the {_count(scored, 'variant')} fails a gate or a "
+        f"constraint; the nearest, {name}, has {'; '.join(best.reasons)}."
     )
 
 
-def silence(variants: Sequence[VariantInfo]) -> str:
+def too_few_scores(variants: Sequence[VariantInfo]) -> str:
     """The sentence for a sweep without a variant and a base to compare."""
     return (
         f"No verdict: of {len(variants)} variants and the base, too few have every score that the "
@@ -170,20 +157,19 @@ def silence(variants: Sequence[VariantInfo]) -> str:
     )
 
 
-def unheard(lacking: Sequence[str], prompts: str) -> str:
-    """The sentence for a sweep in which not all said what they were to be chosen by."""
+def scores_lacking(variants: Sequence[str], prompts: str) -> str:
+    """The sentence for a sweep in which ``variants`` have no scores of prompts that decide."""
     return (
-        f"No verdict: {', '.join(lacking)} lack scores of {prompts}; "
+        f"No verdict: {', '.join(variants)} lack scores of {prompts}; "
         "score their clips of it, then judge again."
     )
 
 
-def warning(groups: Sequence[GroupVerdict]) -> str:
-    """What must be said beside a verdict of languages and speakers that got worse."""
+def regressions(groups: Sequence[GroupVerdict]) -> str:
+    """What a verdict adds of the languages and speakers that got worse; empty without any."""
     worse = [f"{each.group} {each.name}" for each in groups if each.verdict == "REGRESSION"]
     return f" But it is worse than the base for {', '.join(worse)}." if worse else ""
 
 
-def count(rows: Sequence[VariantRow]) -> str:
-    """How many variants, in words that agree."""
-    return f"{len(rows)} variant" if len(rows) == 1 else f"{len(rows)} variants"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -38,6 +38,13 @@ class VariantInfo:
     mix: str | None = None
     """Which of ``data.mixes`` it was trained on; None is every clip once."""
 
+    @classmethod
+    def unlisted(cls, name: str) -> "VariantInfo":
+        """What is known of ``name`` alone: the base, or else a trial of its own."""
+        if name == BASE_VARIANT:
+            return cls(name, None, 0, 0.0, None, None, None)
+        return cls(name, name, 1, 1.0, None, None, None)
+
     @property
     def name(self) -> str:
         """What a person calls it."""

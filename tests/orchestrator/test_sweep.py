@@ -31,9 +31,10 @@ from orchestrator.records.rebuild import rebuild
 from orchestrator.scores import from_ledger
 from orchestrator.scores.from_files import judge_files
 from orchestrator.spec.reading import read_spec
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import choose_finalists, choose_shortlist, objective
+from orchestrator.verdict.screen import choose_finalists, choose_shortlist
 from tests.orchestrator.records.made_sweep import everything
 from tests.small_sweep import (
     EPOCHS,
@@ -87,13 +88,17 @@ class Done:
     def table(self):
         return from_ledger.ScoredSweep(self.ledger, read_spec(self.run.spec), self.protocol).table
 
+    @property
+    def comparison(self):
+        return Comparison(self.table, self.protocol.screening())
+
     def objectives(self) -> dict[str, float]:
         """By trial, what the search should have been told last: its best variant's."""
-        table, protocol = self.table, self.protocol.screening()
+        comparison = self.comparison
         return {
             record.id: max(
-                objective(table, variant.id, protocol)
-                for variant in table.adapted
+                comparison.assess(variant.id).objective
+                for variant in comparison.table.adapted
                 if variant.trial == record.id
             )
             for record in self.ledger.trials()
@@ -151,7 +156,7 @@ def test_the_ledger_is_complete(sweep):
 
 
 def test_the_shortlist_said_the_rest_of_set_a(sweep):
-    shortlist, storage = choose_shortlist(sweep.table, sweep.protocol), sweep.ledger.storage
+    shortlist, storage = choose_shortlist(sweep.comparison, sweep.protocol), sweep.ledger.storage
     # A third of 8 variants is 3, among them or beside them the best of each rank.
     assert len(shortlist) in (3, 4)
     assert storage.children(f"{NAME}/clips/shortlist") == sorted(["base", *shortlist])
@@ -164,9 +169,9 @@ def test_the_shortlist_said_the_rest_of_set_a(sweep):
 
 def test_the_finalist_was_confirmed_on_fresh_prompts(sweep):
     table, protocol = sweep.table, sweep.protocol
-    shortlist = choose_shortlist(table, protocol)
+    shortlist = choose_shortlist(sweep.comparison, protocol)
     of_all_a = from_ledger.shortlist_table(sweep.ledger, table, shortlist, protocol)
-    (finalist,) = choose_finalists(of_all_a, protocol)
+    (finalist,) = choose_finalists(Comparison(of_all_a, protocol))
     storage = sweep.ledger.storage
     assert storage.children(f"{NAME}/clips/confirmation") == sorted(["base", finalist])
     for variant in ("base", finalist):

@@ -24,6 +24,7 @@ from orchestrator.ledger import (
 )
 from orchestrator.scores import from_ledger
 from orchestrator.spec.model import SweepSpec
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists
@@ -91,7 +92,7 @@ class MadeSweep:
         """The verdict, after all that was before it."""
         ledger, protocol = self.ledger, self.protocol
         screen = from_ledger.ScoredSweep(ledger, self.spec, protocol).table
-        finalists = choose_finalists(screen, protocol)
+        finalists = choose_finalists(Comparison(screen, protocol))
         for name in ("base", *finalists):
             rows = [
                 ClipScores(name, p.id, 1, {**HEALTHY, "similarity": 0.5 * (name != "base")})

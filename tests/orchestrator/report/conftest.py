@@ -14,6 +14,7 @@ from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import TrialHistory, TrialRecord, TrialResult
 from orchestrator.report.audition import audition
 from orchestrator.report.report_input import Failure, ReportInput
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (
     Constraint,
@@ -186,7 +187,7 @@ def make_report() -> Callable[..., ReportInput]:
         confirmation = ScoreTable.build(variants, fresh, protocol.confirming())
         verdict = judge(
             table,
-            confirmation if choose_finalists(of_all_a, protocol) else None,
+            confirmation if choose_finalists(Comparison(of_all_a, protocol)) else None,
             protocol,
             of_all_a if protocol.rest else None,
         )

@@ -25,9 +25,8 @@ from orchestrator.report.page import render
 from orchestrator.report.report_input import Failure, short
 from orchestrator.report.scatter_figures import checkpoints, pareto_front, spearman_interval
 from orchestrator.report.tables import rule
-from orchestrator.verdict.gates import FailedClip
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.outcome import ListeningReport
+from orchestrator.verdict.outcome import FailedClip, ListeningReport
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import ScoreTable

@@ -5,8 +5,9 @@ import math
 import pytest
 
 from jobs.spec.trial import BASE_VARIANT
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.protocol import Constraint, MetricVersion
-from orchestrator.verdict.screen import choose_finalists, choose_shortlist, objective
+from orchestrator.verdict.screen import choose_finalists, choose_shortlist
 from orchestrator.verdict.table import ScoreTable
 
 
@@ -21,18 +22,18 @@ def test_every_feasible_variant_ranks_above_every_infeasible_one(make_table, mak
         silent={"p808": [math.nan]},
     )
     ranked = ["good", "terrible", "slightly_off", "other_voice", "silent"]
-    values = [objective(table, name, protocol) for name in ranked]
+    values = [Comparison(table, protocol).assess(name).objective for name in ranked]
     assert values == sorted(values, reverse=True)
     assert len(set(values)) == len(values)
     assert all(math.isfinite(value) for value in values)
-    assert objective(table, BASE_VARIANT, protocol) == 0
-    assert choose_finalists(table, protocol) == ["good"]
+    assert Comparison(table, protocol).assess(BASE_VARIANT).objective == 0
+    assert choose_finalists(Comparison(table, protocol)) == ["good"]
 
 
 def test_a_lower_is_better_primary_gains_by_falling(make_table, make_protocol):
     protocol = make_protocol(primary="tail_silence", constraints=())
     table = make_table(protocol, long={"tail_silence": [1.0]})
-    assert objective(table, "long", protocol) == pytest.approx(-0.8)
+    assert Comparison(table, protocol).assess("long").objective == pytest.approx(-0.8)
 
 
 def test_a_constraint_is_held_by_its_bound_not_by_its_mean(make_table, make_protocol):
@@ -41,8 +42,8 @@ def test_a_constraint_is_held_by_its_bound_not_by_its_mean(make_table, make_prot
         steady={"speaker_similarity": [0.89]},
         unsteady={"speaker_similarity": [0.98, 0.80]},
     )
-    assert objective(table, "steady", make_protocol()) == 0
-    assert objective(table, "unsteady", make_protocol()) < 0
+    assert Comparison(table, make_protocol()).assess("steady").objective == 0
+    assert Comparison(table, make_protocol()).assess("unsteady").objective < 0
 
 
 def test_a_metric_without_a_better_side_is_held_both_ways(make_table, make_protocol):
@@ -53,7 +54,7 @@ def test_a_metric_without_a_better_side_is_held_both_ways(make_table, make_proto
         slower={"speaking_rate": [10.2]},
         as_fast={"speaking_rate": [12.6]},
     )
-    assert choose_finalists(table, protocol) == ["as_fast"]
+    assert choose_finalists(Comparison(table, protocol)) == ["as_fast"]
 
 
 def test_the_objective_leaves_out_what_only_finalists_have(make_table, make_protocol):
@@ -66,7 +67,7 @@ def test_the_objective_leaves_out_what_only_finalists_have(make_table, make_prot
         constraints=(Constraint(metric="word_error", margin=0.1),),
     )
     table = make_table(protocol, v={"p808": [5.0]})
-    assert objective(table, "v", protocol) == pytest.approx(2.0)
+    assert Comparison(table, protocol).assess("v").objective == pytest.approx(2.0)
 
 
 def test_the_shortlist_is_the_best_third_and_the_best_of_each_rank(
@@ -78,11 +79,12 @@ def test_the_shortlist_is_the_best_third_and_the_best_of_each_rank(
     for place, name in enumerate(ranks):
         clips += speak(name, p808=[3.6 - place / 10] if name != "silent" else [math.nan])[:2]
     variants = [base, *(info(name, rank=rank) for name, rank in ranks.items())]
-    table = ScoreTable.build(variants, clips, protocol.screening())
+    first = protocol.screening()
+    screen = Comparison(ScoreTable.build(variants, clips, first), first)
     # Two are a third of five that were heard; c and e are the best of their ranks.
-    assert choose_shortlist(table, protocol) == ["a", "b", "c", "e"]
-    assert choose_shortlist(table, make_protocol(shortlist_after=4)) == []
-    assert choose_shortlist(table, make_protocol()) == []
+    assert choose_shortlist(screen, protocol) == ["a", "b", "c", "e"]
+    assert choose_shortlist(screen, make_protocol(shortlist_after=4)) == []
+    assert choose_shortlist(screen, make_protocol()) == []
 
 
 def test_finalists_are_the_best_trials_without_those_that_are_clearly_worse(
@@ -92,8 +94,12 @@ def test_finalists_are_the_best_trials_without_those_that_are_clearly_worse(
     table = make_table(
         make_protocol(), best={"p808": [3.3, 3.52]}, near=near, nearer=near, far={"p808": [3.2]}
     )
-    assert choose_finalists(table, make_protocol(finalists=3)) == ["best", "near", "nearer"]
-    assert choose_finalists(table, make_protocol(finalists=2)) == ["best", "near"]
+    assert choose_finalists(Comparison(table, make_protocol(finalists=3))) == [
+        "best",
+        "near",
+        "nearer",
+    ]
+    assert choose_finalists(Comparison(table, make_protocol(finalists=2))) == ["best", "near"]
 
 
 def test_a_trial_sends_its_earliest_equal_epoch_and_the_middle_of_its_plateau(
@@ -114,4 +120,4 @@ def test_a_trial_sends_its_earliest_equal_epoch_and_the_middle_of_its_plateau(
         variants.append(info(name, trial="t", epoch=epoch, lora_scale=scale))
         clips += speak(name, p808=p808)
     table = ScoreTable.build(variants, clips, protocol)
-    assert choose_finalists(table, protocol) == ["e2-s1.0"]
+    assert choose_finalists(Comparison(table, protocol)) == ["e2-s1.0"]

@@ -1,4 +1,4 @@
-"""Failed clips and constraints, on tables small enough to count."""
+"""Failed clips, constraints and assessments, on tables small enough to count."""
 
 import math
 
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.verdict.gates import check_constraints, check_failures, counted, failed_clips
+from orchestrator.verdict.comparison import FAILED_CLIPS, Comparison
 from orchestrator.verdict.protocol import Constraint, Gates
-from orchestrator.verdict.stats import PairedBootstrap
 from orchestrator.verdict.table import ScoreTable
 
 
@@ -26,47 +25,47 @@ from orchestrator.verdict.table import ScoreTable
 def test_each_gate_fails_the_clip_beyond_its_bound_and_no_other(
     make_table, make_protocol, scores, reason
 ):
-    (failed,) = failed_clips(make_table(v=scores), "v", make_protocol())
+    (failed,) = Comparison(make_table(v=scores), make_protocol()).failed_clips("v")
     assert (failed.prompt, failed.reasons) == ("p1", (reason,))
 
 
 def test_a_clip_fails_once_with_all_its_reasons(make_table, make_protocol):
     table = make_table(v={"duration": [4, 9, 4, 4], "tail_silence": [0, 5, 0, 0]})
-    (failed,) = failed_clips(table, "v", make_protocol())
+    (failed,) = Comparison(table, make_protocol()).failed_clips("v")
     assert len(failed.reasons) == 2
 
 
 def test_one_failed_clip_more_than_the_base_is_allowed_two_are_not(make_table, make_protocol):
     silence = {"one": [9, 0, 0, 0], "two": [9, 9, 0, 0]}
     table = make_table(**{name: {"tail_silence": values} for name, values in silence.items()})
-    assert check_failures(table, "one", make_protocol()).violation == 0
-    gate = check_failures(table, "two", make_protocol())
+    assert Comparison(table, make_protocol()).failure_gate("one").violation == 0
+    gate = Comparison(table, make_protocol()).failure_gate("two")
     assert (gate.failed, gate.allowed, gate.clips, gate.violation) == (2, 1, 4, 0.25)
 
 
 def test_the_share_of_excess_failures_counts_on_long_sets(make_table, make_protocol):
     protocol = make_protocol(100, gates=Gates(excess_failures=0.29))
     table = make_table(protocol, v={"clipping": [0.5] * 29 + [0.0] * 71})
-    assert check_failures(table, "v", protocol).allowed == 29
+    assert Comparison(table, protocol).failure_gate("v").allowed == 29
 
 
 def test_the_bases_own_failures_are_allowed_for(base, info, speak, make_protocol):
     clips = speak(BASE_VARIANT, tail_silence=[9, 9, 0, 0]) + speak("v", tail_silence=[0, 9, 9, 9])
     table = ScoreTable.build([base, info("v")], clips, make_protocol())
-    assert check_failures(table, "v", make_protocol()).allowed == 3
+    assert Comparison(table, make_protocol()).failure_gate("v").allowed == 3
 
 
 def test_a_clip_that_fails_a_gate_loses_its_score_where_scores_decide(make_table, make_protocol):
     protocol = make_protocol()
     table = make_table(protocol, v={"p808": [4, 4, 4, 4], "tail_silence": [0, 9, 0, 0]})
-    assert counted(table, "v", "p808", protocol).tolist() == [4.0, 1.0, 4.0, 4.0]
-    assert counted(table, "v", "speaker_similarity", protocol).tolist() == [0.9, -1.0, 0.9, 0.9]
-    assert counted(table, "v", "tail_silence", protocol).tolist() == [0.0, 9.0, 0.0, 0.0]
+    comparison = Comparison(table, protocol)
+    assert comparison.counted("v", "p808").tolist() == [4.0, 1.0, 4.0, 4.0]
+    assert comparison.counted("v", "speaker_similarity").tolist() == [0.9, -1.0, 0.9, 0.9]
+    assert comparison.counted("v", "tail_silence").tolist() == [0.0, 9.0, 0.0, 0.0]
 
 
 def check(table, protocol):
-    bootstrap = PairedBootstrap(len(protocol.prompts), 100, 0.95, 0)
-    (found,) = check_constraints(table, "v", protocol, bootstrap)
+    (found,) = Comparison(table, protocol).constraint_checks("v")
     return found
 
 
@@ -107,6 +106,47 @@ def test_a_lower_is_better_constraint_worsens_upwards(make_table, make_protocol)
 def test_a_missing_metric_that_decides_nothing_fails_no_clip(make_table, make_protocol):
     protocol = make_protocol()
     table = make_table(protocol, v={"speaking_rate": [math.nan] * 4})
-    assert failed_clips(table, "v", protocol) == ()
+    assert Comparison(table, protocol).failed_clips("v") == ()
     held = make_protocol(constraints=(Constraint(metric="rate_ratio", margin=0.1),))
-    assert len(failed_clips(table, "v", held)) == 4
+    assert len(Comparison(table, held).failed_clips("v")) == 4
+
+
+@pytest.fixture
+def assessed(make_table, make_protocol):
+    protocol = make_protocol()
+    table = make_table(
+        protocol,
+        good={"p808": [3.3, 3.4]},
+        terrible={"p808": [1.0]},
+        slightly_off={"p808": [5.0], "speaker_similarity": [0.87]},
+        endless={"p808": [5.0], "end_of_speech_failure": [1.0]},
+    )
+    comparison = Comparison(table, protocol)
+    names = ("good", "terrible", "slightly_off", "endless")
+    found = {name: comparison.assess(name) for name in names}
+    assert all(found[name].objective == comparison.row(name).objective for name in names)
+    return found
+
+
+def test_what_keeps_everything_promises_its_gain(assessed):
+    for name in ("good", "terrible"):
+        assert assessed[name].promise == assessed[name].objective
+        assert all(value <= 0 for value in assessed[name].constraints.values())
+
+
+def test_what_breaks_little_for_much_promises_more_than_what_breaks_nothing(assessed):
+    """Which an objective never grants."""
+    assert assessed["slightly_off"].objective < assessed["terrible"].objective
+    assert assessed["slightly_off"].promise > assessed["good"].promise
+    assert assessed["slightly_off"].constraints["speaker_similarity"] == pytest.approx(0.01)
+    assert assessed["slightly_off"].measured["speaker_similarity"] == pytest.approx(0.87)
+
+
+def test_clips_that_fail_are_counted_and_cost_the_promise(assessed):
+    assert assessed["endless"].constraints[FAILED_CLIPS] > 0
+    assert assessed["endless"].promise < assessed["terrible"].promise
+
+
+def test_gates_are_no_measurement(assessed):
+    assert "end_of_speech_failure" not in assessed["good"].measured
+    assert assessed["good"].measured["p808"] == pytest.approx(3.35)
