@@ -1,5 +1,6 @@
 # Two commands. `make sweep` sets everything up and runs the main job; `make test` runs what CI runs.
-.PHONY: sweep test reference
+# `make test-all` runs every test.
+.PHONY: sweep static test test-all reference
 .DEFAULT_GOAL := sweep
 
 PYTHON ?= python3.11
@@ -9,13 +10,21 @@ READY := .venv/.ready
 sweep: $(READY)
 	$(BIN)/voxsweep run configs/demo.yaml
 
-# Files go to whichever of the two processes is free, in their order: the long tests/faults early.
-test: $(READY)
+# Each file of tests goes to whichever of the two processes is free, in order: tests/faults, whose
+# sweeps take long, early. What is marked `full` runs in test-all alone (CONTRIBUTING.md).
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+
+static: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test: static
+	$(PYTEST) -m "not full"
+
+test-all: static
+	$(PYTEST)
 
 # The API reference, from the docstrings, to docs/reference/index.html. pdoc wants to be told that
 # what it imports may start processes: numpy asks `uname` of its platform.

@@ -5,6 +5,7 @@ one which is can be ended without touching anybody else's.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from jobs.embedded import VOICE_DIR
 from jobs.metrics.references import MIN_REFERENCES
 
 NAME = "small"
+SPEC_NAME = "small.yaml"
 TRAINING_CLIPS = 24
 EPOCHS = 2
 RANKS = (2, 4)
@@ -79,7 +81,7 @@ def write_spec(
         rows = [f'{{"id": "{name[0]}{i}", "text": "{text}"}}\n' for i, text in enumerate(texts)]
         (folder / f"{name}.jsonl").write_text("".join(rows))
     write_manifest(folder)
-    path = folder / "small.yaml"
+    path = folder / SPEC_NAME
     filled = {"hosts": hosts, "slots": slots, "resources": resources, "first": SHORTLIST_AFTER}
     path.write_text(_SPEC.format(**filled) + more)
     return path
@@ -200,19 +202,51 @@ class Run:
         return [process for process in self.processes if runs(process)]
 
 
-_undisturbed: list[tuple[Run, int, list[str]]] = []
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run from nothing to its verdict that nobody disturbed, and what it left."""
+
+    folder: Path
+    code: int
+    """The driver's exit code."""
+    processes: int
+    """How many descended from the driver."""
+    left_behind: list[str]
+    """Names of those that still ran a while after its end."""
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / SPEC_NAME
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "st"
+
+    @property
+    def stdout(self) -> str:
+        return (self.folder / "stdout").read_text()
+
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text()
 
 
-def undisturbed(folder: Callable[[], Path]) -> tuple[Run, int, list[str]]:
-    """A run from nothing to its verdict, exit code and what it left behind; run once a session.
+def undisturbed(shared: Path) -> Undisturbed:
+    """The undisturbed run in ``shared``, a folder of all processes of the test session.
 
-    Both trials are on one host, which may train them in one pass.
+    Whichever process asks first runs it, and the others wait. Both trials are on one host, which
+    may train them in one pass.
     """
-    if not _undisturbed:
-        place = folder()
-        run = Run(write_spec(place, slots=2), place / "st").start()
-        try:
-            _undisturbed.append((run, run.finish(), run.left_behind()))
-        finally:
-            run.end()
-    return _undisturbed[0]
+    folder, done = shared / "undisturbed", shared / "undisturbed.json"
+    with (shared / "undisturbed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir()
+            run = Run(write_spec(folder, slots=2), folder / "st").start()
+            try:
+                code, left_behind = run.finish(), run.left_behind()
+            finally:
+                run.end()
+            facts = {"code": code, "processes": len(run.processes), "left_behind": left_behind}
+            done.write_text(json.dumps(facts))
+    return Undisturbed(folder, **json.loads(done.read_text()))

@@ -16,6 +16,8 @@ from tests.cluster_sweep import WORKERS, ClusterSweep, Nodes, Outcome, begun
 from tests.raylets import raylets
 from tests.small_sweep import EPOCHS, NAME, RANKS, undisturbed
 
+pytestmark = pytest.mark.full
+
 KILLS = 2
 
 
@@ -67,10 +69,10 @@ def story(tmp_path_factory) -> Story:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory) -> Outcome:
+def straight(shared_folder) -> Outcome:
     """The same sweep without a kill, on one host."""
-    run, code, _ = undisturbed(lambda: tmp_path_factory.mktemp("undisturbed"))
-    assert code == 0, run.stderr
+    run = undisturbed(shared_folder)
+    assert run.code == 0, run.stderr
     return Outcome.of(Ledger(LocalStorage(run.storage), NAME))
 
 

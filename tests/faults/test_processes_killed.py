@@ -116,10 +116,10 @@ def story(tmp_path_factory) -> Story:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory) -> Ledger:
+def straight(shared_folder) -> Ledger:
     """The same sweep without a kill, and with two trials at once on one host."""
-    run, code, _ = undisturbed(lambda: tmp_path_factory.mktemp("undisturbed"))
-    assert code == 0, run.stderr
+    run = undisturbed(shared_folder)
+    assert run.code == 0, run.stderr
     return Ledger(LocalStorage(run.storage), NAME)
 
 
@@ -187,6 +187,7 @@ def test_it_sounds_the_same_and_is_judged_the_same(story, straight):
     assert _verdict(story.ledger) == _verdict(straight)
 
 
+@pytest.mark.full
 def test_in_s3_it_is_the_same_sweep(straight, bucket, faulty_s3, tmp_path):
     """Nothing of it lies in a file system, and S3 fails for a while when the first epoch ends."""
     url, outage = "s3://voices/sweeps", Fault("busy", "COMMITTED|adapter_model", times=6)

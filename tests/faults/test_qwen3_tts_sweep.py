@@ -15,6 +15,8 @@ from orchestrator.ledger import Ledger
 from tests.small_sweep import FRESH_PROMPTS, PROMPTS, Run, write_manifest
 from tests.tiny_qwen3_tts import RATE, make_familiar
 
+pytestmark = pytest.mark.full
+
 NAME = "tiny-qwen3-tts"
 EPOCHS = 2
 _SPEC = f"""\

@@ -15,6 +15,8 @@ from orchestrator.ledger import VERDICT_FILE, Ledger
 from tests.raylets import Raylets, wait_until
 from tests.small_sweep import NAME, write_spec
 
+pytestmark = pytest.mark.full
+
 _CLUSTER = "{nodes_share_files: true, storage: %s, driver: {cpus: 1}}\n"
 
 

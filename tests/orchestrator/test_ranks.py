@@ -12,6 +12,8 @@ from orchestrator.ledger import Ledger
 from orchestrator.spec.reading import read_spec
 from tests.small_sweep import Run, write_manifest
 
+pytestmark = pytest.mark.full
+
 _SPEC = """\
 name: ranks
 family: codec_lm

@@ -46,6 +46,7 @@ from tests.small_sweep import (
     SHORTLIST_AFTER,
     TRAINING_CLIPS,
     Run,
+    Undisturbed,
     undisturbed,
 )
 
@@ -68,9 +69,7 @@ FIRST_HOUR = (
 class Done:
     """A sweep that ran to its end."""
 
-    run: Run
-    code: int
-    left_behind: list[str]
+    run: Undisturbed
 
     @property
     def ledger(self) -> Ledger:
@@ -106,9 +105,9 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory) -> Done:
-    done = Done(*undisturbed(lambda: tmp_path_factory.mktemp("undisturbed")))
-    assert done.code in (0, 3), done.run.stderr
+def sweep(shared_folder) -> Done:
+    done = Done(undisturbed(shared_folder))
+    assert done.run.code in (0, 3), done.run.stderr
     return done
 
 
@@ -125,7 +124,7 @@ def test_it_prints_one_object(sweep):
         "storage": str(sweep.run.storage),
         "recorded": True,
     }
-    assert sweep.code == 0
+    assert sweep.run.code == 0
 
 
 def test_the_ledger_is_complete(sweep):
@@ -309,8 +308,8 @@ def test_what_people_do_with_a_finished_sweep(sweep, tmp_path, monkeypatch):
 
 
 def test_nothing_is_left_running(sweep):
-    assert len(sweep.run.processes) >= 4, "the run's processes were not seen"
-    assert sweep.left_behind == []
+    assert sweep.run.processes >= 4, "the run's processes were not seen"
+    assert sweep.run.left_behind == []
 
 
 def test_again_trains_nothing_and_says_the_same(sweep):
@@ -322,7 +321,7 @@ def test_again_trains_nothing_and_says_the_same(sweep):
     first = json.loads(sweep.run.stdout)
     run = Run(sweep.run.spec, sweep.run.storage).start()
     try:
-        assert run.finish() == sweep.code, run.stderr
+        assert run.finish() == sweep.run.code, run.stderr
         assert json.loads(run.stdout) == {**first, "epochs_trained": 0}
         assert run.left_behind() == []
     finally:
