@@ -1,5 +1,6 @@
 """Which way the arrows point, and who may import what: the contracts in pyproject.toml."""
 
+import ast
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,33 @@ def test_each_home_uses_what_it_keeps():
                 assert any(uses.search(path.read_text()) for path in files), home
 
 
+def imports_of(path: Path, modules: set[str]) -> set[str]:
+    """The project's modules that a file imports anywhere in it, for type checkers too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & modules or {node.module}
+    return found & modules
+
+
+def test_no_files_import_each_other_in_a_circle():
+    files = {
+        module_of(path): path for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+    }
+    assert len(files) > 200
+    graph = {name: imports_of(path, set(files)) for name, path in files.items()}
+    assert sum(map(len, graph.values())) > 1000
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
 RAY_MODULES = {
     "orchestrator.context",
     "orchestrator.workers.placement",
@@ -124,10 +153,7 @@ RAY_MODULES = {
 
 def test_importing_the_orchestrator_loads_no_torch():
     """Module by module in one process, those that may import Ray last."""
-    files = [
-        path.relative_to(ROOT).with_suffix("") for path in (ROOT / "orchestrator").rglob("*.py")
-    ]
-    modules = sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
+    modules = sorted(module_of(path) for path in (ROOT / "orchestrator").rglob("*.py"))
     assert len(modules) >= 30
     assert set(modules) >= RAY_MODULES
     program = """
