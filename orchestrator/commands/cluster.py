@@ -18,16 +18,10 @@ JobName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="The sweep's name, or the id of one of its jobs.")
 ]
 JobsAddress = Annotated[
-    str,
-    typer.Option(
-        metavar="URL", help="Ray's dashboard, which serves Ray Jobs, such as http://127.0.0.1:8265."
-    ),
+    str, typer.Option(help="Ray's dashboard, which serves Ray Jobs, such as http://127.0.0.1:8265.")
 ]
 
-k8s = typer.Typer(
-    help="Run a sweep on Kubernetes, as a RayJob of KubeRay.",
-    no_args_is_help=True,
-)
+k8s = typer.Typer(help="Run a sweep on Kubernetes, as a RayJob of KubeRay.", no_args_is_help=True)
 
 
 def submit(
@@ -35,25 +29,22 @@ def submit(
     address: Annotated[
         str | None,
         typer.Option(
-            metavar="URL",
             help="Ray's dashboard, which serves Ray Jobs, such as http://127.0.0.1:8265. Default: "
-            "`address:` in the cluster's file.",
+            "`address:` in the cluster's file."
         ),
     ] = None,
     cluster: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
             help="A YAML file that describes the Ray cluster, such as those in configs/clusters/. "
-            "Default: no settings.",
+            "Default: no settings."
         ),
     ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
-            metavar="URL",
             help="Where sweeps are stored, reachable from every node: s3://BUCKET/PREFIX, or a "
-            "shared directory. Default: `storage:` in the cluster's file.",
+            "shared directory. Default: `storage:` in the cluster's file."
         ),
     ] = None,
     dry_run: Annotated[
@@ -150,22 +141,19 @@ def render(
     cluster: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
             help="A YAML file that describes the Kubernetes cluster, such as "
-            "configs/clusters/kuberay-kind.yaml. Default: the default of each of its keys.",
+            "configs/clusters/kuberay-kind.yaml. Default: the default of each of its keys."
         ),
     ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
-            metavar="URL",
             help="Where sweeps are stored: s3://BUCKET/PREFIX, or a path on a volume of the pods. "
-            "Default: `storage:` in the cluster's file.",
+            "Default: `storage:` in the cluster's file."
         ),
     ] = None,
     out: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="The YAML file to write; - is stdout."),
+        Path, typer.Option("--output", "-o", help="The YAML file to write; - is stdout.")
     ] = Path("-"),
     as_json: AsJson = False,
 ) -> None:

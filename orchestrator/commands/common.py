@@ -35,8 +35,7 @@ VoiceSource = Annotated[
     ),
 ]
 VariantOfSweep = Annotated[
-    str | None,
-    typer.Option(metavar="ID", help="Use this variant of the sweep. Default: the sweep's winner."),
+    str | None, typer.Option(help="Use this variant of the sweep. Default: the sweep's winner.")
 ]
 StorageUrl = Annotated[
     str,

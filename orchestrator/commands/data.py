@@ -52,8 +52,7 @@ def check(
     language: Annotated[
         str | None,
         typer.Option(
-            metavar="TAG",
-            help="The language of clips whose manifest names none, such as en. Default: unnamed.",
+            help="The language of clips whose manifest names none, such as en. Default: unnamed."
         ),
     ] = None,
     tags: Annotated[

@@ -18,9 +18,7 @@ from orchestrator.commands.common import (
 from orchestrator.errors import Exit
 from orchestrator.terminal.console import messages, output, print_line
 
-Reason = Annotated[
-    str, typer.Option(metavar="TEXT", help="Why, for the registry's history. Default: no reason.")
-]
+Reason = Annotated[str, typer.Option(help="Why, for the registry's history. Default: no reason.")]
 
 
 def promote(
@@ -28,19 +26,16 @@ def promote(
     variant: Annotated[
         str | None,
         typer.Option(
-            metavar="ID",
-            help="Register this variant; it does not become champion. Default: the winner.",
+            help="Register this variant; it does not become champion. Default: the winner."
         ),
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The registered model. Default: the sweep's name."),
+        str | None, typer.Option(help="The registered model. Default: the sweep's name.")
     ] = None,
     ratings: Annotated[
         Path | None,
         typer.Option(
-            metavar="CSV",
-            help="Ratings from a listening test, which can confirm the winner. Default: none.",
+            help="Ratings from a listening test, which can confirm the winner. Default: none."
         ),
     ] = None,
     storage: StorageUrl = "sweeps",
@@ -133,10 +128,7 @@ def say(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="WAV", help="The file to write.")],
     variant: VariantOfSweep = None,
     language: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TAG", help="The text's language, such as en. Default: the voice's own."
-        ),
+        str | None, typer.Option(help="The text's language, such as en. Default: the voice's own.")
     ] = None,
     speaker: Annotated[
         str | None,

@@ -20,24 +20,19 @@ def judge(
         ),
     ],
     protocol: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="The protocol.json that names metrics, gates and constraints."
-        ),
+        Path, typer.Option(help="The protocol.json that names metrics, gates and constraints.")
     ],
     variants: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
             help="A variants.jsonl with each variant's rank, checkpoint and LoRA scale. Default: "
-            "the ids in SCORES alone, with unknown ranks.",
+            "the ids in SCORES alone, with unknown ranks."
         ),
     ] = None,
     ratings: Annotated[
         Path | None,
         typer.Option(
-            metavar="CSV",
-            help="Ratings from a listening test, which can confirm a winner. Default: none.",
+            help="Ratings from a listening test, which can confirm a winner. Default: none."
         ),
     ] = None,
     as_json: AsJson = False,

@@ -42,9 +42,8 @@ def run(
     address: Annotated[
         str | None,
         typer.Option(
-            metavar="HOST:PORT",
             help="Connect to this Ray cluster (auto: the one of this machine). Default: start "
-            "Ray on this machine.",
+            "Ray on this machine."
         ),
     ] = None,
     insecure: Insecure = False,
@@ -87,16 +86,14 @@ def run(
 
 def status(
     sweep: Annotated[
-        str,
-        typer.Argument(metavar="SWEEP", help="The sweep's name, or the id of one of its jobs."),
+        str, typer.Argument(metavar="SWEEP", help="The sweep's name, or the id of one of its jobs.")
     ],
     storage: StorageUrl = "sweeps",
     address: Annotated[
         str | None,
         typer.Option(
-            metavar="URL",
             help="Show the sweep's Ray jobs too, from Ray's dashboard at this address, such as "
-            "http://127.0.0.1:8265. Default: the storage alone.",
+            "http://127.0.0.1:8265. Default: the storage alone."
         ),
     ] = None,
     insecure: Insecure = False,

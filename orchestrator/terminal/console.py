@@ -17,9 +17,9 @@ def print_line(console: Console, text: str, style: str | None = None) -> None:
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def plain_table(*columns: str, left: Collection[str] = (), title: str | None = None) -> Table:
+def plain_table(*columns: str, left: Collection[str] = ()) -> Table:
     """A table without borders; columns are right-aligned except those named in ``left``."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title=title)
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
         table.add_column(name, justify="left" if name in left else "right", overflow="fold")
     return table

@@ -14,6 +14,7 @@ from orchestrator.verdict.table import ScoreTable
 if TYPE_CHECKING:
     from orchestrator.search.insight import Insight  # imports Optuna
 
+_TITLE = "bold"
 _VERDICT_STYLES = {
     "PROMOTE": "bold green",
     "PROMOTE-PENDING-LISTENING": "bold green",
@@ -28,13 +29,15 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
     constraints = [constraint.metric for constraint in rows[-1].constraints]
     columns = ("variant", verdict.primary, "gain", *constraints, "failed clips", "standing")
     clips = verdict.rows[0].failures.clips
-    title = f"set A: best of {len(verdict.rows) - 1} variants, {clips} clips each"
-    shown = plain_table(*columns, left=("variant", "standing"), title=title)
+    shown = plain_table(*columns, left=("variant", "standing"))
     for row in rows[: top + 1]:
         shown.add_row(*map(escape, _cells(row, table, verdict.primary, constraints)))
+    title = f"set A: best of {len(verdict.rows) - 1} variants, {clips} clips each"
+    print_line(console, title, _TITLE)
     console.print(shown)
     console.print()
     if verdict.groups:
+        print_line(console, "set B by language and speaker", _TITLE)
         console.print(_groups(verdict, table))
         console.print()
     print_line(console, verdict.verdict, _VERDICT_STYLES.get(verdict.verdict, "bold red"))
@@ -57,8 +60,7 @@ def _cells(
 
 def _groups(verdict: Verdict, table: ScoreTable) -> Table:
     columns = ("", "prompts", "gain", "verdict", "variant")
-    title = "set B by language and speaker"
-    shown = plain_table(*columns, left=("", "verdict", "variant"), title=title)
+    shown = plain_table(*columns, left=("", "verdict", "variant"))
     for each in verdict.groups:
         effect = each.effect
         cells = (
@@ -79,17 +81,17 @@ def show_insight(console: Console, insight: "Insight") -> None:
     if insight.why_none:
         print_line(console, insight.why_none)
     else:
-        title = "How much the objective depends on each key"
-        importances = plain_table("key", "share", left=("key",), title=title)
+        importances = plain_table("key", "share", left=("key",))
         for name, share in insight.importances.items():
             importances.add_row(name, f"{share:.2f}")
+        print_line(console, "How much the objective depends on each key", _TITLE)
         console.print(importances)
     if not insight.pareto:
         print_line(console, "no variant keeps all constraints")
         return
     columns = [f"{name} ({way})" for name, way in insight.directions.items()]
-    title = "Variants that no other beats in everything"
-    pareto = plain_table("variant", *columns, left=("variant",), title=title)
+    pareto = plain_table("variant", *columns, left=("variant",))
     for each in insight.pareto:
         pareto.add_row(each.name, *(f"{each.values[name]:.3f}" for name in insight.directions))
+    print_line(console, "Variants that no other beats in everything", _TITLE)
     console.print(pareto)
