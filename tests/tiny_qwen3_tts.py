@@ -1,5 +1,8 @@
 """A tiny random Qwen3-TTS base as it lies on a disk, with no two widths equal.
 
+Its widths are multiples of 64, as those of the released bases are: torch's silu rounds the same
+value otherwise at the end of a tensor whose rows do not fill its vectors.
+
 An untrained speech tokenizer gives zeros: its codebooks are filled and its decoder's convolutions
 drawn wide enough that codes differ and sound is heard. What it says is noise.
 """
@@ -20,6 +23,10 @@ from jobs.audio.files import write_flac
 from jobs.clips import PreparedClip
 from jobs.families.vendor import qwen_tts
 
+HIDDEN = 64
+"""Width of the talker."""
+LOUD = 64
+"""So much larger are the vectors of speakers, so that they are heard beside a random text."""
 RATE = 24_000
 CODEBOOKS = 16
 CONTROL = {
@@ -48,31 +55,31 @@ _CORPUS = ["assistant"] * 20 + [*_WORDS] * 5
 def talker_config(**changes: Any) -> dict[str, Any]:
     """Of the shape that a released config.json has."""
     predictor = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
+        "hidden_size": 128,
+        "intermediate_size": 320,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "head_dim": 32,
         "vocab_size": 2048,
         "num_code_groups": CODEBOOKS,
         "initializer_range": 0.2,
     }
     return {
         "code_predictor_config": predictor,
-        "hidden_size": 40,
-        "intermediate_size": 56,
+        "hidden_size": HIDDEN,
+        "intermediate_size": 256,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "head_dim": 32,
         "vocab_size": 3072,
         "num_code_groups": CODEBOOKS,
-        "text_hidden_size": 24,
+        "text_hidden_size": 192,
         "text_vocab_size": 512,
         "initializer_range": 0.2,
         "rope_theta": 1_000_000,
-        "rope_scaling": {"interleaved": True, "mrope_section": [4, 2, 2], "rope_type": "default"},
+        "rope_scaling": {"interleaved": True, "mrope_section": [8, 4, 4], "rope_type": "default"},
         "pad_token_id": None,
         "spk_id": {},
         "spk_is_dialect": {},
@@ -87,7 +94,7 @@ def write_tiny_qwen3_tts(directory: Path, seed: int = 0, **talker: Any) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     ids = _write_tokenizer(directory)
     speaker = {
-        "enc_dim": talker.get("hidden_size", 40),
+        "enc_dim": talker.get("hidden_size", HIDDEN),
         "enc_channels": [16, 16, 16, 16, 48],
         "enc_attention_channels": 8,
         "enc_res2net_scale": 4,
@@ -112,6 +119,7 @@ def write_tiny_qwen3_tts(directory: Path, seed: int = 0, **talker: Any) -> Path:
     torch.manual_seed(seed)
     models = qwen_tts().core.models
     model = models.Qwen3TTSForConditionalGeneration(models.Qwen3TTSConfig(**config))
+    model.speaker_encoder.fc.weight.data.mul_(LOUD)
     save_file(_own(model), directory / "model.safetensors", metadata={"format": "pt"})
     _write_speech_tokenizer(directory / "speech_tokenizer")
     return directory

@@ -17,7 +17,7 @@ from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import DecodingSpec, PromptSpec
 from tests.jobs.families.qwen3_tts import oracle
 from tests.jobs.families.qwen3_tts.mutants import MUTANTS
-from tests.tiny_qwen3_tts import random_clips, write_recording, write_tiny_qwen3_tts
+from tests.tiny_qwen3_tts import HIDDEN, random_clips, write_recording, write_tiny_qwen3_tts
 
 NO_FRAMES = np.zeros((0, 16), dtype=np.int64)
 TEXTS = ("four", "two seven seven")
@@ -188,7 +188,7 @@ REGENERATED = 14
 @pytest.fixture(scope="module")
 def square_source(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """As wide in text as in the talker, so that text can be left unprojected."""
-    return write_tiny_qwen3_tts(tmp_path_factory.mktemp("square"), text_hidden_size=40)
+    return write_tiny_qwen3_tts(tmp_path_factory.mktemp("square"), text_hidden_size=HIDDEN)
 
 
 def regenerated(base: Qwen3TTS, clip: PreparedClip) -> Tensor:

@@ -15,7 +15,7 @@ from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts
 from tests.jobs.families.qwen3_tts import oracle
 from tests.jobs.families.qwen3_tts.mutants import MUTANTS
-from tests.tiny_qwen3_tts import recording, write_tiny_qwen3_tts
+from tests.tiny_qwen3_tts import HIDDEN, recording, write_tiny_qwen3_tts
 
 OTHERS = 15
 """Codebooks after the first."""
@@ -62,7 +62,7 @@ def test_each_loss_by_itself_is_what_generation_would_pay(
 @pytest.fixture(scope="module")
 def square(tmp_path_factory: pytest.TempPathFactory) -> tuple[Qwen3TTS, Any]:
     """A base whose text and talker are as wide as each other, as in 1.7B, and its twin."""
-    source = write_tiny_qwen3_tts(tmp_path_factory.mktemp("square"), text_hidden_size=40)
+    source = write_tiny_qwen3_tts(tmp_path_factory.mktemp("square"), text_hidden_size=HIDDEN)
     package = qwen_tts().Qwen3TTSModel.from_pretrained(str(source))
     return load(source, source, None, "fp32"), package
 
