@@ -15,7 +15,8 @@ class PackingPlan:
     ratios: Mapping[int, Mapping[int, float]]
     """By batch size, then pack size: speed over the same slots one after another."""
     difference: float
-    """Largest difference of an adapter's weights trained in a pack and alone; 0 is bit-equal."""
+    """Largest difference of an adapter's weights, or of its optimiser's moments, trained in a pack
+    and alone; 0 is bit-equal."""
     reason: str
     """One line for people."""
 
@@ -71,9 +72,15 @@ _USABLE = 0.9
 
 
 def reason(
-    widths: Mapping[int, int], ratios: Mapping[int, Mapping[int, float]], difference: float
+    widths: Mapping[int, int],
+    ratios: Mapping[int, Mapping[int, float]],
+    difference: float,
+    uneven_rows: str = "",
 ) -> str:
-    """Why the slots are packed as they are."""
+    """Why the slots are packed as they are, and how far a pack is from alone.
+
+    ``uneven_rows`` says what in the base's widths keeps a pack from being equal.
+    """
     parts = []
     for batch_size, width in widths.items():
         if width > 1:
@@ -83,10 +90,17 @@ def reason(
             tried = ", ".join(f"{n} are {ratio:.2f}x" for n, ratio in ratios[batch_size].items())
             parts.append(f"one after another at batch size {batch_size} (packs of {tried})")
     if max(widths.values()) > 1:
-        parts.append(
-            "a pack trains to the same bits as alone"
-            if difference == 0.0
-            else f"a pack differs from alone by {difference:.1e} in the weights, because matrix "
-            "products here depend on how many rows they have"
-        )
+        parts.append(_equality(difference, uneven_rows))
     return "; ".join(parts)
+
+
+def _equality(difference: float, uneven_rows: str) -> str:
+    if difference == 0.0 and not uneven_rows:
+        return "a pack trains to the same bits as alone"
+    if difference == 0.0:
+        return f"a pack may differ from alone, though it did not when measured: {uneven_rows}"
+    cause = uneven_rows or "matrix products here depend on how many rows they have"
+    return (
+        f"a pack differs from alone by up to {difference:.1e} in weights and optimiser state: "
+        f"{cause}"
+    )

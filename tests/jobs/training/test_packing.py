@@ -55,12 +55,33 @@ def test_the_reason_says_what_was_measured_for_every_batch_size():
     )
 
 
-def test_the_reason_says_by_how_much_a_pack_differs():
-    said = reason({2: 2}, {2: {2: 1.5}}, 3.2e-6)
-    assert said == (
-        "packs of 2 at batch size 2 (1.50x one after another); a pack differs from alone by "
-        "3.2e-06 in the weights, because matrix products here depend on how many rows they have"
-    )
+@pytest.mark.parametrize(
+    ("difference", "uneven_rows", "equality"),
+    [
+        (
+            3.2e-6,
+            "",
+            "a pack differs from alone by up to 3.2e-06 in weights and optimiser state: "
+            "matrix products here depend on how many rows they have",
+        ),
+        (
+            3.2e-6,
+            "rows are 56 wide",
+            "a pack differs from alone by up to 3.2e-06 in weights and optimiser state: "
+            "rows are 56 wide",
+        ),
+        (
+            0.0,
+            "rows are 56 wide",
+            "a pack may differ from alone, though it did not when measured: rows are 56 wide",
+        ),
+    ],
+)
+def test_the_reason_says_by_how_much_a_pack_differs_and_why(
+    difference: float, uneven_rows: str, equality: str
+):
+    said = reason({2: 2}, {2: {2: 1.5}}, difference, uneven_rows)
+    assert said == f"packs of 2 at batch size 2 (1.50x one after another); {equality}"
 
 
 def test_without_packs_there_is_no_word_of_equality():

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import EngineSpec, TrainingSpec
-from jobs.training import probe
+from jobs.training import adapter, probe
 from jobs.training.epochs import DivergedError
 from jobs.training.host import Host
+from jobs.training.packed import Part, add_adapters
 from jobs.training.packing import LEAST_GAIN, PackingPlan, best_width, reason
 from tests.toy import toy_base, toy_clips, toy_trial
 
@@ -21,8 +24,8 @@ TRAINING = TrainingSpec(rank=4, batch_size=4, accumulation=3, dropout=0.1)
 class Watched(Host):
     """Notes what is asked of it."""
 
-    def __init__(self) -> None:
-        super().__init__(toy_base(), toy_clips(), EngineSpec())
+    def __init__(self, base: CodecLM | None = None) -> None:
+        super().__init__(base or toy_base(), toy_clips(), EngineSpec())
         self.passes: list[tuple[str, ...]] = []
         self.trained: list[TrainingSpec] = []
 
@@ -50,11 +53,12 @@ def test_every_batch_size_that_will_come_is_measured_with_the_adapter_that_will_
     plan = probe.measure(host, TRAINING, [1, 4], 2)
     assert plan.widths.keys() == plan.ratios.keys() == {1, 4}
     assert {spec.batch_size for spec in host.trained} == {1, 4}
-    assert {(spec.rank, spec.dropout) for spec in host.trained} == {(4, 0.1)}
+    # And with the smallest, in the pack that is held against each of its adapters alone.
+    assert {(spec.rank, spec.dropout) for spec in host.trained} == {(4, 0.1), (2, 0.1)}
     for size, ratios in plan.ratios.items():
         assert plan.widths[size] == best_width(ratios)
         assert (plan.widths[size] > 1) == (max(ratios.values()) >= LEAST_GAIN)
-    assert plan.reason == reason(plan.widths, plan.ratios, plan.difference)
+    assert plan.reason == reason(plan.widths, plan.ratios, plan.difference)  # rows are even
 
 
 def test_a_pack_is_exact_or_the_plan_says_by_how_much():
@@ -63,6 +67,64 @@ def test_a_pack_is_exact_or_the_plan_says_by_how_much():
     if max(plan.widths.values()) > 1:
         assert ("to the same bits as alone" in plan.reason) == (plan.difference == 0.0)
         assert (f"{plan.difference:.1e}" in plan.reason) == (plan.difference > 0.0)
+
+
+class Backward(torch.autograd.Function):
+    """Gradients that depend on how many rows they have."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * (1 + 1e-6 * gradient.shape[:-1].numel())
+
+
+class Dependent(nn.Module):
+    """An activation whose values depend on what shares the pass, in one of several ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(x)
+        if self.how == "rows":
+            return x * (1 + 1e-6 * x.shape[:-1].numel())
+        if self.how == "backward":
+            return Backward.apply(x)
+        # As the end of a tensor is by torch's own where rows do not fill its vectors. Nobody looks
+        # at what comes of the very last row: it may be of a batch's padding.
+        factors = torch.ones(*x.shape[:-1], 1)
+        factors.view(-1)[-16:] = 1 + 1e-6
+        return x * factors
+
+
+@pytest.mark.parametrize("how", ["rows", "backward", "place"])
+def test_a_layer_that_depends_on_what_shares_the_pass_is_found(how: str):
+    base = toy_base()
+    base.model.model.layers[0].mlp.act_fn = Dependent(how)
+    plan = probe.measure(Watched(base), TRAINING, [2], 2)
+    assert plan.difference > 0
+
+
+def test_products_of_the_smallest_adapter_that_depend_on_where_they_lie_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """As products of views do that begin at no multiple of a cache line."""
+
+    def add(result: Tensor, x: Tensor, parts: Sequence[Part], weights: Any) -> Tensor:
+        factors = torch.ones(*x.shape[:-1], 1)
+        for part, (a, _) in zip(parts, weights, strict=True):
+            if len(a) == 2 and part.start % 2:
+                factors.view(-1)[part.start : part.stop] = 1 + 1e-6
+        return add_adapters(result, x, parts, weights) * factors
+
+    monkeypatch.setattr(adapter, "add_adapters", add)
+    # Of one clip more or less: that one slot begins at an odd row.
+    plans = [probe.measure(Watched(), TRAINING, [size], 2) for size in (1, 2, 3)]
+    assert max(plan.difference for plan in plans) > 0
 
 
 def test_the_host_is_left_as_it_was():

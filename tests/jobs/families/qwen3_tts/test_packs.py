@@ -10,8 +10,10 @@ from torch import Tensor
 from jobs.clips import PreparedClip
 from jobs.families.qwen3_tts.base import load
 from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
+from jobs.training import packing
 from jobs.training.host import Host
-from tests.tiny_qwen3_tts import random_clips
+from jobs.training.probe import measure
+from tests.tiny_qwen3_tts import random_clips, write_tiny_qwen3_tts
 
 TRAININGS = {
     "all": TrainingSpec(rank=4, dropout=0.1, batch_size=2, epochs=2),
@@ -89,3 +91,20 @@ def test_a_base_that_is_cut_up_trains_the_same(
     assert cut_loss == pytest.approx(loss, rel=1e-5)
     for key, weight in whole.items():
         torch.testing.assert_close(weights[key], weight, rtol=0, atol=1e-5)
+
+
+def test_a_base_whose_rows_do_not_fill_the_vectors_is_told_so(
+    tmp_path: Path, recording_path: Path, process_group: None, monkeypatch: pytest.MonkeyPatch
+):
+    """Its last rows go another way through silu than those of a pack's middle."""
+    monkeypatch.setattr(packing, "LEAST_GAIN", 0.0)  # packs, whatever they gain
+    source = write_tiny_qwen3_tts(tmp_path / "base", intermediate_size=56)
+    made = random_clips(recording_path, tuple(range(3, 15)))
+    clips = [*made[:-1], replace(made[-1], split="validation")]
+    host = Host(load(source, source, None, "fp32"), clips, EngineSpec())
+    plan = measure(host, TrainingSpec(rank=4), [2], 3)
+    vector = torch.backends.cpu.get_cpu_capability()
+    if vector == "AVX512":
+        assert plan.difference > 0
+        assert f"differs from alone by up to {plan.difference:.1e}" in plan.reason
+    assert ("rows 56 wide, no multiple of the " in plan.reason) == vector.startswith("AVX")
