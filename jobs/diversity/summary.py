@@ -1,20 +1,27 @@
 """One speaker's training clips in numbers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.diversity.faults import OTHER_VOICE, Judged
-from jobs.diversity.features import FEATURES, OTHER_SIMILARITY, ClipFeatures
-from jobs.diversity.texts import bigram_coverage, repeated
+from jobs.data.texts import normalise_text
+from jobs.diversity.clips import (
+    FEATURES,
+    OTHER_SIMILARITY,
+    OTHER_VOICE,
+    ClipFeatures,
+    JudgedClip,
+)
 
 QUALITY_FLOOR = 0.241
 """The sd of DNSMOS OVRL over 12 sentences of one synthetic voice (flite's slt, measured
 2026-11; espeak-ng's was 0.117): what texts alone make, where the base was not scored."""
+LONG_TEXT = 10
+"""Words from which on one replaced word leaves a text a near duplicate."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class SpeakerSummary:
     clean_minutes: float
     """Of the clips that are not bad."""
     bad_share: float
-    """Clips with a fault, see :mod:`jobs.diversity.faults`."""
+    """Clips with a fault, see :mod:`jobs.diversity.clips`."""
     repeated_share: float
     """Clips whose text is a near duplicate of an earlier one's."""
     bigram_coverage: float | None
@@ -65,14 +72,14 @@ class SpeakerSummary:
 
 
 def summarise(
-    clips: Sequence[Judged], prompts: Sequence[str], quality_floor: float
+    clips: Sequence[JudgedClip], prompts: Sequence[str], quality_floor: float
 ) -> list[SpeakerSummary]:
     """Each speaker's summary, those with the most speech first.
 
     ``prompts`` are the texts that variants are judged on; ``quality_floor`` is the sd of
     DNSMOS OVRL that texts alone make.
     """
-    by_speaker: dict[str, list[Judged]] = {}
+    by_speaker: dict[str, list[JudgedClip]] = {}
     for judged in clips:
         by_speaker.setdefault(judged.clip.speaker, []).append(judged)
     summaries = [_summary(of, prompts, quality_floor) for of in by_speaker.values()]
@@ -102,8 +109,51 @@ def effective_rank(table: NDArray[np.float64]) -> float | None:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
+def repeated(texts: Sequence[str]) -> list[bool]:
+    """Which texts are near duplicates of an earlier one.
+
+    That is: equal once normalised, or both of at least ``LONG_TEXT`` words of which one is another.
+    """
+    seen: set[str] = set()
+    found = []
+    for text in texts:
+        keys = set(_duplicate_keys(normalise_text(text)))
+        found.append(not keys.isdisjoint(seen))
+        seen |= keys
+    return found
+
+
+def _duplicate_keys(text: str) -> Iterator[str]:
+    """Two texts are near duplicates when they share a key."""
+    yield text
+    words = text.split()
+    if len(words) >= LONG_TEXT:
+        for place in range(len(words)):
+            yield " ".join([*words[:place], "*", *words[place + 1 :]])
+
+
+def bigram_coverage(prompts: Iterable[str], training: Iterable[str]) -> float | None:
+    """Share of the prompts' different character bigrams that the training texts have, 0 to 1.
+
+    Of normalised texts, a word's beginning and end counted as characters. Letters stand in for
+    sounds, so that no language needs a phonemizer: where spelling and sound part, it is a rough
+    guide. None when the prompts have no letters.
+    """
+    wanted, present = _bigrams(prompts), _bigrams(training)
+    return len(wanted & present) / len(wanted) if wanted else None
+
+
+def _bigrams(texts: Iterable[str]) -> set[str]:
+    return {
+        f" {word} "[place : place + 2]
+        for text in texts
+        for word in normalise_text(text).split()
+        for place in range(len(word) + 1)
+    }
+
+
 def _summary(
-    judged: Sequence[Judged], prompts: Sequence[str], quality_floor: float
+    judged: Sequence[JudgedClip], prompts: Sequence[str], quality_floor: float
 ) -> SpeakerSummary:
     clips = [each.clip for each in judged]
     bad = [bool(each.faults) for each in judged]

@@ -101,7 +101,6 @@ def _of_data(data: DataReport | str) -> dict[str, Any]:
         "longest_played": training_data.LONGEST_PLAYED,
         "counts": training_data.counts,
         "distributions": training_data.distributions,
-        "worst_rows": training_data.worst_rows(data),
         "data_strips": strips(data),
     }
 

@@ -4,8 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.diversity.faults import Judged
-from jobs.diversity.features import FEATURES
+from jobs.diversity.clips import FEATURES, JudgedClip
 from jobs.diversity.forecast import Colour, Forecast
 from jobs.diversity.summary import SpeakerSummary
 from orchestrator.report.audio import mp3
@@ -42,51 +41,31 @@ class Speaker:
 class WorstClip:
     """One of the worst clips, to listen to."""
 
-    judged: Judged
+    judged: JudgedClip
     name: str
     """Of its file."""
     flac: bytes | None
     """Its beginning; None when the file has gone."""
+
+    @property
+    def audio(self) -> str | None:
+        """Base64 of an MP3 file."""
+        return None if self.flac is None else base64.b64encode(mp3(self.flac)).decode("ascii")
+
+    @property
+    def quality(self) -> str:
+        """Its DNSMOS OVRL."""
+        return _number(self.judged.clip.values.get("dnsmos_ovrl"), 2)
 
 
 @dataclass(frozen=True)
 class DataReport:
     """The training clips of a sweep."""
 
-    features: str
-    """Where the storage keeps what was measured of each clip."""
     speakers: Sequence[Speaker]
     """Those with the most speech first."""
-    clips: Sequence[Judged]
+    clips: Sequence[JudgedClip]
     worst: Sequence[WorstClip]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A worst clip in the table."""
-
-    name: str
-    speaker: str
-    text: str
-    faults: tuple[str, ...]
-    quality: str
-    audio: str | None
-    """Base64 of an MP3 file."""
-
-
-def worst_rows(data: DataReport) -> list[Row]:
-    """The worst clips with their players."""
-    return [
-        Row(
-            name=clip.name,
-            speaker=clip.judged.clip.speaker,
-            text=clip.judged.clip.text,
-            faults=clip.judged.faults,
-            quality=_number(clip.judged.clip.values.get("dnsmos_ovrl"), 2),
-            audio=None if clip.flac is None else base64.b64encode(mp3(clip.flac)).decode("ascii"),
-        )
-        for clip in data.worst
-    ]
 
 
 def counts(summary: SpeakerSummary) -> list[tuple[str, str]]:

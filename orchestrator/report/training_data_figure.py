@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from jobs.diversity.faults import Judged
+from jobs.diversity.clips import JudgedClip
 from orchestrator.report.svg import BLUE, INK, ORANGE, PAPER, draw
 from orchestrator.report.training_data import SHOWN_SPEAKERS, DataReport
 
@@ -58,7 +58,7 @@ def strips(data: DataReport) -> Markup:
     return draw("data", alt, 9.6, 2.9, paint)
 
 
-def _spread(clips: Sequence[Judged]) -> list[Judged]:
+def _spread(clips: Sequence[JudgedClip]) -> list[JudgedClip]:
     """At most ``POINTS`` of them, evenly over their order."""
     places = np.linspace(0, len(clips) - 1, min(POINTS, len(clips))).astype(int)
     return [clips[place] for place in places]
@@ -67,7 +67,7 @@ def _spread(clips: Sequence[Judged]) -> list[Judged]:
 def _points(
     axes: Axes,
     name: str,
-    clips: Sequence[Judged],
+    clips: Sequence[JudgedClip],
     speakers: Sequence[str],
     marker: str,
     look: dict[str, Any],
@@ -82,7 +82,7 @@ def _points(
     axes.plot(across, heights, marker, linestyle="none", markersize=size, **look)
 
 
-def _medians(axes: Axes, name: str, clips: Sequence[Judged], speakers: Sequence[str]) -> None:
+def _medians(axes: Axes, name: str, clips: Sequence[JudgedClip], speakers: Sequence[str]) -> None:
     for place, speaker in enumerate(speakers):
         own = [j for j in clips if j.clip.speaker == speaker and name in j.clip.values]
         if own:
@@ -90,6 +90,6 @@ def _medians(axes: Axes, name: str, clips: Sequence[Judged], speakers: Sequence[
             axes.plot([place - 0.45, place + 0.45], [median] * 2, color=INK, linewidth=1.4)
 
 
-def _heights(name: str, clips: Sequence[Judged]) -> NDArray[np.float64]:
+def _heights(name: str, clips: Sequence[JudgedClip]) -> NDArray[np.float64]:
     values = np.array([judged.clip.values[name] for judged in clips], dtype=np.float64)
     return 2.0**values if name == "log2_f0" else values  # hertz say more than octaves

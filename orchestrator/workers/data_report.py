@@ -1,4 +1,4 @@
-"""The training data's diversity: measured beside the trials, told at the end, deciding nothing."""
+"""The diversity of the training data: measured beside the trials, reported, deciding nothing."""
 
 import io
 import json
@@ -13,7 +13,7 @@ import soundfile
 from cluster.storage.base import open_storage
 from jobs.audio.files import AudioError, decode, resample
 from jobs.data.clips import TargetClip
-from jobs.diversity.faults import judge_clips, worst
+from jobs.diversity.clips import judge_clips, worst
 from jobs.diversity.forecast import forecast
 from jobs.diversity.measure import measure_once, read_measured, training_clips
 from jobs.diversity.summary import QUALITY_FLOOR, summarise
@@ -45,28 +45,24 @@ def data_report(
     prompts: Sequence[str],
     table: ScoreTable,
 ) -> DataReport:
-    """What the page tells of the data measured under ``key``; the sweep keeps the summary too.
+    """The page's section on the data measured under ``key``; writes the sweep's data.json too.
 
     ``prompts`` are the texts that variants are judged on; the base's scores in ``table`` say, if
     they can, how far quality differs between texts alone.
     """
     training = training_clips(targets)
-    clips = judge_clips(read_measured(ledger.storage, key).clips)
+    clips = judge_clips(read_measured(ledger.storage, key))
     speakers = [
         Speaker(summary, forecast(summary))
         for summary in summarise(clips, prompts, quality_floor(table))
     ]
-    told = {"features": key, "speakers": [asdict(speaker) for speaker in speakers]}
-    ledger.write_text(DATA_FILE, json.dumps(told, indent=1) + "\n")
-    found = [(judged, training[judged.place].row.audio) for judged in worst(clips)]
-    return DataReport(
-        features=key,
-        speakers=speakers,
-        clips=clips,
-        worst=[
-            WorstClip(judged, PurePosixPath(audio).name, _heard(audio)) for judged, audio in found
-        ],
-    )
+    kept = {"features": key, "speakers": [asdict(speaker) for speaker in speakers]}
+    ledger.write_text(DATA_FILE, json.dumps(kept, indent=1) + "\n")
+    worst_clips = []
+    for judged in worst(clips):
+        audio = training[judged.place].row.audio
+        worst_clips.append(WorstClip(judged, PurePosixPath(audio).name, _excerpt(audio)))
+    return DataReport(speakers, clips, worst_clips)
 
 
 def quality_floor(table: ScoreTable) -> float:
@@ -83,13 +79,14 @@ def quality_floor(table: ScoreTable) -> float:
     return QUALITY_FLOOR
 
 
-def _heard(audio: str) -> bytes | None:
+def _excerpt(audio: str) -> bytes | None:
     """The beginning of a clip as FLAC, at the rate at which it was measured; None if it is gone."""
     try:
-        heard = decode(audio)
+        recording = decode(audio)
     except AudioError:
         return None
-    beginning = resample(heard.samples[: int(LONGEST_PLAYED * heard.rate)], heard.rate, RATE)
+    excerpt = recording.samples[: int(LONGEST_PLAYED * recording.rate)]
+    beginning = resample(excerpt, recording.rate, RATE)
     file = io.BytesIO()
     soundfile.write(file, np.clip(beginning, -1.0, 1.0), RATE, format="FLAC", subtype="PCM_16")
     return file.getvalue()

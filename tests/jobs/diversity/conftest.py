@@ -7,7 +7,7 @@ from jobs.audio.files import read_audio
 from jobs.clips import SpokenClip
 from jobs.data.checks.target import target_rows
 from jobs.data.clips import TargetClip
-from jobs.diversity.features import ClipFeatures
+from jobs.diversity.clips import ClipFeatures
 from jobs.spec.data import DataSpec
 
 TYPICAL = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.diversity.faults import judge_clips
+from jobs.diversity.clips import judge_clips
 from jobs.diversity.forecast import forecast
 from jobs.diversity.summary import summarise
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jobs.diversity.faults import judge_clips
+from jobs.diversity.clips import judge_clips
 from jobs.diversity.summary import Distribution, effective_rank, sd_excess, summarise
 
 FLOOR = 0.1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.diversity.texts import bigram_coverage, repeated
+from jobs.diversity.summary import bigram_coverage, repeated
 
 TEN = "one two three four five six seven eight nine ten"
 

@@ -2,8 +2,7 @@
 
 from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_param_name
 
-from jobs.diversity.faults import judge_clips
-from jobs.diversity.features import FEATURES, ClipFeatures
+from jobs.diversity.clips import FEATURES, ClipFeatures, judge_clips
 from jobs.diversity.forecast import forecast
 from jobs.diversity.summary import summarise
 from orchestrator.records.params import SPEAKERS, data_params

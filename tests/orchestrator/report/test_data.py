@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.diversity.faults import judge_clips, worst
-from jobs.diversity.features import ClipFeatures
+from jobs.diversity.clips import ClipFeatures, judge_clips, worst
 from jobs.diversity.forecast import forecast
 from jobs.diversity.summary import summarise
 from orchestrator.report.audio import mp3
@@ -47,7 +46,6 @@ def made_up(speaker: str, count: int, seed: int, **changes) -> list[ClipFeatures
 def data_of(clips: list[ClipFeatures]) -> DataReport:
     judged = judge_clips(clips)
     return DataReport(
-        features="data/diversity-0123456789abcdef",
         speakers=[Speaker(s, forecast(s)) for s in summarise(judged, ["Turn left."], 0.117)],
         clips=judged,
         worst=[

@@ -14,7 +14,7 @@ from cluster.storage.base import LocalStorage
 from jobs.audio.files import write_flac
 from jobs.data.clips import ManifestRow, TargetClip
 from jobs.diversity import measure
-from jobs.diversity.features import FEATURES, ClipFeatures
+from jobs.diversity.clips import FEATURES, ClipFeatures
 from jobs.diversity.summary import QUALITY_FLOOR
 from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable

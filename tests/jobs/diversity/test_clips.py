@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.diversity.faults import WORST, judge_clips, worst
+from jobs.diversity.clips import WORST, judge_clips, worst
 
 
 @pytest.mark.parametrize(
