@@ -16,7 +16,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from jobs.training.epochs import LOSSES_FILE, EpochLosses
+from jobs.training.packing import HostProgress
 from orchestrator.context import SweepContext
+from orchestrator.hosts.host_actor import Heartbeat
+from orchestrator.hosts.served_leases import ClockReading
 from orchestrator.ledger import Ledger
 
 KEYS_A_LISTING = 1000
@@ -296,18 +299,17 @@ class SimulatedHost:
         """``call`` gives a future for the length of a process's life."""
         self._slots, self._call = slots, call
         self._end: Any = None
-        progress = SimpleNamespace(turns=0, doing="", seconds=0.0)
-        self._heard = SimpleNamespace(progress=progress, stamp=None, node="n", **vars(progress))
+        self._heartbeat = Heartbeat(HostProgress(0, "", 0.0), ClockReading("process", 0.0), "n")
 
     def __getattr__(self, method: str) -> Any:  # noqa: ANN401
-        if method == "watch":
+        if method == "wait_for_end":
             return SimpleNamespace(remote=self._watch)
         return SimpleNamespace(remote=lambda *_: self._answer(method))
 
     async def _answer(self, method: str) -> Any:  # noqa: ANN401
         if method == "ready":
             return SimpleNamespace(slots=self._slots)
-        return self._heard if method == "renew" else [] if method == "leases" else None
+        return self._heartbeat if method == "renew" else [] if method == "served" else None
 
     def _watch(self) -> Any:  # noqa: ANN401
         self._end = self._call()

@@ -70,7 +70,7 @@ def no_op_loop(task: object, end: object) -> Any:  # noqa: ANN401 (a HostLoop)
     import threading
 
     from jobs.training.epochs import EpochLosses, write_losses
-    from jobs.training.packing import PackingPlan, Progress
+    from jobs.training.packing import HostProgress, PackingPlan
 
     class Snapshot:
         write = staticmethod(write_losses)
@@ -105,7 +105,7 @@ def no_op_loop(task: object, end: object) -> Any:  # noqa: ANN401 (a HostLoop)
             return Snapshot()
 
         def progress(self) -> object:
-            return Progress(0, "", 0.0)
+            return HostProgress(0, "", 0.0)
 
     return Loop()
 

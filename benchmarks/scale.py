@@ -360,7 +360,7 @@ def run_pool(hosts: int, slots: int, trials: int, beats: int) -> dict[str, float
         with mock.patch.object(pools.ray, "get_actor", names.__getitem__):
             pool = pools.Pool(list(names), 600.0, 60.0)
         started = time.process_time()
-        first = [pool.acquire(f"t{n}", f"t{n}-a") for n in range(hosts * slots)]
+        first = [pool.acquire(f"t{n}", f"t{n}-a", False) for n in range(hosts * slots)]
         await asyncio.gather(*first)
         opened = time.process_time()
         for number in range(trials):
@@ -369,7 +369,7 @@ def run_pool(hosts: int, slots: int, trials: int, beats: int) -> dict[str, float
                 await asyncio.sleep(0)
             await pool.reap(f"t{number}")
             after = number + hosts * slots
-            await pool.acquire(f"t{after}", f"t{after}-a")
+            await pool.acquire(f"t{after}", f"t{after}-a", False)
         leased = time.process_time()
         for _ in range(beats):
             await pool.beat()

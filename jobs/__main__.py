@@ -7,7 +7,6 @@ epoch is committed under ``job/trials/<id>/``; the same command again goes on af
 import argparse
 import logging
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -106,7 +105,7 @@ def train(job: JobSpec, storage_url: str) -> None:
     except ValueError as error:
         hint = "Correct the manifest, or name another base."
         raise InputError([Problem("data.manifest", str(error), hint)]) from error
-    host = Host(base, data, job.engine)
+    host = Host(base, data, job.engine, storage)
     _advance(host, trial, storage, is_writer=get_rank() == 0)
 
 
@@ -114,8 +113,7 @@ def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool)
     keys = [checkpoint_key(JOB_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
     done = sum(map(storage.is_committed, keys))
     try:
-        with storage.borrow(keys[done - 1]) if done else nullcontext() as checkpoint:
-            host.attach(trial.id, trial, checkpoint)
+        host.attach(trial.id, trial, keys[done - 1] if done else None)
     except ValueError as error:
         raise InputError([Problem("training", str(error), "Correct the job.")]) from error
     for key in keys[done:]:

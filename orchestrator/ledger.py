@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from cluster.storage.base import Storage
+from cluster.storage.base import Storage, StorageKey
 from jobs.metrics.base import ClipScores
 from jobs.spec.trial import TrainingSpec, TrialSpec
 from jobs.training.epochs import (
@@ -129,9 +129,9 @@ class Ledger:
         self._count: int | None = None
         """Trials of the sweep, once they were counted: only this ledger starts more."""
 
-    def path(self, *parts: str) -> str:
+    def path(self, *parts: str) -> StorageKey:
         """The key of something of this sweep."""
-        return "/".join((self.sweep, *parts))
+        return StorageKey("/".join((self.sweep, *parts)))
 
     def write_text(self, name: str, text: str) -> None:
         """Put a document such as ``verdict.json`` in the sweep's folder."""
@@ -242,7 +242,7 @@ class Ledger:
 
     # epochs
 
-    def checkpoint(self, trial: str, epoch: int) -> str:
+    def checkpoint(self, trial: str, epoch: int) -> StorageKey:
         """The key of a checkpoint."""
         return checkpoint_key(self.sweep, trial, epoch)
 
@@ -250,12 +250,12 @@ class Ledger:
         """How the keys of checkpoints within an epoch begin."""
         return partial_key(self.sweep, trial, epoch)
 
-    def furthest_partial(self, trial: str, epoch: int) -> str | None:
+    def furthest_partial(self, trial: str, epoch: int) -> StorageKey | None:
         """The key of the checkpoint that is furthest within an epoch, if there is one."""
         folder, _, start = self.partial(trial, epoch).rpartition("/")
         for name in reversed(self.storage.children(folder)):
             if name.startswith(f"{start}-") and self.storage.is_committed(f"{folder}/{name}"):
-                return f"{folder}/{name}"
+                return StorageKey(f"{folder}/{name}")
         return None
 
     def epochs(self, trial: str) -> list[EpochLosses]:
@@ -274,7 +274,7 @@ class Ledger:
 
     # variants
 
-    def clips(self, variant: str, prompts: PromptSet = SCREEN) -> str:
+    def clips(self, variant: str, prompts: PromptSet = SCREEN) -> StorageKey:
         """The key of a variant's clips of a prompt set."""
         return self.path("clips", prompts, variant)
 

@@ -8,10 +8,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NewType, Protocol
 
 from cluster.names import scheme
 from cluster.storage.committed import COMMITTED, Check, check_key
+
+StorageKey = NewType("StorageKey", str)
+"""What a storage knows something by: relative, with ``/``. No path of any machine."""
 
 
 class Storage(Protocol):

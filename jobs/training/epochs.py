@@ -4,10 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from jobs.training.checkpoint import Snapshot
+from cluster.storage.base import StorageKey
 
 LOSSES_FILE = "losses.json"
 
@@ -18,14 +17,6 @@ class DivergedError(Exception):
 
 class SlotGoneError(Exception):
     """The slot was detached, or never attached; its trial goes on from its last checkpoint."""
-
-
-class EpochCutError(Exception):
-    """An epoch was cut short after an optimiser step; ``snapshot`` is where it can go on from."""
-
-    def __init__(self, snapshot: "Snapshot") -> None:
-        super().__init__("the epoch was cut short")
-        self.snapshot = snapshot
 
 
 @dataclass(frozen=True)
@@ -94,9 +85,9 @@ def parse_losses(text: bytes) -> EpochLosses:
     return EpochLosses(**row)
 
 
-def checkpoint_key(sweep: str, trial: str, epoch: int) -> str:
+def checkpoint_key(sweep: str, trial: str, epoch: int) -> StorageKey:
     """Where the checkpoint of ``epoch`` is kept."""
-    return f"{sweep}/trials/{trial}/checkpoints/epoch-{epoch:03d}"
+    return StorageKey(f"{sweep}/trials/{trial}/checkpoints/epoch-{epoch:03d}")
 
 
 def partial_key(sweep: str, trial: str, epoch: int) -> str:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from cluster.storage.base import Storage, StorageKey
 from jobs.clips import PreparedClip, SpokenClip
 from jobs.data.order.batches import check_budget
 from jobs.data.order.groups import grouped
@@ -22,8 +23,8 @@ from jobs.training.checkpoint import Snapshot, read_state
 from jobs.training.engine.start import start_engine
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
 from jobs.training.packed import Owner
+from jobs.training.packed_host import Voice
 from jobs.training.slot import Slot, Turn, stream_seed
-from jobs.training.voice import Voice
 
 
 class Host:
@@ -34,8 +35,16 @@ class Host:
     same order; ``start_distributed`` comes first.
     """
 
-    def __init__(self, base: FrozenBase, clips: Sequence[PreparedClip], engine: EngineSpec) -> None:
+    def __init__(
+        self,
+        base: FrozenBase,
+        clips: Sequence[PreparedClip],
+        engine: EngineSpec,
+        storage: Storage | None = None,
+    ) -> None:
+        """``storage`` has the checkpoints; a host without one attaches fresh adapters alone."""
         self.base = base
+        self._storage = storage
         examples = base.examples(clips)
         pairs = list(zip(clips, examples, strict=True))
         self._training_clips = [clip for clip in clips if clip.split == "train"]
@@ -46,12 +55,13 @@ class Host:
         self._engine = start_engine(base.model, engine)
         self._slots: dict[str, Slot] = {}
 
-    def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None:
+    def attach(self, slot: str, trial: TrialSpec, checkpoint: StorageKey | None = None) -> None:
         """Put a fresh adapter for ``trial`` in a new slot, or the one in ``checkpoint``.
 
         What it raises leaves the host as it was.
 
         Raises:
+            FileNotFoundError: the checkpoint was never committed.
             ValueError: the training clips do not fit the trial's mix or token budget.
         """
         if slot in self._slots:
@@ -61,18 +71,18 @@ class Host:
         if training.batch_tokens is not None:
             names = [clip.id for clip in self._training_clips]
             check_budget(training.batch_tokens, [len(e) for e in self._training], names)
-        with ExitStack() as undo:
+        with self._borrowed(checkpoint) as directory, ExitStack() as undo:
             torch.manual_seed(stream_seed(training.seed, "adapter"))
             self._adapters.attach(slot, training)
             undo.callback(self._adapters.detach, slot)
             parameters = self._adapters.parameters(slot)
-            if checkpoint is not None:
-                load_weights(parameters, checkpoint)
+            if directory is not None:
+                load_weights(parameters, directory)
             self._engine.open(slot, parameters, training)
             undo.callback(self._engine.close, slot)
             attached = Slot(training, self._training, device_of(self.base.model), mix)
-            if checkpoint is not None:
-                moments, state = read_state(checkpoint)
+            if directory is not None:
+                moments, state = read_state(directory)
                 self._engine.load_moments(slot, moments, state.steps)
                 attached.resume(state)
             self._slots[slot] = attached
@@ -175,6 +185,13 @@ class Host:
                 self._engine.model, prompts, decoding, len(voices), self._adapters.rows.share
             )
         return [clips[i : i + len(prompts)] for i in range(0, len(clips), len(prompts))]
+
+    def _borrowed(self, checkpoint: StorageKey | None) -> AbstractContextManager[Path | None]:
+        """A directory of this machine with the checkpoint; None where there is none."""
+        if checkpoint is None:
+            return nullcontext()
+        assert self._storage is not None, "a host without a storage has no checkpoints"
+        return self._storage.borrow(checkpoint)
 
     def _slot(self, slot: str) -> Slot:
         if slot not in self._slots:

@@ -7,17 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from cluster.storage.base import StorageKey
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
-from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError
-from jobs.training.packing import PackingPlan, Progress
-from jobs.training.voice import Voice
+from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.packed_host import PackedHost, Voice
+from jobs.training.packing import HostProgress, PackingPlan
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from jobs.clips import SpokenClip
     from jobs.training.checkpoint import Snapshot
 
@@ -27,20 +25,12 @@ _MOST_ROWS = 256
 """Clips spoken in one batch; each holds a cache of its own on the device."""
 
 
-class PackedHost(Protocol):
-    """A :class:`jobs.training.host.Host`, or a group of ranks that acts as one."""
+class EpochCutError(Exception):
+    """An epoch was cut short after an optimiser step; ``snapshot`` is where it can go on from."""
 
-    def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None: ...
-    def detach(self, slot: str) -> None: ...
-    def step(self, slots: Sequence[str]) -> Mapping[str, DivergedError]: ...
-    def epoch_is_over(self, slot: str) -> bool: ...
-    def is_within_step(self, slot: str) -> bool: ...
-    def end_epoch(self, slot: str) -> EpochLosses: ...
-    def weights(self, slot: str) -> "dict[str, Tensor]": ...
-    def snapshot(self, slot: str) -> "Snapshot": ...
-    def speak(
-        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
-    ) -> "list[list[SpokenClip]]": ...
+    def __init__(self, snapshot: "Snapshot") -> None:
+        super().__init__("the epoch was cut short")
+        self.snapshot = snapshot
 
 
 @dataclass
@@ -83,7 +73,7 @@ class HostLoop:
         self._batch_sizes: dict[str, int] = {}
         self._plan: PackingPlan | None = None
         self._is_closed = False
-        self._progress = Progress(0, "", 0.0)
+        self._progress = HostProgress(0, "", 0.0)
         self._since = time.monotonic()
         self._opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
@@ -107,7 +97,7 @@ class HostLoop:
         self._plan = plan
         return plan
 
-    def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None:
+    def attach(self, slot: str, trial: TrialSpec, checkpoint: StorageKey | None = None) -> None:
         """See :meth:`jobs.training.host.Host.attach`."""
 
         def run(host: PackedHost) -> None:
@@ -184,10 +174,12 @@ class HostLoop:
         """Those that are attached."""
         return tuple(self._batch_sizes)
 
-    def progress(self) -> Progress:
+    def progress(self) -> HostProgress:
         """How far the work is; answers at once, also while the host is stuck."""
         now = self._progress
-        return Progress(now.turns, now.doing, time.monotonic() - self._since if now.doing else 0.0)
+        return HostProgress(
+            now.finished, now.doing, time.monotonic() - self._since if now.doing else 0.0
+        )
 
     def close(self) -> None:
         """End the thread after the work in hand; what waits is told so."""
@@ -313,12 +305,12 @@ class HostLoop:
 
     def _settle(self, done: "Future[T]", what: str, run: Callable[[], T]) -> None:
         """Do a piece of work, and have ``done`` hold what came of it."""
-        turns = self._progress.turns
+        finished = self._progress.finished
         self._since = time.monotonic()
-        self._progress = Progress(turns, what, 0.0)
+        self._progress = HostProgress(finished, what, 0.0)
         try:
             done.set_result(run())
         except Exception as error:  # noqa: BLE001 (whoever waits gets it)
             done.set_exception(error)
         finally:
-            self._progress = Progress(turns + 1, "", 0.0)
+            self._progress = HostProgress(finished + 1, "", 0.0)

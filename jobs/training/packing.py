@@ -28,11 +28,11 @@ class PackingPlan:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How a host's work moves on, told without waiting for it: slow work and hung work differ."""
+class HostProgress:
+    """How a host's work moves on, by which slow work is told from hung work."""
 
-    turns: int
-    """Pieces of work finished: a training step, a validation, a batch of speech."""
+    finished: int
+    """Pieces of work: a training step, a validation, a batch of speech."""
     doing: str
     """The piece in hand; empty when there is none."""
     seconds: float

@@ -3,17 +3,15 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
+from jobs.training.packed_host import PackedHost
 from jobs.training.packing import PackingPlan, best_width, reason, slots_that_fit
-
-if TYPE_CHECKING:
-    from jobs.training.loop import PackedHost
 
 _REPEATS = 3
 _STEPS = 5
@@ -27,7 +25,7 @@ _FLOATS_AT_ONCE = {"AVX512": 32, "AVX2": 16}
 
 
 def measure(
-    host: "PackedHost", training: TrainingSpec, batch_sizes: Sequence[int], slots: int | None
+    host: PackedHost, training: TrainingSpec, batch_sizes: Sequence[int], slots: int | None
 ) -> PackingPlan:
     """Time passes of several slots against the same slots one after another.
 
@@ -76,7 +74,7 @@ def _uneven_pack(
 class _Probes:
     """Slots with adapters that nobody wants, which are put back to their start when needed."""
 
-    def __init__(self, host: "PackedHost", trainings: Sequence[TrainingSpec]) -> None:
+    def __init__(self, host: PackedHost, trainings: Sequence[TrainingSpec]) -> None:
         self._host = host
         self._trainings = {
             f"{_PROBE}{seed}": training.model_copy(update={"seed": seed})
@@ -132,7 +130,7 @@ def _ratios(probes: _Probes) -> dict[int, float]:
     return {size: statistics.median(ratios) for size, ratios in found.items()}
 
 
-def _difference(host: "PackedHost", pack: Sequence[TrainingSpec]) -> float:
+def _difference(host: PackedHost, pack: Sequence[TrainingSpec]) -> float:
     """Largest |packed - alone| over the weights and moments of the adapters at a pack's two ends.
 
     Moments are gradients: where weights have made few steps, Adam hides a small difference in them.
@@ -153,7 +151,7 @@ def _difference(host: "PackedHost", pack: Sequence[TrainingSpec]) -> float:
     return torch.stack(found).max().item()
 
 
-def _state(host: "PackedHost", name: str) -> dict[str, Tensor]:
+def _state(host: PackedHost, name: str) -> dict[str, Tensor]:
     """What training has made of a slot."""
     snapshot = host.snapshot(name)
     weights = {f"weights of {key}": tensor for key, tensor in snapshot.adapter.weights.items()}
@@ -180,7 +178,7 @@ class _ActivationWidths(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _uneven_rows(host: "PackedHost", pack: Sequence[TrainingSpec]) -> str:
+def _uneven_rows(host: PackedHost, pack: Sequence[TrainingSpec]) -> str:
     """What in the base's widths makes a value depend on its place; empty when nothing does."""
     cpu = "" if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
     at_once = _FLOATS_AT_ONCE.get(cpu, 1)
@@ -195,7 +193,7 @@ def _uneven_rows(host: "PackedHost", pack: Sequence[TrainingSpec]) -> str:
     )
 
 
-def _slots_by_memory(host: "PackedHost", training: TrainingSpec) -> int:
+def _slots_by_memory(host: PackedHost, training: TrainingSpec) -> int:
     if not torch.cuda.is_available():
         raise ValueError("slots can be found by memory on a GPU alone: say how many in the spec")
     free, _ = torch.cuda.mem_get_info()

@@ -1,20 +1,23 @@
 """The hosts of one run of a sweep, and the pool that lends their slots to trials."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import ray
+from ray import ObjectRef
+from ray.actor import ActorProxy
 from ray.exceptions import RayError
 
 from jobs.data.prepared.keys import data_key
 from jobs.training.packing import PackingPlan
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
-from orchestrator.hosts.launch import HostTask, end_hosts, start_hosts
+from orchestrator.hosts.host_actor import HostActor
+from orchestrator.hosts.launch import end_hosts, start_hosts
 from orchestrator.hosts.node_requirements import room
-from orchestrator.hosts.pool import start_pool
+from orchestrator.hosts.pool import Pool, start_pool
+from orchestrator.hosts.rank_group import HostTask
 
 LEASE_SECONDS = 30.0
 """So long do slots stay taken when nobody who could free them is left; and so long does a trial
@@ -38,18 +41,17 @@ class Fleet:
 
     def __init__(
         self,
-        hosts: list[Any],
-        pool: Any,  # noqa: ANN401 (a handle)
+        hosts: Collection[ActorProxy[HostActor]],
+        pool: ActorProxy[Pool],
         tell: Tell,
         needs: str,
     ) -> None:
         """``needs`` says what a host takes."""
         self.pool = pool
-        """The handle of the :class:`orchestrator.hosts.pool.Pool`."""
         self._tell = tell
         self._needs = needs
-        self._told: set[str] = set()
-        self._loading = [host.ready.remote() for host in hosts]
+        self._reported: set[str] = set()
+        self._loading: list[ObjectRef[PackingPlan]] = [host.ready.remote() for host in hosts]
         self.capacity = len(hosts) * self._first_plan().slots
         """Trials that all the hosts hold together."""
 
@@ -61,7 +63,13 @@ class Fleet:
         """Keep the leases in force, and tell of hosts that have become ready."""
         with suppress(RayError):  # a pool that is being started anew hears the next one
             ray.get(self.pool.beat.remote(), timeout=LEASE_SECONDS)
-        self._hear(*ray.wait(self._loading, num_returns=len(self._loading), timeout=0))
+        ready, self._loading = ray.wait(self._loading, num_returns=len(self._loading), timeout=0)
+        for reference in ready:
+            with suppress(RayError):  # what becomes of such a host is the pool's to say
+                reason = ray.get(reference).reason
+                if reason not in self._reported:
+                    self._reported.add(reason)
+                    self._tell(f"hosts: {reason}")
 
     def check(self) -> None:
         """Whether trials could be served to the end.
@@ -96,15 +104,6 @@ class Fleet:
                 )
                 patience = None
 
-    def _hear(self, ready: list[Any], loading: list[Any]) -> None:
-        self._loading = loading
-        for reference in ready:
-            with suppress(RayError):  # what becomes of such a host is the pool's to say
-                plan: PackingPlan = ray.get(reference)
-                if plan.reason not in self._told:
-                    self._told.add(plan.reason)
-                    self._tell(f"hosts: {plan.reason}")
-
 
 def _no_host(error: str) -> InfrastructureError:
     what = (error.strip().splitlines() or ["it does not say why"])[-1]
@@ -126,7 +125,7 @@ def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
     over = threading.Event()
     try:
         needs = asked.told(context.spec.engine.ranks)
-        started = Fleet(list(hosts.values()), pool, tell, needs)
+        started = Fleet(hosts.values(), pool, tell, needs)
 
         def keep_beating() -> None:
             started.beat()
@@ -141,7 +140,7 @@ def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
             over.set()
             beating.join()
     finally:
-        ray.kill(pool)
+        ray.kill(pool)  # type: ignore[arg-type]  # Ray's own name for a handle
         end_hosts(hosts)
 
 

@@ -16,30 +16,28 @@ from typing import TYPE_CHECKING
 import ray
 
 from cluster.preemption import Notices, Terminated, end_with_raylet, node_sources
-from cluster.storage.base import open_storage
+from cluster.storage.base import StorageKey, open_storage
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.origin import Origin
-from jobs.training.epochs import DivergedError, EpochCutError, EpochLosses, SlotGoneError
-from jobs.training.packing import PackingPlan, Progress
-from jobs.training.voice import Voice
-from orchestrator.hosts.lease_terms import LeaseTerms, Stamp, StrangeStampError
-from orchestrator.hosts.leases import Grant
+from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.loop import EpochCutError, HostLoop
+from jobs.training.packed_host import Voice
+from jobs.training.packing import HostProgress, PackingPlan
+from orchestrator.hosts.leases import SlotLease
+from orchestrator.hosts.rank_group import End, HostTask
+from orchestrator.hosts.served_leases import ClockReading, OtherProcessError, ServedLeases
 
 if TYPE_CHECKING:
     from jobs.training.checkpoint import Snapshot
-    from jobs.training.loop import HostLoop
-    from orchestrator.hosts.launch import HostTask
 
-_LAST_WORDS = 1.0
-"""Seconds between a host's decision to end and its end, in which its callers hear the reason."""
-
-
-_STORAGE_PATIENCE = 600.0
+_EXIT_DELAY = 1.0
+"""Seconds between a host's decision to end and its end, in which its callers get the reason."""
+_COMMIT_PATIENCE = 600.0
 """For so long a host tries to commit what it has made, seconds."""
-_STORAGE_RETRY = 2.0
+_COMMIT_RETRY = 2.0
 """Between two tries, seconds."""
-_RECUT = 0.5
-"""Between two looks at what a host that leaves has in hand, seconds."""
+_CUT_INTERVAL = 0.5
+"""Between two looks at the calls in progress of a host that leaves, seconds."""
 
 
 class HostBrokenError(Exception):
@@ -51,22 +49,18 @@ class HostLeavingError(Exception):
 
 
 class SlotFailedError(Exception):
-    """What was asked of a slot failed through that slot alone; its host goes on."""
+    """A call on a slot failed through that slot alone; its host goes on."""
 
 
 @dataclass(frozen=True)
-class Heard:
+class Heartbeat:
     """A host's answer to a renewal."""
 
-    progress: Progress
-    stamp: Stamp
-    """With which the pool can begin the next terms."""
+    progress: HostProgress
+    clock: ClockReading
+    """At which the pool can begin the next terms."""
     node: str
     """Ray's id of the node that it is on."""
-
-
-End = Callable[[str], None]
-"""Ends the host's process for the given reason."""
 
 
 class HostActor:
@@ -75,17 +69,17 @@ class HostActor:
     The pool grants leases; their holders use them. Calls on a lease that is not in force raise
     SlotGoneError. Calls of the pool never wait for work, so that a busy host answers them too.
 
-    When it hears that its node is going it takes no more work, commits what its slots have of
-    their epochs, and ends their leases, so that their holders go on elsewhere.
+    When it is notified that its node is going it takes no more work, commits what its slots have
+    of their epochs, and ends their leases, so that their holders go on elsewhere.
     """
 
-    def __init__(self, task: "HostTask", open_loop: "Callable[[HostTask, End], HostLoop]") -> None:
+    def __init__(self, task: HostTask, open_loop: Callable[[HostTask, End], HostLoop]) -> None:
         end_with_raylet()
         self._task = task
         self._storage = open_storage(task.storage_url)
-        self._terms = LeaseTerms(task.lease_seconds)
-        # Ray makes an actor on its process's main thread, the one that may hear signals; without
-        # this SIGTERM would end the process at once.
+        self._leases = ServedLeases(task.lease_seconds)
+        # Ray makes an actor on its process's main thread, the one that gets signals; without this
+        # SIGTERM would end the process at once.
         self._terminated = Terminated()
         self._notices = Notices([self._terminated, *node_sources(os.environ)])
         # A node that is going already: Ray starts what it lost there anew while it stands.
@@ -95,15 +89,15 @@ class HostActor:
         """Set when it serves nobody any more; says ``_reason`` then."""
         self._ended = threading.Event()
         self._reason = ""
-        self._in_hand: set[str] = set()
+        self._in_progress: set[str] = set()
         """Leases whose holders wait for an answer."""
         self._changed = threading.Condition()
         # One at a time and in order: a slot is empty before the next adapter comes into it.
-        self._leaving = ThreadPoolExecutor(1, thread_name_prefix="leaving")
+        self._detaching = ThreadPoolExecutor(1, thread_name_prefix="detaching")
         self._loop = open_loop(task, self._end)
         self._plan = self._loop.measure(task.training, task.batch_sizes, task.slots)
-        threading.Thread(target=self._end_lapsed, name="leases", daemon=True).start()
-        threading.Thread(target=self._heed_notices, name="notices", daemon=True).start()
+        threading.Thread(target=self._expire_leases, name="leases", daemon=True).start()
+        threading.Thread(target=self._obey_notices, name="notices", daemon=True).start()
 
     # what the pool calls
 
@@ -114,47 +108,44 @@ class HostActor:
         Raises:
             HostBrokenError: the host is about to end, or its node is.
         """
-        if self._closed.is_set():
-            raise HostBrokenError(self._reason)
+        self._check_open()
         return self._plan
 
     @ray.method(concurrency_group="watch")
-    def watch(self) -> str:
-        """Wait until the host ends itself, or hears that its node is going; why it does."""
+    def wait_for_end(self) -> str:
+        """Wait until the host ends itself, or its node is going; why it does."""
         self._closed.wait()
         return self._reason
 
     @ray.method(concurrency_group="control")
-    def grant(self, grant: Grant, since: Stamp) -> None:
+    def grant(self, lease: SlotLease, since: ClockReading) -> None:
         """Serve the lease, for a term that began at ``since``.
 
         Raises:
             HostBrokenError: the process is a new one, and the pool meant the one before it; or it
                 is about to end.
         """
-        if self._closed.is_set():
-            raise HostBrokenError(self._reason)
+        self._check_open()
         with _meant_for_this_process():
-            self._terms.begin(grant, since)
+            self._leases.start(lease, since)
 
     @ray.method(concurrency_group="control")
     def detach(self, lease: str) -> None:
         """Serve the lease no more; its slot will be empty before the next attach."""
-        self._let_go(lease)
+        self._end_lease(lease)
 
     @ray.method(concurrency_group="control")
     def clear(self) -> None:
         """End every lease."""
-        for grant in self._terms.served():
-            self._let_go(grant.lease)
+        self._end_leases()
 
     @ray.method(concurrency_group="control")
-    def leases(self) -> list[Grant]:
-        """What is served; a pool that starts anew takes it over."""
-        return self._terms.served()
+    def served(self) -> list[SlotLease]:
+        """The leases that are served; a pool that starts anew takes them over."""
+        return self._leases.served()
 
     @ray.method(concurrency_group="control")
-    def renew(self, leases: Sequence[str], since: Stamp | None) -> Heard:
+    def renew(self, leases: Sequence[str], since: ClockReading | None) -> Heartbeat:
         """Start the terms of ``leases`` anew at ``since``; how the work moves on.
 
         Raises:
@@ -162,21 +153,26 @@ class HostActor:
         """
         if since is not None:
             with _meant_for_this_process():
-                self._terms.renew(leases, since)
-        return Heard(self._loop.progress(), self._terms.stamp(), self._node)
+                self._leases.renew(leases, since)
+        return Heartbeat(self._loop.progress(), self._leases.read_clock(), self._node)
 
     # what a lease's holder calls
 
-    def attach(self, lease: str, trial: TrialSpec, checkpoint: str | None) -> None:
-        """Put the trial in the slot, fresh or from the checkpoint with this key."""
-        with self._working(lease):
+    @ray.method
+    def attach(self, lease: str, trial: TrialSpec, checkpoint: StorageKey | None) -> None:
+        """Put the trial in the slot, fresh or from the checkpoint."""
+        with self._serving(lease):
             # What the slot held before goes first, and so do leases that have ended.
-            self._leaving.submit(self._loop.detach, lease).result()
-            # A key, not a path: every rank reads it from the storage itself.
-            self._loop.attach(lease, trial, Path(checkpoint) if checkpoint else None)
-        self._check_after(lease)
+            self._detaching.submit(self._loop.detach, lease).result()
+            self._loop.attach(lease, trial, checkpoint)
+        try:
+            self._leases.check(lease)
+        except SlotGoneError:  # it ended meanwhile, and its slot was emptied before this came in
+            self._empty(lease)
+            raise
 
-    def advance(self, lease: str, key: str, partial: str) -> EpochLosses:
+    @ray.method
+    def advance(self, lease: str, key: StorageKey, partial: str) -> EpochLosses:
         """Train one epoch and commit it as the checkpoint ``key``.
 
         Raises:
@@ -185,7 +181,7 @@ class HostActor:
                 that begins with ``partial``.
         """
         print(f"training {key}", file=sys.stderr)  # noqa: T201 (the actor's log)
-        with self._working(lease):
+        with self._serving(lease):
             try:
                 losses = self._loop.advance(lease)
             except EpochCutError as cut:
@@ -195,17 +191,18 @@ class HostActor:
             self._commit(lease, key, lambda directory: snapshot.write(directory, losses))
         return losses
 
+    @ray.method
     def speak(
         self,
         lease: str,
-        keys: Mapping[float, str],
+        keys: Mapping[float, StorageKey],
         prompts: Sequence[PromptSpec],
         decoding: DecodingSpec,
     ) -> None:
         """Say the prompts at every ``lora_scale`` in ``keys``, and commit the clips to its key."""
         from jobs.speech.clips import write_clips
 
-        with self._working(lease):
+        with self._serving(lease):
             voices = [Voice(lease, lora_scale) for lora_scale in keys]
             spoken = self._loop.speak(voices, prompts, decoding)
             for key, clips in zip(keys.values(), spoken, strict=True):
@@ -216,16 +213,13 @@ class HostActor:
 
     def _keep_partial(self, lease: str, start: str, snapshot: "Snapshot") -> None:
         """Commit what there is of an epoch. It is dear, but never worth a failure of the trial."""
+        key = StorageKey(f"{start}-step-{snapshot.state.steps:06d}")
         try:
-            self._commit(
-                lease,
-                f"{start}-step-{snapshot.state.steps:06d}",
-                lambda directory: snapshot.write(directory, None),
-            )
+            self._commit(lease, key, lambda directory: snapshot.write(directory, None))
         except Exception:  # noqa: BLE001 (as said)
             traceback.print_exc()
 
-    def _commit(self, lease: str, key: str, write: Callable[[Path], None]) -> None:
+    def _commit(self, lease: str, key: StorageKey, write: Callable[[Path], None]) -> None:
         """Have ``write`` fill a directory and commit it, if the lease is in force at that moment.
 
         What keeps it from being written, a full disk for one, may go away: it is tried again.
@@ -237,11 +231,11 @@ class HostActor:
         """
 
         def check() -> None:
-            self._terms.check(lease)
+            self._leases.check(lease)
             if self._storage.is_committed(key):
                 raise SlotGoneError(f"{key} was committed by another holder of its trial")
 
-        tried_until = time.monotonic() + _STORAGE_PATIENCE
+        tried_until = time.monotonic() + _COMMIT_PATIENCE
         while True:
             try:
                 with self._storage.commit(key, check) as directory:
@@ -250,13 +244,13 @@ class HostActor:
                 if self._closed.is_set() or time.monotonic() > tried_until:
                     raise
                 print(f"{key} waits for the storage: {error}", file=sys.stderr)  # noqa: T201
-                self._terms.check(lease)
-                self._closed.wait(_STORAGE_RETRY)
+                self._leases.check(lease)
+                self._closed.wait(_COMMIT_RETRY)
             else:
                 return
 
     @contextmanager
-    def _working(self, lease: str) -> Iterator[None]:
+    def _serving(self, lease: str) -> Iterator[None]:
         """Serve a holder's call.
 
         Raises:
@@ -269,49 +263,54 @@ class HostActor:
         with self._changed:
             if self._closed.is_set() and not self._ended.is_set():
                 raise HostLeavingError(self._reason)
-            self._terms.check(lease)
-            self._in_hand.add(lease)
+            self._leases.check(lease)
+            self._in_progress.add(lease)
         try:
             yield
         except (DivergedError, SlotGoneError, HostLeavingError):
             raise
         except Exception as error:  # noqa: BLE001 (what comes of a trial's own settings)
             traceback.print_exc()
-            said = "".join(traceback.format_exception_only(error)).strip()
+            message = "".join(traceback.format_exception_only(error)).strip()
             if _spoils_process(error):
-                self._end(said)
+                self._end(message)
             if self._ended.is_set():
                 raise HostBrokenError(self._reason) from None
-            raise SlotFailedError(said) from None
+            raise SlotFailedError(message) from None
         finally:
             with self._changed:
-                self._in_hand.discard(lease)
+                self._in_progress.discard(lease)
                 self._changed.notify_all()
 
-    def _check_after(self, lease: str) -> None:
-        """Take out again what came into a slot whose lease ended meanwhile."""
-        try:
-            self._terms.check(lease)
-        except SlotGoneError:
-            self._leaving.submit(self._empty, lease)
-            raise
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise HostBrokenError(self._reason)
 
-    def _let_go(self, lease: str) -> None:
-        if self._terms.end(lease):
-            self._leaving.submit(self._empty, lease)
+    def _end_leases(self) -> None:
+        for lease in self._leases.served():
+            self._end_lease(lease.id)
+
+    def _end_lease(self, lease: str) -> None:
+        if self._leases.end(lease):
+            self._empty(lease)
+
+    def _expire_leases(self) -> None:
+        while not self._ended.wait(self._task.lease_seconds / 4):
+            for lease in self._leases.expire():
+                self._empty(lease)
 
     def _empty(self, lease: str) -> None:
-        try:
-            self._loop.detach(lease)
-        except Exception as error:  # noqa: BLE001 (a slot that cannot be emptied is lost)
-            self._end(f"lease {lease} could not be detached: {error!r}")
+        """Have the slot emptied, before the next attach."""
 
-    def _end_lapsed(self) -> None:
-        while not self._ended.wait(self._task.lease_seconds / 4):
-            for lease in self._terms.end_lapsed():
-                self._leaving.submit(self._empty, lease)
+        def detach() -> None:
+            try:
+                self._loop.detach(lease)
+            except Exception as error:  # noqa: BLE001 (a slot that cannot be emptied is lost)
+                self._end(f"lease {lease} could not be detached: {error!r}")
 
-    def _heed_notices(self) -> None:
+        self._detaching.submit(detach)
+
+    def _obey_notices(self) -> None:
         """Leave when the node is going; and end, so that a new process serves, if it stays."""
         self._leave(self._notices.wait(self._ended.wait))
         if not self._terminated.notice():
@@ -319,35 +318,34 @@ class HostActor:
         self._end(self._reason)
 
     def _leave(self, reason: str) -> None:
-        """Take no more work, and finish what is in hand: epochs after their optimiser step."""
+        """Take no more work, and finish what is in progress: epochs after their optimiser step."""
         print(f"this host takes no more work: {reason}", file=sys.stderr)  # noqa: T201
         with self._changed:
             self._reason = reason
             self._closed.set()
             # Again and again: a call that was let in just before may begin to train just after.
-            while self._in_hand:
-                for lease in list(self._in_hand):
+            while self._in_progress:
+                for lease in list(self._in_progress):
                     with suppress(SlotGoneError):
                         self._loop.cut(lease)
-                self._changed.wait(_RECUT)
-        for grant in self._terms.served():
-            self._let_go(grant.lease)
+                self._changed.wait(_CUT_INTERVAL)
+        self._end_leases()
 
     def _end(self, reason: str) -> None:
-        """End the process, a moment after the calls in hand could say why."""
+        """End the process, a moment after the calls in progress could say why."""
         if not self._ended.is_set():
             print(f"this host ends: {reason}", file=sys.stderr)  # noqa: T201 (the actor's log)
             self._reason = reason
             self._ended.set()
             self._closed.set()
-            threading.Timer(_LAST_WORDS, os._exit, (1,)).start()
+            threading.Timer(_EXIT_DELAY, os._exit, (1,)).start()
 
 
 @contextmanager
 def _meant_for_this_process() -> Iterator[None]:
     try:
         yield
-    except StrangeStampError as error:
+    except OtherProcessError as error:
         raise HostBrokenError(str(error)) from None
 
 

@@ -1,51 +1,26 @@
-"""Hosts on the cluster: what they are told, and how they are started."""
+"""Starting and ending the hosts of a sweep on the cluster."""
 
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
+from ray.actor import ActorProxy
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec
-from orchestrator.hosts.host_actor import End, HostActor
+from jobs.training.loop import HostLoop
+from orchestrator.hosts.host_actor import HostActor
 from orchestrator.hosts.node_requirements import Room
-from orchestrator.hosts.rank_group import RankGroup
-
-if TYPE_CHECKING:
-    from jobs.training.loop import HostLoop
+from orchestrator.hosts.rank_group import End, HostTask, RankGroup
 
 _CALLS_AT_ONCE = 64
 """Of leases' holders; each slot has one at a time, and one more while its holder changes."""
 
 
-@dataclass(frozen=True)
-class HostTask:
-    """What every host of a sweep is told."""
-
-    host: HostSpec
-    engine: EngineSpec
-    storage_url: str
-    data_key: str
-    slots: int | None
-    """Adapters it may hold at once; None is as many as its memory takes, measured."""
-    training: TrainingSpec
-    """Of the largest adapter that will come, to measure with."""
-    batch_sizes: tuple[int, ...]
-    """Those that the sweep's trials may have."""
-    provenance: str
-    """By what right the voice is used, for every clip's metadata."""
-    lease_seconds: float
-    """A lease that nobody renews for so long is ended."""
-
-
-def open_loop(task: HostTask, end: End) -> "HostLoop":
+def open_loop(task: HostTask, end: End) -> HostLoop:
     """A loop over the ranks of a host, started."""
-    from jobs.training.loop import HostLoop
-
     loop = HostLoop(partial(RankGroup, task, end))
     loop.start()
     return loop
@@ -55,15 +30,15 @@ def start_hosts(
     task: HostTask,
     room: Room,
     count: int,
-    open_loop: "Callable[[HostTask, End], HostLoop]" = open_loop,
-) -> dict[str, Any]:
+    open_loop: Callable[[HostTask, End], HostLoop] = open_loop,
+) -> dict[str, ActorProxy[HostActor]]:
     """Start ``count`` hosts, each as soon as the cluster has ``room`` for it, now or later.
 
     Returns:
         Their handles by name, for :func:`end_hosts`. The hosts end with this process too.
     """
     actor = ray.remote(concurrency_groups={"control": 4, "watch": 4})(HostActor)  # type: ignore[call-overload]  # Ray's stubs lack it, and options() refuses it
-    hosts = {}
+    hosts: dict[str, ActorProxy[HostActor]] = {}
     for _ in range(count):
         name = f"host-{uuid.uuid4().hex}"
         placed = actor.options(
@@ -101,10 +76,10 @@ def _where(name: str, room: Room, ranks: int) -> dict[str, Any]:
     return {"scheduling_strategy": strategy}
 
 
-def end_hosts(hosts: Mapping[str, Any]) -> None:
+def end_hosts(hosts: Mapping[str, ActorProxy[HostActor]]) -> None:
     """End these hosts, whatever they do, and give back what was kept for them."""
     for name, host in hosts.items():
-        ray.kill(host)
+        ray.kill(host)  # type: ignore[arg-type]  # Ray's own name for a handle
         # Ray would remove it with this process's job, but that may have much to do yet.
         with suppress(ValueError):  # a host of one rank has none
             ray.util.remove_placement_group(ray.util.get_placement_group(name))

@@ -1,27 +1,27 @@
 """The slot a trial holds: leased when it is needed, given up when it is lost or no more needed."""
 
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import ray
+from ray.actor import ActorProxy
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTaskError
 
+from cluster.storage.base import StorageKey
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
 from orchestrator.hosts.host_actor import HostBrokenError, HostLeavingError, SlotFailedError
 from orchestrator.hosts.leases import FencedError
-from orchestrator.hosts.pool import HostsGoneError, Lease
+from orchestrator.hosts.pool import AcquiredSlot, HostsGoneError, Pool
 
 _LOST = (RayActorError, ObjectLostError, NodeDiedError)
 """What Ray raises when a host died, restarts, cannot be reached, or took a result with it."""
-
-_OUR_OWN = (DivergedError, SlotFailedError, FencedError, HostsGoneError)
-"""What hosts and pool raise for callers to tell apart."""
-
-
 _ENDED = (SlotGoneError, HostBrokenError, HostLeavingError)
 """What a host raises when it serves a lease no more."""
+
+_OUR_OWN = (DivergedError, SlotFailedError, FencedError, HostsGoneError)
+"""What else hosts and pool raise for callers to tell apart."""
 
 
 class HostLostError(Exception):
@@ -41,32 +41,36 @@ class LeasedSlot:
     :class:`HostsGoneError` and :class:`SlotFailedError`.
     """
 
-    def __init__(self, pool: Any) -> None:  # noqa: ANN401 (the handle of a Pool)
+    def __init__(self, pool: ActorProxy[Pool]) -> None:
         self._pool = pool
         self._trial = ""
-        self._tenure = ""
-        self._lease: Lease | None = None
+        self._holder = ""
+        self._slot: AcquiredSlot | None = None
         self._is_alone = False
 
-    def attach(self, trial: TrialSpec, checkpoint: str | None, *, alone: bool = False) -> None:
-        """Have the slot hold ``trial``, fresh or from the checkpoint with this key.
+    def attach(
+        self, trial: TrialSpec, checkpoint: StorageKey | None, *, alone: bool = False
+    ) -> None:
+        """Have the slot hold ``trial``, fresh or from a checkpoint.
 
         Args:
             trial: what to train. Another one than before needs another lease.
-            checkpoint: a key of the storage.
+            checkpoint: where the storage has it.
             alone: on a host that serves nobody else, because this trial may end it.
         """
         if trial.id != self._trial:
             self.release()
             self._trial = trial.id
-            self._tenure = f"{trial.id}-{uuid.uuid4().hex[:12]}"
-        if self._lease is None or alone != self._is_alone:
-            self._lease = None  # the pool takes it back when it grants the next
-            self._lease = _answer(self._pool.acquire.remote(trial.id, self._tenure, alone=alone))
+            self._holder = f"{trial.id}-{uuid.uuid4().hex[:12]}"
+        if self._slot is None or alone != self._is_alone:
+            self._slot = None  # the pool takes it back when it grants the next
+            with _own_errors():
+                self._slot = ray.get(self._pool.acquire.remote(trial.id, self._holder, alone))
             self._is_alone = alone
-        self._call("attach", trial, checkpoint)
+        with self._used() as slot:
+            ray.get(slot.host.attach.remote(slot.lease, trial, checkpoint))
 
-    def advance(self, key: str, partial: str) -> EpochLosses:
+    def advance(self, key: StorageKey, partial: str) -> EpochLosses:
         """Train one epoch and commit it as the checkpoint ``key``.
 
         Where the epoch is cut short, what there is of it is committed to a key that begins with
@@ -76,39 +80,48 @@ class LeasedSlot:
             DivergedError: the loss stopped being finite.
             SlotPreemptedError: the epoch was cut short.
         """
-        losses: EpochLosses = self._call("advance", key, partial)
-        return losses
+        with self._used() as slot:
+            return ray.get(slot.host.advance.remote(slot.lease, key, partial))
 
     def speak(
-        self, keys: Mapping[float, str], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self,
+        keys: Mapping[float, StorageKey],
+        prompts: Sequence[PromptSpec],
+        decoding: DecodingSpec,
     ) -> None:
         """Say the prompts at every ``lora_scale`` in ``keys``, and commit the clips to its key."""
-        self._call("speak", dict(keys), list(prompts), decoding)
+        with self._used() as slot:
+            ray.get(slot.host.speak.remote(slot.lease, dict(keys), list(prompts), decoding))
 
     def release(self) -> None:
         """Give the slot to whoever waits; the next attach leases anew. Without one, nothing."""
-        lease, self._lease, self._trial = self._lease, None, ""
-        if lease is not None:
-            ray.get(self._pool.release.remote(lease.id))
+        slot, self._slot, self._trial = self._slot, None, ""
+        if slot is not None:
+            ray.get(self._pool.release.remote(slot.lease, False))
 
-    def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 (what it gives)
-        if self._lease is None:
-            raise RuntimeError(f"a trial must be attached before {method}")
+    @contextmanager
+    def _used(self) -> Iterator[AcquiredSlot]:
+        """The slot, for a call to its host; given up when that shows that it is lost."""
+        slot = self._slot
+        if slot is None:
+            raise RuntimeError("a trial must be attached before its slot is used")
         try:
-            return _answer(getattr(self._lease.host, method).remote(self._lease.id, *arguments))
+            with _own_errors():
+                yield slot
         except (*_LOST, *_ENDED) as error:
             # What the host says itself is sure; one that cannot be reached may train on.
-            self._pool.release.remote(self._lease.id, ended=isinstance(error, _ENDED))
-            self._lease = None
+            self._pool.release.remote(slot.lease, isinstance(error, _ENDED))
+            self._slot = None
             if isinstance(error, HostLeavingError):
                 raise SlotPreemptedError(f"trial {self._trial} has to move: {error}") from None
             raise HostLostError(f"the host of trial {self._trial} was lost: {error}") from None
 
 
-def _answer(reference: Any) -> Any:  # noqa: ANN401 (what the actor gives)
-    """What an actor returns or raises, an exception of ours as itself."""
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """What hosts and pool raise, as itself; Ray wraps it in an error of its own."""
     try:
-        return ray.get(reference)
+        yield
     except RayTaskError as error:
         if isinstance(error.cause, (*_OUR_OWN, *_ENDED)):
             raise error.cause from None

@@ -1,19 +1,21 @@
 """Who holds which slot of which host: decisions only, without Ray and without a clock.
 
-A trial asks under a *tenure*: one holder's claim to the trial. The newest tenure of a trial fences
-the older ones for good, so that two processes that both believe to run a trial do not take the slot
-from each other for ever. A tenure may hold several leases one after another, when hosts die.
+A trial is run by one *holder* at a time, whose id is its fencing token: the newest holder of a
+trial fences the older ones for good, so that two processes that both believe to run a trial do not
+take the slot from each other for ever. A holder may have several leases one after another, when
+hosts die.
 
 A trial is granted nowhere while an earlier lease of it may be in force: its host has to say that
-it serves the lease no more, or the lease's term to have run out. A host that only cannot be reached
-may well train on, and must not commit beside the next one.
+it serves the lease no more, or the lease has to expire. A host that only cannot be reached may well
+train on, and must not commit beside the next one.
 
-Each event is a method; :meth:`Leases.settle` then says what follows from it. With a thousand hosts
-an event must not look at every lease once for each host, so what is on a host is kept by host.
+Each event is a method; :meth:`LeaseTable.settle` then says what follows from it. With a thousand
+hosts an event must not look at every lease once for each host, so what is on a host is kept by
+host.
 """
 
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,146 +25,108 @@ class FencedError(Exception):
 
 
 @dataclass(frozen=True)
-class Grant:
+class SlotLease:
     """A slot of ``host`` for ``trial``, until it is released."""
 
-    lease: str
+    id: str
     trial: str
-    tenure: str
+    holder: str
     host: int
     alone: bool
     """No other lease is granted on the host beside this one."""
 
 
 @dataclass
-class Orders:
+class LeaseActions:
     """What follows from the events since the last time."""
 
-    granted: list[Grant] = field(default_factory=list)
-    leaving: list[Grant] = field(default_factory=list)
-    """To be detached on their hosts; :meth:`Leases.left` when that is done."""
+    granted: list[SlotLease] = field(default_factory=list)
+    detach: list[SlotLease] = field(default_factory=list)
+    """On their hosts; :meth:`LeaseTable.mark_detached` when that is done."""
     fenced: list[str] = field(default_factory=list)
-    """Tenures that waited in vain."""
+    """Holders that waited in vain."""
 
 
 @dataclass(frozen=True)
-class _Ask:
+class _Request:
     trial: str
-    tenure: str
+    holder: str
     alone: bool
 
 
-class _Grants:
-    """Leases, found by their host and by their trial too."""
-
-    def __init__(self) -> None:
-        self._by_lease: dict[str, Grant] = {}
-        self._by_host: defaultdict[int, dict[str, Grant]] = defaultdict(dict)
-        self._by_trial: defaultdict[str, dict[str, Grant]] = defaultdict(dict)
-        self._alone: Counter[int] = Counter()
-        """By host, those that are to be alone."""
-
-    def add(self, grant: Grant) -> None:
-        self.pop(grant.lease)
-        self._by_lease[grant.lease] = grant
-        self._by_host[grant.host][grant.lease] = grant
-        self._by_trial[grant.trial][grant.lease] = grant
-        self._alone[grant.host] += grant.alone
-
-    def pop(self, lease: str) -> Grant | None:
-        grant = self._by_lease.pop(lease, None)
-        if grant is not None:
-            del self._by_host[grant.host][lease]
-            del self._by_trial[grant.trial][lease]
-            if not self._by_trial[grant.trial]:
-                del self._by_trial[grant.trial]
-            self._alone[grant.host] -= grant.alone
-        return grant
-
-    def on(self, host: int) -> list[Grant]:
-        return list(self._by_host[host].values())
-
-    def of(self, trial: str) -> list[Grant]:
-        return list(self._by_trial.get(trial, {}).values())
-
-    def load(self, host: int) -> int:
-        return len(self._by_host[host])
-
-    def is_alone(self, host: int) -> bool:
-        return self._alone[host] > 0
-
-
-class Leases:
-    """The table. A host is known by a number; it is open from when it answers until it is lost."""
+class LeaseTable:
+    """Hosts have numbers. One is open from when it answers until it is lost."""
 
     def __init__(self) -> None:
         self._slots: dict[int, int] = {}
-        self._held = _Grants()
-        self._leaving = _Grants()
-        """Released, but still in their slots."""
-        self._in_force: dict[str, str] = {}
+        """Of each open host."""
+        self._leases: dict[str, SlotLease] = {}
+        """What is in a slot, by id."""
+        self._by_host: defaultdict[int, dict[str, SlotLease]] = defaultdict(dict)
+        self._by_trial: defaultdict[str, dict[str, SlotLease]] = defaultdict(dict)
+        self._detaching: set[str] = set()
+        """Those that were given up, and are in their slots still."""
+        self._may_be_served: dict[str, str] = {}
         """Trials, by leases that were given up or lost, and that a host may still serve."""
-        self._asks: dict[str, _Ask] = {}
+        self._requests: dict[str, _Request] = {}
         """By trial, who came first at the front."""
-        self._reserved: dict[int, _Ask] = {}
+        self._reserved: dict[int, _Request] = {}
         """Hosts that run empty for a trial that is to be alone."""
-        self._tenures: dict[str, str] = {}
+        self._holders: dict[str, str] = {}
         """The newest of each trial."""
         self._fenced: set[str] = set()
         self._ended: set[str] = set()
-        """Leases and trials that were given up before their host was first heard of."""
-        self._orders = Orders()
+        """Leases and trials that were given up before their host first answered."""
+        self._actions = LeaseActions()
 
-    def open_host(self, host: int, slots: int, held: Sequence[Grant] = ()) -> None:
-        """The host answers; ``held`` is what an earlier table granted on it.
+    def open_host(self, host: int, slots: int, served: Sequence[SlotLease] = ()) -> None:
+        """The host answers; ``served`` is what an earlier table granted on it.
 
-        What was released since then, or whose trial has asked again, is detached.
+        What was released since then, or whose trial has a newer request, is detached.
         """
         self._slots[host] = slots
-        for grant in held:
-            if grant.trial in self._tenures or not self._ended.isdisjoint(
-                (grant.lease, grant.trial)
-            ):
-                self._leave(grant)
+        for lease in served:
+            self._add(lease)
+            if lease.trial in self._holders or {lease.id, lease.trial} & self._ended:
+                self._detach(lease)
             else:
-                self._tenures[grant.trial] = grant.tenure
-                self._held.add(grant)
+                self._holders[lease.trial] = lease.holder
 
-    def forget_host(self, host: int) -> list[str]:
+    def lose_host(self, host: int) -> list[str]:
         """The host was lost, its slots with it; nothing is granted there until it opens again.
 
         Returns:
-            Its leases, each of which may be in force until :meth:`left` or :meth:`lapsed`.
+            Its leases, each of which may be served until :meth:`mark_detached` or
+            :meth:`mark_expired`.
         """
         self._slots.pop(host, None)
         self._reserved.pop(host, None)
-        lost = [*self._held.on(host), *self._leaving.on(host)]
-        for grant in lost:
-            self._held.pop(grant.lease)
-            self._leaving.pop(grant.lease)
-            self._in_force[grant.lease] = grant.trial
-        return [grant.lease for grant in lost]
+        lost = list(self._by_host[host].values())
+        for lease in lost:
+            self._remove(lease.id)
+            self._may_be_served[lease.id] = lease.trial
+        return [lease.id for lease in lost]
 
-    def ask(self, trial: str, tenure: str, *, alone: bool = False) -> None:
-        """Wait for a slot. What the trial held or asked for before is given up.
+    def request(self, trial: str, holder: str, *, alone: bool = False) -> None:
+        """Wait for a slot. What the trial held or requested before is given up.
 
         Raises:
-            FencedError: a newer tenure has asked for the trial, or the trial was reaped.
+            FencedError: a newer holder has requested the trial, or the trial was reaped.
         """
-        if tenure in self._fenced:
+        if holder in self._fenced:
             raise FencedError(f"another process runs trial {trial} now, or it is over")
-        if self._tenures.get(trial, tenure) != tenure:
+        if self._holders.get(trial, holder) != holder:
             self._fence(trial)
         self._give_up(trial)
         self._ended.discard(trial)
-        self._tenures[trial] = tenure
-        self._asks[trial] = _Ask(trial, tenure, alone)
+        self._holders[trial] = holder
+        self._requests[trial] = _Request(trial, holder, alone)
 
     def release(self, lease: str) -> None:
         """The holder needs the slot no more. A lease that is not held is no error."""
         self._ended.add(lease)
-        if grant := self._held.pop(lease):
-            self._leave(grant)
+        if lease in self._leases and lease not in self._detaching:
+            self._detach(self._leases[lease])
 
     def reap(self, trial: str) -> None:
         """The trial is over, whoever held it: free its slot and let none of its holders back in."""
@@ -170,92 +134,103 @@ class Leases:
         self._fence(trial)
         self._give_up(trial)
 
-    def left(self, lease: str) -> None:
+    def mark_detached(self, lease: str) -> None:
         """The host serves the lease no more, and its slot is free."""
-        self._leaving.pop(lease)
-        self.lapsed(lease)
+        if lease in self._detaching:
+            self._remove(lease)
+        self.mark_expired(lease)
 
-    def lapsed(self, lease: str) -> None:
-        """The lease is in force no more, whatever became of its slot."""
-        self._in_force.pop(lease, None)
+    def mark_expired(self, lease: str) -> None:
+        """The lease is served no more, whatever became of its slot."""
+        self._may_be_served.pop(lease, None)
 
-    def settle(self) -> Orders:
+    def settle(self) -> LeaseActions:
         """Grant what can be granted, and say all that is to be done; each is said once."""
-        served, is_full = set(self._in_force.values()), False
-        for ask in list(self._asks.values()):
-            if ask.trial in served or (is_full and not ask.alone):
+        served, is_full = set(self._may_be_served.values()), False
+        for request in list(self._requests.values()):
+            if request.trial in served or (is_full and not request.alone):
                 continue
-            host = self._place_alone(ask) if ask.alone else self._place()
+            host = self._place_alone(request) if request.alone else self._place()
             if host is not None:
-                del self._asks[ask.trial]
-                grant = Grant(uuid.uuid4().hex[:12], ask.trial, ask.tenure, host, ask.alone)
-                self._held.add(grant)
-                self._orders.granted.append(grant)
-            elif not ask.alone:
+                del self._requests[request.trial]
+                lease = SlotLease(
+                    uuid.uuid4().hex[:12], request.trial, request.holder, host, request.alone
+                )
+                self._add(lease)
+                self._actions.granted.append(lease)
+            elif not request.alone:
                 # Nor is there a slot for those behind: who is alone takes only what was kept.
                 is_full = True
-        orders, self._orders = self._orders, Orders()
-        return orders
+        actions, self._actions = self._actions, LeaseActions()
+        return actions
 
-    def on(self, host: int) -> dict[str, str]:
-        """The host's leases and their trials."""
-        return {grant.lease: grant.trial for grant in self._held.on(host)}
+    def on_host(self, host: int) -> dict[str, str]:
+        """The host's leases and their trials, but those that are being detached."""
+        leases = self._by_host[host].values()
+        return {lease.id: lease.trial for lease in leases if lease.id not in self._detaching}
 
     @property
     def waiting(self) -> list[str]:
-        """Tenures in line."""
-        return [ask.tenure for ask in self._asks.values()]
+        """Holders in line."""
+        return [request.holder for request in self._requests.values()]
 
     @property
     def free(self) -> int:
         """Slots of open hosts in which no adapter is."""
-        return sum(self._free(host) for host in self._slots)
+        return sum(map(self._free, self._slots))
 
     def _place(self) -> int | None:
         return self._emptiest(h for h in self._slots if self._free(h) > 0 and not self._is_taken(h))
 
-    def _place_alone(self, ask: _Ask) -> int | None:
-        """A host without any lease. While there is none, one is kept for this ask until it is
+    def _place_alone(self, request: _Request) -> int | None:
+        """A host without any lease. While there is none, one is kept for this request until it is
         empty, or another is: it may open later."""
-        kept = next((h for h, kept_for in self._reserved.items() if kept_for == ask), None)
+        kept = next((h for h, kept_for in self._reserved.items() if kept_for == request), None)
         host = self._emptiest(h for h in self._slots if h == kept or not self._is_taken(h))
         if host is None:
             return None
-        if self._load(host) > 0:
-            self._reserved[host if kept is None else kept] = ask
+        if self._by_host[host]:
+            self._reserved[host if kept is None else kept] = request
             return None
         if kept is not None:
             del self._reserved[kept]
         return host
 
     def _emptiest(self, hosts: Iterable[int]) -> int | None:
-        return min(hosts, key=lambda host: (self._load(host), host), default=None)
+        return min(hosts, key=lambda host: (len(self._by_host[host]), host), default=None)
 
     def _is_taken(self, host: int) -> bool:
         """Whether one that is alone is there, or is to come there."""
-        tables = (self._held, self._leaving)
-        return host in self._reserved or any(table.is_alone(host) for table in tables)
-
-    def _load(self, host: int) -> int:
-        return self._held.load(host) + self._leaving.load(host)
+        return host in self._reserved or any(each.alone for each in self._by_host[host].values())
 
     def _free(self, host: int) -> int:
-        return max(0, self._slots[host] - self._load(host))
+        return max(0, self._slots[host] - len(self._by_host[host]))
 
     def _fence(self, trial: str) -> None:
-        if tenure := self._tenures.pop(trial, None):
-            self._fenced.add(tenure)
-            self._orders.fenced += [
-                ask.tenure for ask in self._asks.values() if ask.tenure == tenure
-            ]
+        if holder := self._holders.pop(trial, None):
+            self._fenced.add(holder)
+            self._actions.fenced += [each for each in self.waiting if each == holder]
 
     def _give_up(self, trial: str) -> None:
-        self._asks.pop(trial, None)
-        self._reserved = {h: ask for h, ask in self._reserved.items() if ask.trial != trial}
-        for grant in self._held.of(trial):
-            self.release(grant.lease)
+        self._requests.pop(trial, None)
+        self._reserved = {h: each for h, each in self._reserved.items() if each.trial != trial}
+        for lease in list(self._by_trial.get(trial, ())):
+            self.release(lease)
 
-    def _leave(self, grant: Grant) -> None:
-        self._leaving.add(grant)
-        self._in_force[grant.lease] = grant.trial
-        self._orders.leaving.append(grant)
+    def _add(self, lease: SlotLease) -> None:
+        self._leases[lease.id] = lease
+        self._by_host[lease.host][lease.id] = lease
+        self._by_trial[lease.trial][lease.id] = lease
+
+    def _remove(self, lease: str) -> None:
+        removed = self._leases.pop(lease)
+        self._detaching.discard(lease)
+        del self._by_host[removed.host][lease]
+        del self._by_trial[removed.trial][lease]
+        if not self._by_trial[removed.trial]:
+            del self._by_trial[removed.trial]
+
+    def _detach(self, lease: SlotLease) -> None:
+        self._detaching.add(lease.id)
+        self._may_be_served[lease.id] = lease.trial
+        self._actions.detach.append(lease)

@@ -2,26 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.actor import ActorProxy
 from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from jobs.training.packing import PackingPlan
-from orchestrator.hosts.hang_detection import HostWatch
-from orchestrator.hosts.host_actor import Heard
-from orchestrator.hosts.lease_terms import Stamp
-from orchestrator.hosts.leases import FencedError, Grant, Leases
+from orchestrator.hosts.hang_detection import HangDetector
+from orchestrator.hosts.host_actor import Heartbeat, HostActor
+from orchestrator.hosts.leases import FencedError, LeaseTable, SlotLease
+from orchestrator.hosts.served_leases import ClockReading
 
 _CALLS_AT_ONCE = 10_000
 """A trial that waits for a slot is a call in progress."""
 _RETRY = 1.0
 """Between two calls to a host that Ray calls unavailable, seconds."""
 _PUBLISHING = 2.0
-"""What passed a host's last look at its lease may take so long to be committed, seconds."""
+"""What passed a host's last check of its lease may take so long to be committed, seconds."""
 
 
 class HostsGoneError(Exception):
@@ -29,13 +30,12 @@ class HostsGoneError(Exception):
 
 
 @dataclass(frozen=True)
-class Lease:
+class AcquiredSlot:
     """A slot to use."""
 
-    id: str
+    lease: str
     """What every call to the host begins with."""
-    host: Any
-    """The handle of an :class:`orchestrator.hosts.launch.HostActor`."""
+    host: ActorProxy[HostActor]
 
 
 @dataclass
@@ -43,18 +43,18 @@ class _Host:
     """What the pool knows of a host beside its leases."""
 
     number: int
-    handle: Any
-    watch: HostWatch
+    actor: ActorProxy[HostActor]
+    detector: HangDetector
     is_open: bool = False
     node: str = ""
     """Ray's id of the node that its last process was on."""
-    stamp: Stamp | None = None
-    """The newest that it gave out."""
-    stamped_at: float = 0.0
-    """When that came, on the pool's clock."""
-    vouched_at: float = 0.0
-    """The same of the newest stamp that any of its leases was granted or renewed with."""
-    unsure: set[str] = field(default_factory=set)
+    clock: ClockReading | None = None
+    """The newest that it sent."""
+    clock_received_at: float = 0.0
+    """On the pool's clock."""
+    clock_used_at: float = 0.0
+    """When the newest reading was received that any of its terms began at, on the pool's clock."""
+    unconfirmed: set[str] = field(default_factory=set)
     """Leases that it may serve, though it was lost."""
     openings: int = 0
     """A call from before the last one may fail after it; that says nothing of the host now."""
@@ -67,6 +67,16 @@ class _Host:
     gone: str = ""
     """Why it will not come back."""
 
+    def received(self, heartbeat: Heartbeat) -> None:
+        """Keep its clock for the terms to come."""
+        self.clock, self.clock_received_at = heartbeat.clock, time.monotonic()
+
+    def term_start(self) -> ClockReading:
+        """Where terms begin that are granted or renewed now, of which this takes note."""
+        assert self.clock is not None, "a host's heartbeat comes before its leases"
+        self.clock_used_at = max(self.clock_used_at, self.clock_received_at)
+        return self.clock
+
 
 class Pool:
     """Leases slots. An async actor: its calls interleave, and those that wait hold up no other.
@@ -78,179 +88,167 @@ class Pool:
         """``hosts`` are names: a handle would not survive as an argument when Ray starts the pool
         anew."""
         self._lease_seconds = lease_seconds
-        self._leases = Leases()
-        self._waiting: dict[str, asyncio.Future[Grant]] = {}
-        """By tenure."""
+        self._table = LeaseTable()
+        self._waiting: dict[str, asyncio.Future[SlotLease]] = {}
+        """By holder."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._hosts = [
-            _Host(number, ray.get_actor(name), HostWatch(hang_seconds))
+            _Host(number, ray.get_actor(name), HangDetector(hang_seconds))
             for number, name in enumerate(hosts)
         ]
         for host in self._hosts:
-            self._spawn(self._keep(host))
+            self._spawn(self._follow(host))
 
-    async def acquire(self, trial: str, tenure: str, *, alone: bool = False) -> Lease:
+    @ray.method
+    async def acquire(self, trial: str, holder: str, alone: bool) -> AcquiredSlot:
         """Wait for a slot. What the trial held before is given up.
 
         Args:
             trial: its id.
-            tenure: one holder's claim to the trial; a new one fences the older ones for good.
+            holder: who runs the trial; a new one fences the older ones for good.
             alone: on a host that serves nobody else, because the trial may end it.
 
         Raises:
-            FencedError: a newer tenure runs the trial, or it was reaped.
+            FencedError: a newer holder runs the trial, or it was reaped.
             HostsGoneError: there is nothing to wait for.
         """
         while True:
-            grant = await self._granted(trial, tenure, alone=alone)
-            host = self._hosts[grant.host]
-            opening = host.openings
-            try:
-                # A fresh stamp, so that the lease begins with a whole term.
-                self._hear(host, await host.handle.renew.remote([], None))
+            lease = await self._request(trial, holder, alone=alone)
+            host = self._hosts[lease.host]
+            with self._noticing_loss(host):
+                # A new reading, so that the lease begins with a whole term.
+                host.received(await host.actor.renew.remote([], None))
                 # The host knows of every lease before its holder does, for the next pool to find.
-                await host.handle.grant.remote(grant, self._vouch(host))
-            except RayError as error:
-                self._lose(host, opening, str(error))
-            else:
-                return Lease(grant.lease, host.handle)
+                await host.actor.grant.remote(lease, host.term_start())
+                return AcquiredSlot(lease.id, host.actor)
 
-    async def release(self, lease: str, *, ended: bool = False) -> None:
+    @ray.method
+    async def release(self, lease: str, ended: bool) -> None:
         """Free the slot for whoever waits; ``ended`` when the host itself ended the lease."""
-        self._leases.release(lease)
+        self._table.release(lease)
         if ended:
-            self._leases.lapsed(lease)
+            self._table.mark_expired(lease)
         self._settle()
 
+    @ray.method
     async def reap(self, trial: str) -> None:
         """The trial is over, however it ended: free its slot and keep its holders out."""
-        self._leases.reap(trial)
+        self._table.reap(trial)
         self._settle()
 
+    @ray.method
     async def beat(self) -> None:
         """Renew all leases on their hosts; end hosts that hang, so that Ray starts them anew.
 
-        The driver calls it several times in a lease's term. When it does not, the leases run out.
+        The driver calls it several times in a lease's term. When it does not, the leases expire.
         """
         now = time.monotonic()
         for host in self._hosts:
-            if host.is_open and host.watch.is_hung(now):
+            if host.is_open and host.detector.is_hung(now):
                 host.hung += 1
-                self._close(host, f"hung: {host.watch.last}")
-                ray.kill(host.handle, no_restart=False)
-            elif host.is_open and host.watch.asked_at is None:
-                host.watch.ask(now)
+                self._close(host, f"hung: {host.detector.progress}")
+                ray.kill(host.actor, no_restart=False)  # type: ignore[arg-type]  # Ray's own name for a handle
+            elif host.is_open and host.detector.unanswered_since is None:
+                host.detector.sent_heartbeat(now)
                 self._spawn(self._renew(host))
 
+    @ray.method
     async def state(self) -> dict[str, Any]:
         """What there is, as plain values for tests and the console."""
-        hosts: list[dict[str, Any]] = [
-            {
-                "is_open": host.is_open,
-                "leases": self._leases.on(host.number),
-                "deaths": list(host.deaths),
-                "hung": host.hung,
-                "gone": host.gone,
-                "turns": host.watch.last.turns if host.watch.last else 0,
-                "doing": host.watch.last.doing if host.watch.last else "",
-            }
-            for host in self._hosts
-        ]
+        leases = [self._table.on_host(host.number) for host in self._hosts]
         return {
-            "hosts": hosts,
-            "leases": {lease: trial for host in hosts for lease, trial in host["leases"].items()},
-            "waiting": self._leases.waiting,
-            "free": self._leases.free,
+            "hosts": [
+                {
+                    "is_open": host.is_open,
+                    "leases": on_host,
+                    "deaths": list(host.deaths),
+                    "hung": host.hung,
+                    "gone": host.gone,
+                }
+                for host, on_host in zip(self._hosts, leases, strict=True)
+            ],
+            "leases": {lease: trial for on_host in leases for lease, trial in on_host.items()},
+            "waiting": self._table.waiting,
+            "free": self._table.free,
             "deaths": sum(len(host.deaths) for host in self._hosts),
             "hung": sum(host.hung for host in self._hosts),
         }
 
-    def _granted(self, trial: str, tenure: str, *, alone: bool) -> "asyncio.Future[Grant]":
-        granted: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+    def _request(self, trial: str, holder: str, *, alone: bool) -> "asyncio.Future[SlotLease]":
+        granted: asyncio.Future[SlotLease] = asyncio.get_running_loop().create_future()
         if all(host.gone for host in self._hosts):
             raise self._hosts_gone()
-        self._leases.ask(trial, tenure, alone=alone)
-        if before := self._waiting.pop(tenure, None):
-            before.set_exception(FencedError(f"{tenure} asked again"))
-        self._waiting[tenure] = granted
+        self._table.request(trial, holder, alone=alone)
+        if before := self._waiting.pop(holder, None):
+            before.set_exception(FencedError(f"{holder} asked again"))
+        self._waiting[holder] = granted
         self._settle()
         return granted
 
     def _settle(self) -> None:
         """Carry out what follows from what happened."""
-        orders = self._leases.settle()
-        for tenure in orders.fenced:
-            error = FencedError(f"{tenure} was fenced, or its trial reaped, while it waited")
-            self._waiting.pop(tenure).set_exception(error)
-        for grant in orders.leaving:
-            self._spawn(self._detach(grant))
-        for grant in orders.granted:
-            self._waiting.pop(grant.tenure).set_result(grant)
+        actions = self._table.settle()
+        for holder in actions.fenced:
+            error = FencedError(f"{holder} was fenced, or its trial reaped, while it waited")
+            self._waiting.pop(holder).set_exception(error)
+        for lease in actions.detach:
+            self._spawn(self._detach(lease))
+        for lease in actions.granted:
+            self._waiting.pop(lease.holder).set_result(lease)
 
-    async def _detach(self, grant: Grant) -> None:
-        host = self._hosts[grant.host]
-        opening = host.openings
+    async def _detach(self, lease: SlotLease) -> None:
+        host = self._hosts[lease.host]
         # Nobody renews it any more, so its trial waits no longer than a term for the answer.
-        self._await_lapse(host, [grant.lease])
-        try:
-            await host.handle.detach.remote(grant.lease)
-        except RayError as error:
-            self._lose(host, opening, str(error))
-        self._leases.left(grant.lease)
+        self._expire_after_term(host, [lease.id])
+        with self._noticing_loss(host):
+            await host.actor.detach.remote(lease.id)
+        self._table.mark_detached(lease.id)
         self._settle()
 
     async def _renew(self, host: _Host) -> None:
         opening = host.openings
-        try:
-            leases, since = list(self._leases.on(host.number)), self._vouch(host)
-            heard: Heard = await host.handle.renew.remote(leases, since)
-        except RayError as error:
-            self._lose(host, opening, str(error))
-        else:
+        with self._noticing_loss(host):
+            leases = list(self._table.on_host(host.number))
+            heartbeat = await host.actor.renew.remote(leases, host.term_start())
             if opening == host.openings:
-                self._hear(host, heard)
-                host.watch.hear(heard.progress)
+                host.received(heartbeat)
+                host.detector.got_answer(heartbeat.progress)
 
-    def _hear(self, host: _Host, heard: Heard) -> None:
-        host.stamp, host.stamped_at = heard.stamp, time.monotonic()
+    def _expire_after_term(self, host: _Host, leases: Sequence[str]) -> None:
+        """Take these for expired once the last term that they can have is over."""
 
-    def _vouch(self, host: _Host) -> Stamp | None:
-        """The stamp for terms to begin at, of which this takes note."""
-        host.vouched_at = max(host.vouched_at, host.stamped_at)
-        return host.stamp
-
-    def _await_lapse(self, host: _Host, leases: Sequence[str]) -> None:
-        """Take these for ended once the last term that they can have is over."""
-
-        def lapse() -> None:
-            for lease in leases:
-                self._leases.lapsed(lease)
-            host.unsure.difference_update(leases)
+        def expire() -> None:
+            self._expire(host, leases)
             self._settle()
 
-        over = host.vouched_at + self._lease_seconds + _PUBLISHING
-        asyncio.get_running_loop().call_later(max(0.0, over - time.monotonic()), lapse)
+        over = host.clock_used_at + self._lease_seconds + _PUBLISHING
+        asyncio.get_running_loop().call_later(max(0.0, over - time.monotonic()), expire)
 
-    async def _keep(self, host: _Host) -> None:
+    def _expire(self, host: _Host, leases: Iterable[str]) -> None:
+        for lease in list(leases):
+            self._table.mark_expired(lease)
+            host.unconfirmed.discard(lease)
+
+    async def _follow(self, host: _Host) -> None:
         """Open the host, and open it again whenever it comes back."""
-        held: list[Grant] | None
+        served: list[SlotLease] | None
         try:
             # Fails at once while the host restarts; then it has nothing to hand over.
-            held = await host.handle.leases.remote()
+            served = await host.actor.served.remote()
         except RayError:
-            held = None
-        while await self._open(host, held):
-            await self._lost(host)
-            held = None
+            served = None
+        while await self._open(host, served):
+            await self._wait_until_lost(host)
+            served = None
 
-    async def _open(self, host: _Host, held: list[Grant] | None) -> bool:
+    async def _open(self, host: _Host, served: list[SlotLease] | None) -> bool:
         """Wait until the host serves, with what it holds or empty; False if it never will."""
         try:
-            plan: PackingPlan = await host.handle.ready.remote()
-            if held is None:
-                # The trials that were on it have been told that their slots are gone.
-                await host.handle.clear.remote()
-            heard: Heard = await host.handle.renew.remote([], None)
+            plan = await host.actor.ready.remote()
+            if served is None:
+                # The holders of the trials on it have been told that their slots are gone.
+                await host.actor.clear.remote()
+            heartbeat = await host.actor.renew.remote([], None)
         except ActorDiedError as error:
             host.gone = str(error)
             self._refuse_all()
@@ -258,22 +256,22 @@ class Pool:
         except RayError:
             await asyncio.sleep(_RETRY)
             return await self._open(host, None)
-        self._hear(host, heard)
-        if host.node in ("", heard.node):
+        host.received(heartbeat)
+        if host.node in ("", heartbeat.node):
             # It has ended what it served itself; or it died, and its node has seen to that.
-            self._end_unsure(host)
-        host.node = heard.node
+            self._expire(host, host.unconfirmed)
+        host.node = heartbeat.node
         host.is_open = True
         host.openings += 1
         host.suspected.clear()
-        self._leases.open_host(host.number, plan.slots, held or ())
+        self._table.open_host(host.number, plan.slots, served or ())
         self._settle()
         return True
 
-    async def _lost(self, host: _Host) -> None:
-        """Wait until the host ends, or a call to it fails."""
+    async def _wait_until_lost(self, host: _Host) -> None:
+        """Until the host ends, or a call to it fails."""
         # A call of its own each time: one from before may yet fail for the process before.
-        ended: asyncio.Future[str] = asyncio.wrap_future(host.handle.watch.remote().future())
+        ended = asyncio.wrap_future(host.actor.wait_for_end.remote().future())
         suspected = asyncio.ensure_future(host.suspected.wait())
         either: set[asyncio.Future[Any]] = {ended, suspected}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -282,29 +280,29 @@ class Pool:
             error = ended.exception()
             self._close(host, str(error) if error else ended.result())
         else:
-            ended.add_done_callback(asyncio.Future.exception)  # nobody needs to hear of it
+            ended.add_done_callback(asyncio.Future.exception)  # nobody needs its error
 
-    def _lose(self, host: _Host, opening: int, reason: str) -> None:
-        """A call made after this opening failed: look again whether and with what it serves."""
-        if opening == host.openings:
-            self._close(host, reason)
-            host.suspected.set()
+    @contextmanager
+    def _noticing_loss(self, host: _Host) -> Iterator[None]:
+        """For calls to a host: one that fails ends the block, and has the host looked at again."""
+        opening = host.openings
+        try:
+            yield
+        except RayError as error:
+            if opening == host.openings:
+                self._close(host, str(error))
+                host.suspected.set()
 
     def _close(self, host: _Host, reason: str) -> None:
         """The host's slots are lost; their holders learn it from their own calls."""
         if host.is_open:
             host.is_open = False
             host.deaths.append(reason)
-            host.watch.restart()
-            lost = self._leases.forget_host(host.number)
-            host.unsure.update(lost)
-            self._await_lapse(host, lost)
+            host.detector.host_restarted()
+            lost = self._table.lose_host(host.number)
+            host.unconfirmed.update(lost)
+            self._expire_after_term(host, lost)
             self._settle()
-
-    def _end_unsure(self, host: _Host) -> None:
-        for lease in host.unsure:
-            self._leases.lapsed(lease)
-        host.unsure.clear()
 
     def _refuse_all(self) -> None:
         if all(host.gone for host in self._hosts):
@@ -322,12 +320,12 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
 
-def start_pool(hosts: Iterable[str], hang_seconds: float, lease_seconds: float) -> Any:  # noqa: ANN401 (an actor handle)
+def start_pool(hosts: Iterable[str], hang_seconds: float, lease_seconds: float) -> ActorProxy[Pool]:
     """Start the pool of these hosts on the driver's node, where what kills it ends the sweep too.
 
     Args:
         hosts: names, from :func:`orchestrator.hosts.launch.start_hosts`.
-        hang_seconds: the least that counts as hung; see :class:`HostWatch`.
+        hang_seconds: the least that counts as hung; see :class:`HangDetector`.
         lease_seconds: what the hosts were told.
     """
     here = ray.get_runtime_context().get_node_id()
@@ -338,4 +336,5 @@ def start_pool(hosts: Iterable[str], hang_seconds: float, lease_seconds: float) 
         max_concurrency=_CALLS_AT_ONCE,
         scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
     )
-    return placed.remote(list(hosts), hang_seconds, lease_seconds)
+    pool: ActorProxy[Pool] = placed.remote(list(hosts), hang_seconds, lease_seconds)
+    return pool

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from typing import Any
+
+from ray.actor import ActorProxy
 
 from jobs.spec.trial import Variant
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.host_actor import SlotFailedError
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
-from orchestrator.hosts.pool import HostsGoneError
+from orchestrator.hosts.pool import HostsGoneError, Pool
 from orchestrator.ledger import CONFIRMATION, PromptSet
 
 _MOST_THREADS = 32
@@ -19,7 +20,7 @@ _MOST_THREADS = 32
 
 def speak_more(
     context: SweepContext,
-    pool: Any,  # noqa: ANN401 (an actor handle)
+    pool: ActorProxy[Pool],
     variants: Sequence[Variant],
     prompt_set: PromptSet,
 ) -> None:

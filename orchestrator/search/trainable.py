@@ -3,10 +3,12 @@
 from typing import Any
 
 from ray import tune
+from ray.actor import ActorProxy
 from ray.air.constants import TRAINING_ITERATION
 
 from orchestrator.context import SweepContext
 from orchestrator.hosts.leased_slot import LeasedSlot
+from orchestrator.hosts.pool import Pool
 from orchestrator.search.reports import CONSTRAINTS, MEASURED, PROMISE, TRIAL
 from orchestrator.search.trial import EpochReport, HostsDiedError, TrialFailedError, TrialRun
 from orchestrator.spec.model import OBJECTIVE, SECONDS
@@ -30,7 +32,7 @@ class TrialTrainable(tune.Trainable):
         self,
         config: dict[str, Any],
         context: SweepContext,
-        pool: Any,  # noqa: ANN401 (an actor handle)
+        pool: ActorProxy[Pool],
     ) -> None:
         """Keep what is needed; take no slot before the first step.
 

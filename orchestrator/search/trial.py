@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from cluster.storage.base import StorageKey
 from jobs.spec.trial import Variant
 from jobs.training.epochs import DivergedError, EpochLosses
 from orchestrator.context import SweepContext
@@ -19,7 +20,7 @@ class EpochReport:
     """What a trial tells Ray Tune after an epoch."""
 
     trial: str
-    checkpoint: str
+    checkpoint: StorageKey
     """The key under which the storage has it."""
     losses: EpochLosses
     best: Assessment
@@ -114,7 +115,7 @@ class TrialRun:
 
     def _commit(
         self,
-        keys: Collection[str],
+        keys: Collection[StorageKey],
         epoch: int,
         work: Callable[[], Result],
         *,
@@ -168,10 +169,10 @@ class TrialRun:
                 self._best = each
         return max(each.promise for each in assessments)
 
-    def _is_committed(self, key: str) -> bool:
+    def _is_committed(self, key: StorageKey) -> bool:
         return self._ledger.storage.is_committed(key)
 
-    def _checkpoint(self, epoch: int) -> str:
+    def _checkpoint(self, epoch: int) -> StorageKey:
         return self._ledger.checkpoint(self._record.id, epoch)
 
     def _last_epoch(self) -> int:

@@ -1,5 +1,7 @@
 """Folders of a storage that are no sweep's."""
 
+from cluster.storage.base import StorageKey
+
 DATA_FOLDER = "data"
 """Prepared data, shared by all sweeps."""
 JOB_FOLDER = "job"
@@ -21,9 +23,9 @@ def recipe_key(digest: str) -> str:
     return f"{DATA_FOLDER}/{digest[:_NAME]}"
 
 
-def data_key(digest: str) -> str:
+def data_key(digest: str) -> StorageKey:
     """Where the prepared data with this digest is kept."""
-    return f"{recipe_key(digest)}/{digest[_NAME : 2 * _NAME]}"
+    return StorageKey(f"{recipe_key(digest)}/{digest[_NAME : 2 * _NAME]}")
 
 
 def diversity_key(digest: str) -> str:

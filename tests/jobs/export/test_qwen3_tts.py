@@ -17,7 +17,7 @@ from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.host import Host
-from jobs.training.voice import Voice
+from jobs.training.packed_host import Voice
 from tests.tiny_qwen3_tts import random_clips, write_recording
 
 FRAMES = 6

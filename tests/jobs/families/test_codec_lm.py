@@ -15,7 +15,7 @@ from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec
 from jobs.training.host import Host
 from jobs.training.packed import Owner
-from jobs.training.voice import Voice
+from jobs.training.packed_host import Voice
 from tests.toy import ToneCodec, toy_base, toy_clips, toy_trial
 
 NATS_PER_TARGET = 1e-5

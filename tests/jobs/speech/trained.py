@@ -18,7 +18,7 @@ from jobs.speech.clips import write_clips
 from jobs.speech.origin import Origin
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from jobs.training.host import Host
-from jobs.training.voice import Voice
+from jobs.training.packed_host import Voice
 from tests.embedded_voice import embedded_clips
 
 SCALES = (0.5, 1.3)

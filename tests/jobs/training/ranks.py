@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import distributed as dist
 
+from cluster.storage.base import LocalStorage
 from jobs.spec.trial import EngineSpec, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import EpochLosses
@@ -20,13 +21,14 @@ MIDDLE = "middle"
 """The checkpoint between the two steps of epoch ``HALF + 1``."""
 
 
-def stage_host(stage: int, ranks: int) -> Host:
+def stage_host(stage: int, ranks: int, storage: LocalStorage) -> Host:
     """Wide enough that ZeRO stage 3 cuts some of its layers: from 100,000 weights on.
 
     Seven clips to train on.
     """
     engine = EngineSpec(zero_stage=stage, ranks=ranks)
-    return Host(toy_base(hidden=256, layers=1), toy_clips(count=8, validation=1), engine)
+    clips = toy_clips(count=8, validation=1)
+    return Host(toy_base(hidden=256, layers=1), clips, engine, storage)
 
 
 def stage_trial(
@@ -65,8 +67,10 @@ def pair_trials() -> dict[str, TrialSpec]:
     }
 
 
-def train(host: Host, trial: TrialSpec, out: Path, resume: Path | None = None) -> None:
-    """Train to the last epoch, from ``resume`` on if given; saves every epoch.
+def train(
+    host: Host, trial: TrialSpec, storage: LocalStorage, out: str, resume: str | None = None
+) -> None:
+    """Train to the last epoch, from ``resume`` on if given; saves every epoch under ``out``.
 
     Uninterrupted, it saves the middle of an epoch as well.
     """
@@ -77,32 +81,34 @@ def train(host: Host, trial: TrialSpec, out: Path, resume: Path | None = None) -
             for _ in range(trial.training.accumulation):
                 assert host.step([SLOT]) == {}
             assert not host.epoch_is_over(SLOT)
-            save(host, out / MIDDLE, None)
+            save(host, storage, f"{out}/{MIDDLE}", None)
         losses = host.advance(SLOT)
-        save(host, out / f"epoch-{losses.epoch}", losses)
+        save(host, storage, f"{out}/epoch-{losses.epoch}", losses)
     host.detach(SLOT)
     dist.barrier()
 
 
-def save(host: Host, directory: Path, losses: EpochLosses | None) -> None:
-    """Every rank takes the snapshot, and one writes it."""
+def save(host: Host, storage: LocalStorage, key: str, losses: EpochLosses | None) -> None:
+    """Every rank takes the snapshot, and one commits it."""
     snapshot = host.snapshot(SLOT)
     if dist.get_rank() == 0:
-        directory.mkdir(parents=True)
-        snapshot.write(directory, losses)
+        with storage.commit(key) as directory:
+            snapshot.write(directory, losses)
+    dist.barrier()
 
 
-def train_and_resume(host: Host, trial: TrialSpec, out: Path) -> None:
+def train_and_resume(host: Host, trial: TrialSpec, storage: LocalStorage, out: str) -> None:
     """Once through in ``whole``; from half-way in ``resumed``, from amid an epoch in ``amid``."""
-    train(host, trial, out / "whole")
-    train(host, trial, out / "resumed", out / "whole" / f"epoch-{HALF}")
-    train(host, trial, out / "amid", out / "whole" / MIDDLE)
+    train(host, trial, storage, f"{out}/whole")
+    train(host, trial, storage, f"{out}/resumed", f"{out}/whole/epoch-{HALF}")
+    train(host, trial, storage, f"{out}/amid", f"{out}/whole/{MIDDLE}")
 
 
 def run_rank(rank: int, port: int, trials: Mapping[str, TrialSpec], out: Path) -> None:
     """The body of one of two processes."""
     start_distributed(rank, 2, f"127.0.0.1:{port}")
+    storage = LocalStorage(out)
     for name, trial in trials.items():
-        host = stage_host(trial.engine.zero_stage, ranks=2)
-        train_and_resume(host, trial, out / name)
+        host = stage_host(trial.engine.zero_stage, ranks=2, storage=storage)
+        train_and_resume(host, trial, storage, name)
     dist.destroy_process_group()

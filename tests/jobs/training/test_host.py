@@ -9,12 +9,13 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from cluster.storage.base import LocalStorage
 from jobs.clips import SpokenClip
 from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import DecodingSpec, EngineSpec, Precision, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, SlotGoneError
 from jobs.training.host import Host
-from jobs.training.voice import Voice
+from jobs.training.packed_host import Voice
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")
@@ -27,13 +28,13 @@ WIDE = 256
 STAGES = (0, 1, 2, 3)
 
 
-def new_host(precision: Precision = "fp32") -> Host:
-    return Host(toy_base(), toy_clips(), EngineSpec(precision=precision))
+def new_host(precision: Precision = "fp32", storage: LocalStorage | None = None) -> Host:
+    return Host(toy_base(), toy_clips(), EngineSpec(precision=precision), storage)
 
 
-def wide_host(zero_stage: int) -> Host:
+def wide_host(zero_stage: int, storage: LocalStorage | None = None) -> Host:
     base = toy_base(hidden=WIDE, layers=1)
-    return Host(base, toy_clips(), EngineSpec(zero_stage=zero_stage))
+    return Host(base, toy_clips(), EngineSpec(zero_stage=zero_stage), storage)
 
 
 def trained(host: Host, trial: TrialSpec, epochs: int = 2) -> tuple[list[float], dict[str, Tensor]]:
@@ -145,10 +146,12 @@ def test_a_partitioned_adapter_speaks_as_it_does_whole(zero_stage: int, tmp_path
     host = wide_host(zero_stage)
     host.attach("slot", toy_trial(zero_stage=zero_stage, rank=200))
     losses = host.advance("slot")
-    host.snapshot("slot").write(tmp_path, losses)
+    storage = LocalStorage(tmp_path)
+    with storage.commit("adapter") as directory:
+        host.snapshot("slot").write(directory, losses)
     (said,) = host.speak([Voice("slot", 0.8)], PROMPTS, DecodingSpec())
-    whole = wide_host(0)
-    whole.attach("slot", toy_trial(rank=200), tmp_path)
+    whole = wide_host(0, storage)
+    whole.attach("slot", toy_trial(rank=200), "adapter")
     (expected,) = whole.speak([Voice("slot", 0.8)], PROMPTS, DecodingSpec())
     (silent,) = whole.speak([Voice(None)], PROMPTS, DecodingSpec())
     assert samples(said) == samples(expected) != samples(silent)
@@ -241,13 +244,15 @@ def test_a_host_without_slots_speaks_as_the_base():
 
 def test_a_slot_from_a_checkpoint_speaks_as_the_one_that_was_saved(tmp_path: Path):
     """Without dropout, that is: its clips are what a resumed sweep judges."""
-    host, trial = new_host(), toy_trial(dropout=0.5)
+    storage, trial = LocalStorage(tmp_path), toy_trial(dropout=0.5)
+    host = new_host(storage=storage)
     host.attach("slot", trial)
     losses = host.advance("slot")
-    host.snapshot("slot").write(tmp_path, losses)
+    with storage.commit("adapter") as directory:
+        host.snapshot("slot").write(directory, losses)
     (before,) = host.speak([Voice("slot")], PROMPTS, DecodingSpec())
     host.detach("slot")
-    host.attach("again", trial, tmp_path)
+    host.attach("again", trial, "adapter")
     (after,) = host.speak([Voice("again")], PROMPTS, DecodingSpec())
     (silent,) = host.speak([Voice(None)], PROMPTS, DecodingSpec())
     assert samples(after) == samples(before) != samples(silent)
@@ -307,39 +312,46 @@ def test_a_partitioned_host_holds_one_slot_and_says_so(zero_stage: int):
     assert_same_bits(trained(host, trial), trained(wide_host(zero_stage), trial))
 
 
-def bad_targets(directory: Path) -> tuple[TrialSpec, Path | None]:
+def bad_targets(directory: Path) -> tuple[TrialSpec, str | None]:
     return toy_trial(targets=("no_such_proj",)), None
 
 
-def other_shape(directory: Path) -> tuple[TrialSpec, Path | None]:
+def other_shape(directory: Path) -> tuple[TrialSpec, str | None]:
     """A checkpoint of another rank."""
-    return toy_trial(rank=8), directory
+    return toy_trial(rank=8), directory.name
 
 
-def no_moments(directory: Path) -> tuple[TrialSpec, Path | None]:
+def no_moments(directory: Path) -> tuple[TrialSpec, str | None]:
     (directory / "optimizer.safetensors").unlink()
-    return toy_trial(), directory
+    return toy_trial(), directory.name
 
 
-def name_in_use(directory: Path) -> tuple[TrialSpec, Path | None]:
+def no_checkpoint(directory: Path) -> tuple[TrialSpec, str | None]:
+    return toy_trial(), "never-committed"
+
+
+def name_in_use(directory: Path) -> tuple[TrialSpec, str | None]:
     return toy_trial(), None
 
 
-@pytest.mark.parametrize("fault", [bad_targets, other_shape, no_moments, name_in_use])
+@pytest.mark.parametrize(
+    "fault", [bad_targets, other_shape, no_moments, no_checkpoint, name_in_use]
+)
 def test_what_cannot_be_attached_leaves_no_trace(
-    fault: Callable[[Path], tuple[TrialSpec, Path | None]], tmp_path: Path
+    fault: Callable[[Path], tuple[TrialSpec, str | None]], tmp_path: Path
 ):
-    trial = toy_trial(seed=1)
-    host, undisturbed = new_host(), new_host()
+    trial, storage = toy_trial(seed=1), LocalStorage(tmp_path)
+    host, undisturbed = new_host(storage=storage), new_host()
     for each in (host, undisturbed):
         each.attach("there", trial)
         each.advance("there")
-    host.snapshot("there").write(tmp_path, undisturbed.advance("there"))
+    with storage.commit("adapter") as directory:
+        host.snapshot("there").write(directory, undisturbed.advance("there"))
     host.advance("there")
     names = [name for name, _ in host.base.model.named_parameters()]
     slot = "there" if fault is name_in_use else "new"
     with pytest.raises((ValueError, RuntimeError, FileNotFoundError)):
-        host.attach(slot, *fault(tmp_path))
+        host.attach(slot, *fault(tmp_path / "adapter"))
     assert [name for name, _ in host.base.model.named_parameters()] == names
     assert host.advance("there").step_losses == undisturbed.advance("there").step_losses
     after, expected = host.weights("there"), undisturbed.weights("there")

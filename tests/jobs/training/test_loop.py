@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cluster.storage.base import LocalStorage, StorageKey
 from jobs.clips import SpokenClip
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training import loop as loop_module
@@ -22,15 +23,14 @@ from jobs.training.adapter import SavedAdapter
 from jobs.training.checkpoint import Snapshot
 from jobs.training.epochs import (
     DivergedError,
-    EpochCutError,
     EpochLosses,
     SlotGoneError,
     SlotState,
 )
 from jobs.training.host import Host
-from jobs.training.loop import HostLoop
+from jobs.training.loop import EpochCutError, HostLoop
+from jobs.training.packed_host import Voice
 from jobs.training.packing import PackingPlan
-from jobs.training.voice import Voice
 from tests.toy import toy_base, toy_clips, toy_trial
 
 PROMPTS = [PromptSpec(id="p", text="one"), PromptSpec(id="q", text="two")]
@@ -56,7 +56,7 @@ class ScriptedHost:
         self.stepped = threading.Event()
         self._taken: Counter[str] = Counter()
 
-    def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None:
+    def attach(self, slot: str, trial: TrialSpec, checkpoint: StorageKey | None = None) -> None:
         self.log.append(("attach", slot))
         if slot == "stuck":
             self.stuck.set()
@@ -206,7 +206,7 @@ def test_the_host_is_opened_and_used_on_one_thread():
             super().__init__()
             used.append(threading.get_ident())
 
-        def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None = None) -> None:
+        def attach(self, slot: str, trial: TrialSpec, checkpoint: StorageKey | None = None) -> None:
             used.append(threading.get_ident())
 
     loop = HostLoop(Noting)
@@ -386,18 +386,18 @@ def test_a_voice_that_is_gone_silences_its_own_request_alone(loop, host, threads
 
 
 def test_progress_is_told_while_the_host_is_stuck(loop, host, threads):
-    assert (loop.progress().turns, loop.progress().doing) == (0, "")
+    assert (loop.progress().finished, loop.progress().doing) == (0, "")
     assert loop.progress().seconds == 0.0
     with stuck(loop, host, threads):
         first, second = loop.progress(), loop.progress()
-        assert (first.turns, first.doing) == (0, "attaching stuck")
+        assert (first.finished, first.doing) == (0, "attaching stuck")
         assert 0 <= first.seconds <= second.seconds
-        assert second.turns == 0
+        assert second.finished == 0
 
 
 def test_progress_counts_every_finished_piece(loop, host):
     seen: list[tuple[int, str]] = []
-    host.on_copy = lambda: seen.append((loop.progress().turns, loop.progress().doing))
+    host.on_copy = lambda: seen.append((loop.progress().finished, loop.progress().doing))
     attach(loop, host, {"a": 1}, passes=3)
     loop.snapshot("a")
     loop.advance("a")
@@ -440,8 +440,8 @@ SLOTS = {
 EPOCHS = 3
 
 
-def new_host() -> Host:
-    return Host(toy_base(hidden=64), toy_clips(), EngineSpec())
+def new_host(storage: LocalStorage | None = None) -> Host:
+    return Host(toy_base(hidden=64), toy_clips(), EngineSpec(), storage)
 
 
 def checkpoint(snapshot: Snapshot) -> dict[str, Tensor]:
@@ -453,8 +453,15 @@ def without_times(losses: Sequence[EpochLosses]) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def real(process_group: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostLoop]:
-    started = HostLoop(new_host)
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path)
+
+
+@pytest.fixture
+def real(
+    process_group: None, monkeypatch: pytest.MonkeyPatch, storage: LocalStorage
+) -> Iterator[HostLoop]:
+    started = HostLoop(lambda: new_host(storage))
     started.start()
     pack_by(started, {2: 3, 3: 3}, monkeypatch)
     yield started
@@ -480,17 +487,18 @@ def test_slots_advanced_by_threads_at_once_train_as_alone(real, threads):
         assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
-def test_a_slot_that_speaks_leaves_and_comes_back_trains_as_alone(real, threads, tmp_path):
+def test_a_slot_that_speaks_leaves_and_comes_back_trains_as_alone(real, threads, storage):
     host = new_host()
     for slot, trial in SLOTS.items():
         real.attach(slot, trial)
         host.attach(slot, trial)
     others = [threads.submit(lambda s=s: [real.advance(s) for _ in range(EPOCHS)]) for s in "bc"]
     losses = real.advance("a")
-    real.snapshot("a").write(tmp_path, losses)
+    with storage.commit("a") as directory:
+        real.snapshot("a").write(directory, losses)
     spoken = real.speak([Voice("a"), Voice(None)], PROMPTS, GREEDY)
     real.detach("a")
-    real.attach("a", SLOTS["a"], tmp_path)
+    real.attach("a", SLOTS["a"], "a")
     real.advance("a")
     host.advance("a")
     expected = host.speak([Voice("a"), Voice(None)], PROMPTS, GREEDY)
@@ -519,7 +527,7 @@ class Pausing(Host):
 
 @pytest.mark.parametrize(("passes", "steps"), [(1, {"a": 1, "b": 1}), (2, {"a": 2, "b": 1})])
 def test_an_epoch_cut_short_goes_on_elsewhere_to_the_same_bits(
-    process_group, threads, monkeypatch, tmp_path, passes, steps
+    process_group, threads, monkeypatch, storage, passes, steps
 ):
     """After the optimiser step in hand, of which slot b has two micro-batches."""
     host = Pausing(toy_base(hidden=64), toy_clips(), EngineSpec())
@@ -545,13 +553,13 @@ def test_an_epoch_cut_short_goes_on_elsewhere_to_the_same_bits(
         assert isinstance(cut_short, EpochCutError)
         assert cut_short.snapshot.state.steps == steps[slot]
         assert cut_short.snapshot.state.epoch == 0
-        (tmp_path / slot).mkdir()
-        cut_short.snapshot.write(tmp_path / slot, None)
+        with storage.commit(slot) as directory:
+            cut_short.snapshot.write(directory, None)
     leaving.cut("a")  # nobody advances it: nothing happens
     leaving.close()
     for slot in steps:
-        elsewhere, alone = new_host(), new_host()
-        elsewhere.attach("s", SLOTS[slot], tmp_path / slot)
+        elsewhere, alone = new_host(storage), new_host()
+        elsewhere.attach("s", SLOTS[slot], slot)
         alone.attach("s", SLOTS[slot])
         ours, theirs = ([h.advance("s") for _ in range(2)] for h in (elsewhere, alone))
         assert without_times(ours) == without_times(theirs)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,16 +9,17 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
+from cluster.storage.base import LocalStorage
 from jobs.clips import PreparedClip
 from jobs.data.order.batches import BatchPlan
 from jobs.spec.data import MixSpec
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
+from jobs.training.packed_host import Voice
 from jobs.training.probe import measure
 from jobs.training.schedule import learning_rate
 from jobs.training.slot import stream_seed
-from jobs.training.voice import Voice
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")
@@ -49,8 +49,8 @@ def clips() -> list[PreparedClip]:
     return toy_clips(count=26, validation=2)
 
 
-def new_host(clips: list[PreparedClip]) -> Host:
-    return Host(toy_base(hidden=64), clips, EngineSpec())
+def new_host(clips: list[PreparedClip], storage: LocalStorage | None = None) -> Host:
+    return Host(toy_base(hidden=64), clips, EngineSpec(), storage)
 
 
 def train(host: Host, slots: list[str]) -> None:
@@ -189,12 +189,14 @@ def test_resumed_in_a_pack_equals_uninterrupted_alone(clips, tolerance, tmp_path
         assert host.step(list(trials)) == {}
         passes += 1
     losses = host.end_epoch("r64")
-    host.snapshot("r64").write(tmp_path, losses)
-    again = new_host(clips)
+    storage = LocalStorage(tmp_path)
+    with storage.commit("r64") as directory:
+        host.snapshot("r64").write(directory, losses)
+    again = new_host(clips, storage)
     again.attach("r8", trials["r8"])
     for _ in range(3):
         train(again, ["r8"])
-    again.attach("r64", trials["r64"], tmp_path)
+    again.attach("r64", trials["r64"], "r64")
     for _ in range(STEPS - passes):
         train(again, ["r8", "r64"])
     assert difference(again.weights("r64"), alone(trials["r64"], clips, STEPS)) <= tolerance
@@ -223,23 +225,23 @@ def test_left_between_two_steps_and_resumed_in_a_pack_equals_uninterrupted_alone
     whole = new_host(clips)
     whole.attach("whole", trial)
     whole.advance("whole")
-    kept: list[Path] = []
+    storage, kept = LocalStorage(tmp_path), list[str]()
     while not whole.epoch_is_over("whole"):
         for _ in range(trial.training.accumulation):
             if not whole.epoch_is_over("whole"):  # its last step may be shorter
                 whole.step(["whole"])
-        kept.append(tmp_path / str(len(kept)))
-        kept[-1].mkdir()
-        whole.snapshot("whole").write(kept[-1], None)
+        kept.append(str(len(kept)))
+        with storage.commit(kept[-1]) as directory:
+            whole.snapshot("whole").write(directory, None)
     losses = whole.end_epoch("whole")
     assert len(kept) == len(losses.step_losses) >= 3
     assert losses.group_losses.keys() == {"speaker/ann", "speaker/bob"}
     third = whole.advance("whole")
-    for directory in kept:
-        host = new_host(clips)
+    for checkpoint in kept:
+        host = new_host(clips, storage)
         host.attach("r8", five(dropout=0.1)["r8"])
         train(host, ["r8"])
-        host.attach("resumed", trial, directory)
+        host.attach("resumed", trial, checkpoint)
         for expected in (losses, third):
             while not host.epoch_is_over("resumed"):
                 assert host.step(["r8", "resumed"]) == {}

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.multiprocessing import start_processes
 
+from cluster.storage.base import LocalStorage
 from jobs.training.checkpoint import read_state
 from jobs.training.epochs import EpochLosses, read_losses
 from tests.jobs.training.ranks import (
@@ -45,13 +46,14 @@ def free_port() -> int:
 def runs(tmp_path_factory: pytest.TempPathFactory, process_group: None) -> dict[int, Path]:
     """World size to a directory: everything the tests below look at, trained once."""
     roots = {world: tmp_path_factory.mktemp(f"world{world}") for world in WORLDS}
+    storage = LocalStorage(roots[1])
     for stage in STAGES:
-        host = stage_host(stage, ranks=1)
-        train_and_resume(host, stage_trial(stage, ranks=1), roots[1] / f"stage{stage}")
+        host = stage_host(stage, 1, storage)
+        train_and_resume(host, stage_trial(stage, ranks=1), storage, f"stage{stage}")
         if stage in WIDE_STAGES:
-            train_and_resume(host, wide_trial(stage, ranks=1), roots[1] / f"wide{stage}")
+            train_and_resume(host, wide_trial(stage, ranks=1), storage, f"wide{stage}")
     trial = stage_trial(0, ranks=1, dropout=0.0)
-    train(stage_host(0, ranks=1), trial, roots[1] / "no-dropout" / "whole")
+    train(stage_host(0, 1, storage), trial, storage, "no-dropout/whole")
     multiprocessing.set_forkserver_preload(["jobs.training.host"])  # import it once for both
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
@@ -123,8 +125,8 @@ def test_a_stage_trains_what_stage_0_trains(runs: dict[int, Path], world: int, n
         torch.testing.assert_close(ours[name], tensor, atol=1e-5, rtol=1e-3, msg=name)
 
 
-def test_stage_3_cuts_the_base_and_a_wide_adapter(process_group: None):
-    host = stage_host(3, ranks=1)
+def test_stage_3_cuts_the_base_and_a_wide_adapter(process_group: None, tmp_path: Path):
+    host = stage_host(3, 1, LocalStorage(tmp_path))
     host.attach(SLOT, wide_trial(3, ranks=1))
     cut = [name for name, p in host.base.model.named_parameters() if p.numel() == 0]
     assert any("base_layer" in name for name in cut)
@@ -151,9 +153,9 @@ def test_ranks_draw_dropout_of_their_own(runs: dict[int, Path]):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_rank_goes_on_where_two_stopped(runs: dict[int, Path], tmp_path: Path, stage: int):
-    two = runs[2] / "no-dropout" / "whole"
+def test_one_rank_goes_on_where_two_stopped(runs: dict[int, Path], stage: int):
+    storage, two, one = LocalStorage(runs[2]), "no-dropout/whole", f"one-rank{stage}"
     trial = stage_trial(stage, ranks=1, dropout=0.0)
-    train(stage_host(stage, ranks=1), trial, tmp_path, resume=two / f"epoch-{HALF}")
-    expected = values(losses_of(two)[HALF:])
-    assert values(losses_of(tmp_path)) == pytest.approx(expected, rel=1e-5)
+    train(stage_host(stage, 1, storage), trial, storage, one, resume=f"{two}/epoch-{HALF}")
+    expected = values(losses_of(runs[2] / two)[HALF:])
+    assert values(losses_of(runs[2] / one)) == pytest.approx(expected, rel=1e-5)

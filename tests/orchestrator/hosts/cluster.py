@@ -67,7 +67,7 @@ class FakeCluster:
 
     def is_empty(self) -> bool:
         """Whether nobody holds or awaits a slot, on the pool and on the hosts."""
-        served = ray.get([host.leases.remote() for host in self.hosts.values()])
+        served = ray.get([host.served.remote() for host in self.hosts.values()])
         state = self.state()
         return state["leases"] == {} and state["waiting"] == [] and not any(served)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import ray
 
-from cluster.storage.base import open_storage
+from cluster.storage.base import StorageKey, open_storage
 from jobs.clips import SpokenClip
 from jobs.spec.trial import (
     DecodingSpec,
@@ -23,16 +23,15 @@ from jobs.spec.trial import (
 )
 from jobs.training.epochs import (
     DivergedError,
-    EpochCutError,
     EpochLosses,
     SlotGoneError,
     SlotState,
     write_losses,
 )
-from jobs.training.packing import PackingPlan, Progress
-from jobs.training.voice import Voice
-from orchestrator.hosts.host_actor import End
-from orchestrator.hosts.launch import HostTask
+from jobs.training.loop import EpochCutError
+from jobs.training.packed_host import Voice
+from jobs.training.packing import HostProgress, PackingPlan
+from orchestrator.hosts.rank_group import End, HostTask
 
 STAGE = "stage"
 
@@ -106,12 +105,12 @@ class FakeLoop:
     ) -> PackingPlan:
         return PackingPlan(slots or 2, {}, {}, 0.0, "a fake packs nothing")
 
-    def attach(self, slot: str, trial: TrialSpec, checkpoint: Path | None) -> None:
+    def attach(self, slot: str, trial: TrialSpec, checkpoint: StorageKey | None) -> None:
         self._happen(f"attach {trial.id}")
         assert len(self._slots) < (self._task.slots or 2), f"no slot is free: {self._slots}"
-        epoch = int(str(checkpoint).rpartition("epoch-")[2][:3]) if checkpoint else 0
-        epoch -= "-step-" in str(checkpoint)
-        assert checkpoint is None or self._storage.is_committed(str(checkpoint))
+        epoch = int(checkpoint.rpartition("epoch-")[2][:3]) if checkpoint else 0
+        epoch -= "-step-" in (checkpoint or "")
+        assert checkpoint is None or self._storage.is_committed(checkpoint)
         self._slots[slot] = (trial.id, epoch)
 
     def detach(self, slot: str) -> None:
@@ -156,9 +155,9 @@ class FakeLoop:
         silence = np.zeros(0, dtype=np.float32)
         return [[SpokenClip(silence, 16_000, p.text, True) for p in prompts] for _ in voices]
 
-    def progress(self) -> Progress:
+    def progress(self) -> HostProgress:
         seconds = time.monotonic() - self._since if self._doing else 0.0
-        return Progress(self._turns, self._doing, seconds)
+        return HostProgress(self._turns, self._doing, seconds)
 
     def _slot(self, slot: str) -> tuple[str, int]:
         if slot not in self._slots:

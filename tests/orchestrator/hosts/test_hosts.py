@@ -30,11 +30,12 @@ from jobs.spec.trial import (
 from jobs.speech.clips import read_clips
 from jobs.training.epochs import read_losses
 from jobs.training.host import Host
-from jobs.training.voice import Voice
-from orchestrator.hosts.launch import HostTask, start_hosts
+from jobs.training.packed_host import Voice
+from orchestrator.hosts.launch import start_hosts
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
 from orchestrator.hosts.node_requirements import Room
 from orchestrator.hosts.pool import start_pool
+from orchestrator.hosts.rank_group import HostTask
 from tests.toy import toy_clips
 
 EMBEDDED = HostSpec(
@@ -85,7 +86,7 @@ class Cluster:
     def wait_until_empty(self) -> None:
         """Until nobody holds a slot, on the pool and on the host."""
         while ray.get(self.pool.state.remote())["leases"] or ray.get(
-            [host.leases.remote() for host in self.hosts]
+            [host.served.remote() for host in self.hosts]
         ) != [[]]:
             pass
 
@@ -124,7 +125,8 @@ class Alone:
     """The same training by a Host in this process, one trial after another."""
 
     def __init__(self, storage: LocalStorage) -> None:
-        self._host = Host(load_base(EMBEDDED), read_prepared(storage.fetch("data")), EngineSpec())
+        clips = read_prepared(storage.fetch("data"))
+        self._host = Host(load_base(EMBEDDED), clips, EngineSpec(), storage)
         self._storage = storage
 
     def train(self, spec: TrialSpec, epochs: int) -> None:
@@ -136,8 +138,7 @@ class Alone:
         self._host.detach("alone")
 
     def says(self, spec: TrialSpec, epoch: int, scale: float) -> list[float]:
-        place = self._storage.fetch(f"alone/{key(spec, epoch)}")
-        self._host.attach("alone", spec, place)
+        self._host.attach("alone", spec, f"alone/{key(spec, epoch)}")
         ((clip,),) = self._host.speak([Voice("alone", scale)], PROMPTS, DecodingSpec())
         self._host.detach("alone")
         return clip.audio.tolist()

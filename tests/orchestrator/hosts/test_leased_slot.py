@@ -136,7 +136,7 @@ def test_the_newest_holder_of_a_trial_fences_the_older(cluster, slot, trial):
 
 
 def test_a_slot_must_be_attached_first(slot, trial):
-    with pytest.raises(RuntimeError, match="attached before advance"):
+    with pytest.raises(RuntimeError, match="attached before its slot is used"):
         slot.advance(*keys(trial, 1))
 
 

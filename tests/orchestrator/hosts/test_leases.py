@@ -2,41 +2,43 @@
 
 import pytest
 
-from orchestrator.hosts.leases import FencedError, Grant, Leases
+from orchestrator.hosts.leases import FencedError, LeaseTable, SlotLease
 
 
-def table(*slots: int) -> Leases:
-    leases = Leases()
+def table(*slots: int) -> LeaseTable:
+    leases = LeaseTable()
     for host, count in enumerate(slots):
         leases.open_host(host, count)
     return leases
 
 
-def ask(leases: Leases, trial: str, tenure: str = "", *, alone: bool = False) -> Grant | None:
+def ask(
+    leases: LeaseTable, trial: str, holder: str = "", *, alone: bool = False
+) -> SlotLease | None:
     """Ask, and what is granted to the asker at once."""
-    tenure = tenure or f"{trial}/1"
-    leases.ask(trial, tenure, alone=alone)
-    granted = {grant.tenure: grant for grant in leases.settle().granted}
-    return granted.get(tenure)
+    holder = holder or f"{trial}/1"
+    leases.request(trial, holder, alone=alone)
+    granted = {lease.holder: lease for lease in leases.settle().granted}
+    return granted.get(holder)
 
 
-def granted(leases: Leases) -> dict[str, int]:
-    return {grant.trial: grant.host for grant in leases.settle().granted}
+def granted(leases: LeaseTable) -> dict[str, int]:
+    return {lease.trial: lease.host for lease in leases.settle().granted}
 
 
-def end(leases: Leases, grant: Grant | None) -> dict[str, int]:
+def end(leases: LeaseTable, lease: SlotLease | None) -> dict[str, int]:
     """Release a lease and have the host detach it; who gets what then."""
-    assert grant is not None
-    leases.release(grant.lease)
-    assert leases.settle().leaving == [grant]
-    leases.left(grant.lease)
+    assert lease is not None
+    leases.release(lease.id)
+    assert leases.settle().detach == [lease]
+    leases.mark_detached(lease.id)
     return granted(leases)
 
 
 def test_the_emptiest_host_comes_first():
     leases = table(2, 2)
     hosts = [ask(leases, trial) for trial in "abcd"]
-    assert [grant.host for grant in hosts if grant] == [0, 1, 0, 1]
+    assert [lease.host for lease in hosts if lease] == [0, 1, 0, 1]
     assert leases.free == 0
     assert ask(leases, "e") is None
     assert leases.waiting == ["e/1"]
@@ -47,10 +49,10 @@ def test_a_slot_goes_on_when_the_host_has_emptied_it():
     a = ask(leases, "a")
     assert ask(leases, "b") is None
     assert a is not None
-    leases.release(a.lease)
-    assert leases.on(0) == {}
+    leases.release(a.id)
+    assert leases.on_host(0) == {}
     assert granted(leases) == {}
-    leases.left(a.lease)
+    leases.mark_detached(a.id)
     assert granted(leases) == {"b": 0}
 
 
@@ -62,51 +64,51 @@ def test_who_came_first_is_served_first():
     assert end(leases, a) == {"b": 0}
 
 
-def test_a_newer_tenure_fences_the_older_for_good():
+def test_a_newer_holder_fences_the_older_for_good():
     leases = table(2)
     old = ask(leases, "t", "t/1")
     assert old is not None
     assert ask(leases, "t", "t/2") is None  # the old one may be about to commit
-    leases.left(old.lease)
+    leases.mark_detached(old.id)
     (new,) = leases.settle().granted
-    assert leases.on(0) == {new.lease: "t"}
+    assert leases.on_host(0) == {new.id: "t"}
     with pytest.raises(FencedError):
-        leases.ask("t", "t/1")
-    assert leases.on(0) == {new.lease: "t"}
-    assert old.lease != new.lease
+        leases.request("t", "t/1")
+    assert leases.on_host(0) == {new.id: "t"}
+    assert old.id != new.id
 
 
 def test_fencing_detaches_the_older_lease():
     leases = table(2)
     old = ask(leases, "t", "t/1")
-    leases.ask("t", "t/2")
-    orders = leases.settle()
-    assert orders.leaving == [old]
-    assert orders.granted == []
+    leases.request("t", "t/2")
+    actions = leases.settle()
+    assert actions.detach == [old]
+    assert actions.granted == []
     assert old is not None
-    leases.lapsed(old.lease)  # no answer came, but its term is over
-    assert [grant.tenure for grant in leases.settle().granted] == ["t/2"]
+    leases.mark_expired(old.id)  # no answer came, but its term is over
+    assert [lease.holder for lease in leases.settle().granted] == ["t/2"]
     assert leases.free == 0  # its slot is not
-    assert leases.settle().leaving == []
+    assert leases.settle().detach == []
 
 
-def test_a_tenure_that_waits_is_fenced_too():
+def test_a_holder_that_waits_is_fenced_too():
     leases = table(1)
     ask(leases, "a")
-    leases.ask("t", "t/1")
-    leases.ask("t", "t/2")
-    orders = leases.settle()
-    assert orders.fenced == ["t/1"]
+    leases.request("t", "t/1")
+    leases.request("t", "t/2")
+    actions = leases.settle()
+    assert actions.fenced == ["t/1"]
     assert leases.waiting == ["t/2"]
 
 
-def test_asking_again_under_the_same_tenure_gives_up_the_lease():
+def test_asking_again_under_the_same_holder_gives_up_the_lease():
     leases = table(1)
     first = ask(leases, "t")
-    leases.ask("t", "t/1")
-    assert leases.settle().leaving == [first]
+    leases.request("t", "t/1")
+    assert leases.settle().detach == [first]
     assert first is not None
-    leases.left(first.lease)
+    leases.mark_detached(first.id)
     assert granted(leases) == {"t": 0}
 
 
@@ -114,10 +116,10 @@ def test_a_reaped_trial_frees_its_slot_and_stays_out():
     leases = table(1)
     lease = ask(leases, "t")
     leases.reap("t")
-    assert leases.settle().leaving == [lease]
+    assert leases.settle().detach == [lease]
     with pytest.raises(FencedError):
-        leases.ask("t", "t/1")
-    leases.ask("t", "t/2")  # somebody takes it up anew
+        leases.request("t", "t/1")
+    leases.request("t", "t/2")  # somebody takes it up anew
 
 
 def test_reaping_ends_the_waiting():
@@ -134,8 +136,8 @@ def test_releasing_twice_frees_one_slot():
     lease = ask(leases, "t")
     end(leases, lease)
     assert lease is not None
-    leases.release(lease.lease)
-    assert leases.settle().leaving == []
+    leases.release(lease.id)
+    assert leases.settle().detach == []
     assert leases.free == 1
 
 
@@ -181,10 +183,10 @@ class TestAlone:
     def test_its_own_lease_does_not_stand_in_its_way(self):
         leases = table(2)
         shared = ask(leases, "poison")
-        leases.ask("poison", "poison/1", alone=True)
-        assert leases.settle().leaving == [shared]
+        leases.request("poison", "poison/1", alone=True)
+        assert leases.settle().detach == [shared]
         assert shared is not None
-        leases.left(shared.lease)
+        leases.mark_detached(shared.id)
         assert granted(leases) == {"poison": 0}
 
     def test_two_take_turns(self):
@@ -206,7 +208,7 @@ class TestAlone:
         ask(leases, "a")
         b = ask(leases, "b")
         ask(leases, "poison", alone=True)
-        leases.forget_host(0)
+        leases.lose_host(0)
         assert end(leases, b) == {"poison": 1}
 
 
@@ -215,41 +217,41 @@ class TestLostHosts:
         leases = table(1, 1)
         ask(leases, "a")
         ask(leases, "b")
-        leases.forget_host(0)
-        assert leases.on(0) == {}
+        leases.lose_host(0)
+        assert leases.on_host(0) == {}
         assert ask(leases, "c") is None
         leases.open_host(0, 1)
         assert granted(leases) == {"c": 0}
 
-    def test_its_trial_moves_on_under_the_same_tenure_when_no_ghost_serves_it(self):
+    def test_its_trial_moves_on_under_the_same_holder_when_no_ghost_serves_it(self):
         leases = table(1, 1)
         lost = ask(leases, "a")
         assert lost is not None
-        assert leases.forget_host(0) == [lost.lease]
+        assert leases.lose_host(0) == [lost.id]
         assert ask(leases, "a") is None  # though a slot is free
         other = ask(leases, "b")
         assert other is not None
         end(leases, other)
-        leases.lapsed(lost.lease)
+        leases.mark_expired(lost.id)
         moved = leases.settle().granted
-        assert [(grant.tenure, grant.host) for grant in moved] == [("a/1", 1)]
+        assert [(lease.holder, lease.host) for lease in moved] == [("a/1", 1)]
 
     def test_what_was_leaving_it_may_still_be_served(self):
         leases = table(1, 1)
         a = ask(leases, "a")
         assert a is not None
-        leases.ask("a", "a/2")
+        leases.request("a", "a/2")
         leases.settle()
-        assert leases.forget_host(0) == [a.lease]
-        leases.left("another")
+        assert leases.lose_host(0) == [a.id]
+        leases.mark_detached("another")
         assert granted(leases) == {}
-        leases.left(a.lease)
+        leases.mark_detached(a.id)
         assert granted(leases) == {"a": 1}
 
     def test_a_trial_that_may_be_served_elsewhere_keeps_no_host_for_itself(self):
         leases = table(1, 1)
         ask(leases, "a")
-        leases.forget_host(0)
+        leases.lose_host(0)
         assert ask(leases, "a", alone=True) is None
         assert ask(leases, "b") is not None
 
@@ -257,9 +259,9 @@ class TestLostHosts:
         leases = table(1)
         a = ask(leases, "a")
         assert a is not None
-        leases.release(a.lease)
+        leases.release(a.id)
         leases.settle()
-        leases.forget_host(0)
+        leases.lose_host(0)
         leases.open_host(0, 1)
         assert leases.free == 1
 
@@ -267,47 +269,47 @@ class TestLostHosts:
 class TestRebuilt:
     """A pool that died left leases on the hosts."""
 
-    def held(self, trial: str = "t", *, alone: bool = False) -> Grant:
-        return Grant(f"lease of {trial}", trial, f"{trial}/1", host=0, alone=alone)
+    def held(self, trial: str = "t", *, alone: bool = False) -> SlotLease:
+        return SlotLease(f"lease of {trial}", trial, f"{trial}/1", host=0, alone=alone)
 
     def test_leases_are_taken_over(self):
-        leases = Leases()
+        leases = LeaseTable()
         leases.open_host(0, 2, [self.held()])
-        assert leases.on(0) == {"lease of t": "t"}
+        assert leases.on_host(0) == {"lease of t": "t"}
         assert leases.free == 1
         end(leases, self.held())
         assert leases.free == 2
 
     def test_an_older_lease_than_the_trial_asks_for_is_detached(self):
-        leases = Leases()
-        leases.ask("t", "t/2")
+        leases = LeaseTable()
+        leases.request("t", "t/2")
         leases.open_host(0, 2, [self.held()])
-        orders = leases.settle()
-        assert orders.leaving == [self.held()]
-        assert orders.granted == []
-        leases.left(self.held().lease)
-        assert [grant.tenure for grant in leases.settle().granted] == ["t/2"]
+        actions = leases.settle()
+        assert actions.detach == [self.held()]
+        assert actions.granted == []
+        leases.mark_detached(self.held().id)
+        assert [lease.holder for lease in leases.settle().granted] == ["t/2"]
 
     def test_what_was_released_meanwhile_is_detached(self):
-        leases = Leases()
+        leases = LeaseTable()
         leases.release("lease of t")
         leases.open_host(0, 2, [self.held()])
-        assert leases.settle().leaving == [self.held()]
+        assert leases.settle().detach == [self.held()]
 
     def test_a_trial_that_ended_meanwhile_is_detached(self):
-        leases = Leases()
+        leases = LeaseTable()
         leases.reap("t")
         leases.open_host(0, 2, [self.held()])
-        assert leases.settle().leaving == [self.held()]
+        assert leases.settle().detach == [self.held()]
 
-    def test_the_newest_tenure_is_known_again(self):
-        leases = Leases()
+    def test_the_newest_holder_is_known_again(self):
+        leases = LeaseTable()
         leases.open_host(0, 2, [self.held()])
-        leases.ask("t", "t/2")
+        leases.request("t", "t/2")
         with pytest.raises(FencedError):
-            leases.ask("t", "t/1")
+            leases.request("t", "t/1")
 
     def test_who_is_alone_stays_alone(self):
-        leases = Leases()
+        leases = LeaseTable()
         leases.open_host(0, 2, [self.held(alone=True)])
         assert ask(leases, "a") is None

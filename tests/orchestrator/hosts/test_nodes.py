@@ -31,7 +31,7 @@ loading = [host.ready.remote() for host in hosts.values()]
 while loading:
     ready, loading = ray.wait(loading)
     whole = [] if loading else [host.renew.remote([], None) for host in hosts.values()]
-    print(json.dumps([heard.node for heard in ray.get(whole)] or None), flush=True)
+    print(json.dumps([heartbeat.node for heartbeat in ray.get(whole)] or None), flush=True)
 sys.stdin.readline()
 ray.kill(pool)
 end_hosts(hosts)

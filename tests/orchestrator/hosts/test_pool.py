@@ -11,10 +11,10 @@ from cluster.ray.connect import ray_cluster
 from cluster.storage.base import LocalStorage
 from orchestrator.hosts.host_actor import HostBrokenError
 from orchestrator.hosts.launch import end_hosts, start_hosts
-from orchestrator.hosts.lease_terms import Stamp
 from orchestrator.hosts.leased_slot import HostLostError
-from orchestrator.hosts.leases import FencedError, Grant
+from orchestrator.hosts.leases import FencedError, SlotLease
 from orchestrator.hosts.pool import HostsGoneError
+from orchestrator.hosts.served_leases import ClockReading
 from tests.orchestrator.hosts.cluster import KILL, ROOM, STOP, fake_cluster
 from tests.orchestrator.hosts.fake_loop import STAGE, FakeLoop, Stage, fake_task, fake_trial
 
@@ -144,11 +144,11 @@ def test_a_process_that_the_pool_does_not_know_of_takes_no_lease(tmp_path):
     stage = ray.remote(Stage).options(num_cpus=0, name=STAGE).remote()
     hosts = start_hosts(fake_task(tmp_path), ROOM, 1, FakeLoop)
     (host,) = hosts.values()
-    grant = Grant("lease", T.id, "tenure", host=0, alone=False)
+    lease = SlotLease("lease", T.id, "holder", host=0, alone=False)
     with pytest.raises(HostBrokenError, match="started another"):
-        ray.get(host.grant.remote(grant, Stamp("an earlier one", 0.0)))
-    ray.get(host.grant.remote(grant, ray.get(host.renew.remote([], None)).stamp))
-    assert ray.get(host.leases.remote()) == [grant]
+        ray.get(host.grant.remote(lease, ClockReading("an earlier one", 0.0)))
+    ray.get(host.grant.remote(lease, ray.get(host.renew.remote([], None)).clock))
+    assert ray.get(host.served.remote()) == [lease]
     end_hosts(hosts)
     ray.kill(stage)
 

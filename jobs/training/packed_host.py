@@ -1,0 +1,39 @@
+"""What drives a host needs of it: several slots that train and speak together. No torch in here."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from cluster.storage.base import StorageKey
+from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
+from jobs.training.epochs import DivergedError, EpochLosses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jobs.clips import SpokenClip
+    from jobs.training.checkpoint import Snapshot
+
+
+class Voice(NamedTuple):
+    """Who speaks: an adapter over the resident base, at a strength."""
+
+    slot: str | None
+    """None is the base."""
+    lora_scale: float = 1.0
+    """Times alpha / rank."""
+
+
+class PackedHost(Protocol):
+    """A :class:`jobs.training.host.Host`, or a group of ranks that acts as one."""
+
+    def attach(self, slot: str, trial: TrialSpec, checkpoint: StorageKey | None = None) -> None: ...
+    def detach(self, slot: str) -> None: ...
+    def step(self, slots: Sequence[str]) -> Mapping[str, DivergedError]: ...
+    def epoch_is_over(self, slot: str) -> bool: ...
+    def is_within_step(self, slot: str) -> bool: ...
+    def end_epoch(self, slot: str) -> EpochLosses: ...
+    def weights(self, slot: str) -> "dict[str, Tensor]": ...
+    def snapshot(self, slot: str) -> "Snapshot": ...
+    def speak(
+        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+    ) -> "list[list[SpokenClip]]": ...
