@@ -46,25 +46,25 @@ def promote(
     from orchestrator.ledger import Ledger
     from orchestrator.release.finished_sweep import read_finished
     from orchestrator.release.promotion import promote as register
-    from orchestrator.release.promotion import slate
-    from orchestrator.release.registry import Registry, checked_name, registry_place
+    from orchestrator.release.promotion import select_nominees
+    from orchestrator.release.registry import Registry, checked_name, registry_store
 
     place = open_storage(storage)
     name = checked_name(model or sweep)
     finished = read_finished(Ledger(place, sweep))
-    put_up = slate(finished, name, variant, ratings)
-    if not put_up.nominees:
-        for line in put_up.refusals:
+    selected = select_nominees(finished, name, variant, ratings)
+    if not selected.nominees:
+        for line in selected.refusals:
             print_line(messages, line, "red")
         if as_json:
-            print_json({"promoted": [], "refused": put_up.refusals})
+            print_json({"promoted": [], "refused": selected.refusals})
         raise typer.Exit(Exit.NO_VERDICT)
-    registry = Registry(registry_place(place, mlflow or finished.spec.records.mlflow))
-    promoted = [register(registry, finished, nominee) for nominee in put_up.nominees]
+    registry = Registry(registry_store(place, mlflow or finished.spec.records.mlflow))
+    promoted = [register(registry, finished, nominee) for nominee in selected.nominees]
     if as_json:
         rows = [each.to_dict() for each in promoted]
-        uri = registry.place.uri
-        print_json({"registry": uri, "promoted": rows, "refused": put_up.refusals})
+        uri = registry.store.uri
+        print_json({"registry": uri, "promoted": rows, "refused": selected.refusals})
         return
     for each in promoted:
         done = "is now" if each.is_new else "is already"
@@ -74,9 +74,9 @@ def promote(
         print_line(
             output, f'  voxsweep say models:/{each.version.model}@{each.alias} "..." -o out.wav'
         )
-    for line in put_up.refusals:
+    for line in selected.refusals:
         print_line(output, line)
-    print_line(output, f"Registry: {registry.place.uri}")
+    print_line(output, f"Registry: {registry.store.uri}")
 
 
 def demote(
@@ -92,9 +92,9 @@ def demote(
     as_json: AsJson = False,
 ) -> None:
     """Remove the alias champion from a version and never promote that version again."""
-    from orchestrator.release.registry import Registry, registry_place
+    from orchestrator.release.registry import Registry, registry_store
 
-    demoted = Registry(registry_place(open_storage(storage), mlflow)).demote(name, reason)
+    demoted = Registry(registry_store(open_storage(storage), mlflow)).demote(name, reason)
     if as_json:
         print_json({"demoted": demoted and demoted.uri})
     elif demoted is None:
@@ -111,9 +111,9 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Give the alias champion back to the version that had it before."""
-    from orchestrator.release.registry import Registry, registry_place
+    from orchestrator.release.registry import Registry, registry_store
 
-    restored = Registry(registry_place(open_storage(storage), mlflow)).rollback(name, reason)
+    restored = Registry(registry_store(open_storage(storage), mlflow)).rollback(name, reason)
     if as_json:
         print_json({"champion": restored.uri})
     else:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from jobs.families.registry import FAMILIES, sample_rate
@@ -14,6 +13,7 @@ from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, VARIANTS_FILE, VERDICT_FILE, Ledger
 from orchestrator.scores.from_files import read_variants
+from orchestrator.spec.documents import read_protocol, read_spec, read_verdict
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
@@ -25,14 +25,14 @@ _MADE_BY = ("voxsweep", "torch", "transformers", "peft")
 
 @dataclass(frozen=True)
 class FinishedSweep:
-    """What a sweep asked, the rule it was judged by, and what came out."""
+    """What a sweep was asked, the rule by which it judged, and its verdict."""
 
     ledger: Ledger
     spec: SweepSpec
     protocol: Protocol
     verdict: Verdict
     variants: dict[str, VariantInfo]
-    """Everything that spoke, by id; the base among them."""
+    """All that were scored, by id; the base among them."""
 
     def variant(self, name: str | None) -> Variant:
         """The variant of this id, or the verdict's for None.
@@ -48,7 +48,7 @@ class FinishedSweep:
             name = self.verdict.variant
         known = [other for other in self.variants if other != BASE_VARIANT]
         if name not in known:
-            what = f"a variant must be one that the sweep heard, got {name!r}"
+            what = f"a variant must be one that the sweep scored, got {name!r}"
             raise InputError([Problem(where, what, nearest(name, known))])
         info = self.variants[name]
         return Variant(trial=info.trial, epoch=info.epoch, lora_scale=info.lora_scale)
@@ -65,9 +65,9 @@ class FinishedSweep:
         spec, data = self.spec, self.spec.data
         trial = self.ledger.trial(variant.trial).spec
         rules = FAMILIES[spec.family].rules
-        said = (*self.protocol.prompts, *self.protocol.confirmation)
-        languages = tuple(dict.fromkeys(p.language for p in said if p.language is not None))
-        speakers = tuple(dict.fromkeys(p.speaker for p in said if p.speaker is not None))
+        prompts = (*self.protocol.prompts, *self.protocol.confirmation)
+        languages = tuple(dict.fromkeys(p.language for p in prompts if p.language is not None))
+        speakers = tuple(dict.fromkeys(p.speaker for p in prompts if p.speaker is not None))
         only_language = languages[0] if len(languages) == 1 else None
         return VoiceFacts(
             sweep=spec.name,
@@ -114,24 +114,8 @@ def read_finished(ledger: Ledger) -> FinishedSweep:
     Raises:
         InputError: it is not there, or has not come to its verdict.
     """
-    names = (SPEC_FILE, PROTOCOL_FILE, VERDICT_FILE, VARIANTS_FILE)
-    texts = {name: ledger.read_text(name) for name in names}
-    if texts[SPEC_FILE] is None:
-        what = f"a sweep must be in the storage, and there is no {ledger.sweep!r}"
-        step = "Correct the name, or name the --storage that holds it."
-        raise InputError([Problem(ledger.storage.url, what, step)])
-    if missing := [name for name, text in texts.items() if text is None]:
-        what = f"the sweep must have come to its verdict, but has no {', '.join(missing)}"
-        raise InputError([Problem(ledger.sweep, what, _RUN)])
-    spec, protocol, verdict, variants = (str(text) for text in texts.values())
     try:
-        return FinishedSweep(
-            ledger,
-            SweepSpec.model_validate(yaml.safe_load(spec)),
-            Protocol.model_validate_json(protocol),
-            Verdict.from_json(verdict),
-            read_variants(variants),
-        )
+        spec, protocol, verdict = read_spec(ledger), read_protocol(ledger), read_verdict(ledger)
     except ValidationError as error:
         step = "Another version of voxsweep wrote it: use that one."
         raise InputError(
@@ -140,6 +124,17 @@ def read_finished(ledger: Ledger) -> FinishedSweep:
                 for e in error.errors()
             ]
         ) from None
+    variants = ledger.read_text(VARIANTS_FILE)
+    if spec is None:
+        what = f"a sweep must be in the storage, and there is no {ledger.sweep!r}"
+        step = "Correct the name, or name the --storage that holds it."
+        raise InputError([Problem(ledger.storage.url, what, step)])
+    if protocol is None or verdict is None or variants is None:
+        found = {PROTOCOL_FILE: protocol, VERDICT_FILE: verdict, VARIANTS_FILE: variants}
+        missing = ", ".join(name for name, document in found.items() if document is None)
+        what = f"the sweep must have come to its verdict, but has no {missing}"
+        raise InputError([Problem(ledger.sweep, what, _RUN)])
+    return FinishedSweep(ledger, spec, protocol, verdict, read_variants(variants))
 
 
 def _provenance(data: DataSpec, where: str) -> str:

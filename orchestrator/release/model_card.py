@@ -14,7 +14,7 @@ from jobs.spec.trial import HostSpec
 from jobs.speech.voice_files import VoiceFacts
 from orchestrator.ledger import DATA_FILE
 from orchestrator.release.finished_sweep import FinishedSweep
-from orchestrator.verdict.outcome import Confirmation, ListeningReport, VariantRow
+from orchestrator.verdict.outcome import Confirmation, ListeningReport, VariantRow, Verdict
 
 CARD_FILE = "README.md"
 _HERE = Path(__file__).parent
@@ -28,12 +28,9 @@ _UNKNOWN = "not known here: read the base's own card before you share the voice"
 def model_card(
     sweep: FinishedSweep,
     facts: VoiceFacts,
-    *,
     title: str,
-    outcome: str,
-    sentence: str,
+    verdict: Verdict,
     confirmation: Confirmation | None,
-    listening: ListeningReport | None,
 ) -> str:
     """The card as Markdown.
 
@@ -41,10 +38,8 @@ def model_card(
         sweep: where the voice comes from.
         facts: of the voice.
         title: the registered model's name.
-        outcome: the verdict that put it up.
-        sentence: the same in words.
-        confirmation: what set B shows of it, if it was heard on it.
-        listening: what listeners heard, if they did.
+        verdict: by which the voice was put up.
+        confirmation: what set B shows of it; None where it was no finalist.
     """
     pages = Environment(  # Markdown: there is no HTML in it to be escaped
         loader=FileSystemLoader(_HERE),
@@ -57,8 +52,8 @@ def model_card(
         title=title,
         facts=facts,
         variant=facts.variant.id,
-        outcome=outcome,
-        sentence=sentence,
+        outcome=verdict.verdict,
+        sentence=verdict.sentence,
         licence=licence_of(facts.host),
         languages=", ".join(facts.languages),
         speakers=", ".join(facts.speakers),
@@ -71,7 +66,7 @@ def model_card(
         metrics=list(_metrics(sweep, row)) if row else [],
         gates=list(_gates(row)) if row else [],
         confidence=f"{sweep.protocol.confidence:.0%}",
-        listening=_heard(listening),
+        listening=_listening(verdict.listening),
     )
 
 
@@ -86,10 +81,10 @@ def licence_of(host: HostSpec) -> str:
     _, _, rest = card.read_text(encoding="utf-8", errors="replace").partition("---\n")
     head, closed, _ = rest.partition("\n---")
     try:
-        told = yaml.safe_load(head) if closed else None
+        fields = yaml.safe_load(head) if closed else None
     except yaml.YAMLError:
-        told = None
-    licence = told.get("license") if isinstance(told, dict) else None
+        fields = None
+    licence = fields.get("license") if isinstance(fields, dict) else None
     return f"{licence}, as the base's own card says" if licence else _UNKNOWN
 
 
@@ -99,23 +94,22 @@ def _data(sweep: FinishedSweep) -> list[dict[str, Any]]:
 
 
 def _decoding(facts: VoiceFacts) -> str:
-    told = facts.decoding.model_dump(exclude_none=True)
-    return ", ".join(f"{key} {value}" for key, value in told.items())
+    settings = facts.decoding.model_dump(exclude_none=True)
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
 
 
 def _metrics(sweep: FinishedSweep, row: VariantRow) -> Iterator[dict[str, Any]]:
     for name, mean in row.means.items():
-        difference = row.differences.get(name)
-        told = "n/a"
-        if difference is not None:
-            told = f"{difference.mean:+.3g} ({difference.low:+.3g} to {difference.high:+.3g})"
-        of_base = f"{mean - difference.mean:.3g}" if difference else "n/a"
+        of_base = gain = "n/a"
+        if difference := row.differences.get(name):
+            of_base = f"{mean - difference.mean:.3g}"
+            gain = f"{difference.mean:+.3g} ({difference.low:+.3g} to {difference.high:+.3g})"
         yield {
             "name": name,
             "primary": name == sweep.protocol.primary,
             "base": of_base,
             "mean": f"{mean:.3g}",
-            "difference": told,
+            "difference": gain,
         }
 
 
@@ -130,7 +124,7 @@ def _gates(row: VariantRow) -> Iterator[str]:
         )
 
 
-def _heard(report: ListeningReport | None) -> str:
+def _listening(report: ListeningReport | None) -> str:
     if report is None:
         return ""
     return (

@@ -1,6 +1,7 @@
 """From a finished sweep to registered models: who is put up, and who becomes champion."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,13 +30,7 @@ from orchestrator.release.registry import (
 from orchestrator.scores.ratings import read_ratings
 from orchestrator.verdict.confirm import contest, differing_keys
 from orchestrator.verdict.listening import Ratings, apply_listening_test
-from orchestrator.verdict.outcome import (
-    Confirmation,
-    GroupVerdict,
-    ListeningReport,
-    Outcome,
-    Verdict,
-)
+from orchestrator.verdict.outcome import Confirmation, GroupVerdict, Verdict
 from orchestrator.verdict.protocol import Group, Protocol
 from orchestrator.verdict.table import ScoreTableError
 
@@ -49,27 +44,34 @@ class Nominee:
 
     model: str
     variant: Variant
-    outcome: Outcome
+    verdict: Verdict
     """Of the sweep, or of the one language or speaker that it is put up for."""
-    sentence: str
-    confirmation: Confirmation | None
-    """What set B shows of it; None where it was no finalist."""
     protocol: Protocol
     """Over the prompts of set B that count for it."""
-    barred: str
-    """Why it cannot become champion, whoever else there is; empty where it can."""
-    listening: ListeningReport | None = None
-    """What listeners heard of it, if they did."""
     group: tuple[Group, str] | None = None
     """The language or speaker it is for; None for all."""
 
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """What set B shows of it; None where it was no finalist."""
+        confirmed = self.verdict.confirmed
+        return next((each for each in confirmed if each.row.id == self.variant.id), None)
+
+    @property
+    def barred(self) -> str:
+        """Why it cannot become champion, whoever else there is; empty where it can."""
+        if self.variant.id != self.verdict.variant:
+            chosen = self.verdict.variant or "none"
+            return f"it was named by hand, and the verdict chose {chosen}"
+        return "" if self.verdict.verdict == "PROMOTE" else _PENDING
+
 
 @dataclass(frozen=True)
-class Slate:
+class Nominations:
     """Who is put up, and for what nobody is, with the reason."""
 
-    nominees: tuple[Nominee, ...]
-    refusals: tuple[str, ...]
+    nominees: tuple[Nominee, ...] = ()
+    refusals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class Promoted:
         }
 
 
-def slate(
+def select_nominees(
     sweep: FinishedSweep, model: str, variant: str | None = None, ratings: Path | None = None
-) -> Slate:
+) -> Nominations:
     """Who a sweep's verdict puts up for ``model``.
 
     Where languages, or else speakers, come to different ends, each has a model of its own, named
@@ -107,47 +109,22 @@ def slate(
     Raises:
         InputError: there is no such variant, or the ratings cannot be used.
     """
-    heard_by = _read(ratings, sweep) if ratings else None
-    fresh = sweep.protocol.confirming()
-    groups = _divided(sweep.verdict.groups)
-    verdict = sweep.verdict
-    if heard_by is not None and not groups:
+    rated = _read_ratings(ratings, sweep) if ratings else None
+    fresh, verdict = sweep.protocol.confirming(), sweep.verdict
+    groups = _divided(verdict.groups)
+    if rated is not None and not groups:
         try:
-            verdict = apply_listening_test(verdict, heard_by, sweep.protocol)
+            verdict = apply_listening_test(verdict, rated, sweep.protocol)
         except ValueError as error:
             step = "Have listeners rate the winner and the base on the same sentences."
             raise InputError([Problem(str(ratings), str(error), step)]) from None
-    if variant is not None and variant != verdict.variant:
-        chosen = verdict.variant or "none"
-        return Slate(
-            (
-                Nominee(
-                    model=model,
-                    variant=sweep.variant(variant),
-                    outcome=verdict.verdict,
-                    sentence=verdict.sentence,
-                    confirmation=_of(verdict.confirmed, variant),
-                    protocol=fresh,
-                    barred=f"it was named by hand, and the verdict chose {chosen}",
-                ),
-            ),
-            (),
-        )
-    if groups:
-        return _by_group(sweep, model, groups, heard_by, fresh)
-    if verdict.variant is None:
-        return Slate((), (f"{verdict.verdict}: {verdict.sentence}",))
-    nominee = Nominee(
-        model=model,
-        variant=sweep.variant(verdict.variant),
-        outcome=verdict.verdict,
-        sentence=verdict.sentence,
-        confirmation=_of(verdict.confirmed, verdict.variant),
-        protocol=fresh,
-        barred="" if verdict.verdict == "PROMOTE" else _PENDING,
-        listening=verdict.listening,
-    )
-    return Slate((nominee,), ())
+    is_by_hand = variant is not None and variant != verdict.variant
+    if groups and not is_by_hand:
+        return _by_group(sweep, model, groups, rated)
+    if verdict.variant is None and not is_by_hand:
+        return Nominations(refusals=(f"{verdict.verdict}: {verdict.sentence}",))
+    nominee = Nominee(model, sweep.variant(variant or verdict.variant), verdict, fresh)
+    return Nominations((nominee,))
 
 
 def promote(registry: Registry, sweep: FinishedSweep, nominee: Nominee) -> Promoted:
@@ -161,17 +138,17 @@ def promote(registry: Registry, sweep: FinishedSweep, nominee: Nominee) -> Promo
     if version is None:
         with TemporaryDirectory() as folder:
             version = registry.add(_new_version(sweep, nominee, Path(folder)))
-    elif nominee.outcome == "PROMOTE":
-        registry.tag(version, {VERDICT_TAG: nominee.outcome})
-    wins, reason = _title(registry, sweep, nominee, version)
+    elif nominee.verdict.verdict == "PROMOTE":
+        registry.tag(version, {VERDICT_TAG: "PROMOTE"})
+    wins, reason = _challenge(registry, sweep, nominee, version)
     if wins:
-        registry.crown(version, reason)
+        registry.set_champion(version, reason)
     else:
-        registry.nominate(version, reason)
+        registry.set_candidate(version, reason)
     return Promoted(version, variant, CHAMPION if wins else CANDIDATE, reason, is_new)
 
 
-def _title(
+def _challenge(
     registry: Registry, sweep: FinishedSweep, nominee: Nominee, version: Version
 ) -> tuple[bool, str]:
     """Whether the version is to be the champion, and why, or why not."""
@@ -212,15 +189,7 @@ def _new_version(sweep: FinishedSweep, nominee: Nominee, folder: Path) -> NewVer
         speaker=name if kind == "speaker" else None,
     )
     sweep.write_voice(folder / "voice", facts)
-    card = model_card(
-        sweep,
-        facts,
-        title=nominee.model,
-        outcome=nominee.outcome,
-        sentence=nominee.sentence,
-        confirmation=nominee.confirmation,
-        listening=nominee.listening,
-    )
+    card = model_card(sweep, facts, nominee.model, nominee.verdict, nominee.confirmation)
     texts = {
         PROTOCOL_FILE: sweep.protocol.model_dump_json(indent=2),
         VERDICT_FILE: sweep.verdict.to_json(),
@@ -249,7 +218,7 @@ def _tags(sweep: FinishedSweep, nominee: Nominee) -> dict[str, str]:
         TRIAL_TAG: nominee.variant.trial,
         VARIANT_TAG: nominee.variant.id,
         PROTOCOL_TAG: sweep.protocol.digest(),
-        VERDICT_TAG: nominee.outcome,
+        VERDICT_TAG: nominee.verdict.verdict,
         "voxsweep.family": sweep.spec.family,
         "voxsweep.base_digest": sweep.protocol.family_digests["base_digest"],
         "voxsweep.lora_scale": f"{nominee.variant.lora_scale:g}",
@@ -290,57 +259,42 @@ def _divided(groups: Sequence[GroupVerdict]) -> list[GroupVerdict]:
 
 
 def _by_group(
-    sweep: FinishedSweep,
-    model: str,
-    groups: Sequence[GroupVerdict],
-    ratings: Ratings | None,
-    fresh: Protocol,
-) -> Slate:
+    sweep: FinishedSweep, model: str, groups: Sequence[GroupVerdict], ratings: Ratings | None
+) -> Nominations:
     """A model a language, or a speaker, for those whose own verdict has a winner."""
     nominees, refusals = [], []
     taken: set[str] = set()
-    for each in groups:
-        rule = fresh.groups()[each.group, each.name]
-        alone = replace(sweep.verdict, verdict=each.verdict, variant=each.variant)
-        verdict = _heard_alone(alone, ratings, rule)
-        said = f"{each.group} {each.name}: {verdict.verdict}"
+    rules = sweep.protocol.confirming().groups()
+    for group in groups:
+        rule = rules[group.group, group.name]
+        verdict = _group_verdict(sweep.verdict, group, ratings, rule)
         if verdict.variant is None:
-            refusals.append(f"{said}, so no version of {model} is registered for it")
+            refusals.append(f"{verdict.sentence}, so no version of {model} is registered for it")
             continue
-        name = legal_name(each.name, taken)
+        name = legal_name(group.name, taken)
         taken.add(name)
-        nominees.append(
-            Nominee(
-                model=f"{model}-{name}",
-                variant=sweep.variant(verdict.variant),
-                outcome=verdict.verdict,
-                sentence=said,
-                confirmation=_of(each.confirmed, verdict.variant),
-                protocol=rule,
-                barred="" if verdict.verdict == "PROMOTE" else _PENDING,
-                listening=verdict.listening,
-                group=(each.group, each.name),
+        variant = sweep.variant(verdict.variant)
+        key = (group.group, group.name)
+        nominees.append(Nominee(f"{model}-{name}", variant, verdict, rule, key))
+    return Nominations(tuple(nominees), tuple(refusals))
+
+
+def _group_verdict(
+    verdict: Verdict, group: GroupVerdict, ratings: Ratings | None, rule: Protocol
+) -> Verdict:
+    """A group's own verdict, after the ratings of its sentences where there are some."""
+    alone = replace(
+        verdict, verdict=group.verdict, variant=group.variant, confirmed=group.confirmed
+    )
+    if ratings is not None and alone.variant is not None:
+        # Where nobody rated its winner and the base on these sentences it stays pending.
+        with suppress(ValueError):
+            alone = apply_listening_test(
+                alone, ratings.only([prompt.id for prompt in rule.prompts]), rule
             )
-        )
-    return Slate(tuple(nominees), tuple(refusals))
+    return replace(alone, sentence=f"{group.group} {group.name}: {alone.verdict}")
 
 
-def _of(confirmed: Sequence[Confirmation], variant: str) -> Confirmation | None:
-    return next((each for each in confirmed if each.row.id == variant), None)
-
-
-def _read(path: Path, sweep: FinishedSweep) -> Ratings:
+def _read_ratings(path: Path, sweep: FinishedSweep) -> Ratings:
     sentences = {prompt.id for prompt in sweep.protocol.confirmation}
     return read_ratings(path, sentences, sweep.variants)
-
-
-def _heard_alone(verdict: Verdict, ratings: Ratings | None, rule: Protocol) -> Verdict:
-    """A group's verdict after what listeners said of its own sentences, if they heard some."""
-    if ratings is None or verdict.variant is None:
-        return verdict
-    try:
-        return apply_listening_test(
-            verdict, ratings.only([prompt.id for prompt in rule.prompts]), rule
-        )
-    except ValueError:
-        return verdict  # nobody rated its winner and the base on these: it stays pending

@@ -1,6 +1,5 @@
 """MLflow's model registry: a version a promoted variant, and who of them is champion."""
 
-import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,10 +21,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from cluster.storage.base import Storage
 from jobs.problems import InputError, Problem
-from orchestrator.addresses import is_database
 from orchestrator.errors import InfrastructureError
 from orchestrator.records.runs import TRIAL_TAG
 from orchestrator.records.sweep_run import SWEEP_TAG
+from orchestrator.records.tracking import MlflowStore, mlflow_store
 from orchestrator.release.registry_events import (
     Event,
     EventKind,
@@ -41,44 +40,34 @@ REASON_TAG, DEMOTED_TAG = "voxsweep.reason", "voxsweep.demoted"
 VERDICT_TAG = "voxsweep.verdict"
 _PROMOTED_TAG = "voxsweep.promoted"
 
-for _noisy in ("alembic", "mlflow"):
-    logging.getLogger(_noisy).setLevel(logging.ERROR)
-
 _CODE = Path(__file__).with_name("spoken_model.py")
 _LONGEST = 5000
 """Characters that a version's description and a tag's value may have in a server's database."""
 _NOT_FOUND = "RESOURCE_DOES_NOT_EXIST"
+_NO_VERSION = (_NOT_FOUND, "INVALID_PARAMETER_VALUE")
 _MODEL_URI = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a registry is."""
-
-    uri: str
-    """As MLflow takes it for tracking and registry alike."""
-    artifacts: str | None = None
-    """Where files go; None where a server knows."""
-
-
-def registry_place(storage: Storage, asked: str | None = None) -> Place:
-    """The registry that ``asked`` names, else ``MLFLOW_TRACKING_URI``, else the storage's own.
+def registry_store(storage: Storage, address: str | None = None) -> MlflowStore:
+    """The registry at ``address``, else at ``MLFLOW_TRACKING_URI``, else the storage's own.
 
     One for all sweeps of a storage, because champions of several sweeps are compared.
 
     Raises:
         InputError: none is named, and the storage cannot hold one.
     """
-    uri = asked or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri and not is_database(uri):
-        return Place(uri, None)
-    if "://" in storage.url:
+    store = mlflow_store(
+        address or os.environ.get("MLFLOW_TRACKING_URI"),
+        Path(storage.url),
+        database="models.db",
+        artifacts="mlmodels",
+    )
+    if store.artifacts and "://" in storage.url:
         # Nothing but its copy on this machine could hold it, and a copy may be deleted.
         what = f"a registry must be named for a storage that is no folder, {storage.url}"
         step = "Start an MLflow server, and give its address: --mlflow or MLFLOW_TRACKING_URI."
         raise InputError([Problem("--mlflow", what, step)])
-    root = Path(storage.url)
-    return Place(uri or f"sqlite:///{root / 'models.db'}", (root / "mlmodels").as_uri())
+    return store
 
 
 def checked_name(name: str) -> str:
@@ -128,21 +117,21 @@ class Version:
 class Registry:
     """Every method raises InfrastructureError when MLflow does not answer."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        with _answering(place.uri):
-            self._client = MlflowClient(tracking_uri=place.uri, registry_uri=place.uri)
+    def __init__(self, store: MlflowStore) -> None:
+        self.store = store
+        with self._answering():
+            self._client = MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
 
     def find(self, model: str, tags: Mapping[str, str]) -> Version | None:
         """The version of ``model`` with these tags, if there is one."""
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        with _answering(self.place.uri):
+        with self._answering():
             found = self._client.search_model_versions(f"name = '{model}' and {wanted}")
         return _version(found[0]) if found else None
 
     def add(self, new: NewVersion) -> Version:
         """Log the model and register it as the next version."""
-        with _answering(self.place.uri), _current(self.place.uri):
+        with self._answering():
             experiment = self._experiment(new.sweep)
             run_id = self._open_run(new, experiment)
             logged = self._client.create_logged_model(
@@ -167,7 +156,7 @@ class Registry:
                 self._client.create_registered_model(new.model, tags={SWEEP_TAG: new.sweep})
             made = self._client.create_model_version(
                 new.model,
-                f"models:/{logged.model_id}",
+                logged.artifact_location,  # models:/ID is looked up where MLflow's globals say
                 run_id,
                 tags={key: value[:_LONGEST] for key, value in new.tags.items()},
                 description=_shortened(new.description),
@@ -177,58 +166,64 @@ class Registry:
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
-        with _answering(self.place.uri):
+        with self._answering():
             for key, value in tags.items():
                 self._client.set_model_version_tag(
                     version.model, version.number, key, value[:_LONGEST]
                 )
 
     def holder(self, model: str, alias: str = CHAMPION) -> Version | None:
-        """Who has the alias."""
-        with _answering(self.place.uri):
-            if self._registered(model) is None:
-                return None
-            number = self._aliases(model).get(alias)
-            return None if number is None else self._meant(model, None, number)
+        """The version that has the alias; None if none has, or there is no such model."""
+        with self._answering():
+            registered = self._registered(model)
+            number = registered.aliases.get(alias) if registered else None
+            return None if number is None else self._version(model, str(number))
 
-    def crown(self, version: Version, reason: str, kind: EventKind = CHAMPION) -> None:
+    def set_champion(self, version: Version, reason: str, event: EventKind = CHAMPION) -> None:
         """Make a version the champion; the same again changes nothing."""
-        with _answering(self.place.uri):
-            # The history first: whoever dies in between is crowned by the same command again.
-            aliases = self._aliases(version.model)
-            is_last = self._history(version.model)[-1:] == [version.number]
-            if not is_last or aliases.get(CHAMPION) != version.number:
-                self._record(version.model, kind, version.number, reason)
-            self._client.set_registered_model_alias(version.model, CHAMPION, version.number)
-            if aliases.get(CANDIDATE) == version.number:
-                self._client.delete_registered_model_alias(version.model, CANDIDATE)
+        model, number = version.model, version.number
+        with self._answering():
+            # The history first: after a crash in between, the same command does the rest.
+            registered = self._known(model)
+            last = holders(read_history(registered.tags))[-1:]
+            if last != [number] or str(registered.aliases.get(CHAMPION)) != number:
+                self._record(model, event, number, reason)
+            self._client.set_registered_model_alias(model, CHAMPION, number)
+            if str(registered.aliases.get(CANDIDATE)) == number:
+                self._client.delete_registered_model_alias(model, CANDIDATE)
             self.tag(version, {REASON_TAG: reason})
 
-    def nominate(self, version: Version, reason: str) -> None:
+    def set_candidate(self, version: Version, reason: str) -> None:
         """Give a version the alias ``candidate``, and say why it is not the champion."""
-        with _answering(self.place.uri):
+        with self._answering():
             self._client.set_registered_model_alias(version.model, CANDIDATE, version.number)
             self.tag(version, {REASON_TAG: reason})
 
     def demote(self, name: str, reason: str) -> Version | None:
-        """Take ``champion`` away from whom ``name`` means: the model's, or that version.
+        """Take ``champion`` from a model, or from one version of it.
+
+        Args:
+            name: ``NAME``, ``NAME@alias`` or ``NAME/VERSION``.
+            reason: for the history.
 
         Returns:
-            Who lost it; None where that version did not have it, or nobody did.
+            The version that lost it; None where that version did not have it, or none had.
 
         Raises:
             InputError: there is no such model, alias or version.
         """
-        model, alias, number = _parsed(name)
-        with _answering(self.place.uri):
-            self._known(model)
-            meant = self._meant(model, alias, number) if alias or number else None
+        with self._answering():
+            if found := _MODEL_URI.fullmatch(f"models:/{name.removeprefix('models:/')}"):
+                model, wanted = found[1], self._resolve(*found.groups()).number
+            else:
+                model, wanted = name.removeprefix("models:/"), None
+                self._known(model)
             champion = self.holder(model)
-            if champion is None or (meant and meant.number != champion.number):
+            if champion is None or wanted not in (None, champion.number):
                 return None
             self._record(model, "demoted", champion.number, reason)
-            said = f"{_now()}: {reason or 'no reason was given'}"
-            self.tag(champion, {DEMOTED_TAG: said, REASON_TAG: f"demoted at {said}"})
+            line = f"{_now()}: {reason or 'no reason was given'}"
+            self.tag(champion, {DEMOTED_TAG: line, REASON_TAG: f"demoted at {line}"})
             self._client.delete_registered_model_alias(model, CHAMPION)
             return champion
 
@@ -236,21 +231,21 @@ class Registry:
         """Give ``champion`` back to the version that had it before.
 
         Raises:
-            InputError: there is no such model, or nobody had it before.
+            InputError: there is no such model, or no version had it before.
         """
-        with _answering(self.place.uri):
-            self._known(model)
+        with self._answering():
+            former = holders(self.history(model))
             champion = self.holder(model)
-            before = [n for n in self._history(model) if not champion or n != champion.number]
+            before = [number for number in former if not champion or number != champion.number]
             if not before:
                 what = f"another version of {model} must have been champion before, but none was"
-                raise InputError([Problem(self.place.uri, what, "Promote one.")])
-            version = self._meant(model, None, before[-1])
-            self.crown(version, reason or "rolled back", "rollback")
+                raise InputError([Problem(self.store.uri, what, "Promote one.")])
+            version = self._version(model, before[-1])
+            self.set_champion(version, reason or "rolled back", "rollback")
             return version
 
-    def meant(self, uri: str) -> Version:
-        """The version that ``models:/NAME@alias`` or ``models:/NAME/VERSION`` means.
+    def resolve(self, uri: str) -> Version:
+        """The version at ``models:/NAME@alias`` or ``models:/NAME/VERSION``.
 
         Raises:
             InputError: it is neither, or there is no such version.
@@ -258,35 +253,40 @@ class Registry:
         found = _MODEL_URI.fullmatch(uri)
         if found is None:
             what = f"a registered model is models:/NAME@alias or models:/NAME/VERSION, got {uri!r}"
-            raise InputError([Problem(self.place.uri, what, "Correct it.")])
-        with _answering(self.place.uri):
-            return self._meant(*found.groups())
+            raise InputError([Problem(self.store.uri, what, "Correct it.")])
+        with self._answering():
+            return self._resolve(*found.groups())
 
     def download(self, version: Version, artifact: str) -> Path:
         """Where one of a version's artifacts can be read."""
-        with _answering(self.place.uri), _current(self.place.uri):
-            uri = f"{version.uri}/artifacts/{artifact}"
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        with self._answering():
+            files = self._client.get_model_version_download_uri(version.model, version.number)
+            return Path(
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{files}/artifacts/{artifact}", tracking_uri=self.store.uri
+                )
+            )
 
     def history(self, model: str) -> list[Event]:
-        """What happened to a model's champions."""
-        with _answering(self.place.uri):
+        """What happened to a model's champions. Raises InputError: there is no such model."""
+        with self._answering():
             return read_history(self._known(model).tags)
 
-    def _meant(self, model: str, alias: str | None, number: str | None) -> Version:
-        what = f"alias {alias!r}" if alias else f"version {number}"
-        aliases = self._aliases(model)
+    def _resolve(self, model: str, alias: str | None, number: str | None) -> Version:
+        aliases = {name: str(of) for name, of in self._known(model).aliases.items()}
         try:
-            if alias:
-                return _version(self._client.get_model_version_by_alias(model, alias))
-            return _version(self._client.get_model_version(model, str(number)))
-        except MlflowException as error:
-            if error.error_code not in (_NOT_FOUND, "INVALID_PARAMETER_VALUE"):
+            return self._version(model, str(aliases[alias] if alias else number))
+        except (KeyError, MlflowException) as error:
+            if isinstance(error, MlflowException) and error.error_code not in _NO_VERSION:
                 raise
-            has = ", ".join(f"{a} (version {n})" for a, n in aliases.items())
+            what = f"alias {alias!r}" if alias else f"version {number}"
+            has = ", ".join(f"{name} (version {of})" for name, of in aliases.items())
             step = f"It has {has}." if has else "It has no alias: name a version."
-            told = Problem(self.place.uri, f"{model} must have {what}, but has not", step)
-            raise InputError([told]) from None
+            problem = Problem(self.store.uri, f"{model} must have {what}, but has not", step)
+            raise InputError([problem]) from None
+
+    def _version(self, model: str, number: str) -> Version:
+        return _version(self._client.get_model_version(model, number))
 
     def _known(self, model: str) -> RegisteredModel:
         registered = self._registered(model)
@@ -294,7 +294,7 @@ class Registry:
             names = [each.name for each in self._client.search_registered_models(max_results=20)]
             step = f"There are {', '.join(names)}." if names else "Promote a sweep first."
             what = f"a registered model must be there, and there is no {model!r}"
-            raise InputError([Problem(self.place.uri, what, step)])
+            raise InputError([Problem(self.store.uri, what, step)])
         return registered
 
     def _registered(self, model: str) -> RegisteredModel | None:
@@ -304,13 +304,6 @@ class Registry:
             if error.error_code == _NOT_FOUND:
                 return None
             raise
-
-    def _aliases(self, model: str) -> dict[str, str]:
-        """Versions by alias."""
-        return {alias: str(number) for alias, number in self._known(model).aliases.items()}
-
-    def _history(self, model: str) -> list[str]:
-        return holders(read_history(self._known(model).tags))
 
     def _record(self, model: str, kind: EventKind, number: str, reason: str) -> None:
         event = Event(_now(), kind, number, reason[: _LONGEST // 2])
@@ -322,7 +315,7 @@ class Registry:
         known = self._client.get_experiment_by_name(sweep)
         if known is not None:
             return str(known.experiment_id)
-        made = self._client.create_experiment(sweep, artifact_location=self.place.artifacts)
+        made = self._client.create_experiment(sweep, artifact_location=self.store.artifacts)
         return str(made)
 
     def _open_run(self, new: NewVersion, experiment: str) -> str:
@@ -333,6 +326,16 @@ class Registry:
         if found:
             tags[MLFLOW_PARENT_RUN_ID] = found[0].info.run_id
         return str(self._client.create_run(experiment, tags=tags).info.run_id)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            raise InfrastructureError(
+                f"MLflow's model registry must answer at {self.store.uri}, but: {error}. Start it, "
+                "or name another with --mlflow."
+            ) from error
 
 
 def _signature(optional: Sequence[str]) -> ModelSignature:
@@ -345,13 +348,6 @@ def _signature(optional: Sequence[str]) -> ModelSignature:
         ColSpec(DataType.string, "problem"),
     ]
     return ModelSignature(Schema(columns), Schema(given))
-
-
-def _parsed(name: str) -> tuple[str, str | None, str | None]:
-    """``NAME``, ``NAME@alias`` or ``NAME/VERSION``, with or without ``models:/`` before it."""
-    plain = name.removeprefix("models:/")
-    found = _MODEL_URI.fullmatch(f"models:/{plain}")
-    return (found[1], found[2], found[3]) if found else (plain, None, None)
 
 
 def _version(found: ModelVersion) -> Version:
@@ -367,35 +363,3 @@ def _shortened(text: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def _current(uri: str) -> Iterator[None]:
-    """For the block, MLflow's fluent calls go there."""
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
-    before = {name: os.environ.get(name) for name in names}
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    try:
-        yield
-    finally:
-        # Not what was asked for before: that may have been the environment's word, which would be
-        # taken for the program's own from then on. Nobody here sets another.
-        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # it takes it
-        mlflow.set_registry_uri(None)  # type: ignore[arg-type]  # as above
-        for name, value in before.items():  # which MLflow sets too
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _answering(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        raise InfrastructureError(
-            f"MLflow's model registry must answer at {uri}, but: {error}. Start it, or name "
-            "another with --mlflow."
-        ) from error

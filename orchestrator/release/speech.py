@@ -40,10 +40,10 @@ def voice_of(
         what = f"a variant is one of a sweep, but {model} is a voice already"
         raise InputError([Problem("--variant", what, "Leave it out, or name the sweep.")])
     if model.startswith(REGISTERED):
-        from orchestrator.release.registry import Registry, registry_place  # MLflow takes seconds
+        from orchestrator.release.registry import Registry, registry_store  # MLflow takes seconds
 
-        registry = Registry(registry_place(storage, mlflow))
-        yield read_voice(registry.download(registry.meant(model), "voice"))
+        registry = Registry(registry_store(storage, mlflow))
+        yield read_voice(registry.download(registry.resolve(model), "voice"))
     elif is_directory:
         yield read_voice(Path(model))
     elif "/" in model or model.startswith("."):

@@ -10,9 +10,10 @@ import pytest
 from jobs.problems import InputError
 from jobs.speech.voice_files import VoiceFiles, read_voice
 from orchestrator.ledger import SPEC_FILE, Ledger
+from orchestrator.records.tracking import MlflowStore
 from orchestrator.release.finished_sweep import FinishedSweep, read_finished
-from orchestrator.release.promotion import Promoted, promote, slate
-from orchestrator.release.registry import Place, Registry, registry_place
+from orchestrator.release.promotion import Promoted, promote, select_nominees
+from orchestrator.release.registry import Registry, registry_store
 from orchestrator.spec.model import SweepSpec
 from tests.finished_sweep import BETTER, CONSENT, finish, write_ratings
 
@@ -23,7 +24,7 @@ Finish = Callable[..., FinishedSweep]
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An empty registry, made once: its migrations take seconds."""
     path = tmp_path_factory.mktemp("registry") / "models.db"
-    Registry(Place(f"sqlite:///{path}")).find("nobody", {"voxsweep.sweep": "none"})
+    Registry(MlflowStore(f"sqlite:///{path}")).find("nobody", {"voxsweep.sweep": "none"})
     return path.read_bytes()
 
 
@@ -50,7 +51,7 @@ def registry(tmp_path: Path, migrated: bytes, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "st" / "models.db").write_bytes(migrated)
     from cluster.storage.base import open_storage
 
-    return Registry(registry_place(open_storage(str(tmp_path / "st"))))
+    return Registry(registry_store(open_storage(str(tmp_path / "st"))))
 
 
 def put(
@@ -60,7 +61,7 @@ def put(
     variant: str | None = None,
     model: str = "voice",
 ) -> list[Promoted]:
-    nominees = slate(sweep, model, variant, ratings).nominees
+    nominees = select_nominees(sweep, model, variant, ratings).nominees
     return [promote(registry, sweep, nominee) for nominee in nominees]
 
 
@@ -193,14 +194,14 @@ def test_what_is_not_there_is_refused(registry: Registry, finished: Finish, name
 def test_a_variant_named_by_hand_becomes_a_candidate(registry: Registry, finished: Finish):
     sweep = finished(gains={None: [0.0]})
     assert sweep.verdict.variant is None
-    assert slate(sweep, "voice").nominees == ()
-    assert slate(sweep, "voice").refusals[0].startswith("DO-NOT-FINE-TUNE: ")
+    assert select_nominees(sweep, "voice").nominees == ()
+    assert select_nominees(sweep, "voice").refusals[0].startswith("DO-NOT-FINE-TUNE: ")
     name = next(name for name in sweep.variants if name != "base")
     (made,) = put(registry, sweep, variant=name)
     assert made.alias == "candidate"
     assert made.reason == "it was named by hand, and the verdict chose none"
-    with pytest.raises(InputError, match="must be one that the sweep heard"):
-        slate(sweep, "voice", "t0")
+    with pytest.raises(InputError, match="must be one that the sweep scored"):
+        select_nominees(sweep, "voice", "t0")
 
 
 def test_languages_that_end_differently_have_models_of_their_own(
@@ -211,7 +212,7 @@ def test_languages_that_end_differently_have_models_of_their_own(
         ("en", False),
         ("ko", True),
     ]
-    put_up = slate(sweep, "voice")
+    put_up = select_nominees(sweep, "voice")
     (refusal,) = put_up.refusals
     assert "language ko: " in refusal
     (made,) = put(registry, sweep)
@@ -230,8 +231,8 @@ def test_ratings_that_do_not_fit_are_told(registry: Registry, finished: Finish, 
     path = write_ratings(tmp_path / "ratings.csv", sweep)
     path.write_text("\n".join(path.read_text().splitlines()[:4]) + "\n")
     with pytest.raises(InputError, match="was rated"):
-        slate(sweep, "voice", ratings=path)
-    refuted = slate(sweep, "voice", ratings=write_ratings(path, sweep, better=False))
+        select_nominees(sweep, "voice", ratings=path)
+    refuted = select_nominees(sweep, "voice", ratings=write_ratings(path, sweep, better=False))
     assert refuted.nominees == ()
     assert refuted.refusals[0].startswith("REGRESSION: ")
 

@@ -19,7 +19,8 @@ import soundfile
 from jobs.speech.say import say
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VoiceFiles
-from orchestrator.release.registry import PROTOCOL_TAG, VARIANT_TAG, NewVersion, Place, Registry
+from orchestrator.records.tracking import MlflowStore
+from orchestrator.release.registry import PROTOCOL_TAG, VARIANT_TAG, NewVersion, Registry
 
 TEXT = "one two. three four five six seven"
 PATIENCE = 3000
@@ -45,7 +46,7 @@ def wait_until_up(url: str, server: "subprocess.Popen[bytes]") -> None:
 
 def test_a_request_gets_the_sound(embedded_voice: VoiceFiles, tmp_path: Path):
     uri = f"sqlite:///{tmp_path / 'models.db'}"
-    registry = Registry(Place(uri, (tmp_path / "files").as_uri()))
+    registry = Registry(MlflowStore(uri, (tmp_path / "files").as_uri()))
     facts = embedded_voice.facts
     version = registry.add(
         NewVersion(
@@ -59,7 +60,7 @@ def test_a_request_gets_the_sound(embedded_voice: VoiceFiles, tmp_path: Path):
             optional=("language",),
         )
     )
-    registry.nominate(version, "to be heard")
+    registry.set_candidate(version, "to be heard")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/voice@candidate"]
     command += ["--env-manager", "local", "-h", "127.0.0.1", "-p", str(port)]
