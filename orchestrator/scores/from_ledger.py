@@ -66,7 +66,7 @@ def protocol_for(
         significance=scoring.significance,
         constraints=scoring.constraints,
         gates=scoring.gates,
-        metrics=tuple(map(_metric_version, scoring.asked(scoring.confirmed_by))),
+        metrics=tuple(map(_metric_version, scoring.metric_specs(scoring.confirmed_by))),
         finalists=scoring.finalists,
         finalist_metrics=tuple(each.name for each in scoring.finalist_metrics),
         omitted=omitted,

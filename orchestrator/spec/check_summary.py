@@ -1,4 +1,4 @@
-"""What ``voxsweep check`` is asked, and what it answers."""
+"""The inputs of ``voxsweep check`` from its options, and its result by groups and by rules."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -17,15 +17,12 @@ from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
 from jobs.spec.trial import HostSpec
 
-Totals = dict[str | None, tuple[int, float]]
-"""Clips and seconds of each group by its name; None is what has no name."""
-
 
 def host_from_options(family: str, base: str) -> HostSpec:
-    """The base that a command names.
+    """The base that ``--family`` and ``--base`` name.
 
     Raises:
-        InputError: the family is not known.
+        InputError: the family is unknown.
     """
     if family not in FAMILIES:
         what = f"family must be known, got {family!r}"
@@ -34,7 +31,7 @@ def host_from_options(family: str, base: str) -> HostSpec:
 
 
 def data_from_options(**options: object) -> DataSpec:
-    """The data that a command names, by the keys of ``data:`` in a spec.
+    """The dataset that options describe, by the keys of ``data:`` in a spec.
 
     Raises:
         InputError: with every value that is out of its range.
@@ -42,33 +39,34 @@ def data_from_options(**options: object) -> DataSpec:
     try:
         return DataSpec.model_validate(options)
     except ValidationError as error:
-        raise InputError(
-            [
-                Problem(
-                    f"--{str(details['loc'][0]).replace('_', '-')}",
-                    f"{details['msg']}, got {details['input']!r}",
-                    "Correct the value.",
-                )
-                for details in error.errors()
-            ]
-        ) from None
+        problems = []
+        for each in error.errors():
+            option = f"--{str(each['loc'][0]).replace('_', '-')}"
+            what = f"{each['msg']}, got {each['input']!r}"
+            problems.append(Problem(option, what, "Correct the value."))
+        raise InputError(problems) from None
 
 
-def to_dict(found: CheckedTarget) -> dict[str, Any]:
+def to_dict(target: CheckedTarget) -> dict[str, Any]:
     """The one object that ``voxsweep check --json`` prints."""
-    clips, findings = found.checked.clips, found.checked.findings
-    errors = len(found.checked.errors)
+    clips, findings = target.checked.clips, target.checked.findings
+    errors = len(target.checked.errors)
+    groups = {
+        f"{key}s": [
+            {"name": name, "clips": count, "seconds": round(seconds, 3)}
+            for name, (count, seconds) in totals(clips, key).items()
+        ]
+        for key in ("split", "speaker", "language")
+    }
     return {
-        "manifest": list(found.data.paths),
-        "family": found.family,
+        "manifest": list(target.data.paths),
+        "family": target.family,
         "clips": len(clips),
         "seconds": round(sum(clip.seconds for clip in clips), 3),
         "rates": {str(rate): count for rate, count in rates(clips).items()},
-        "base_rate": found.rate,
+        "base_rate": target.rate,
         "resampler": RESAMPLER,
-        "splits": _plain(totals(clips, "split")),
-        "speakers": _plain(totals(clips, "speaker")),
-        "languages": _plain(totals(clips, "language")),
+        **groups,
         "errors": errors,
         "warnings": len(findings) - errors,
         "findings": [
@@ -79,13 +77,13 @@ def to_dict(found: CheckedTarget) -> dict[str, Any]:
 
 
 def rates(clips: Iterable[TargetClip]) -> dict[int, int]:
-    """Clips by the rate at which they were recorded, Hz, the lowest first."""
+    """The number of clips by their sample rate in Hz, lowest first."""
     return dict(sorted(Counter(clip.rate for clip in clips).items()))
 
 
-def totals(clips: Iterable[TargetClip], key: str) -> Totals:
-    """How many clips and seconds each split, speaker or language has, the unnamed one last."""
-    found: Totals = {}
+def totals(clips: Iterable[TargetClip], key: str) -> dict[str | None, tuple[int, float]]:
+    """Clips and seconds of each split, speaker or language by its name; None, no name, is last."""
+    found: dict[str | None, tuple[int, float]] = {}
     for clip in clips:
         name = getattr(clip.row, key)
         count, seconds = found.get(name, (0, 0.0))
@@ -94,20 +92,13 @@ def totals(clips: Iterable[TargetClip], key: str) -> Totals:
 
 
 def by_rule(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
-    """Findings under the names of their rules, those with errors first, then by how many."""
+    """Findings by the rule they break: rules with errors first, then by the number of findings."""
     rules: dict[str, list[Finding]] = {}
     for finding in findings:
         rules.setdefault(finding.rule, []).append(finding)
 
-    def last(rule: str) -> tuple[bool, int, str]:
-        found = rules[rule]
-        return all(each.severity == "warning" for each in found), -len(found), rule
+    def order(rule: str) -> tuple[bool, int, str]:
+        only_warnings = all(each.severity == "warning" for each in rules[rule])
+        return only_warnings, -len(rules[rule]), rule
 
-    return {rule: rules[rule] for rule in sorted(rules, key=last)}
-
-
-def _plain(totals: Totals) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "clips": clips, "seconds": round(seconds, 3)}
-        for name, (clips, seconds) in totals.items()
-    ]
+    return {rule: rules[rule] for rule in sorted(rules, key=order)}

@@ -114,7 +114,7 @@ def _language_problems(
     if spec.data.language_tag:
         what = f"data.language_tag needs a language for every prompt, but {missing[0]!r} has none"
         yield Problem(str(file), what, "Add it, or switch the tag off.")
-    for each in spec.scoring.asked(metrics):
+    for each in spec.scoring.metric_specs(metrics):
         if each.language is None and "language" in METRICS[each.name].options:
             what = f"{each.name} must know the language, but prompt {missing[0]!r} has none"
             yield Problem(str(file), what, "Give the prompts a language, or the metric.")

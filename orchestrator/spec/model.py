@@ -213,8 +213,8 @@ class ScoringSpec(Strict):
         """Names of what the clips of prompt set B are scored by."""
         return tuple(dict.fromkeys((*self.measured, *_names(self.finalist_metrics))))
 
-    def asked(self, names: Iterable[str]) -> list[MetricSpec]:
-        """The metrics of these names, with the options that they were asked for with."""
+    def metric_specs(self, names: Iterable[str]) -> list[MetricSpec]:
+        """The metrics of these names with their options, as the spec lists them."""
         written = {each.name: each for each in (*self.metrics, *self.finalist_metrics)}
         return [written.get(name) or MetricSpec(name=name) for name in names]
 
@@ -367,56 +367,36 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
     """Make the spec's relative paths absolute, taken from the spec file's ``directory``."""
 
     def absolute(path: str) -> str:
-        is_local = is_path(path) and not path.startswith(REMOTE)
-        return str((directory / Path(path).expanduser()).resolve()) if is_local else path
+        return str((directory / Path(path).expanduser()).resolve())
 
-    base = spec.base.model_copy(
-        update={"source": absolute(spec.base.source), "codec": absolute(spec.base.codec)}
-    )
-    data = spec.data.model_copy(
-        update={
-            "manifest": tuple(
-                each.model_copy(update={"path": absolute(each.path)}) for each in spec.data.manifest
-            ),
-            "root": spec.data.root and absolute(spec.data.root),
-        }
-    )
-    variants = spec.variants.model_copy(
-        update={
-            "prompts": absolute(spec.variants.prompts),
-            "confirmation_prompts": absolute(spec.variants.confirmation_prompts),
-        }
-    )
-    scoring = spec.scoring.model_copy(
-        update={
-            key: tuple(_resolved(each, directory) for each in getattr(spec.scoring, key))
-            for key in ("metrics", "finalist_metrics")
-        }
-    )
-    changes = {
-        "base": base,
-        "data": data,
-        "variants": variants,
-        "scoring": scoring,
-        "records": _kept_at(spec.records, directory),
-    }
-    return spec.model_copy(update=changes)
+    def local(source: str) -> str:
+        return absolute(source) if is_path(source) and not source.startswith(REMOTE) else source
 
+    def metric(entry: MetricSpec) -> MetricSpec:
+        """Its model is a directory if it looks like one or is one, and else an id of the hub."""
+        name = entry.model or ""
+        is_directory = name.startswith(PATH_STARTS) or (name and Path(absolute(name)).is_dir())
+        return entry.model_copy(update={"model": absolute(name)}) if is_directory else entry
 
-def _kept_at(records: RecordsSpec, directory: Path) -> RecordsSpec:
-    """The same with the study's file absolute, where it is one."""
+    base, data, variants, scoring = spec.base, spec.data, spec.variants, spec.scoring
+    manifests = (each.model_copy(update={"path": local(each.path)}) for each in data.manifest)
+    optuna = spec.records.optuna or ""
     for start in (JOURNAL, SQLITE):
-        file = (records.optuna or "").removeprefix(start)
-        if file and file != records.optuna:
-            path = (directory / Path(file).expanduser()).resolve()
-            return records.model_copy(update={"optuna": f"{start}{path}"})
-    return records
-
-
-def _resolved(asked: MetricSpec, directory: Path) -> MetricSpec:
-    """Its model's path absolute, where it has one: what is no directory is an id of the hub."""
-    if asked.model is None:
-        return asked
-    path = (directory / Path(asked.model).expanduser()).resolve()
-    is_path = path.is_dir() or asked.model.startswith(PATH_STARTS)
-    return asked.model_copy(update={"model": str(path)}) if is_path else asked
+        if file := optuna.partition(start)[2] if optuna.startswith(start) else "":
+            optuna = f"{start}{absolute(file)}"
+    changes: dict[str, dict[str, Any]] = {
+        "base": {"source": local(base.source), "codec": local(base.codec)},
+        "data": {"manifest": tuple(manifests), "root": data.root and local(data.root)},
+        "variants": {
+            "prompts": local(variants.prompts),
+            "confirmation_prompts": local(variants.confirmation_prompts),
+        },
+        "scoring": {
+            "metrics": tuple(map(metric, scoring.metrics)),
+            "finalist_metrics": tuple(map(metric, scoring.finalist_metrics)),
+        },
+        "records": {"optuna": optuna} if optuna else {},
+    }
+    return spec.model_copy(
+        update={key: getattr(spec, key).model_copy(update=to) for key, to in changes.items()}
+    )

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Self, TypeVar, get_args
 from typing import Protocol as TypingProtocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from jobs.spec.strict import Language
+from jobs.spec.strict import Language, Strict
 from jobs.spec.trial import PromptSpec
 
 END_OF_SPEECH_FAILURE = "end_of_speech_failure"
@@ -26,11 +26,7 @@ RATIO_WORST = 2.0
 """Counts for a clip without a value: as far from the base as one that says nothing."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Constraint(_Strict):
+class Constraint(Strict, allow_inf_nan=False):
     """A variant must not be worse than the base by more than a margin, on average over prompts.
 
     For a metric whose direction is ``neither``, such as ``rate_ratio``, either way is worse.
@@ -41,7 +37,7 @@ class Constraint(_Strict):
     """In the metric's unit, towards the worse: 0.10 on ``word_error`` allows ten points more."""
 
 
-class Gates(_Strict):
+class Gates(Strict, allow_inf_nan=False):
     """Per-clip conditions; a clip that fails one is a failed clip, never a dropped one."""
 
     duration_ratio: tuple[float, float] = (0.5, 2.0)
@@ -54,7 +50,7 @@ class Gates(_Strict):
     """A variant is out when its failed clips exceed the base's by max(1, this share of clips)."""
 
 
-class MetricVersion(_Strict):
+class MetricVersion(Strict, allow_inf_nan=False):
     """A metric as it will be measured."""
 
     name: str
@@ -75,7 +71,7 @@ class MetricVersion(_Strict):
         return self.high - self.low
 
 
-class Omitted(_Strict):
+class Omitted(Strict, allow_inf_nan=False):
     """A metric that was asked for and could be done without, because it cannot be measured here."""
 
     name: str
@@ -88,7 +84,7 @@ def _ratio(name: str) -> MetricVersion:
     )
 
 
-class Prompt(_Strict):
+class Prompt(Strict, allow_inf_nan=False):
     """A text to be spoken."""
 
     id: str
@@ -107,7 +103,7 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 """What prompts may be told apart by; each has a verdict of its own."""
 
 
-class Listening(_Strict):
+class Listening(Strict, allow_inf_nan=False):
     """When a listening test confirms what the metrics chose."""
 
     raters: Annotated[int, Field(ge=2)] = 8
@@ -121,7 +117,7 @@ class Listening(_Strict):
 _LATER = ("top_p", "repetition_penalty", "max_tokens")
 
 
-class Protocol(_Strict):
+class Protocol(Strict, allow_inf_nan=False):
     """Prompts, seeds, metrics, gates and margins of one sweep's judgement."""
 
     prompt_set: str

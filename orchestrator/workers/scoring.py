@@ -74,7 +74,7 @@ class ClipScorer:
         from jobs.embedded import RECOGNISER_DIR
         from jobs.metrics.catalogue import ScorerUnavailable, build_scorers
 
-        asked = self._task.scoring.asked(names)
+        asked = self._task.scoring.metric_specs(names)
         scorers = build_scorers(asked, self._references(names), WordRecogniser.load(RECOGNISER_DIR))
         found = {metric.name: metric.version for s in scorers for metric in s.metrics}
         if others := [name for name in names if found[name] != self._task.versions[name]]:

@@ -502,7 +502,7 @@ def test_what_is_not_required_may_be_missing(make_spec):
         "    - {name: wavlm_similarity, model: no/such, required: false}"
     )
     assert "wavlm_similarity" in spec.scoring.measured
-    assert spec.scoring.asked(["wavlm_similarity"])[0].model == "no/such"
+    assert spec.scoring.metric_specs(["wavlm_similarity"])[0].model == "no/such"
     assert "wavlm_similarity" not in spec.scoring.without(["wavlm_similarity"]).measured
 
 

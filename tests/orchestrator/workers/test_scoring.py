@@ -45,7 +45,7 @@ def task(prepared, make_spec, tmp_path):
     prompt = PromptSpec(id="a", text="មួយ", language="km")
     with storage.commit(ledger.clips("base", SCREEN)) as directory:
         write_clips(directory, [prompt], [voice()], ORIGIN)
-    versions = {m.name: metric_of(m).version for m in scoring.asked(scoring.measured)}
+    versions = {m.name: metric_of(m).version for m in scoring.metric_specs(scoring.measured)}
     return ScoringTask(storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0})
 
 
@@ -85,7 +85,7 @@ def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp
     ledger = Ledger(storage, tmp_path.name)
     with storage.commit(ledger.clips("base", SCREEN)) as directory:
         write_clips(directory, prompts, [voice(), voice()], ORIGIN)
-    versions = {m.name: metric_of(m).version for m in scoring.asked(scoring.measured)}
+    versions = {m.name: metric_of(m).version for m in scoring.metric_specs(scoring.measured)}
     whose = frozenset(prompt.speaker for prompt in prompts)
     place = storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0}
     with pytest.raises(ValueError, match=r"clips of 'awb', 'rms': name data\.target, or"):
