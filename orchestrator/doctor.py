@@ -1,14 +1,25 @@
-"""What is installed here, and which families can run on it. Imports none of it."""
+"""What is installed here, which families can run on it, and which plug-ins there are."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Self
 
+from cluster.plugins import Plugin, Table
+from cluster.storage.base import STORAGES
+from jobs.export.formats import EXPORTERS
 from jobs.families.registry import FAMILIES
+from jobs.metrics.catalogue import METRICS
 
 _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
 """What every family needs, in whatever version pyproject.toml allows."""
+_TABLES: dict[str, Table[Any]] = {
+    "family": FAMILIES,
+    "metric": METRICS,
+    "storage": STORAGES,
+    "export format": EXPORTERS,
+}
+"""What plug-ins may add to, by what an entry is."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,35 @@ class Need:
 
 
 @dataclass(frozen=True)
+class FoundPlugin:
+    """An entry that an installed distribution adds to one of voxsweep's tables."""
+
+    kind: str
+    name: str
+    distribution: str
+    """Name and version."""
+    problem: str
+    """Why it cannot be used; empty where it can."""
+
+    @classmethod
+    def of(cls, kind: str, table: Table[Any], plugin: Plugin) -> Self:
+        """``plugin`` of ``table``, imported to see whether it can be used."""
+        return cls(kind, plugin.name, plugin.distribution, table.problem(plugin.name))
+
+    def line(self) -> str:
+        """For people."""
+        line = f"plug-in {self.distribution}: {self.kind} {self.name}"
+        return f"{line} cannot be used: {self.problem}" if self.problem else line
+
+
+@dataclass(frozen=True)
 class Health:
     """What :func:`examine` found."""
 
     packages: tuple[Need, ...]
     families: dict[str, tuple[Need, ...]]
     """What each family needs beside the packages."""
+    plugins: tuple[FoundPlugin, ...]
 
     def runs(self, family: str) -> bool:
         """Whether all that a family needs is there."""
@@ -54,15 +88,17 @@ class Health:
                 name: {"runs": self.runs(name), "needs": [asdict(need) for need in needs]}
                 for name, needs in self.families.items()
             },
+            "plugins": [asdict(plugin) for plugin in self.plugins],
         }
 
     def lines(self) -> Iterator[str]:
-        """For people: a line a package, then one a family."""
+        """For people: a line a package, then one a family, then one an entry of a plug-in."""
         for need in self.packages:
             yield _line(need)
         for name, needs in self.families.items():
             yield f"family {name}: {'can run' if self.runs(name) else 'cannot run'}"
             yield from (f"  {_line(need)}" for need in needs)
+        yield from (plugin.line() for plugin in self.plugins)
 
 
 def examine() -> Health:
@@ -70,9 +106,14 @@ def examine() -> Health:
     packages = tuple(_need(name, None) for name in _PACKAGES)
     families = {
         name: tuple(_need(package, wanted) for package, wanted in family.packages.items())
-        for name, family in FAMILIES.items()
+        for name, family in FAMILIES.usable().items()
     }
-    return Health(packages, families)
+    plugins = tuple(
+        FoundPlugin.of(kind, table, plugin)
+        for kind, table in _TABLES.items()
+        for plugin in table.plugins()
+    )
+    return Health(packages, families, plugins)
 
 
 def _need(package: str, wanted: str | None) -> Need:

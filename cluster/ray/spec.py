@@ -10,7 +10,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, Field, model_validator
 
 from cluster.file_model import ClusterFileModel
+from cluster.names import scheme
 from cluster.ray.connect import WORKER_ENVIRONMENT
+from cluster.storage.base import STORAGES
 
 _SECRET = re.compile(
     r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE|AUTH|_KEY$|_DSN$|COOKIE", re.I
@@ -107,7 +109,7 @@ class ClusterSpec(ClusterFileModel):
 
     def storage_problem(self, url: str) -> tuple[str, str] | None:
         """What keeps the nodes from reaching a storage: the rule and the value, the next step."""
-        if url.startswith("s3://"):
+        if scheme(url) in STORAGES:
             return None
         if "://" in url:
             what = f"storage must be s3:// or a directory, got {url.partition('://')[0]}://"

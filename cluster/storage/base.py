@@ -5,12 +5,14 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType, Protocol
 
 from cluster.names import scheme
+from cluster.plugins import Table
 from cluster.storage.committed import COMMITTED, Check, check_key
 
 StorageKey = NewType("StorageKey", str)
@@ -193,23 +195,42 @@ class LocalStorage:
         return self.root.joinpath(*key.split("/"))
 
 
+@dataclass(frozen=True)
+class StorageKind:
+    """The storages of one URL scheme."""
+
+    open: Callable[[str], Storage]
+    """The storage at a URL of the scheme, nothing created; ValueError for one that is malformed."""
+
+
+def _open_s3(url: str) -> Storage:
+    from cluster.storage.s3_storage import S3Storage  # boto3 takes 0.4 s to import
+
+    return S3Storage.at(url)
+
+
+STORAGES = Table("voxsweep.storages", StorageKind, {"s3": StorageKind(_open_s3)})
+"""By URL scheme."""
+
+
 def open_storage(url: str) -> Storage:
-    """The storage at ``url``: a local directory, or ``s3://bucket/prefix``. Creates nothing.
+    """The storage at ``url``: a local directory, ``s3://bucket/prefix`` or a plug-in's. Creates
+    nothing.
 
     Raises:
-        ValueError: the URL names a kind of storage that is not known, or no bucket.
+        ValueError: the URL names a kind of storage that is not known, or is malformed.
+        PluginError: what gives this kind of storage cannot be used.
     """
     found = scheme(url)
-    if found == "s3":
-        from cluster.storage.s3_storage import S3Storage  # boto3 takes 0.4 s to import
-
-        return S3Storage.at(url)
-    if found:
+    if found is None:
+        return LocalStorage(Path(url).expanduser())
+    if found not in STORAGES:
+        plugins = "".join(f" or {name}://" for name in STORAGES if name != "s3")
         raise ValueError(
-            "storage must be a local directory or s3://bucket/prefix, "
+            f"storage must be a local directory or s3://bucket/prefix{plugins}, "
             f"but the URL starts with {found}://"
         )
-    return LocalStorage(Path(url).expanduser())
+    return STORAGES[found].open(url)
 
 
 _ANY_MARK = "[0-9a-f]" * 32

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from cluster.plugins import PluginError, Table
 from jobs.problems import InputError, Problem, nearest
-
-Format = Literal["peft", "native", "merged", "gguf"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 Quantization = Literal["f32", "f16", "q8_0"]
 """Of a GGUF file's matrices; vectors (norms and biases) are fp32 in each."""
@@ -25,34 +23,48 @@ class Exporter:
     quantized: bool = False
 
 
-EXPORTERS: Mapping[tuple[str, str], Exporter] = {
-    ("codec_lm", "peft"): Exporter("jobs.export.codec_lm_peft"),
-    ("codec_lm", "merged"): Exporter("jobs.export.codec_lm_merged"),
-    ("codec_lm", "gguf"): Exporter("jobs.export.gguf.export", quantized=True),
-    ("qwen3_tts", "peft"): Exporter("jobs.export.qwen3_tts_peft"),
-    ("qwen3_tts", "native"): Exporter("jobs.export.qwen3_tts_native"),
+EXPORTERS = Table(
+    "voxsweep.export_formats",
+    Exporter,
+    {
+        "codec_lm.peft": Exporter("jobs.export.codec_lm_peft"),
+        "codec_lm.merged": Exporter("jobs.export.codec_lm_merged"),
+        "codec_lm.gguf": Exporter("jobs.export.gguf.export", quantized=True),
+        "qwen3_tts.peft": Exporter("jobs.export.qwen3_tts_peft"),
+        "qwen3_tts.native": Exporter("jobs.export.qwen3_tts_native"),
+    },
+)
+"""By ``FAMILY.FORMAT``."""
+REFUSED: Mapping[str, str] = {
+    "codec_lm.native": "what its tools load is a Hugging Face directory, which is `merged`",
+    "qwen3_tts.merged": "the merged model as its package loads it is `native`",
+    "qwen3_tts.gguf": "llama.cpp has no network of its kind, with a code predictor",
 }
-REFUSED: Mapping[tuple[str, str], str] = {
-    ("codec_lm", "native"): "what its tools load is a Hugging Face directory, which is `merged`",
-    ("qwen3_tts", "merged"): "the merged model as its package loads it is `native`",
-    ("qwen3_tts", "gguf"): "llama.cpp has no network of its kind, with a code predictor",
-}
-"""Each with the reason."""
+"""Pairs that are not exported, each with the reason."""
+
+
+def formats_of(family: str) -> list[str]:
+    """The formats that ``family`` is exported as."""
+    pairs = (name.rpartition(".") for name in EXPORTERS)
+    return [wanted for of, _, wanted in pairs if of == family]
 
 
 def exporter(family: str, wanted: str) -> Exporter:
     """How ``family`` is exported as ``wanted``.
 
     Raises:
-        InputError: it is not, and why.
+        InputError: it is not, and why; or its plug-in cannot be used.
     """
-    found = EXPORTERS.get((family, wanted))
-    if found is not None:
-        return found
-    offered = [name for name in FORMATS if (family, name) in EXPORTERS]
-    reason = REFUSED.get((family, wanted))
-    if reason is None:
-        what = f"a format must be one of {', '.join(offered)} for {family}, got {wanted!r}"
-        raise InputError([Problem("--format", what, nearest(wanted, offered))])
-    what = f"{family} is not exported as {wanted}: {reason}"
-    raise InputError([Problem("--format", what, f"It can be {', '.join(offered)}.")])
+    name, offered = f"{family}.{wanted}", formats_of(family)
+    try:
+        return EXPORTERS[name]
+    except PluginError as error:
+        problem = Problem("--format", error.what, error.next_step)
+    except KeyError:
+        if name in REFUSED:
+            what = f"{family} is not exported as {wanted}: {REFUSED[name]}"
+            problem = Problem("--format", what, f"It can be {', '.join(offered)}.")
+        else:
+            what = f"a format must be one of {', '.join(offered)} for {family}, got {wanted!r}"
+            problem = Problem("--format", what, nearest(wanted, offered))
+    raise InputError([problem])

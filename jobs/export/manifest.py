@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jobs.export.formats import Format, Quantization
+from jobs.export.formats import Quantization
 from jobs.export.load_back import LoadBack
 from jobs.families.vendor import QWEN_TTS
 from jobs.speech.voice_files import VoiceFacts
@@ -20,7 +20,7 @@ _TOOLS = ("voxsweep", "torch", "transformers", "peft", "safetensors", "gguf", "x
 class Manifest:
     """An export."""
 
-    format: Format
+    format: str
     quantization: Quantization | None
     """None for a format that has none."""
     voice: VoiceFacts

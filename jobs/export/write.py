@@ -9,7 +9,6 @@ from jobs.export.formats import (
     DEFAULT_QUANTIZATION,
     QUANTIZATIONS,
     Exporter,
-    Format,
     Quantization,
     exporter,
 )
@@ -30,7 +29,7 @@ By what right it is used: {provenance}.
 
 
 def export_voice(
-    voice: VoiceFiles, wanted: Format, target: Path, quantization: Quantization | None = None
+    voice: VoiceFiles, wanted: str, target: Path, quantization: Quantization | None = None
 ) -> Manifest:
     """Write ``target``, load it back and compare it with the voice; returns its manifest.
 
@@ -84,7 +83,7 @@ def _check(voice: VoiceFiles, wanted: str, target: Path, quantization: str | Non
     return found
 
 
-def _readme(voice: VoiceFiles, wanted: Format, use: str) -> str:
+def _readme(voice: VoiceFiles, wanted: str, use: str) -> str:
     facts = voice.facts
     return _README.format(
         sweep=facts.sweep,

@@ -7,7 +7,7 @@ only. Notation: b clips in a batch, s tokens, v vocabulary.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -75,6 +75,36 @@ class CodecLM:
         self.sample_rate = codec.sample_rate
         self._aligner = aligner
         self._language_tag = language_tag
+
+    @classmethod
+    def load(
+        cls,
+        source: Path,
+        codec: Path,
+        voice: str | None,
+        precision: Precision,
+        language_tag: bool = False,
+    ) -> Self:
+        """Load a base directory (model, tokenizer, ``layout.json``) and a codec directory.
+
+        Raises:
+            ValueError: the layout is invalid, or ``voice`` is not one of its voices.
+            FileNotFoundError: a file is missing.
+        """
+        layout = Layout.read(source)
+        if voice is not None and voice not in layout.voices:
+            known = list(layout.voices)
+            raise ValueError(f"voice must be one of {known} of {source}, got {voice!r}")
+        model = Qwen2ForCausalLM.from_pretrained(source, dtype=_DTYPES[precision])
+        return cls(
+            model,
+            layout.bind(AutoTokenizer.from_pretrained(source)),
+            WorldCodec.load(codec),
+            WordRecogniser.load(RECOGNISER_DIR) if layout.markers else None,
+            voice,
+            digest_of(source),
+            language_tag=language_tag,
+        )
 
     @property
     def aligns(self) -> bool:
@@ -259,30 +289,7 @@ def _loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
     )
 
 
-def load(
-    source: Path, codec: Path, voice: str | None, precision: Precision, language_tag: bool = False
-) -> CodecLM:
-    """Load a base directory (model, tokenizer, ``layout.json``) and a codec directory.
-
-    Raises:
-        ValueError: the layout is invalid, or ``voice`` is not one of its voices.
-        FileNotFoundError: a file is missing.
-    """
-    layout = Layout.read(source)
-    if voice is not None and voice not in layout.voices:
-        raise ValueError(f"voice must be one of {list(layout.voices)} of {source}, got {voice!r}")
-    model = Qwen2ForCausalLM.from_pretrained(source, dtype=_DTYPES[precision])
-    stream = layout.bind(AutoTokenizer.from_pretrained(source))
-    aligner = WordRecogniser.load(RECOGNISER_DIR) if layout.markers else None
-    return CodecLM(
-        model,
-        stream,
-        WorldCodec.load(codec),
-        aligner,
-        voice,
-        digest_of(source),
-        language_tag=language_tag,
-    )
+load = CodecLM.load
 
 
 def digest_of(source: Path) -> str:

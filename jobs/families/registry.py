@@ -1,9 +1,10 @@
-"""The families by name. Loading one imports its model code; asking for the names does not."""
+"""The families by name. Loading a base imports its model code; asking for the names does not."""
 
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster.plugins import Table
 from jobs.embedded import CODEC_DIR
 from jobs.families.description import (
     CODEC_LM_RULES,
@@ -21,26 +22,33 @@ from jobs.spec.trial import HostSpec
 if TYPE_CHECKING:
     from jobs.families.base import FrozenBase
 
-FAMILIES = {
-    "codec_lm": Family(
-        "jobs.families.codec_lm", CODEC_LM_RULES, text="jobs.families.codec_lm_text", embedded=True
-    ),
-    "qwen3_tts": Family(
-        "jobs.families.qwen3_tts.base",
-        QWEN3_TTS_RULES,
-        text="jobs.families.qwen3_tts.text",
-        targets=tuple(TARGETS),
-        packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
-        acoustic=True,
-    ),
-}
+FAMILIES = Table(
+    "voxsweep.families",
+    Family,
+    {
+        "codec_lm": Family(
+            "jobs.families.codec_lm",
+            CODEC_LM_RULES,
+            text="jobs.families.codec_lm_text",
+            embedded=True,
+        ),
+        "qwen3_tts": Family(
+            "jobs.families.qwen3_tts.base",
+            QWEN3_TTS_RULES,
+            text="jobs.families.qwen3_tts.text",
+            targets=tuple(TARGETS),
+            packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
+            acoustic=True,
+        ),
+    },
+)
 
 
 def open_text(spec: HostSpec) -> TextReader | None:
     """How the base that ``spec`` names reads texts, without its weights; None if it is elsewhere.
 
     Raises:
-        ValueError: the family is not known, or a file of the base is not what it must be.
+        ValueError: the family is not known or not usable, or a file of the base is malformed.
         FileNotFoundError: the base lacks a file.
     """
     reader: TextReader | None = import_module(_family(spec.family).text).open_text(spec)
@@ -51,7 +59,7 @@ def sample_rate(spec: HostSpec) -> int:
     """Hz of all audio that the base takes in, without loading it.
 
     Raises:
-        ValueError: the family is not known.
+        ValueError: the family is not known, or its plug-in cannot be used.
     """
     rate: int = import_module(_family(spec.family).text).sample_rate(spec)
     return rate

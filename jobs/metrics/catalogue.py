@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from cluster.plugins import PluginError, Table
 from jobs.metrics import dnsmos, pitch, plcmos, signal, speaker, timing, wavlm, whisper, words
 from jobs.metrics.base import Direction, Metric, Scorer
 from jobs.metrics.references import References
@@ -15,7 +16,7 @@ from jobs.spec.metric import MetricSpec
 
 
 @dataclass(frozen=True)
-class _Given:
+class ScorerInputs:
     """What scorers may be built from."""
 
     references: References
@@ -24,23 +25,23 @@ class _Given:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """A scorer: what it measures, and what it has to be told."""
+class ScorerSource:
+    """How a scorer is built: what it measures, and what it needs."""
 
     directions: Mapping[str, Direction]
     """Of each of its metrics, which way is better."""
     metrics: Callable[[MetricSpec], Sequence[Metric]]
     """In the order of ``directions``; may read model files to identify them."""
-    build: Callable[[MetricSpec, _Given], Scorer]
+    build: Callable[[MetricSpec, ScorerInputs], Scorer]
     options: tuple[str, ...] = ()
     """Keys of a :class:`MetricSpec` that it takes."""
     hears_references: bool = False
     """Whether it compares with clips of a speaker."""
 
 
-def _plain(scorer: Callable[[], Scorer], *metrics: Metric) -> Source:
+def _plain(scorer: Callable[[], Scorer], *metrics: Metric) -> ScorerSource:
     """A scorer built from nothing, its metadata known without reading a file."""
-    return Source(_directions(metrics), lambda asked: metrics, lambda asked, given: scorer())
+    return ScorerSource(_directions(metrics), lambda asked: metrics, lambda asked, given: scorer())
 
 
 def _directions(metrics: Sequence[Metric]) -> dict[str, Direction]:
@@ -49,14 +50,14 @@ def _directions(metrics: Sequence[Metric]) -> dict[str, Direction]:
 
 def _opinions(
     names: Sequence[str], metrics: Callable[[], Sequence[Metric]], scorer: Callable[[], Scorer]
-) -> Source:
+) -> ScorerSource:
     """A scorer of perceived quality, its model in an installed package."""
-    return Source(
+    return ScorerSource(
         dict.fromkeys(names, "higher"), lambda asked: metrics(), lambda asked, given: scorer()
     )
 
 
-def _word_error(given: _Given) -> Scorer:
+def _word_error(given: ScorerInputs) -> Scorer:
     if given.recogniser is None:
         raise ValueError(
             "word metrics need a recogniser, and none was given; "
@@ -69,7 +70,7 @@ _SOURCES = (
     _opinions(dnsmos.P808_NAMES, dnsmos.p808_metrics, dnsmos.Dnsmos808),
     _opinions(dnsmos.P835_NAMES, dnsmos.p835_metrics, dnsmos.Dnsmos835),
     _opinions(plcmos.PLCMOS_NAMES, plcmos.plcmos_metrics, plcmos.Plcmos),
-    Source(
+    ScorerSource(
         dict.fromkeys(speaker.SPEAKER_NAMES, "higher"),
         lambda asked: speaker.speaker_metrics(),
         lambda asked, given: speaker.SpeakerSimilarity(given.references),
@@ -83,18 +84,18 @@ _SOURCES = (
     _plain(timing.TailSilence, timing.TAIL_SILENCE),
     _plain(timing.EndOfSpeechFailure, timing.END_OF_SPEECH_FAILURE),
     _plain(pitch.Pitch, *pitch.Pitch.metrics),
-    Source(
+    ScorerSource(
         _directions(words.WordError.metrics),
         lambda asked: words.WordError.metrics,
         lambda asked, given: _word_error(given),
     ),
-    Source(
+    ScorerSource(
         whisper.WHISPER_METRICS,
         whisper.whisper_metrics,
         lambda asked, given: whisper.Whisper(asked),
         options=("model", "language"),
     ),
-    Source(
+    ScorerSource(
         wavlm.WAVLM_METRICS,
         wavlm.wavlm_metrics,
         lambda asked, given: wavlm.WavLM(asked, given.references),
@@ -103,7 +104,19 @@ _SOURCES = (
     ),
 )
 
-METRICS: Mapping[str, Source] = {name: s for s in _SOURCES for name in s.directions}
+
+class _Metrics(Table[ScorerSource]):
+    def __getitem__(self, name: str) -> ScorerSource:
+        source = super().__getitem__(name)
+        if name not in source.directions:
+            what = f"a scorer must have {name} in its directions, got {[*source.directions]}"
+            raise PluginError(what, "Report it to the plug-in's author.")
+        return source
+
+
+METRICS = _Metrics(
+    "voxsweep.metrics", ScorerSource, {name: s for s in _SOURCES for name in s.directions}
+)
 """Every metric there is, by name, with the scorer that gives it."""
 
 
@@ -112,7 +125,7 @@ class ScorerUnavailable(Exception):
 
 
 @contextmanager
-def _needed(source: Source) -> Iterator[None]:
+def _needed(source: ScorerSource) -> Iterator[None]:
     """Names the metrics whose scorer, or whose weights, cannot be loaded inside.
 
     Raises:
@@ -164,10 +177,10 @@ def build_scorers(
     """
     wanted = [*asked]
     _check(wanted)
-    by_source: dict[Source, MetricSpec] = {}
+    by_source: dict[ScorerSource, MetricSpec] = {}
     for each in wanted:
         by_source.setdefault(METRICS[each.name], each)
-    given = _Given(references, recogniser, spoken)
+    given = ScorerInputs(references, recogniser, spoken)
     scorers = []
     for source, each in by_source.items():
         with _needed(source):
@@ -184,7 +197,11 @@ def misfits(asked: Sequence[MetricSpec]) -> Iterator[tuple[int, str, str]]:
     """What is wrong with a list of metrics: the place in it, the rule and the next step."""
     seen: dict[str, MetricSpec] = {}
     for at, each in enumerate(asked):
-        source = METRICS.get(each.name)
+        try:
+            source = METRICS.get(each.name)
+        except PluginError as error:
+            yield at, error.what, error.next_step
+            continue
         if source is None:
             yield at, f"unknown metric {each.name}", nearest(each.name, METRICS)
             continue

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cluster.storage.base import open_storage
-from jobs.export.formats import Format, Quantization
+from jobs.export.formats import Quantization
 from orchestrator.commands.common import (
     AsJson,
     MlflowUri,
@@ -158,11 +158,12 @@ def say(
 def export(
     model: VoiceSource,
     wanted: Annotated[
-        Format,
+        str,
         typer.Option(
             "--format",
+            metavar="peft|native|merged|gguf",
             help="An adapter for PEFT, the family's native files, merged Transformers weights, or "
-            "one GGUF file for llama.cpp.",
+            "one GGUF file for llama.cpp; or a format that a plug-in adds.",
         ),
     ],
     out: Annotated[

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.storage.base import Storage
-from jobs.export.formats import Format, Quantization
+from jobs.export.formats import Quantization
 from jobs.export.load_back import LoadBackError
 from jobs.export.manifest import Manifest
 from jobs.export.write import export_voice
@@ -14,7 +14,7 @@ from orchestrator.release.speech import voice_of
 
 def export_model(
     model: str,
-    wanted: Format,
+    wanted: str,
     target: Path,
     quantization: Quantization | None,
     storage: Storage,

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cluster.kubernetes.spec import KubeSpec
+from cluster.storage.base import STORAGES
 from jobs.families.description import is_path
 from jobs.problems import Problem
 from jobs.spec import EMBEDDED
@@ -20,7 +21,7 @@ def storage_problems(storage: str, kube: KubeSpec) -> Iterator[Problem]:
     if "@" in address.netloc:
         what = "must hold no login: everybody who sees the job sees it"
         yield Problem("--storage", what, "Put it into a Secret: docs/kubernetes.md.")
-    elif not (address.scheme == "s3" and address.netloc) and not kube.holds(storage):
+    elif not (address.scheme in STORAGES and address.netloc) and not kube.holds(storage):
         what = f"must be s3:// and a bucket, or lie on a volume of the cluster file, got {storage}"
         yield Problem("--storage", what, "Name a bucket, or add the volume.")
 

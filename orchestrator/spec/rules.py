@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cluster.plugins import PluginError
 from jobs.data.prepared.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.families.description import is_path
 from jobs.families.registry import FAMILIES
@@ -85,7 +86,11 @@ def _space(spec: SweepSpec) -> Iterator[Violation]:
 
 def _family(spec: SweepSpec) -> Iterator[Violation]:
     """What the family does not support."""
-    family = FAMILIES.get(spec.family)
+    try:
+        family = FAMILIES.get(spec.family)
+    except PluginError as error:
+        yield Violation(("family",), error.what, error.next_step)
+        return
     if family is None:
         return  # _names reports it
     if spec.base.source == EMBEDDED and not family.embedded:
@@ -184,10 +189,15 @@ def _deciding_metrics(scoring: ScoringSpec) -> Iterator[Violation]:
         if name in PLCMOS_NAMES:
             what = f"{dotted(location)} must fall as speech gets worse, {name} does not"
             yield Violation(location, what, "Measure it as a flag only, and name another here.")
-    sided = [name for name, source in METRICS.items() if source.directions[name] != "neither"]
-    if scoring.primary in METRICS.keys() - sided or scoring.primary in RATIO_SOURCES:
-        what = f"scoring.primary must have a better direction, but {scoring.primary} has none"
-        ranking = ", ".join(name for name in sided if name not in PLCMOS_NAMES)
+    primary = scoring.primary
+    usable = primary in METRICS and not METRICS.problem(primary)
+    if primary in RATIO_SOURCES or (usable and METRICS[primary].directions[primary] == "neither"):
+        ranking = ", ".join(
+            name
+            for name, source in METRICS.usable().items()
+            if source.directions[name] != "neither" and name not in PLCMOS_NAMES
+        )
+        what = f"scoring.primary must have a better direction, but {primary} has none"
         yield Violation(("scoring", "primary"), what, f"Use one of {ranking}.")
 
 

@@ -12,7 +12,7 @@ from gguf import GGUFReader, TokenType
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from jobs.export.formats import EXPORTERS, Exporter
+from jobs.export.formats import EXPORTERS, Exporter, formats_of
 from jobs.export.gguf import export as gguf_export
 from jobs.export.gguf import llama
 from jobs.export.load_back import LoadBackError
@@ -39,7 +39,7 @@ def exported(
 ) -> dict[str, Path]:
     """By format."""
     folder = tmp_path_factory.mktemp("exported")
-    wanted = [name for family, name in EXPORTERS if family == "codec_lm"]
+    wanted = formats_of("codec_lm")
     for name in wanted:
         export_voice(codec_lm_voice, name, folder / name)  # type: ignore[arg-type]
     return {name: folder / name for name in wanted}
@@ -193,7 +193,7 @@ def test_what_is_not_the_voice_does_not_pass(
 
     copy = Path(shutil.copytree(exported[name], tmp_path / "copy"))
     spoil(copy)
-    found: Exporter = EXPORTERS["codec_lm", name]
+    found: Exporter = EXPORTERS[f"codec_lm.{name}"]
     with pytest.raises(LoadBackError, match=told):
         import_module(found.module).load_back(codec_lm_voice, copy, "q8_0")
 

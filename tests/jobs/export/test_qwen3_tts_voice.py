@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from jobs.export.formats import EXPORTERS
+from jobs.export.formats import EXPORTERS, formats_of
 from jobs.export.load_back import LoadBackError
 from jobs.export.write import export_voice
 from jobs.families.vendor import qwen_tts
@@ -30,7 +30,7 @@ def voice(qwen3_tts_voice: VoiceFiles) -> VoiceFiles:
 def exported(voice: VoiceFiles, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """By format."""
     folder = tmp_path_factory.mktemp("exported")
-    wanted = [name for family, name in EXPORTERS if family == "qwen3_tts"]
+    wanted = formats_of("qwen3_tts")
     for name in wanted:
         export_voice(voice, name, folder / name)  # type: ignore[arg-type]
     return {name: folder / name for name in wanted}
@@ -120,6 +120,6 @@ def test_what_is_not_the_voice_does_not_pass(
 ):
     copy = Path(shutil.copytree(exported[name], tmp_path / "copy"))
     spoil(copy)
-    module = import_module(EXPORTERS["qwen3_tts", name].module)
+    module = import_module(EXPORTERS[f"qwen3_tts.{name}"].module)
     with pytest.raises(LoadBackError, match=told):
         module.load_back(voice, copy, "q8_0")
