@@ -50,7 +50,7 @@ from cluster.storage.base import LocalStorage
 from jobs.spec.trial import PromptSpec, TrainingSpec
 from orchestrator.ledger import Ledger, TrialResult
 from orchestrator.scores.from_ledger import protocol_for
-from orchestrator.search.samplers import sampler_for
+from orchestrator.search.space import sampler_for
 from orchestrator.search.study import StudySearch
 from orchestrator.search.study_storage import study_storage
 from orchestrator.spec.model import Dimension, RungSpec, ScoringSpec, SearchSpec, SweepSpec

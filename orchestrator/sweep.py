@@ -31,8 +31,8 @@ from orchestrator.report.page import render
 from orchestrator.report.training_data import DataReport
 from orchestrator.scores import from_ledger
 from orchestrator.scores.from_files import variant_lines
-from orchestrator.search.check_study import check_study
-from orchestrator.search.more_speech import speak_more
+from orchestrator.search.study_storage import check_study
+from orchestrator.search.synthesis import synthesise_missing
 from orchestrator.search.tune import search
 from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.model import SweepSpec
@@ -45,7 +45,7 @@ from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.data_report import data_report, measure_data
-from orchestrator.workers.placement import where_data_is
+from orchestrator.workers.placement import data_locality
 from orchestrator.workers.preparation import prepare_sweep
 from orchestrator.workers.scoring import ScorerPool, ScoringTask
 
@@ -61,7 +61,7 @@ _SHOWN = ("epoch", "training_loss", "validation_loss", "objective", "best_varian
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepResult:
     """How a sweep ended."""
 
     sweep: str
@@ -73,7 +73,7 @@ class Outcome:
     report: str
     storage: str
     recorded: bool
-    """Whether MLflow was told everything; ``voxsweep records`` tells it the rest."""
+    """Whether MLflow has all of the sweep; ``voxsweep records`` adds what it lacks."""
 
     def to_dict(self) -> dict[str, Any]:
         """The one object that ``voxsweep run --json`` prints."""
@@ -92,7 +92,7 @@ class Outcome:
 class Sweep:
     """One run of a sweep on the Ray cluster that this process is connected to.
 
-    It is also what hears of the trials while Ray Tune runs them.
+    It also observes the trials while Ray Tune runs them.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Sweep:
         store = mlflow_store(spec.records.mlflow, self._directory)
         self._recorder = Recorder(ledger, spec, store, progress.note)
 
-    def run(self) -> Outcome:
+    def run(self) -> SweepResult:
         """Run to the verdict.
 
         Raises:
@@ -128,8 +128,8 @@ class Sweep:
             search(context, hosts, self._directory, self)
             table = from_ledger.ScoredSweep(self._ledger, self._spec, context.protocol).table
             verdict = self._judge(context, hosts.pool, table)
-        self._report(context.protocol, table, verdict, self._data(measuring, table))
-        return Outcome(
+        self._report(context.protocol, table, verdict, self._data_report(measuring, table))
+        return SweepResult(
             sweep=self._spec.name,
             verdict=verdict,
             table=table,
@@ -140,7 +140,7 @@ class Sweep:
             recorded=self._finish_recording(),
         )
 
-    # told by Ray Tune's callback
+    # called by Ray Tune's callback
 
     def trial_started(self, trial: str) -> None:
         """Show the trial."""
@@ -161,7 +161,7 @@ class Sweep:
     # stages
 
     def _prepare(self) -> SweepContext:
-        """Data, the base's speech and its scores: what every trial is compared with."""
+        """Prepare the data, and the base's speech and scores that every trial is compared with."""
         spec, storage = self._spec, self._ledger.storage
         self._progress.stage("preparing data and the base's own speech")
         first, rest = spec.variants.parts(self._inputs.prompts)
@@ -170,12 +170,12 @@ class Sweep:
             SHORTLIST: (rest, spec.variants.decoding),
             CONFIRMATION: (self._inputs.confirmation, spec.confirmation_decoding),
         }
-        asked = where_data_is(self._inputs.clips, 1, spec.resources.gpus_per_rank)
-        preparing = ray.remote(**asked)(prepare_sweep).remote(
+        options = data_locality(self._inputs.clips, 1, spec.resources.gpus_per_rank)
+        preparing = ray.remote(**options)(prepare_sweep).remote(
             spec.host(),
             self._inputs.clips,
             spec.data,
-            {prompt_set: said for prompt_set, said in speech.items() if said[0]},
+            {part: spoken for part, spoken in speech.items() if spoken[0]},
             storage.url,
             spec.name,
             spec.least_batch_tokens,
@@ -183,27 +183,16 @@ class Sweep:
         try:
             prepared, encoded = ray.get(preparing)
         except ray.exceptions.RayTaskError as error:
-            raise _as_told(error.cause) or error from None
+            raise _to_user_error(error.cause) or error from None
         self._progress.note(f"{encoded} clips were encoded")
         protocol = from_ledger.protocol_for(
             spec, self._inputs.prompts, self._inputs.confirmation, prepared
         )
-        self._agree(protocol)
+        self._check_protocol(protocol)
         for omitted in protocol.omitted:
             self._progress.note(f"without {omitted.name}, which is not required: {omitted.reason}")
-        task = ScoringTask(
-            storage.url,
-            spec.name,
-            data_key(prepared.data_digest),
-            spec.scoring.without([omitted.name for omitted in protocol.omitted]),
-            {metric.name: metric.version for metric in protocol.metrics},
-            {
-                SCREEN: protocol.seed,
-                SHORTLIST: protocol.seed,
-                CONFIRMATION: protocol.confirmation_seed,
-            },
-            frozenset(p.speaker for p in (*protocol.prompts, *protocol.confirmation)),
-        )
+        key = data_key(prepared.data_digest)
+        task = ScoringTask(storage.url, spec.name, key, spec.scoring, protocol)
         scorers = ScorerPool(task, spec.resources.scorers)
         # Of both sets: a scorer that cannot be loaded is found before the first trial.
         scorers.score([BASE_VARIANT])
@@ -218,26 +207,27 @@ class Sweep:
         pool: Any,  # noqa: ANN401 (an actor handle)
         screen: ScoreTable,
     ) -> Verdict:
-        """Have the shortlist and then the finalists, of ``pool``'s hosts, say what decides."""
+        """Score the shortlist on the rest of set A and the finalists on set B, and judge."""
         ledger, protocol = self._ledger, context.protocol
 
-        def hear(names: Sequence[str], prompts: PromptSet) -> None:
-            speak_more(context, pool, [_variant(screen.variants[n]) for n in names], prompts)
+        def score(names: Sequence[str], prompts: PromptSet) -> None:
+            variants = [_variant(screen.variants[name]) for name in names]
+            synthesise_missing(context, pool, variants, prompts)
             context.scorers.score([BASE_VARIANT, *names], prompts)
 
         of_all_a, shortlist = screen, None
         if listed := choose_shortlist(Comparison(screen, protocol.screening()), protocol):
             self._progress.stage(f"hearing the best {len(listed)} variants on the rest of set A")
-            hear(listed, SHORTLIST)
+            score(listed, SHORTLIST)
             of_all_a = shortlist = from_ledger.shortlist_table(ledger, screen, listed, protocol)
         self._progress.stage("confirming the finalists on fresh prompts")
         finalists = choose_finalists(Comparison(of_all_a, protocol))
-        hear(finalists, CONFIRMATION)
+        score(finalists, CONFIRMATION)
         self._progress.stage("judging")
         confirmation = from_ledger.confirmation_table(ledger, screen, finalists, protocol)
         return judge(screen, confirmation, protocol, shortlist)
 
-    def _agree(self, protocol: Protocol) -> None:
+    def _check_protocol(self, protocol: Protocol) -> None:
         """Write the protocol before anything is scored by it, or check that it is the same.
 
         Raises:
@@ -252,19 +242,19 @@ class Sweep:
         self._ledger.write_text(PROTOCOL_FILE, text + "\n")
 
     def _measure_data(self) -> Any:  # noqa: ANN401 (Ray's reference to the features' key)
-        """Begin to measure the training clips, unless an earlier run did; nobody waits for it."""
+        """Start to measure the training clips, unless an earlier run did; nothing waits for it."""
         # It takes no CPU from Ray's count, or it would begin when the trials have ended; its
         # process ends with it, since it has made itself the last in the queue for the CPU.
-        asked = where_data_is(self._inputs.clips, cpus=0, gpus=0)
-        task = ray.remote(max_calls=1, **asked)(measure_data)
+        options = data_locality(self._inputs.clips, cpus=0, gpus=0)
+        task = ray.remote(max_calls=1, **options)(measure_data)
         return task.remote(self._inputs.clips, self._ledger.storage.url)
 
-    def _data(
+    def _data_report(
         self,
         measuring: Any,  # noqa: ANN401 (what _measure_data gives)
         table: ScoreTable,
     ) -> DataReport | str:
-        """What the training clips are like, or why that is not known: no sweep fails by it."""
+        """The report on the training clips, or why there is none: no sweep fails by it."""
         try:
             key = ray.get(measuring)
         except ray.exceptions.RayError as error:
@@ -272,8 +262,8 @@ class Sweep:
             reason = f"{type(cause).__name__}: {cause}"
             self._progress.note(f"the training clips could not be measured: {reason}")
             return reason
-        said = [prompt.text for prompt in (*self._inputs.prompts, *self._inputs.confirmation)]
-        return data_report(self._ledger, key, self._inputs.clips, said, table)
+        texts = [prompt.text for prompt in (*self._inputs.prompts, *self._inputs.confirmation)]
+        return data_report(self._ledger, key, self._inputs.clips, texts, table)
 
     def _report(
         self, protocol: Protocol, table: ScoreTable, verdict: Verdict, data: DataReport | str
@@ -323,8 +313,8 @@ def _variant(info: VariantInfo) -> Variant:
     return Variant(trial=info.trial, epoch=info.epoch, lora_scale=info.lora_scale)
 
 
-def _as_told(cause: Exception) -> InputError | InfrastructureError | None:
-    """What preparation found wrong with the base or the data, or with storage or disk."""
+def _to_user_error(cause: Exception) -> InputError | InfrastructureError | None:
+    """The error of preparation as one that names base or data, or storage or disk, if it does."""
     if isinstance(cause, InputError):
         return cause
     if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):

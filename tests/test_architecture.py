@@ -137,7 +137,7 @@ RAY_MODULES = {
     "orchestrator.workers.placement",
     "orchestrator.workers.scoring",
     "orchestrator.sweep",
-    "orchestrator.search.more_speech",
+    "orchestrator.search.synthesis",
     "orchestrator.hosts.fleet",
     "orchestrator.hosts.rank_group",
     "orchestrator.hosts.host_actor",

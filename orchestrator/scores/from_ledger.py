@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
 
@@ -73,7 +74,7 @@ def protocol_for(
         listening=scoring.listening,
         bootstrap_resamples=scoring.bootstrap_resamples,
         confidence=scoring.confidence,
-        family_digests=prepared.to_dict(),
+        family_digests=asdict(prepared),
     )
 
 
@@ -171,9 +172,10 @@ class ScoredSweep:
     @cached_property
     def assessments(self) -> dict[str, Assessment]:
         """How every scored variant stands, by its id; empty while the base has no scores."""
+        if not self._base:
+            return {}
         comparison = Comparison(self.table, self.protocol)
-        infos = self.table.adapted if self._base else []
-        return {info.id: comparison.assess(info.id) for info in infos}
+        return {info.id: comparison.assess(info.id) for info in self.table.adapted}
 
     @cached_property
     def best(self) -> dict[str, Assessment]:

@@ -1,4 +1,4 @@
-"""The stage that a search may begin with: what is best where it is cheap goes everywhere else."""
+"""The stage that a search may begin with: the best point where trials are cheap goes elsewhere."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from orchestrator.spec.model import Choice, FirstSpec, SearchSpec
 
 
 @dataclass(frozen=True)
-class _Known:
-    """The last that a trial of the stage reported."""
+class _LastReport:
+    """What a trial of the stage reported last."""
 
     point: dict[str, Choice]
     epoch: int
@@ -20,10 +20,10 @@ class _Known:
 
 
 class FirstStage:
-    """Says what to try next while some keys are held, and what follows from it.
+    """Chooses points while some keys are held at a value, and the points that follow from them.
 
-    Where one numeric key is left, its choices are climbed: from the middle, each time the untried
-    one that is nearest to the best so far. How good a learning rate is has one peak, so the far
+    Where one numeric key is free, its choices are climbed: from the middle, each time the untried
+    one that is nearest to the best so far. The quality of a learning rate has one peak, so the far
     side of it need not be seen.
     """
 
@@ -31,73 +31,71 @@ class FirstStage:
         """``settled``: what a trial promises before this epoch says nothing."""
         self._search, self._first, self._settled = search, first, settled
         self._points: list[dict[str, Choice]] = []
-        """That were suggested."""
+        """Points of the stage that were suggested."""
         self._running: set[str] = set()
-        self._known: dict[str, _Known] = {}
+        self._reports: dict[str, _LastReport] = {}
         """By trial, of those that have settled."""
         self._closed = False
 
-    def holds(self, point: dict[str, Any]) -> bool:
+    def contains(self, point: dict[str, Any]) -> bool:
         """Whether the point belongs to the stage."""
         return all(point[name] == value for name, value in self._first.hold.items())
 
-    def next(self) -> dict[str, Choice] | None:
-        """The point to try next; None if a sampler must say."""
+    def next_point(self) -> dict[str, Choice] | None:
+        """The point to try next; None where the sampler has to choose."""
         free = [name for name in self._search.space if name not in self._first.hold]
         if len(free) != 1 or not _are_numbers(self._search.space[free[0]].choices):
             return None
         (name,) = free
         choices = sorted(self._search.space[name].choices, key=_number)
         tried = {_number(point[name]) for point in self._points}
-        left = [at for at, choice in enumerate(choices) if _number(choice) not in tried]
-        if not left:
+        untried = [at for at, choice in enumerate(choices) if _number(choice) not in tried]
+        if not untried:
             return None
-        best = max(self._known.values(), key=lambda known: known.promise, default=None)
+        best = max(self._reports.values(), key=lambda report: report.promise, default=None)
         centre = len(choices) // 2 if best is None else choices.index(best.point[name])
-        nearest = min(left, key=lambda at: (abs(at - centre), -at))
-        return {
-            key: choices[nearest] if key == name else self._first.hold[key]
-            for key in self._search.space
-        }
+        nearest = min(untried, key=lambda at: (abs(at - centre), -at))
+        chosen = {**self._first.hold, name: choices[nearest]}
+        return {key: chosen[key] for key in self._search.space}
 
-    def ask(self, record: TrialRecord) -> None:
-        """A trial was suggested, perhaps one of the stage."""
-        if self.holds(record.point) and not self.is_asked:
+    def add(self, record: TrialRecord) -> None:
+        """Take in a trial that was suggested, if it is one of the stage."""
+        if self.contains(record.point) and not self.is_full:
             self._points.append(record.point)
             self._running.add(record.id)
 
     def report(self, record: TrialRecord, result: dict[str, Any]) -> None:
-        """A trial finished an epoch."""
+        """Take in the result of a trial's epoch."""
         if record.id in self._running and result["epoch"] >= self._settled:
-            known = _Known(record.point, result["epoch"], result[PROMISE])
-            self._known[record.id] = known
+            report = _LastReport(record.point, result["epoch"], result[PROMISE])
+            self._reports[record.id] = report
 
     def end(self, record: TrialRecord) -> None:
-        """A trial will report no more."""
+        """A trial reports no more."""
         self._running.discard(record.id)
 
     def close(self) -> None:
-        """There are no more points for it."""
+        """Suggest no more points of the stage: there are none left."""
         self._closed = True
 
     @property
-    def is_asked(self) -> bool:
-        """Whether all its trials were suggested."""
+    def is_full(self) -> bool:
+        """Whether all trials of the stage were suggested."""
         return self._closed or len(self._points) >= self._first.trials
 
     @property
     def is_over(self) -> bool:
         """Whether all of them have ended too."""
-        return self.is_asked and not self._running
+        return self.is_full and not self._running
 
-    def elsewhere(self) -> list[dict[str, Choice]]:
+    def transfers(self) -> list[dict[str, Choice]]:
         """The best point, with each other combination of the held keys' choices.
 
-        The best is what came furthest, and among these what promises most; none if all failed.
+        The best is the one that came furthest, and among these promises most; none if all failed.
         """
-        if not self._known:
+        if not self._reports:
             return []
-        best = max(self._known.values(), key=lambda known: (known.epoch, known.promise))
+        best = max(self._reports.values(), key=lambda report: (report.epoch, report.promise))
         hold = self._first.hold
         products = itertools.product(*(self._search.space[name].choices for name in hold))
         combinations = [dict(zip(hold, values, strict=True)) for values in products]

@@ -14,8 +14,7 @@ from optuna.trial import TrialState, create_trial
 from jobs.problems import InputError, Problem
 from orchestrator.ledger import Ledger
 from orchestrator.scores.from_ledger import ScoredSweep
-from orchestrator.search.reports import directions
-from orchestrator.search.space import SearchSpace
+from orchestrator.search.space import SearchSpace, directions
 from orchestrator.search.warm_start import ended_trials
 from orchestrator.spec.model import OBJECTIVE, SECONDS
 from orchestrator.verdict.protocol import Protocol

@@ -1,7 +1,8 @@
-"""The search space of a spec, as Optuna asks for it."""
+"""A spec's search in Optuna's terms: distributions, sampler, directions and constraints."""
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import (
@@ -10,10 +11,20 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    PartialFixedSampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
 from pydantic import ValidationError
 
 from jobs.spec.trial import TrainingSpec
-from orchestrator.spec.model import Choice, Dimension, SearchSpec
+from orchestrator.spec.model import OBJECTIVE, SECONDS, Choice, Dimension, SearchSpec
+from orchestrator.verdict.protocol import Protocol
 
 
 class SearchSpace:
@@ -80,3 +91,52 @@ def _takes_whole(name: str) -> bool:
 
 def _storable(value: Choice) -> int | float | str | bool | None:
     return json.dumps(value) if isinstance(value, tuple | list) else value
+
+
+def sampler_for(search: SearchSpec, known: int) -> BaseSampler:
+    """The sampler that the spec names, for a run that begins with so many ``known`` trials.
+
+    A later run of a sweep draws from another seed than the runs that drew the known trials.
+    """
+    seed = search.seed + known
+    # Optuna draws the first ten trials at random, which can be all of a small sweep.
+    at_random = min(10, -(-search.trials // 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if search.sampler == "tpe":
+            # The constant liar keeps trials that run at the same time apart.
+            return TPESampler(seed=seed, constant_liar=True, n_startup_trials=at_random)
+        if search.sampler == "gp":
+            return GPSampler(seed=seed, n_startup_trials=at_random, warn_independent_sampling=False)
+        if search.sampler == "qmc":
+            # The sequence goes on where the study's earlier trials left it: its seed stays.
+            return QMCSampler(scramble=True, seed=search.seed, warn_independent_sampling=False)
+    return RandomSampler(seed=seed)
+
+
+def with_fixed_params(sampler: BaseSampler, search: SearchSpec) -> BaseSampler:
+    """``sampler`` with the keys that ``search.first`` holds at their values."""
+    if search.first is None:
+        return sampler
+    params = SearchSpace(search).params(dict(search.first.hold))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return PartialFixedSampler(params, sampler)
+
+
+FEASIBILITY = "constraints"
+"""The attribute in which Optuna and optuna-dashboard look for a trial's constraints, each violated
+above 0. Optuna 5 also names them (``Trial.set_constraint``), but optuna-dashboard 0.21 sees no such
+trial as infeasible."""
+
+
+def named_constraints(constraints: Mapping[str, float]) -> dict[str, float]:
+    """The same constraints as attributes that a person reads."""
+    return {f"constraint {name}": value for name, value in constraints.items()}
+
+
+def directions(objectives: Sequence[str], protocol: Protocol) -> dict[str, str]:
+    """``max`` or ``min`` by objective."""
+    ways = {name: metric.direction for name, metric in protocol.judged_metrics().items()}
+    ways |= {OBJECTIVE: "higher", SECONDS: "lower"}
+    return {name: "max" if ways[name] == "higher" else "min" for name in objectives}

@@ -22,15 +22,18 @@ from orchestrator.ledger import TrialRecord
 from orchestrator.search.first_stage import FirstStage
 from orchestrator.search.reports import (
     CONSTRAINTS,
-    FEASIBILITY,
     MEASURED,
     TRIAL,
-    measure,
-    named_constraints,
-    told,
+    entries_under,
+    objective_key,
 )
-from orchestrator.search.samplers import held, sampler_for
-from orchestrator.search.space import SearchSpace
+from orchestrator.search.space import (
+    FEASIBILITY,
+    SearchSpace,
+    named_constraints,
+    sampler_for,
+    with_fixed_params,
+)
 from orchestrator.spec.model import OBJECTIVE, Choice, SearchSpec
 
 _MOST_REPEATS = 100
@@ -63,7 +66,7 @@ class StudySearch(OptunaSearch):
         settled: int = 1,
     ) -> None:
         modes = directions or {OBJECTIVE: "max"}
-        self._keys = [measure(name) for name in modes]
+        self._keys = [objective_key(name) for name in modes]
         is_single = len(modes) == 1
         space = SearchSpace(search)
         self._sampler_of_all = sampler_for(search, len(known))
@@ -72,7 +75,7 @@ class StudySearch(OptunaSearch):
             space.distributions,
             metric=self._keys[0] if is_single else self._keys,
             mode=modes[OBJECTIVE] if is_single else list(modes.values()),
-            sampler=held(self._sampler_of_all, search),
+            sampler=with_fixed_params(self._sampler_of_all, search),
             study_name=study_name,
             storage=storage,
         )
@@ -88,10 +91,6 @@ class StudySearch(OptunaSearch):
         finite = all(dimension.choices for dimension in search.space.values())
         self._left = {_same(p): p for p in search.grid()} if finite else None
         """The points of a finite space that were not suggested yet."""
-        is_grid = search.sampler == "grid"
-        begun = {_same(trial.point) for trial in known}
-        self._rest = deque(p for p in search.grid() if _same(p) not in begun) if is_grid else None
-        """Of a grid, what comes after the points that wait in the study."""
         self._ended = ended
         self._in_study = {t.user_attrs[TRIAL]: t for t in self._trials() if TRIAL in t.user_attrs}
         self._first = FirstStage(search, search.first, settled) if search.first else None
@@ -107,10 +106,10 @@ class StudySearch(OptunaSearch):
         None, upon which Tune asks again, while the last trials of a first stage run.
         """
         for _ in range(_MOST_REPEATS):
-            if self._first is not None and self._first.is_asked and not self._planned:
+            if self._first is not None and self._first.is_full and not self._planned:
                 if not self._first.is_over:
                     return None
-                self._planned.extend(self._first.elsewhere())
+                self._planned.extend(self._first.transfers())
                 self.study.sampler, self._first = self._sampler_of_all, None
             point = self._next(trial_id)
             if point is None:
@@ -150,12 +149,12 @@ class StudySearch(OptunaSearch):
         if failed or result is None:
             self._end(trial_id, TrialState.FAIL, {"failed": (result or {}).get("failed", "died")})
             return
-        constraints = dict(told(result, CONSTRAINTS))
+        constraints = dict(entries_under(result, CONSTRAINTS))
         at = self._study_id(self._ot_trials[trial_id].number)
         self._kept_in.set_trial_system_attr(at, FEASIBILITY, list(constraints.values()))
         attributes = {
             "best_variant": result["best_variant"],
-            **dict(told(result, MEASURED)),
+            **dict(entries_under(result, MEASURED)),
             **named_constraints(constraints),
         }
         if result["epoch"] < record.training.epochs:
@@ -172,9 +171,9 @@ class StudySearch(OptunaSearch):
         if self._planned:
             return self._planned.popleft()
         waits = self._refuse_unfit()
-        if self._rest is not None and not waits:
-            return self._rest.popleft() if self._rest else None
-        if self._first is not None and not waits and (point := self._first.next()):
+        if self._search.sampler == "grid" and not waits:
+            return next(iter((self._left or {}).values()), None)
+        if self._first is not None and not waits and (point := self._first.next_point()):
             return point
         return self._search_space.point(super().suggest(trial_id) or {})
 
@@ -184,7 +183,7 @@ class StudySearch(OptunaSearch):
         self._running[trial_id] = record
         self._steps[trial_id] = set()
         if self._first is not None:
-            self._first.ask(record)
+            self._first.add(record)
         if trial_id in self._ot_trials:
             self._ot_trials[trial_id].set_user_attr(TRIAL, record.id)
             return
@@ -222,7 +221,7 @@ class StudySearch(OptunaSearch):
         """Plan a point that is left: TPE by itself may repeat for ever."""
         left = list((self._left or {}).values())
         if self._first is not None:
-            left = [point for point in left if self._first.holds(point)]
+            left = [point for point in left if self._first.contains(point)]
             if not left:
                 self._first.close()
                 return True

@@ -1,18 +1,27 @@
-"""Where a sweep's Optuna study is kept: beside the sweep, in a database, or in a journal."""
+"""Where a sweep's Optuna study is kept, and whether the sweep can have its study there."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
+from optuna.distributions import check_distribution_compatibility
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from jobs.problems import InputError, Problem
 from orchestrator.addresses import JOURNAL, SQLITE, redacted
 from orchestrator.errors import InfrastructureError
+from orchestrator.ledger import Ledger
+from orchestrator.search.space import SearchSpace
+from orchestrator.search.warm_start import earlier_sweeps
+from orchestrator.spec.model import SweepSpec
 
 STUDY_FILE = "optuna.db"
 POSTGRES = "postgresql://"
+SWEEP = "sweep"
+"""The attribute of a study with the id of its sweep, whatever the study's name."""
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
@@ -31,14 +40,10 @@ def study_storage(address: str | None, directory: Path) -> BaseStorage:
             return JournalStorage(JournalFileBackend(str(path)))
         if address is None:
             directory.mkdir(parents=True, exist_ok=True)
-        return RDBStorage(_with_driver(shown))
+        # SQLAlchemy's own choice for PostgreSQL is a driver that MLflow does not take.
+        return RDBStorage(shown.replace(POSTGRES, "postgresql+psycopg2://", 1))
     except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
         raise InfrastructureError(_unreachable(shown, error)) from None
-
-
-def _with_driver(address: str) -> str:
-    """SQLAlchemy's own choice for PostgreSQL is a driver that MLflow does not take."""
-    return address.replace(POSTGRES, "postgresql+psycopg2://", 1)
 
 
 def _unreachable(address: str, error: Exception) -> str:
@@ -52,6 +57,42 @@ def _unreachable(address: str, error: Exception) -> str:
     return redacted(f"the study's storage {address} does not answer: {reason}: {next_step}")
 
 
-def study_names(storage: BaseStorage) -> list[str]:
-    """Of all studies in ``storage``."""
-    return list(optuna.get_all_study_names(storage))
+def check_study(spec: SweepSpec, ledger: Ledger, directory: Path) -> None:
+    """Check that the sweep can use its study, and the earlier sweeps that its search starts from.
+
+    Raises:
+        InfrastructureError: the study's storage does not answer.
+        InputError: the study belongs to another sweep or does not fit the search space; an earlier
+            sweep cannot be used.
+    """
+    storage = study_storage(spec.records.optuna, directory)
+    problems = []
+    if spec.name in optuna.get_all_study_names(storage):
+        study = optuna.load_study(study_name=spec.name, storage=storage)
+        next_step = "Name the sweep otherwise, or delete the study."
+        problems = [
+            Problem("records.optuna", f"the study {spec.name!r} {what}", next_step)
+            for what in _conflicts(study, spec, ledger)
+        ]
+    try:
+        earlier_sweeps(spec, ledger)
+    except InputError as error:
+        problems += error.problems
+    if problems:
+        raise InputError(problems)
+
+
+def _conflicts(study: optuna.Study, spec: SweepSpec, ledger: Ledger) -> Iterator[str]:
+    if study.user_attrs.get(SWEEP, ledger.begin().id) != ledger.begin().id:
+        yield "belongs to a sweep of this name in another storage"
+    found, expected = study.metric_names, list(spec.search.objectives)
+    if len(study.directions) != len(expected) or found not in (None, expected):
+        yield f"must have the objectives {expected}, got {found or len(study.directions)}"
+    space = SearchSpace(spec.search).distributions
+    for trial in study.get_trials(deepcopy=False):
+        for name in space.keys() & trial.distributions.keys():
+            try:
+                check_distribution_compatibility(trial.distributions[name], space[name])
+            except ValueError:
+                yield f"has a trial, number {trial.number}, to which {name} means something else"
+                return

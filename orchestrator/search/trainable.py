@@ -4,14 +4,13 @@ from typing import Any
 
 from ray import tune
 from ray.actor import ActorProxy
-from ray.air.constants import TRAINING_ITERATION
 
 from orchestrator.context import SweepContext
 from orchestrator.hosts.leased_slot import LeasedSlot
 from orchestrator.hosts.pool import Pool
-from orchestrator.search.reports import CONSTRAINTS, MEASURED, PROMISE, TRIAL
-from orchestrator.search.trial import EpochReport, HostsDiedError, TrialFailedError, TrialRun
-from orchestrator.spec.model import OBJECTIVE, SECONDS
+from orchestrator.search.reports import PROMISE, TRIAL
+from orchestrator.search.trial import HostsDiedError, TrialFailedError, TrialRun
+from orchestrator.spec.model import OBJECTIVE
 
 REPORTED = "reported"
 """In a trial's config: how many of its epochs Ray Tune has heard of, when its process died."""
@@ -52,7 +51,7 @@ class TrialTrainable(tune.Trainable):
         try:
             if self._run is None:
                 self._run = self._start()
-            return reported(self._run.next_epoch())
+            return self._run.next_epoch().to_result()
         except (TrialFailedError, HostsDiedError) as error:
             # The trial is over, and its process goes on to the next one.
             return self._failed(error)
@@ -82,24 +81,6 @@ class TrialTrainable(tune.Trainable):
             "final": isinstance(error, TrialFailedError),
             "done": True,
         }
-
-
-def reported(report: EpochReport) -> dict[str, Any]:
-    """An epoch as Ray Tune's flat result."""
-    return {
-        TRIAL: report.trial,
-        "checkpoint": report.checkpoint,
-        OBJECTIVE: report.best.objective,
-        PROMISE: report.promise,
-        "best_variant": report.best.variant,
-        MEASURED: {**report.best.measured, SECONDS: report.seconds},
-        CONSTRAINTS: dict(report.best.constraints),
-        "epoch": report.losses.epoch,
-        TRAINING_ITERATION: report.losses.epoch,
-        "training_loss": report.losses.training_loss,
-        "validation_loss": report.losses.validation_loss,
-        "done": report.done,
-    }
 
 
 def worst_objective(context: SweepContext) -> float:

@@ -1,7 +1,6 @@
 """One trial's epochs: train or read back, commit, speak, score, and say how good it sounds."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from cluster.storage.base import StorageKey
@@ -10,26 +9,10 @@ from jobs.training.epochs import DivergedError, EpochLosses
 from orchestrator.context import SweepContext
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot, SlotPreemptedError
 from orchestrator.scores.from_ledger import ScoredSweep
+from orchestrator.search.reports import EpochReport
 from orchestrator.verdict.comparison import Assessment
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """What a trial tells Ray Tune after an epoch."""
-
-    trial: str
-    checkpoint: StorageKey
-    """The key under which the storage has it."""
-    losses: EpochLosses
-    best: Assessment
-    """Of the trial's variants so far."""
-    promise: float
-    """Of this epoch's variants the best."""
-    seconds: float
-    """That its epochs have cost so far: wall time times ranks."""
-    done: bool
 
 
 class TrialFailedError(Exception):

@@ -23,10 +23,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from orchestrator.context import SweepContext
 from orchestrator.hosts.fleet import Fleet
 from orchestrator.ledger import TrialEnd, TrialResult
-from orchestrator.search.check_study import SWEEP
-from orchestrator.search.reports import PROMISE, TRIAL, directions
+from orchestrator.search.reports import PROMISE, TRIAL
+from orchestrator.search.space import directions
 from orchestrator.search.study import StudySearch
-from orchestrator.search.study_storage import study_storage
+from orchestrator.search.study_storage import SWEEP, study_storage
 from orchestrator.search.trainable import REPORTED, TrialTrainable
 from orchestrator.search.warm_start import add_earlier_trials, earlier_sweeps
 from orchestrator.spec.model import OBJECTIVE, SweepSpec

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from jobs.problems import InputError, Problem
 from orchestrator.ledger import Ledger, TrialHistory, TrialRecord
 from orchestrator.scores.from_ledger import ScoredSweep
-from orchestrator.search.reports import FEASIBILITY, named_constraints
-from orchestrator.search.space import SearchSpace
+from orchestrator.search.space import FEASIBILITY, SearchSpace, named_constraints
 from orchestrator.spec.model import OBJECTIVE, SECONDS, SweepSpec
 from orchestrator.verdict.comparison import Assessment
 

@@ -1,4 +1,4 @@
-"""Where on the cluster a task runs that reads recordings: on this machine, if it alone has them."""
+"""Where on the cluster a task runs that reads recordings: on the driver's node, or anywhere."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,12 @@ from cluster.sources.reading import is_s3
 from jobs.data.clips import TargetClip
 
 
-def where_data_is(clips: Sequence[TargetClip], cpus: float, gpus: float) -> dict[str, Any]:
-    """What a task that reads ``clips`` asks of Ray.
+def data_locality(clips: Sequence[TargetClip], cpus: float, gpus: float) -> dict[str, Any]:
+    """Ray's options for a task that reads ``clips``.
 
-    Files are read on the driver's node, with no more than it has: the head of a cluster often has
-    no GPU, and a codec runs on a CPU too, and lends out no CPU. What is in S3 is read anywhere.
+    Local files are read on the driver's node, with at most the resources that it has: the head of
+    a cluster often has no GPU (a codec runs on a CPU too) and lends out no CPU. Clips in S3 are
+    read anywhere.
     """
     if all(is_s3(clip.row.audio) for clip in clips):
         return {"num_cpus": cpus, "num_gpus": gpus}

@@ -30,10 +30,6 @@ class Prepared:
     data_digest: str
     encoder_digest: str
 
-    def to_dict(self) -> dict[str, str]:
-        """By name, as the protocol records them."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class PreparedData:
@@ -45,7 +41,7 @@ class PreparedData:
     encoded: int
     reused: int
     groups: tuple[tuple[str, str | None, str | None, int], ...]
-    """Clips by split, speaker and language."""
+    """Split, speaker, language, and the number of their clips."""
     quieter: int
     """Clips that are less loud than was asked for, since they would have clipped."""
     bytes: int

@@ -1,6 +1,6 @@
 """Clips to scores, in parallel: warm Ray actors that hold the metrics' models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -12,23 +12,18 @@ from cluster.storage.base import open_storage
 from jobs.metrics.base import ClipScores
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet
 from orchestrator.spec.model import ScoringSpec
+from orchestrator.verdict.protocol import Protocol
 
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """What every scorer of a sweep is told."""
+    """What every scorer of a sweep needs to know."""
 
     storage_url: str
     sweep: str
     data_key: str
     scoring: ScoringSpec
-    """Without what the protocol omits."""
-    versions: Mapping[str, str]
-    """Of every metric, as the protocol has it."""
-    seeds: Mapping[PromptSet, int]
-    """That the clips of each prompt set were spoken with."""
-    speakers: frozenset[str | None] = frozenset({None})
-    """Whom the prompts name."""
+    protocol: Protocol
 
 
 class ClipScorer:
@@ -37,6 +32,7 @@ class ClipScorer:
     def __init__(self, task: ScoringTask) -> None:
         end_with_raylet()
         self._task = task
+        self._scoring = task.scoring.without([metric.name for metric in task.protocol.omitted])
         self._ledger = Ledger(open_storage(task.storage_url), task.sweep)
         self._scorers: dict[str, Any] = {}
 
@@ -50,7 +46,8 @@ class ClipScorer:
 
         with self._ledger.storage.borrow(self._ledger.clips(variant, prompts)) as directory:
             clips = read_clips(directory)
-        names, seed = self._names(prompts), self._task.seeds[prompts]
+        names, protocol = self._names(prompts), self._task.protocol
+        seed = protocol.confirmation_seed if prompts == CONFIRMATION else protocol.seed
         rows = [
             score_clip(self._models(prompts), clip, variant=variant, prompt=prompt, seed=seed).only(
                 names
@@ -61,7 +58,7 @@ class ClipScorer:
         return rows
 
     def _names(self, prompts: PromptSet) -> Sequence[str]:
-        scoring = self._task.scoring
+        scoring = self._scoring
         return scoring.confirmed_by if prompts == CONFIRMATION else scoring.measured
 
     def _models(self, prompts: PromptSet) -> Any:  # noqa: ANN401 (list[Scorer]: a heavy module)
@@ -74,19 +71,21 @@ class ClipScorer:
         from jobs.embedded import RECOGNISER_DIR
         from jobs.metrics.catalogue import ScorerUnavailable, build_scorers
 
-        asked = self._task.scoring.metric_specs(names)
+        asked = self._scoring.metric_specs(names)
+        expected = {metric.name: metric.version for metric in self._task.protocol.metrics}
         scorers = build_scorers(asked, self._references(names), WordRecogniser.load(RECOGNISER_DIR))
         found = {metric.name: metric.version for s in scorers for metric in s.metrics}
-        if others := [name for name in names if found[name] != self._task.versions[name]]:
-            raise ScorerUnavailable(
-                f"scores are made under the protocol's versions, and here {others[0]} has version "
-                f"{found[others[0]]!r}, not {self._task.versions[others[0]]!r}; install on every "
-                "machine that scores what the machine that runs voxsweep has"
-            )
+        for name in names:
+            if found[name] != expected[name]:
+                raise ScorerUnavailable(
+                    f"scores are made under the protocol's versions, and here {name} has version "
+                    f"{found[name]!r}, not {expected[name]!r}; install on every machine that "
+                    "scores what the machine that runs voxsweep has"
+                )
         return scorers
 
     def _references(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (References: as above)
-        """Recordings of whom the clips are compared with, if they are with anybody."""
+        """Recordings of the speakers that clips are compared with; none if no metric compares."""
         from jobs.audio.files import read_audio
         from jobs.data.prepared.files import reference_recordings
         from jobs.metrics.catalogue import METRICS
@@ -96,7 +95,9 @@ class ClipScorer:
             return References()
         data = self._ledger.storage.fetch(self._task.data_key)
         files = reference_recordings(data)
-        needed = {compared_with(who, files) for who in self._task.speakers}
+        protocol = self._task.protocol
+        speakers = {prompt.speaker for prompt in (*protocol.prompts, *protocol.confirmation)}
+        needed = {compared_with(speaker, files) for speaker in speakers}
         recordings = {who: [read_audio(path) for path in files[who]] for who in needed}
         return References(recordings)
 

@@ -13,8 +13,8 @@ from jobs.speech.origin import Origin
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.cli import app
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, TrialResult
-from orchestrator.search.check_study import check_study
 from orchestrator.search.insight import study_insight
+from orchestrator.search.study_storage import check_study
 from orchestrator.search.tune import searcher_for
 from tests.orchestrator.search.fake_sweep import PROMPTS, SECTIONS, fake_context
 

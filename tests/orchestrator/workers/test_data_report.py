@@ -137,7 +137,7 @@ def test_a_sweep_ends_without_what_could_not_be_measured(monkeypatch):
             raise error
 
         monkeypatch.setattr("orchestrator.sweep.ray.get", fail)
-        assert sweep._data(None, table(SCORES)).startswith(reason)
+        assert sweep._data_report(None, table(SCORES)).startswith(reason)
         assert reason in notes[-1]
 
 

@@ -11,13 +11,13 @@ import json, sys
 import ray
 from jobs.data.clips import TargetClip
 from jobs.data.clips import ManifestRow
-from orchestrator.workers.placement import where_data_is
+from orchestrator.workers.placement import data_locality
 
 ray.init(address=sys.argv[1], log_to_driver=False)
 where = {}
 for audio in ("/data/a.flac", "s3://data/a.flac"):
     clip = TargetClip(ManifestRow(where="list:1", audio=audio, text="a"), "digest", 16_000, 1.0)
-    asked = where_data_is([clip], cpus=1, gpus=1)
+    asked = data_locality([clip], cpus=1, gpus=1)
     look = ray.remote(**asked)(lambda: ray.get_runtime_context().get_node_id())
     where[audio] = (asked["num_cpus"], asked["num_gpus"], ray.get(look.remote()))
 print(json.dumps(where))

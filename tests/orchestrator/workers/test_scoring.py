@@ -9,7 +9,7 @@ from jobs.audio.files import read_audio
 from jobs.data.prepared.files import reference_recordings
 from jobs.data.prepared.keys import data_key
 from jobs.data.prepared.prepare import prepare
-from jobs.metrics.catalogue import ScorerUnavailable, metric_of
+from jobs.metrics.catalogue import ScorerUnavailable
 from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.speaker import SpeakerSimilarity
 from jobs.spec.data import DataSpec
@@ -18,10 +18,14 @@ from jobs.spec.trial import PromptSpec
 from jobs.speech.clips import read_clips, write_clips
 from jobs.speech.origin import Origin
 from orchestrator.ledger import SCREEN, Ledger
+from orchestrator.scores.from_ledger import protocol_for
+from orchestrator.workers.preparation import Prepared
 from orchestrator.workers.scoring import ClipScorer, ScoringTask
 from tests.embedded_voice import embedded_clips
 from tests.jobs.metrics.tiny_models import write_whisper
+from tests.orchestrator.search.fake_sweep import CONFIRMATION, PROMPTS
 
+PREPARED = Prepared("b", "d", "e")
 ORIGIN = Origin("base", "codec_lm", "a synthetic voice")
 
 
@@ -37,16 +41,16 @@ def task(prepared, make_spec, tmp_path):
     """Of one clip, spoken, in a language that only its prompt says."""
     storage, key = prepared
     model = write_whisper(tmp_path / "whisper")
-    scoring = make_spec(
+    spec = make_spec(
         scoring="scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
         f"    - {{name: whisper_character_error, model: {model}}}"
-    ).scoring
+    )
     ledger = Ledger(storage, tmp_path.name)
     prompt = PromptSpec(id="a", text="មួយ", language="km")
     with storage.commit(ledger.clips("base", SCREEN)) as directory:
         write_clips(directory, [prompt], [voice()], ORIGIN)
-    versions = {m.name: metric_of(m).version for m in scoring.metric_specs(scoring.measured)}
-    return ScoringTask(storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0})
+    protocol = protocol_for(spec, [prompt], CONFIRMATION, PREPARED)
+    return ScoringTask(storage.url, tmp_path.name, key, spec.scoring, protocol)
 
 
 def voice():
@@ -78,19 +82,23 @@ def two_speakers(tmp_path_factory, embedded_base):
 
 def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp_path):
     storage, key = two_speakers
-    scoring = make_spec(scoring="scoring: {metrics: [similarity], primary: similarity}").scoring
-    prompts = [
-        PromptSpec(id=f"p{i}", text=f"{i}", speaker=who) for i, who in enumerate(["awb", "rms"])
-    ]
+    spec = make_spec(scoring="scoring: {metrics: [similarity], primary: similarity}")
+    prompts, fresh = (
+        [
+            PromptSpec(id=f"{name}{i}", text=f"{name}{i}", speaker=("awb", "rms")[i % 2])
+            for i in range(count)
+        ]
+        for name, count in (("p", 2), ("c", 12))
+    )
     ledger = Ledger(storage, tmp_path.name)
     with storage.commit(ledger.clips("base", SCREEN)) as directory:
         write_clips(directory, prompts, [voice(), voice()], ORIGIN)
-    versions = {m.name: metric_of(m).version for m in scoring.metric_specs(scoring.measured)}
-    whose = frozenset(prompt.speaker for prompt in prompts)
-    place = storage.url, tmp_path.name, key, scoring, versions, {SCREEN: 0}
+    nobody = protocol_for(spec, PROMPTS, CONFIRMATION, PREPARED)
+    task = ScoringTask(storage.url, tmp_path.name, key, spec.scoring, nobody)
     with pytest.raises(ValueError, match=r"clips of 'awb', 'rms': name data\.target, or"):
-        ClipScorer(ScoringTask(*place)).score("base", SCREEN)
-    scores = ClipScorer(ScoringTask(*place, speakers=whose)).score("base", SCREEN)
+        ClipScorer(task).score("base", SCREEN)
+    protocol = protocol_for(spec, prompts, fresh, PREPARED)
+    scores = ClipScorer(replace(task, protocol=protocol)).score("base", SCREEN)
     recordings = reference_recordings(storage.fetch(key))
     assert recordings.keys() == {"awb", "rms"}
     found = {row.prompt: row.values["similarity"] for row in scores}
@@ -103,10 +111,12 @@ def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp
 
 
 def test_another_version_on_this_machine_scores_nothing(task):
-    versions = {**task.versions, "similarity": "1 pretrained.pt:000000000000"}
-    other = ScoringTask(
-        task.storage_url, task.sweep, task.data_key, task.scoring, versions, task.seeds
+    version = {"version": "1 pretrained.pt:000000000000"}
+    metrics = tuple(
+        metric.model_copy(update=version) if metric.name == "similarity" else metric
+        for metric in task.protocol.metrics
     )
+    other = replace(task, protocol=task.protocol.model_copy(update={"metrics": metrics}))
     with pytest.raises(ScorerUnavailable, match=r"here similarity has version .*, not '1 pretra"):
         ClipScorer(other).score("base", SCREEN)
 
@@ -114,8 +124,6 @@ def test_another_version_on_this_machine_scores_nothing(task):
 def test_what_is_not_there_scores_nothing(task):
     gone = MetricSpec(name="whisper_character_error", model="no/such", required=False)
     scoring = task.scoring.model_copy(update={"metrics": (*task.scoring.metrics[:1], gone)})
-    other = ScoringTask(
-        task.storage_url, task.sweep, task.data_key, scoring, task.versions, task.seeds
-    )
+    other = replace(task, scoring=scoring)
     with pytest.raises(ScorerUnavailable, match="run `hf download no/such"):
         ClipScorer(other).score("base", SCREEN)

@@ -1,4 +1,4 @@
-"""Having chosen variants say more prompts, on the hosts that trained them."""
+"""Speech of chosen variants on further prompts, synthesised on the sweep's hosts."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,25 +18,25 @@ _MOST_THREADS = 32
 """Each waits for a slot, and hosts have fewer."""
 
 
-def speak_more(
+def synthesise_missing(
     context: SweepContext,
     pool: ActorProxy[Pool],
     variants: Sequence[Variant],
     prompt_set: PromptSet,
 ) -> None:
-    """Commit the clips of every variant on a prompt set; what is there already is left alone.
+    """Commit the clips of every variant on a prompt set; clips that are there are left alone.
 
     Raises:
-        InfrastructureError: a variant could not be heard, on any host.
+        InfrastructureError: a variant could not speak, on any host.
     """
     ledger = context.ledger()
-    silent = [
+    missing = [
         variant
         for variant in sorted(variants, key=lambda v: v.id)
         if not ledger.storage.is_committed(ledger.clips(variant.id, prompt_set))
     ]
     # A trial at a time in a slot: its epochs one after another, the scales of each together.
-    trials = [list(group) for _, group in groupby(silent, key=lambda v: v.trial)]
+    trials = [list(group) for _, group in groupby(missing, key=lambda v: v.trial)]
 
     def speak(of_trial: list[Variant]) -> None:
         slot = LeasedSlot(pool)
@@ -52,7 +52,7 @@ def speak_more(
 def _speak(
     context: SweepContext, slot: LeasedSlot, variants: Sequence[Variant], prompt_set: PromptSet
 ) -> None:
-    """Have the scales of one checkpoint speak."""
+    """Commit the clips of one checkpoint's scales."""
     first, ledger = variants[0], context.ledger()
     assert first.trial is not None  # the base is none of them
     trial = ledger.trial(first.trial).spec

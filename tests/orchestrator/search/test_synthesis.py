@@ -11,7 +11,7 @@ from jobs.speech.clips import read_clips
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import CONFIRMATION
-from orchestrator.search.more_speech import speak_more
+from orchestrator.search.synthesis import synthesise_missing
 from tests.orchestrator.hosts.cluster import KILL, fake_cluster
 from tests.orchestrator.search.fake_sweep import CONFIRMATION as FRESH
 from tests.orchestrator.search.fake_sweep import SECTIONS, fake_context
@@ -48,8 +48,8 @@ def finalists(context):
 
 
 def test_each_says_set_b_once(cluster, context, finalists):
-    speak_more(context, cluster.pool, finalists, CONFIRMATION)
-    speak_more(context, cluster.pool, finalists, CONFIRMATION)
+    synthesise_missing(context, cluster.pool, finalists, CONFIRMATION)
+    synthesise_missing(context, cluster.pool, finalists, CONFIRMATION)
     for variant in finalists:
         key = context.ledger().clips(variant.id, CONFIRMATION)
         clips = read_clips(LocalStorage(cluster.storage).fetch(key))
@@ -65,7 +65,7 @@ def test_one_whose_host_dies_speaks_on_the_next(cluster, context, finalists):
     said = f"speak {first.trial} 2 0.5"
     cluster.hold(said)
     with ThreadPoolExecutor(1) as beside:
-        speaking = beside.submit(speak_more, context, cluster.pool, [first], CONFIRMATION)
+        speaking = beside.submit(synthesise_missing, context, cluster.pool, [first], CONFIRMATION)
         cluster.wait_for(said)
         cluster.signal_host(0, KILL)
         cluster.let(said)
@@ -81,4 +81,4 @@ def test_one_that_cannot_be_loaded_is_told_with_the_next_step(cluster, context, 
     with pytest.raises(
         InfrastructureError, match=r"could not say the confirmation .*Run the same command"
     ):
-        speak_more(context, cluster.pool, [lost], CONFIRMATION)
+        synthesise_missing(context, cluster.pool, [lost], CONFIRMATION)
