@@ -8,8 +8,8 @@ from typing import Any
 from jobs.problems import InputError, Problem
 from orchestrator.ledger import PLAN_FILE, VERDICT_FILE, Ledger, TrialRecord
 from orchestrator.scores.from_ledger import ScoredSweep
-from orchestrator.spec.documents import read_spec
 from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.stored import stored_spec
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
     Raises:
         InputError: the storage has no sweep of this name.
     """
-    spec, plan = read_spec(ledger), ledger.read_text(PLAN_FILE)
+    spec, plan = stored_spec(ledger), ledger.read_text(PLAN_FILE)
     if spec is None or plan is None:
         what = f"there must be a sweep of this name, but there is no {ledger.sweep!r}"
         raise InputError([Problem(ledger.storage.url, what, "Correct the name or --storage.")])

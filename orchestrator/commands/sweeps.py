@@ -52,7 +52,7 @@ def run(
     """Run a sweep to its verdict; run it again to resume after an interruption."""
     from cluster.ray.connect import ray_cluster
     from orchestrator.ledger import Ledger
-    from orchestrator.spec.inputs import claim
+    from orchestrator.spec.stored import store_spec
     from orchestrator.terminal.results import show_verdict
     from orchestrator.terminal.sweep import SweepProgress
 
@@ -60,7 +60,7 @@ def run(
         refuse_open_cluster(address)
     sweep, inputs = read_sweep(spec)
     ledger = Ledger(open_storage(storage), sweep.name)
-    claim(ledger, sweep, inputs)
+    store_spec(ledger, sweep, inputs)
     progress = SweepProgress(messages if as_json else output)
     # Ray prints the state of its processes to stdout, where --json allows one object only.
     aside = redirect_stdout(sys.stderr) if as_json else nullcontext()

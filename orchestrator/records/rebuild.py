@@ -12,8 +12,8 @@ from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import SPEC_FILE, Ledger
 from orchestrator.records.recorder import Recorder
 from orchestrator.records.tracking import mlflow_store
-from orchestrator.spec.documents import read_spec
 from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.stored import stored_spec
 
 _PATIENCE = 60.0
 """Seconds without a sign of MLflow until it is given up."""
@@ -65,7 +65,7 @@ def rebuild(
 def _read_spec(storage: Storage, sweep: str) -> SweepSpec:
     where = f"{storage.url}/{sweep}/{SPEC_FILE}"
     try:
-        spec = read_spec(Ledger(storage, sweep))
+        spec = stored_spec(Ledger(storage, sweep))
     except ValidationError as error:
         what = f"must be a spec of this version: {error.errors()[0]['msg']}"
         raise InputError([Problem(where, what, "Use the version that ran it.")]) from None

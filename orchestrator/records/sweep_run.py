@@ -18,8 +18,8 @@ from orchestrator.records.notes import link, sweep_note
 from orchestrator.records.params import data_params, spec_params
 from orchestrator.records.runs import NOTE_TAG, RunContent, Value
 from orchestrator.report.training_data import Speaker
-from orchestrator.spec.documents import read_protocol, read_verdict
 from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.stored import stored_protocol, stored_verdict
 from orchestrator.verdict.outcome import Verdict
 
 SWEEP_TAG = "voxsweep.sweep"
@@ -37,7 +37,7 @@ def read_sweep(ledger: Ledger, spec: SweepSpec) -> RunContent:
     """The sweep's own run, as far as the sweep has come."""
     record = ledger.begin()
     started_at = int(record.started_at * 1000)
-    verdict = read_verdict(ledger)
+    verdict = stored_verdict(ledger)
     ended_at = None if verdict is None else int((record.ended_at or _latest(ledger)) * 1000)
     return RunContent(
         trial=None,
@@ -75,7 +75,7 @@ def _tags(
     yield SWEEP_TAG, spec.name
     yield "voxsweep.storage", link(ledger)
     yield "voxsweep.clips", link(ledger, "clips")
-    yield NOTE_TAG, sweep_note(ledger, spec, read_protocol(ledger), verdict)
+    yield NOTE_TAG, sweep_note(ledger, spec, stored_protocol(ledger), verdict)
     if verdict is not None:
         yield "voxsweep.report", link(ledger, *REPORT_FILE.split("/"))
         yield "voxsweep.verdict", verdict.verdict

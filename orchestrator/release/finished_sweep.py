@@ -13,8 +13,8 @@ from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, VARIANTS_FILE, VERDICT_FILE, Ledger
 from orchestrator.scores.from_files import read_variants
-from orchestrator.spec.documents import read_protocol, read_spec, read_verdict
 from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.stored import stored_protocol, stored_spec, stored_verdict
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.table import VariantInfo
@@ -115,7 +115,11 @@ def read_finished(ledger: Ledger) -> FinishedSweep:
         InputError: it is not there, or has not come to its verdict.
     """
     try:
-        spec, protocol, verdict = read_spec(ledger), read_protocol(ledger), read_verdict(ledger)
+        spec, protocol, verdict = (
+            stored_spec(ledger),
+            stored_protocol(ledger),
+            stored_verdict(ledger),
+        )
     except ValidationError as error:
         step = "Another version of voxsweep wrote it: use that one."
         raise InputError(

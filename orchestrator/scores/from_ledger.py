@@ -23,8 +23,8 @@ from orchestrator.ledger import (
 from orchestrator.report.audition import audition
 from orchestrator.report.report_input import Failure, ReportInput
 from orchestrator.report.training_data import DataReport
-from orchestrator.spec.documents import read_protocol, read_spec
 from orchestrator.spec.model import ScoringSpec, SweepSpec
+from orchestrator.spec.stored import stored_protocol, stored_spec
 from orchestrator.verdict.comparison import Assessment, Comparison
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protocol
@@ -139,7 +139,7 @@ class ScoredSweep:
         Raises:
             ValidationError: another version of voxsweep wrote them.
         """
-        spec, protocol = read_spec(ledger), read_protocol(ledger)
+        spec, protocol = stored_spec(ledger), stored_protocol(ledger)
         return cls(ledger, spec, protocol) if spec and protocol else None
 
     def variants(self, trial: str, epoch: int) -> list[Variant]:

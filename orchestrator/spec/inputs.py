@@ -1,12 +1,9 @@
 """The clips and prompt sets that a spec names, read and checked before anything is spent."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 from jobs.data.checks.check import Checked
 from jobs.data.checks.target import Progress, check_target
@@ -20,10 +17,8 @@ from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
 from jobs.spec.trial import PromptSpec
 from jobs.speech.prompts import read_prompts
-from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger
 from orchestrator.spec.check_summary import by_rule
-from orchestrator.spec.model import MAY_CHANGE, SweepSpec
-from orchestrator.spec.plan import plan
+from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.protocol import prompt_set_problems
 
 _MOST_OF_A_RULE = 20
@@ -163,23 +158,3 @@ def _group_problems(data: DataSpec, clips: Sequence[TargetClip]) -> Iterator[Pro
 
 def _nearest(name: str, groups: set[str], kind: str) -> str:
     return nearest(name, groups) if groups else f"The clips name no {kind}."
-
-
-def claim(ledger: Ledger, spec: SweepSpec, inputs: Inputs) -> None:
-    """Write the spec and its plan into the sweep's folder, or check that the one there is equal.
-
-    Raises:
-        InputError: the name was used for another question.
-    """
-    written = spec.model_dump(mode="json")
-    known = ledger.read_text(SPEC_FILE)
-    if known is not None:
-        before = yaml.safe_load(known)
-        changed = [k for k in written if k not in MAY_CHANGE and written[k] != before.get(k)]
-        if changed:
-            where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
-            what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"
-            raise InputError([Problem(where, what, "Give the changed spec another name.")])
-    ledger.write_text(SPEC_FILE, yaml.safe_dump(written, sort_keys=False))
-    planned = plan(spec, inputs.clips, inputs.prompts, inputs.confirmation, ledger.storage)
-    ledger.write_text(PLAN_FILE, json.dumps(planned.to_dict(), indent=2) + "\n")

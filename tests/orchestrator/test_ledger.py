@@ -8,7 +8,8 @@ from jobs.problems import InputError
 from jobs.spec.trial import EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.ledger import CONFIRMATION, PLAN_FILE, SPEC_FILE, Ledger, TrialResult
-from orchestrator.spec.inputs import Inputs, claim
+from orchestrator.spec.inputs import Inputs
+from orchestrator.spec.stored import store_spec
 
 
 @pytest.fixture
@@ -141,18 +142,18 @@ class TestClaim:
     INPUTS = Inputs([], [], 0, [PromptSpec(id="p", text="one")], [])
 
     def test_spec_and_plan_are_written(self, ledger, make_spec):
-        claim(ledger, make_spec(), self.INPUTS)
+        store_spec(ledger, make_spec(), self.INPUTS)
         assert ledger.read_text(SPEC_FILE).startswith("name: small\n")
         assert '"prompts": 1' in ledger.read_text(PLAN_FILE)
 
     def test_the_same_question_may_be_asked_again_on_other_machines(self, ledger, make_spec):
-        claim(ledger, make_spec(), self.INPUTS)
+        store_spec(ledger, make_spec(), self.INPUTS)
         spec = make_spec(resources="resources: {hosts: 7}", records="records: {mlflow: http://x}")
-        claim(ledger, spec, self.INPUTS)
+        store_spec(ledger, spec, self.INPUTS)
         assert "hosts: 7" in ledger.read_text(SPEC_FILE)
 
     def test_another_question_needs_another_name(self, ledger, make_spec):
-        claim(ledger, make_spec(), self.INPUTS)
+        store_spec(ledger, make_spec(), self.INPUTS)
         before = ledger.read_text(SPEC_FILE)
         other = make_spec(
             training="training: {epochs: 9}",
@@ -160,6 +161,6 @@ class TestClaim:
             resources="resources: {scorers: 9}",
         )
         with pytest.raises(InputError, match="was started with other training, search") as caught:
-            claim(ledger, other, self.INPUTS)
+            store_spec(ledger, other, self.INPUTS)
         assert len(caught.value.problems) == 1
         assert ledger.read_text(SPEC_FILE) == before

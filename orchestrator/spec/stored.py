@@ -1,0 +1,60 @@
+"""The spec, protocol and verdict in a sweep's folder."""
+
+import json
+from typing import TYPE_CHECKING
+
+import yaml
+
+from jobs.problems import InputError, Problem
+from orchestrator.ledger import PLAN_FILE, PROTOCOL_FILE, SPEC_FILE, VERDICT_FILE, Ledger
+from orchestrator.spec.model import MAY_CHANGE, SweepSpec
+from orchestrator.spec.plan import plan
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.protocol import Protocol
+
+if TYPE_CHECKING:
+    from orchestrator.spec.inputs import Inputs  # imports what reads audio
+
+
+def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
+    """Write the spec and its plan into the sweep's folder, or check that the one there is equal.
+
+    Keys that do not change results may differ; then the new spec replaces the old.
+
+    Raises:
+        InputError: a sweep of this name was started with another spec.
+    """
+    written = spec.model_dump(mode="json")
+    known = ledger.read_text(SPEC_FILE)
+    if known is not None:
+        before = yaml.safe_load(known)
+        changed = [k for k in written if k not in MAY_CHANGE and written[k] != before.get(k)]
+        if changed:
+            where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
+            what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"
+            raise InputError([Problem(where, what, "Give the changed spec another name.")])
+    ledger.write_text(SPEC_FILE, yaml.safe_dump(written, sort_keys=False))
+    planned = plan(spec, inputs.clips, inputs.prompts, inputs.confirmation, ledger.storage)
+    ledger.write_text(PLAN_FILE, json.dumps(planned.to_dict(), indent=2) + "\n")
+
+
+def stored_spec(ledger: Ledger) -> SweepSpec | None:
+    """The sweep's spec; None before it has started.
+
+    Raises:
+        ValidationError: another version of voxsweep wrote it.
+    """
+    text = ledger.read_text(SPEC_FILE)
+    return None if text is None else SweepSpec.model_validate(yaml.safe_load(text))
+
+
+def stored_protocol(ledger: Ledger) -> Protocol | None:
+    """The sweep's protocol; None before its first score."""
+    text = ledger.read_text(PROTOCOL_FILE)
+    return None if text is None else Protocol.model_validate_json(text)
+
+
+def stored_verdict(ledger: Ledger) -> Verdict | None:
+    """The sweep's verdict; None before its end."""
+    text = ledger.read_text(VERDICT_FILE)
+    return None if text is None else Verdict.from_json(text)
