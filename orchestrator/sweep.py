@@ -28,7 +28,7 @@ from orchestrator.ledger import (
 from orchestrator.records.recorder import Recorder
 from orchestrator.records.tracking import mlflow_store
 from orchestrator.report.page import render
-from orchestrator.report.training_data import DataReport
+from orchestrator.report.report_input import DataReport
 from orchestrator.scores import from_ledger
 from orchestrator.scores.from_files import variant_lines
 from orchestrator.search.study_storage import check_study

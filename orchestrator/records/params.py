@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from jobs.spec.trial import TrainingSpec
-from orchestrator.report.training_data import Speaker
+from orchestrator.report.report_input import Speaker
 from orchestrator.spec.model import MAY_CHANGE, SweepSpec
 
 SPEAKERS = 20

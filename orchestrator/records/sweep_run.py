@@ -17,7 +17,7 @@ from orchestrator.ledger import (
 from orchestrator.records.notes import link, sweep_note
 from orchestrator.records.params import data_params, spec_params
 from orchestrator.records.runs import NOTE_TAG, RunContent, Value
-from orchestrator.report.training_data import Speaker
+from orchestrator.report.report_input import Speaker
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_verdict
 from orchestrator.verdict.outcome import Verdict

@@ -15,17 +15,13 @@ _COMPRESSION = 0.5
 """libsndfile's scale from 0 (best) to 1 (smallest): about 43 kbit/s for 16 kHz speech."""
 
 
-def embedded(clips: Mapping[str, Mapping[str, bytes]]) -> dict[tuple[str, str], str]:
-    """Every FLAC file of ``clips`` (variant id, then prompt id) ready to be put in a page.
+def embedded(flac: bytes) -> str:
+    """The base64 text of the clip's MP3, as a page plays it.
 
     Raises:
-        soundfile.LibsndfileError: a clip is not audio.
+        soundfile.LibsndfileError: the clip is not audio.
     """
-    return {
-        (variant, prompt): base64.b64encode(mp3(flac)).decode("ascii")
-        for variant, of_prompt in clips.items()
-        for prompt, flac in of_prompt.items()
-    }
+    return base64.b64encode(mp3(flac)).decode("ascii")
 
 
 def mp3(flac: bytes) -> bytes:

@@ -13,7 +13,6 @@ from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import TrialHistory
 from orchestrator.report.report_input import (
     ReportInput,
-    as_trained,
     labelled,
     ranked,
     short,
@@ -31,7 +30,7 @@ from orchestrator.report.svg import (
     draw,
 )
 from orchestrator.verdict.outcome import VariantRow
-from orchestrator.verdict.table import VariantInfo
+from orchestrator.verdict.table import VariantInfo, as_trained
 
 RATE = "rate_ratio"
 """Speaking rate over the base's: labels shifted twice make it rise epoch by epoch."""

@@ -2,27 +2,29 @@
 
 import base64
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestrator.report import (
-    confirmation_tables,
-    line_figures,
-    scatter_figures,
-    tables,
-    training_data,
-)
+from orchestrator.report import line_figures, scatter_figures, tables, training_data
 from orchestrator.report.audio import MEDIA_TYPE, embedded
 from orchestrator.report.audition import audition
 from orchestrator.report.rank_rate_figure import rank_rate
-from orchestrator.report.report_input import ReportInput
-from orchestrator.report.training_data import DataReport
-from orchestrator.report.training_data_figure import strips
+from orchestrator.report.report_input import (
+    LONGEST_PLAYED,
+    DataReport,
+    ReportInput,
+    number,
+    ranked,
+    short,
+)
 from orchestrator.verdict.table import scientific
 
+SHOWN_ROWS = 16
+"""Longer tables of variants fold what is below."""
 _HERE = Path(__file__).parent
 _BADGES = {
     "PROMOTE": ("good", "▲", "Promote"),
@@ -45,7 +47,11 @@ def render(report: ReportInput) -> str:
     )
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     chosen = audition(report.verdict, report.table, report.protocol)
-    sounds = embedded(report.clips)
+    sounds = {
+        (variant, prompt): embedded(flac)
+        for variant, of_prompt in report.clips.items()
+        for prompt, flac in of_prompt.items()
+    }
     return pages.get_template("page.html").render(
         report=report,
         verdict=report.verdict,
@@ -55,25 +61,20 @@ def render(report: ReportInput) -> str:
         script_digest=_digest(script),
         media_type=MEDIA_TYPE,
         audition=chosen,
-        columns=tables.columns(report, chosen),
-        takes=tables.takes(report, chosen, sounds),
-        grid=tables.grid(report, chosen, sounds),
-        confirmed_headings=confirmation_tables.headings(report),
-        confirmed=confirmation_tables.finalists(report),
-        fresh_columns=confirmation_tables.columns(report, chosen),
-        fresh_takes=confirmation_tables.takes(chosen, sounds),
-        groups=confirmation_tables.groups(report),
-        group_loss_headings=confirmation_tables.group_loss_headings(report),
-        group_losses=confirmation_tables.group_losses(report),
-        error_rates=confirmation_tables.error_rates(report),
-        listening=confirmation_tables.listening(report),
-        shortlist=confirmation_tables.shortlist(report),
+        sounds=sounds,
+        played=partial(tables.played, sounds),
+        prompt_scores=partial(tables.prompt_scores, report),
         headings=tables.headings(report),
-        lines=tables.lines(report),
+        variant_cells=partial(tables.variant_cells, report),
+        shortlist_cells=partial(tables.shortlist_cells, report),
+        finalist_headings=tables.finalist_headings(report),
+        finalist_cells=partial(tables.finalist_cells, report),
+        groups=tables.groups(report),
+        group_loss_headings=tables.group_loss_headings(report),
+        group_losses=tables.group_losses(report),
+        error_rates=tables.error_rates(report),
+        listening=tables.listening(report),
         rule=tables.rule(report),
-        cost=tables.cost(report),
-        broken=tables.broken(report, chosen, sounds),
-        failed_in_all=tables.failed_in_all(report),
         loss_scatter=scatter_figures.loss_scatter(report),
         loss_interval=scatter_figures.spearman_interval(report),
         rank_rate=rank_rate(report),
@@ -83,8 +84,11 @@ def render(report: ReportInput) -> str:
         learning_curves=line_figures.learning_curves(report),
         scale_curves=line_figures.scale_curves(report),
         forest_rows=line_figures.FOREST_ROWS,
-        shown_lines=tables.SHOWN_LINES,
+        ranked=ranked(report),
+        shown_rows=SHOWN_ROWS,
         **_of_data(report.data),
+        short=short,
+        number=number,
         scientific=scientific,
         clock=tables.clock,
     )
@@ -98,10 +102,11 @@ def _of_data(data: DataReport | str) -> dict[str, Any]:
         "lights": training_data.LIGHTS,
         "outcomes": training_data.OUTCOMES,
         "shown_speakers": training_data.SHOWN_SPEAKERS,
-        "longest_played": training_data.LONGEST_PLAYED,
+        "longest_played": LONGEST_PLAYED,
         "counts": training_data.counts,
         "distributions": training_data.distributions,
-        "data_strips": strips(data),
+        "embedded": embedded,
+        "data_strips": training_data.strips(data),
     }
 
 

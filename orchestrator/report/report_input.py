@@ -3,12 +3,46 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from jobs.diversity.clips import JudgedClip
+from jobs.diversity.forecast import Forecast
+from jobs.diversity.summary import SpeakerSummary
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import TrialHistory
-from orchestrator.report.training_data import DataReport
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo, scientific
+
+LONGEST_PLAYED = 15.0
+"""Seconds of a clip that a page plays: its size must not grow with the data."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One speaker's clips and what to expect of them."""
+
+    summary: SpeakerSummary
+    forecast: Forecast
+
+
+@dataclass(frozen=True)
+class WorstClip:
+    """One of the worst clips, to listen to."""
+
+    judged: JudgedClip
+    name: str
+    """Of its file."""
+    flac: bytes | None
+    """Its beginning; None when the file has gone."""
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The training clips of a sweep."""
+
+    speakers: Sequence[Speaker]
+    """Those with the most speech first."""
+    clips: Sequence[JudgedClip]
+    worst: Sequence[WorstClip]
 
 
 @dataclass(frozen=True)
@@ -63,22 +97,16 @@ def short(variant: VariantInfo) -> str:
     return f"r{rank} · {rate}{mix} · e{variant.epoch} · ×{variant.lora_scale:g}"
 
 
+def number(value: float | None, spec: str = ".3g") -> str:
+    """A number as ``spec`` formats it; a dash where there is none."""
+    return "–" if value is None else format(value, spec)
+
+
 def labelled(report: ReportInput, metric: str) -> str:
     """A metric with its unit and an arrow to where better is."""
     known = report.table.metrics[metric]
     better = {"higher": "\u00a0↑", "lower": "\u00a0↓", "neither": ""}[known.direction]
     return f"{metric} ({known.unit}){better}"
-
-
-def as_trained(variants: Sequence[VariantInfo]) -> list[VariantInfo]:
-    """One variant a checkpoint, in the order of trial and epoch: the lora_scale nearest 1.
-
-    That is the scale at which the checkpoint was trained and its loss measured.
-    """
-    nearest: dict[tuple[str, int], VariantInfo] = {}
-    for variant in sorted(variants, key=lambda v: (abs(v.lora_scale - 1.0), v.id)):
-        nearest.setdefault((variant.trial or "", variant.epoch), variant)
-    return [nearest[checkpoint] for checkpoint in sorted(nearest)]
 
 
 def ranked(report: ReportInput) -> list[VariantRow]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.report.report_input import ReportInput, as_trained, labelled
+from orchestrator.report.report_input import ReportInput, labelled
 from orchestrator.report.svg import BASE_LINE, BLUE, GREEN, INK, ORANGE, PAPER, POINT, draw
 from orchestrator.verdict.comparison import Comparison
+from orchestrator.verdict.loss import with_loss
 from orchestrator.verdict.outcome import VariantRow
 from orchestrator.verdict.table import VariantInfo
 
@@ -56,7 +57,7 @@ def checkpoints(report: ReportInput) -> list[VariantInfo]:
     """The variants that stand for their checkpoint: with scores, and a loss that is a number."""
     comparison = Comparison(report.table, report.protocol)
     scored = [v for v in report.table.adapted if comparison.has_scores(v.id)]
-    return [v for v in as_trained(scored) if math.isfinite(_loss(v))]
+    return with_loss(scored)
 
 
 def _loss(variant: VariantInfo) -> float:

@@ -1,177 +1,36 @@
 """What the tables of a page say, cell by cell."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.audio import Sounds
-from orchestrator.report.audition import Audition
-from orchestrator.report.report_input import ReportInput, labelled, ranked, short
-from orchestrator.verdict.outcome import VariantRow
+from orchestrator.report.report_input import ReportInput, labelled, number, short
+from orchestrator.verdict.outcome import Confirmation, ErrorRate, VariantRow
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.stats import Interval
-from orchestrator.verdict.table import VariantInfo
+from orchestrator.verdict.table import VariantInfo, as_trained
 
-SHOWN_LINES = 16
-"""Longer tables of variants fold what is below."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A variant to listen to."""
-
-    id: str
-    role: str
-    name: str
+Cells = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Take:
-    """One variant on one prompt: its audio, if it is kept, and what was measured."""
-
-    column: Column
-    audio: str | None
-    """Base64 of the MP3 file."""
-    scores: tuple[tuple[str, str], ...]
-    failed: tuple[str, ...]
+def played(sounds: Sounds, prompts: Iterable[Prompt], variants: Sequence[str]) -> list[Prompt]:
+    """The prompts of which the page has the sound of any of the variants."""
+    return [p for p in prompts if any((variant, p.id) in sounds for variant in variants)]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One variant in the grid: a button that plays it."""
+def prompt_scores(report: ReportInput, variant: str, prompt: str) -> list[tuple[str, str]]:
+    """Each deciding metric on one prompt, the measured mean over seeds.
 
-    clips: str
-    """Base64 of an MP3 file for each prompt of the grid, a space between; ``-`` where none is."""
-    mean: str
-    standing: str
-    name: str
-    """Its name, score and standing in words."""
-
-
-@dataclass(frozen=True)
-class GridRow:
-    """One epoch of a trial in the grid; None at a scale that was not scored."""
-
-    name: str
-    trial: str
-    cells: tuple[Cell | None, ...]
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A failed clip: whose, of which text, why, and its audio if it is kept."""
-
-    name: str
-    role: str
-    text: str
-    reasons: tuple[str, ...]
-    audio: str | None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What training took, over all trials."""
-
-    seconds: float
-    asked: int
-    trained: int
-    saved: int
-    """Epochs that were not trained because their trial was stopped at a rung."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One variant in the table of all."""
-
-    variant: VariantInfo
-    name: str
-    row: VariantRow
-    cells: tuple[str, ...]
-
-
-def columns(report: ReportInput, audition: Audition) -> list[Column]:
-    """The base, the winner and the runner-up; without a winner the base and the best."""
-    variants = report.table.variants
-    return [
-        Column(name, role, "" if name == BASE_VARIANT else variants[name].name)
-        for name, role in audition.compared.items()
-    ]
-
-
-def takes(report: ReportInput, audition: Audition, sounds: Sounds) -> list[tuple[str, list[Take]]]:
-    """A prompt's text with a take for each column, for every prompt with audio to play."""
-    shown = columns(report, audition)
-    return [
-        (prompt.text, [_take(report, column, prompt.id, sounds) for column in shown])
-        for prompt in audition.prompts
-        if any((column.id, prompt.id) in sounds for column in shown)
-    ]
-
-
-def _take(report: ReportInput, column: Column, prompt: str, sounds: Sounds) -> Take:
-    failed = report.verdict.row(column.id).failed_clips
-    return Take(
-        column,
-        sounds.get((column.id, prompt)),
-        tuple((metric, _score(report, column.id, metric, prompt)) for metric in deciding(report)),
-        tuple(reason for clip in failed if clip.prompt == prompt for reason in clip.reasons),
-    )
-
-
-def grid(report: ReportInput, audition: Audition, sounds: Sounds) -> list[GridRow]:
-    """The base, then a row a trial with a cell for each scale; empty without audio."""
-    cells = {
-        v.id: _cell(report, audition, v, sounds)
-        for v in (report.table.variants[BASE_VARIANT], *(v for row in audition.grid for v in row))
-    }
-    if not any(set(cell.clips) - set("- ") for cell in cells.values()):
-        return []
-    rows = [GridRow("base", "", (cells[BASE_VARIANT],))]
-    for variants in audition.grid:
-        of_scale = {v.lora_scale: cells[v.id] for v in variants}
-        name, _, _ = short(variants[0]).rpartition(" · ")
-        at_scales = tuple(of_scale.get(scale) for scale in audition.scales)
-        rows.append(GridRow(name, variants[0].trial or "", at_scales))
-    return rows
-
-
-def _cell(report: ReportInput, audition: Audition, variant: VariantInfo, sounds: Sounds) -> Cell:
-    row, primary = report.verdict.row(variant.id), report.verdict.primary
-    mean = number(row.means.get(primary))
-    clips = (sounds.get((variant.id, prompt.id), "-") for prompt in audition.grid_prompts)
-    name = f"{variant.name}: {primary} {mean}, {row.standing}"
-    return Cell(" ".join(clips), mean, row.standing, name)
-
-
-def broken(report: ReportInput, audition: Audition, sounds: Sounds) -> list[Broken]:
-    """The failed clips that the page plays."""
-    texts = {prompt.id: prompt.text for prompt in report.protocol.prompts}
-    return [
-        Broken(
-            name=short(report.table.variants[take.variant]),
-            role=audition.compared.get(take.variant, ""),
-            text=texts[take.clip.prompt],
-            reasons=take.clip.reasons,
-            audio=sounds.get((take.variant, take.clip.prompt)),
-        )
-        for take in audition.failed
-    ]
-
-
-def failed_in_all(report: ReportInput) -> int:
-    """Failed clips of every variant and the base."""
-    return sum(len(row.failed_clips) for row in report.verdict.rows)
-
-
-def cost(report: ReportInput) -> Cost:
-    """Seconds and epochs over all trials."""
-    trials = report.trials
-    return Cost(
-        seconds=sum(trial.seconds for trial in trials),
-        asked=sum(trial.training.epochs for trial in trials),
-        trained=sum(len(trial.epochs) for trial in trials),
-        saved=sum(t.training.epochs - len(t.epochs) for t in trials if t.end == "stopped"),
-    )
+    A dash where a seed has no value of its own.
+    """
+    table, scores = report.table, []
+    for metric in deciding(report):
+        lost = {of for of, _ in table.missing[variant].get(metric, {})}
+        mean = None
+        if metric in table.values[variant] and prompt not in lost:
+            mean = table.by_prompt(table.values[variant][metric])[table.prompts.index(prompt)]
+        scores.append((metric, number(mean)))
+    return scores
 
 
 def deciding(report: ReportInput) -> list[str]:
@@ -180,44 +39,148 @@ def deciding(report: ReportInput) -> list[str]:
     return list(dict.fromkeys([protocol.primary, *(c.metric for c in protocol.constraints)]))
 
 
-def _score(report: ReportInput, variant: str, metric: str, prompt: str) -> str:
-    """The measured mean over seeds; a dash where a seed has no value of its own."""
-    table = report.table
-    lost = {of for of, _ in table.missing[variant].get(metric, {})}
-    if metric not in table.values[variant] or prompt in lost:
-        return "–"
-    return f"{table.by_prompt(table.values[variant][metric])[table.prompts.index(prompt)]:.3g}"
-
-
 def headings(report: ReportInput) -> list[str]:
-    """The headings over a line's cells."""
+    """The headings over :func:`variant_cells`."""
     primary, *constraints = (labelled(report, metric) for metric in deciding(report))
-    confidence = f"gain ({report.protocol.confidence:.0%} interval)"
-    return [primary, confidence, *constraints, "failed clips", "validation loss"]
+    return [primary, _gain(report), *constraints, "failed clips", "validation loss"]
 
 
-def lines(report: ReportInput) -> list[Line]:
-    """The base, then every variant from best to worst."""
-    return [_line(report, row) for row in (report.verdict.row(BASE_VARIANT), *ranked(report))]
-
-
-def _line(report: ReportInput, row: VariantRow) -> Line:
-    variant = report.table.variants[row.id]
+def variant_cells(report: ReportInput, row: VariantRow) -> Cells:
+    """A variant, or the base, on what all of them say of set A."""
     primary, *constraints = (number(row.means.get(metric)) for metric in deciding(report))
     gain = "–" if row.id == BASE_VARIANT else effect(row.gain)
-    failed = f"{row.failures.failed} of {row.failures.clips}"
-    cells = (primary, gain, *constraints, failed, number(variant.validation_loss))
-    return Line(variant, short(variant), row, cells)
+    loss = number(report.table.variants[row.id].validation_loss)
+    return primary, gain, *constraints, _failed(row), loss
 
 
-def number(value: float | None) -> str:
-    """To three digits; a dash where there is none."""
-    return "–" if value is None else f"{value:.3g}"
+def shortlist_cells(report: ReportInput, row: VariantRow) -> Cells:
+    """A variant on all of set A: its gain, constraints and failed clips."""
+    _, *constraints = deciding(report)
+    return effect(row.gain), *(number(row.means.get(m)) for m in constraints), _failed(row)
+
+
+def finalist_headings(report: ReportInput) -> list[str]:
+    """The headings over :func:`finalist_cells`."""
+    metrics = (labelled(report, metric) for metric in _metrics_of_finalists(report))
+    return [_gain(report), "p", "p after Holm", *metrics, "failed clips", "gain on set A"]
+
+
+def finalist_cells(report: ReportInput, confirmation: Confirmation) -> Cells:
+    """What set B says of a finalist, each metric with its difference to the base."""
+    row, verdict = confirmation.row, report.verdict
+    on_a = {each.id: each for each in verdict.shortlisted}.get(row.id) or verdict.row(row.id)
+    return (
+        effect(row.gain),
+        f"{confirmation.p:.2g}",
+        f"{confirmation.p_holm:.2g}",
+        *(
+            f"{row.means[metric]:.3g} ({row.differences[metric].mean:+.2g})"
+            if metric in row.differences
+            else number(row.means.get(metric))
+            for metric in _metrics_of_finalists(report)
+        ),
+        _failed(row),
+        f"{on_a.gain.mean:+.2f}",
+    )
+
+
+def _metrics_of_finalists(report: ReportInput) -> list[str]:
+    """The primary metric, those of the constraints, and what finalists alone are measured by."""
+    return list(dict.fromkeys([*deciding(report), *report.protocol.finalist_metrics]))
+
+
+def _gain(report: ReportInput) -> str:
+    return f"gain ({report.protocol.confidence:.0%} interval)"
+
+
+def _failed(row: VariantRow) -> str:
+    return f"{row.failures.failed} of {row.failures.clips}"
 
 
 def effect(gain: Interval) -> str:
     """A gain with its interval."""
     return f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
+
+
+def groups(report: ReportInput) -> list[Cells]:
+    """Each language and speaker: its name, prompts, gain, verdict, winner."""
+    return [
+        (
+            f"{each.group} {each.name}",
+            "–" if each.effect is None else str(each.effect.n),
+            "–" if each.effect is None else effect(each.effect),
+            each.verdict,
+            "–" if each.variant is None else short(report.table.variants[each.variant]),
+        )
+        for each in report.verdict.groups
+    ]
+
+
+def group_loss_headings(report: ReportInput) -> list[str]:
+    """The headings of :func:`group_losses`."""
+    names = [short(report.table.variants[each.row.id]) for each in report.verdict.confirmed]
+    return ["validation clips of", *names, "lowest", "of", "its rank there"]
+
+
+def group_losses(report: ReportInput) -> list[Cells]:
+    """Each language and speaker: validation loss of the finalists, the lowest, whose that is, and
+    how that one ranks on the group's own prompts; empty where clips name no two of either."""
+    trained = as_trained(report.table.adapted)
+    groups = dict.fromkeys(group for variant in trained for group in variant.group_losses)
+    return [_group_losses(report, group, trained) for group in groups]
+
+
+def _group_losses(report: ReportInput, group: str, trained: Sequence[VariantInfo]) -> Cells:
+    lowest = min(
+        (variant for variant in trained if group in variant.group_losses),
+        key=lambda variant: variant.group_losses[group],
+    )
+    judged = {f"{each.group}/{each.name}": each.loss for each in report.verdict.groups}
+    loss = judged.get(group)
+    rank = None if loss is None or loss.lowest != lowest.id else loss.lowest_rank
+    return (
+        group.replace("/", " ", 1),
+        *(
+            number(report.table.variants[each.row.id].group_losses.get(group), ".3f")
+            for each in report.verdict.confirmed
+        ),
+        number(lowest.group_losses[group], ".3f"),
+        short(lowest),
+        "–" if rank is None or loss is None else f"{rank} of {loss.variants}",
+    )
+
+
+def error_rates(report: ReportInput) -> list[Cells]:
+    """Each rate: the variant, metric, language, mean of clips, of the corpus, prompts."""
+    return [_rate(report, rate) for rate in report.verdict.error_rates]
+
+
+def _rate(report: ReportInput, rate: ErrorRate) -> Cells:
+    return (
+        short(report.table.variants[rate.variant]),
+        rate.metric,
+        rate.language or "all",
+        f"{rate.macro:.1%}",
+        number(rate.corpus, ".1%"),
+        str(rate.prompts),
+    )
+
+
+def listening(report: ReportInput) -> Sequence[tuple[str, str]]:
+    """The listening test as label and value; empty until there was one."""
+    test = report.verdict.listening
+    if test is None:
+        return []
+    alpha = "undefined" if test.alpha is None else f"{test.alpha:.2f}"
+    if test.alpha is not None and test.alpha < 0.4:
+        alpha += ": raters hardly agree"
+    return [
+        ("listeners", f"{test.raters} over {test.sentences} sentences"),
+        ("mean opinion score", f"{test.mos:.2f}, the base {test.base_mos:.2f}"),
+        ("difference", f"{effect(test.difference)} points, two-way bootstrap"),
+        ("pooled Wilcoxon p", f"{test.pooled_p:.2g} (does not decide)"),
+        ("Krippendorff's alpha, ordinal", alpha),
+    ]
 
 
 def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
@@ -270,14 +233,14 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
 
 def _further_decoding(protocol: Protocol) -> str:
     """What of the decoding is not as by default."""
-    said = ""
+    words = ""
     if protocol.top_p < 1:
-        said += f"top-p {protocol.top_p:g}, "
+        words += f"top-p {protocol.top_p:g}, "
     if protocol.repetition_penalty > 1:
-        said += f"repetition penalty {protocol.repetition_penalty:g}, "
+        words += f"repetition penalty {protocol.repetition_penalty:g}, "
     if protocol.max_tokens is not None:
-        said += f"at most {protocol.max_tokens} tokens, "
-    return said
+        words += f"at most {protocol.max_tokens} tokens, "
+    return words
 
 
 def _shortlisting(protocol: Protocol) -> str:

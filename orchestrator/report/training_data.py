@@ -1,19 +1,22 @@
-"""What a page tells of the clips that a sweep trains on."""
+"""What a page shows of the clips that a sweep trains on: numbers, the worst clips, a figure."""
 
-import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from jobs.diversity.clips import FEATURES, JudgedClip
-from jobs.diversity.forecast import Colour, Forecast
+from jobs.diversity.forecast import Colour
 from jobs.diversity.summary import SpeakerSummary
-from orchestrator.report.audio import mp3
+from orchestrator.report.report_input import DataReport, number
+from orchestrator.report.svg import BLUE, INK, ORANGE, PAPER, draw
 
 SHOWN_SPEAKERS = 6
 """Those with the most speech; the file of the sweep has them all."""
-
-LONGEST_PLAYED = 15.0
-"""Seconds of a clip that a page plays: its size must not grow with the data."""
 
 LIGHTS: dict[Colour | None, tuple[str, str]] = {
     "green": ("●", "green"),
@@ -28,58 +31,40 @@ OUTCOMES: dict[str, Colour] = {
     "dirty": "red",
 }
 
-
-@dataclass(frozen=True)
-class Speaker:
-    """One speaker's clips and what to expect of them."""
-
-    summary: SpeakerSummary
-    forecast: Forecast
-
-
-@dataclass(frozen=True)
-class WorstClip:
-    """One of the worst clips, to listen to."""
-
-    judged: JudgedClip
-    name: str
-    """Of its file."""
-    flac: bytes | None
-    """Its beginning; None when the file has gone."""
-
-    @property
-    def audio(self) -> str | None:
-        """Base64 of an MP3 file."""
-        return None if self.flac is None else base64.b64encode(mp3(self.flac)).decode("ascii")
-
-    @property
-    def quality(self) -> str:
-        """Its DNSMOS OVRL."""
-        return _number(self.judged.clip.values.get("dnsmos_ovrl"), 2)
-
-
-@dataclass(frozen=True)
-class DataReport:
-    """The training clips of a sweep."""
-
-    speakers: Sequence[Speaker]
-    """Those with the most speech first."""
-    clips: Sequence[JudgedClip]
-    worst: Sequence[WorstClip]
+STRIPS = {
+    "level": "level (dBFS)",
+    "dnsmos_ovrl": "DNSMOS OVRL",
+    "wada_snr": "WADA-SNR (dB)",
+    "log2_f0": "mean F0 (Hz)",
+    "speaking_rate": "characters/s",
+}
+POINTS = 300
+"""Clips drawn of all; more would make the page large and say the same."""
+_OTHERS = {"marker": "o", "markersize": 4.5, "color": BLUE, "alpha": 0.55, "markeredgewidth": 0}
+_WORST = {
+    **{"marker": "X", "markersize": 7.5, "color": ORANGE},
+    **{"markeredgecolor": PAPER, "markeredgewidth": 0.6},
+}
+_GOLDEN = 0.6180339887498949
+"""Its multiples, less their whole parts, spread evenly however many there are."""
 
 
 def counts(summary: SpeakerSummary) -> list[tuple[str, str]]:
     """Label and value of what is no feature of a clip."""
     quality = summary.features.get("dnsmos_ovrl")
-    of_quality = "–" if quality is None else _number(quality.sd, 2)
-    excess = _number(summary.quality_excess, 2)
+    rank = number(summary.effective_rank, ".1f")
+    spread = number(quality.sd if quality else None, ".2f")
+    excess = number(summary.quality_excess, ".2f")
     return [
         ("clips", f"{summary.clips}, {summary.unmeasured} not wholly measured"),
         ("bad clips", f"{summary.bad_share:.0%}"),
         ("near-duplicate texts", f"{summary.repeated_share:.0%}"),
-        ("prompts' character bigrams heard in training", _share(summary.bigram_coverage)),
-        ("effective rank", f"{_number(summary.effective_rank, 1)} of {len(FEATURES)} features"),
-        ("sd of OVRL", f"{of_quality}; texts alone {summary.quality_floor:.2f}; excess {excess}"),
+        (
+            "prompts' character bigrams heard in training",
+            number(summary.bigram_coverage, ".0%"),
+        ),
+        ("effective rank", f"{rank} of {len(FEATURES)} features"),
+        ("sd of OVRL", f"{spread}; texts alone {summary.quality_floor:.2f}; excess {excess}"),
     ]
 
 
@@ -88,8 +73,9 @@ def distributions(summary: SpeakerSummary) -> list[tuple[str, ...]]:
     return [
         (
             f"{name} ({FEATURES[name]})",
-            *(f"{value:.3g}" for value in (of.median, of.p10)),
-            "–" if of.sd is None else f"{of.sd:.2g}",
+            f"{of.median:.3g}",
+            f"{of.p10:.3g}",
+            number(of.sd, ".2g"),
             f"{of.iqr:.2g}",
             str(of.clips),
         )
@@ -97,9 +83,59 @@ def distributions(summary: SpeakerSummary) -> list[tuple[str, ...]]:
     ]
 
 
-def _number(value: float | None, places: int) -> str:
-    return "–" if value is None else f"{value:.{places}f}"
+def strips(data: DataReport) -> Markup:
+    """Each feature over the clips, a column a speaker; the worst clips are crosses."""
+    speakers = [speaker.summary.speaker for speaker in data.speakers][:SHOWN_SPEAKERS]
+    worst = {clip.judged.place for clip in data.worst}
+    others = [judged for judged in data.clips if judged.place not in worst]
+    shown = _spread([judged for judged in others if judged.clip.speaker in speakers])
+    marked = [c.judged for c in data.worst if c.judged.clip.speaker in speakers]
+
+    def paint(figure: Figure) -> None:
+        for axes, (name, title) in zip(
+            figure.subplots(1, len(STRIPS)), STRIPS.items(), strict=True
+        ):
+            _points(axes, name, shown, speakers, _OTHERS)
+            _points(axes, name, marked, speakers, _WORST)
+            _medians(axes, name, data.clips, speakers)
+            ticks = [str(place + 1) for place in range(len(speakers))]
+            axes.set_xticks(range(len(speakers)), ticks if len(speakers) > 1 else [""])
+            axes.set(title=title, xlim=(-0.6, len(speakers) - 0.4))
+            axes.grid(visible=False, axis="x")
+
+    alt = f"Level, quality, noise, pitch and tempo of {len(shown) + len(marked)} training clips"
+    return draw("data", alt, 9.6, 2.9, paint)
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
+def _spread(clips: Sequence[JudgedClip]) -> list[JudgedClip]:
+    """At most ``POINTS`` of them, evenly over their order."""
+    places = np.linspace(0, len(clips) - 1, min(POINTS, len(clips))).astype(int)
+    return [clips[place] for place in places]
+
+
+def _points(
+    axes: Axes,
+    name: str,
+    clips: Sequence[JudgedClip],
+    speakers: Sequence[str],
+    look: dict[str, Any],
+) -> None:
+    drawn = [judged for judged in clips if name in judged.clip.values]
+    across = [
+        speakers.index(judged.clip.speaker) + 0.7 * (judged.place * _GOLDEN % 1 - 0.5)
+        for judged in drawn
+    ]
+    axes.plot(across, _heights(name, drawn), linestyle="none", **look)
+
+
+def _medians(axes: Axes, name: str, clips: Sequence[JudgedClip], speakers: Sequence[str]) -> None:
+    for place, speaker in enumerate(speakers):
+        own = [j for j in clips if j.clip.speaker == speaker and name in j.clip.values]
+        if own:
+            median = float(np.median(_heights(name, own)))
+            axes.plot([place - 0.45, place + 0.45], [median] * 2, color=INK, linewidth=1.4)
+
+
+def _heights(name: str, clips: Sequence[JudgedClip]) -> NDArray[np.float64]:
+    values = np.array([judged.clip.values[name] for judged in clips], dtype=np.float64)
+    return 2.0**values if name == "log2_f0" else values  # hertz say more than octaves

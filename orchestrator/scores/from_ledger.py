@@ -21,8 +21,7 @@ from orchestrator.ledger import (
     TrialRecord,
 )
 from orchestrator.report.audition import audition
-from orchestrator.report.report_input import Failure, ReportInput
-from orchestrator.report.training_data import DataReport
+from orchestrator.report.report_input import DataReport, Failure, ReportInput
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_spec
 from orchestrator.verdict.comparison import Assessment, Comparison

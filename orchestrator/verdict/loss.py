@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import GroupLoss, LossReport, VariantRow
 from orchestrator.verdict.stats import spearman
-from orchestrator.verdict.table import ScoreTable, VariantInfo
+from orchestrator.verdict.table import ScoreTable, VariantInfo, as_trained
 
 
 def loss_report(table: ScoreTable, scored: Sequence[VariantRow], primary: str) -> LossReport | None:
     """How loss ranks the variants that were scored; None where none of them has a loss."""
-    trained = as_trained(table.variants[row.id] for row in scored)
+    trained = with_loss(table.variants[row.id] for row in scored)
     losses = {v.id: v.validation_loss for v in trained if v.validation_loss is not None}
     if not losses:
         return None
@@ -35,7 +35,7 @@ def group_loss(screen: Comparison, group: str, variant: str) -> GroupLoss | None
         variant: whose loss is wanted beside the lowest.
     """
     scored = [v for v in screen.table.adapted if screen.has_scores(v.id)]
-    found = {v.id: v.group_losses.get(group, math.nan) for v in as_trained(scored)}
+    found = {v.id: v.group_losses.get(group, math.nan) for v in with_loss(scored)}
     losses = {name: loss for name, loss in found.items() if math.isfinite(loss)}
     if not losses:
         return None
@@ -54,13 +54,12 @@ def group_loss(screen: Comparison, group: str, variant: str) -> GroupLoss | None
     )
 
 
-def as_trained(variants: Iterable[VariantInfo]) -> list[VariantInfo]:
-    """One variant a checkpoint that has a validation loss: the lora_scale nearest 1.
+def with_loss(variants: Iterable[VariantInfo]) -> list[VariantInfo]:
+    """One variant a checkpoint that has a validation loss, as it was trained, by id.
 
-    Loss belongs to a checkpoint at scale 1; the same loss at many scales would count it many times.
+    The same loss at many scales would count a checkpoint many times.
     """
-    nearest: dict[tuple[str | None, int], VariantInfo] = {}
-    for variant in sorted(variants, key=lambda v: (abs(v.lora_scale - 1.0), v.id)):
-        if variant.validation_loss is not None and math.isfinite(variant.validation_loss):
-            nearest.setdefault((variant.trial, variant.epoch), variant)
-    return sorted(nearest.values(), key=lambda v: v.id)
+    found = (
+        v for v in variants if v.validation_loss is not None and math.isfinite(v.validation_loss)
+    )
+    return sorted(as_trained(found), key=lambda v: v.id)

@@ -169,6 +169,17 @@ class ScoreTable:
         return np.bincount(self._of_prompt, minlength=len(self.prompts))
 
 
+def as_trained(variants: Iterable[VariantInfo]) -> list[VariantInfo]:
+    """One variant a checkpoint, in the order of trial and epoch: the lora_scale nearest 1.
+
+    That is the scale at which the checkpoint was trained and its loss measured.
+    """
+    nearest: dict[tuple[str, int], VariantInfo] = {}
+    for variant in sorted(variants, key=lambda v: (abs(v.lora_scale - 1.0), v.id)):
+        nearest.setdefault((variant.trial or "", variant.epoch), variant)
+    return [nearest[checkpoint] for checkpoint in sorted(nearest)]
+
+
 def _by_variant(clips: Iterable[ClipScores]) -> defaultdict[str, dict[ClipKey, ClipScores]]:
     spoken: defaultdict[str, dict[ClipKey, ClipScores]] = defaultdict(dict)
     for clip in clips:

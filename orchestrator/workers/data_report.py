@@ -20,7 +20,7 @@ from jobs.diversity.summary import QUALITY_FLOOR, summarise
 from jobs.metrics.signal import RATE
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import DATA_FILE, Ledger
-from orchestrator.report.training_data import LONGEST_PLAYED, DataReport, Speaker, WorstClip
+from orchestrator.report.report_input import LONGEST_PLAYED, DataReport, Speaker, WorstClip
 from orchestrator.verdict.table import ScoreTable
 
 _QUALITY = "dnsmos_ovrl"

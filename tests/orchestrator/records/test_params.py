@@ -6,7 +6,7 @@ from jobs.diversity.clips import FEATURES, ClipFeatures, judge_clips
 from jobs.diversity.forecast import forecast
 from jobs.diversity.summary import summarise
 from orchestrator.records.params import SPEAKERS, data_params
-from orchestrator.report.training_data import Speaker
+from orchestrator.report.report_input import Speaker
 
 
 def speakers(*names: str) -> list[Speaker]:

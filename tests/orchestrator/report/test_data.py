@@ -10,8 +10,8 @@ from jobs.diversity.forecast import forecast
 from jobs.diversity.summary import summarise
 from orchestrator.report.audio import mp3
 from orchestrator.report.page import render
-from orchestrator.report.training_data import SHOWN_SPEAKERS, DataReport, Speaker, WorstClip
-from orchestrator.report.training_data_figure import POINTS
+from orchestrator.report.report_input import DataReport, Speaker, WorstClip
+from orchestrator.report.training_data import POINTS, SHOWN_SPEAKERS
 from tests.orchestrator.report.conftest import flac
 from tests.orchestrator.report.test_page import HOSTILE, PREFIX, Page, base64
 

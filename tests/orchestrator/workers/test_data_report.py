@@ -20,7 +20,7 @@ from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import DATA_FILE, Ledger
-from orchestrator.report.training_data import LONGEST_PLAYED
+from orchestrator.report.report_input import LONGEST_PLAYED
 from orchestrator.scores.from_ledger import base_info
 from orchestrator.verdict.table import ScoreTable
 from orchestrator.workers.data_report import data_report, measure_data, quality_floor
