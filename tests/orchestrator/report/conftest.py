@@ -227,3 +227,8 @@ def make_report() -> Callable[..., ReportInput]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def report(make_report) -> ReportInput:
+    return make_report()
