@@ -15,7 +15,7 @@ from orchestrator.commands.common import (
     VoiceSource,
     print_json,
 )
-from orchestrator.errors import Exit
+from orchestrator.errors import Exit, InfrastructureError
 from orchestrator.terminal.console import messages, output, print_line
 
 Reason = Annotated[str, typer.Option(help="Why, for the registry's history. Default: no reason.")]
@@ -139,19 +139,19 @@ def say(
     as_json: AsJson = False,
 ) -> None:
     """Synthesise a text with a registered voice, a sweep's winner, or any of its variants."""
-    from orchestrator.release.speech import spoken, voice_of, write_wav
+    from orchestrator.release.voices import open_voice, synthesise, write_wav
 
-    with voice_of(model, open_storage(storage), variant, mlflow) as files:
-        said = spoken(files, text, out, language, speaker)
-        if said.audio.size:
-            write_wav(out, said, files.facts, model)
-    written = str(out) if said.audio.size else None
+    with open_voice(model, open_storage(storage), variant, mlflow) as files:
+        spoken = synthesise(files, text, out, language, speaker)
+        if spoken.audio.size:
+            write_wav(out, spoken, files.facts, model)
+    written = str(out) if spoken.audio.size else None
     if as_json:
-        print_json({"out": written, **said.to_dict()})
+        print_json({"out": written, **spoken.to_dict()})
     elif written:
-        print_line(output, f"{written}: {said.seconds:.2f} s, {len(said.chunks)} chunks")
-    if said.problem:
-        print_line(messages, f"Not all was said: {said.problem}", "red")
+        print_line(output, f"{written}: {spoken.seconds:.2f} s, {len(spoken.chunks)} chunks")
+    if spoken.problem:
+        print_line(messages, f"Not all was said: {spoken.problem}", "red")
         raise typer.Exit(Exit.INCOMPLETE)
 
 
@@ -182,11 +182,24 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export a voice in another tool's format, load it back, and compare the two."""
-    from orchestrator.release.export import export_model, lines
+    from jobs.export.load_back import LoadBackError
+    from jobs.export.write import export_voice
+    from orchestrator.release.voices import open_voice
 
-    made = export_model(model, wanted, out, quantization, open_storage(storage), variant, mlflow)
+    with open_voice(model, open_storage(storage), variant, mlflow) as voice:
+        try:
+            made = export_voice(voice, wanted, out, quantization)
+        except LoadBackError as error:
+            raise InfrastructureError(str(error)) from error
     if as_json:
         print_json(made.to_dict())
         return
-    for line in lines(made, out):
-        print_line(output, line)
+    print_line(output, f"{out}: {made.voice.sweep}, {made.voice.variant.id}, as {made.format}")
+    for name, facts in made.files.items():
+        print_line(output, f"  {facts['bytes']:>13,} {name}".replace(",", " "))
+    print_line(output, "Loaded back, and compared with the voice:")
+    for check in made.load_back.checks:
+        difference = f"{check.difference:.4g}, at most {check.tolerance:.4g}"
+        print_line(output, f"  {check.what}: {difference}")
+    if made.load_back.not_done:
+        print_line(output, f"  {made.load_back.not_done}")

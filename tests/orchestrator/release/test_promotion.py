@@ -1,6 +1,7 @@
 """From a sweep's verdict to versions of a registered model: real MLflow on a SQLite file."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from orchestrator.records.tracking import MlflowStore
 from orchestrator.release.finished_sweep import FinishedSweep, read_finished
 from orchestrator.release.promotion import Promoted, promote, select_nominees
 from orchestrator.release.registry import Registry, registry_store
+from orchestrator.release.voices import open_voice
 from orchestrator.spec.model import SweepSpec
 from tests.finished_sweep import BETTER, CONSENT, finish, write_ratings
 
@@ -127,6 +129,27 @@ def test_a_version_has_what_it_takes_and_no_pickle(registry: Registry, finished:
         assert told in card
     assert (model / "MLmodel").read_text().count("text") == 1
     assert json.loads((model / "input_example.json").read_text())
+
+
+def test_a_version_whose_own_code_is_of_an_older_voxsweep(registry: Registry, finished: Finish):
+    """It is read as ever, and once it is deleted, a promotion makes one that is served again."""
+    sweep = finished()
+    (made,) = put(registry, sweep)
+    voice = registry.download(made.version, "voice")
+    code = voice.parent.parent / "spoken_model.py"
+    text = code.read_text()
+    code.write_text("import jobs.nowhere\n")
+    assert set(re.findall(r"(?:jobs|orchestrator|cluster)\.[\w.]+", text)) == {
+        "jobs.speech.served_voice",
+        "jobs.speech.served_voice.ServedVoice.answer",
+    }
+    with open_voice("models:/voice@candidate", sweep.ledger.storage) as files:
+        assert files.facts.variant.id == made.variant
+    registry._client.delete_model_version("voice", made.version.number)
+    (again,) = put(registry, sweep)
+    assert (again.is_new, again.version.number, again.alias) == (True, "2", "candidate")
+    code = registry.download(again.version, "voice").parent.parent / "spoken_model.py"
+    assert code.read_text() == text
 
 
 def test_the_champion_is_beaten_on_the_same_protocol_alone(

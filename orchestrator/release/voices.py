@@ -1,4 +1,4 @@
-"""What ``voxsweep say`` may be told to speak with, as a voice directory."""
+"""Voices by name: opened as voice directories, and made to say a text."""
 
 import os
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ REGISTERED = "models:/"
 
 
 @contextmanager
-def voice_of(
+def open_voice(
     model: str, storage: Storage, variant: str | None = None, mlflow: str | None = None
 ) -> Iterator[VoiceFiles]:
-    """The voice that ``model`` means, for the block.
+    """The voice that ``model`` names, for the block.
 
     Args:
         model: a registered model, a voice directory, or a sweep, whose winner speaks.
@@ -57,10 +57,10 @@ def voice_of(
             yield sweep.write_voice(Path(folder) / "voice", facts)
 
 
-def spoken(
+def synthesise(
     files: VoiceFiles, text: str, out: Path, language: str | None, speaker: str | None
 ) -> "SpokenText":
-    """``text`` said by the voice; what is wrong with it, or with ``out``, is told before.
+    """Say ``text``; what is wrong with it, or with ``out``, is found before the voice is loaded.
 
     Raises:
         InputError: ``out`` cannot be written, or the voice cannot read the text, or does not know
@@ -92,7 +92,7 @@ def spoken(
         raise InputError([Problem("the text", str(error), step)]) from None
 
 
-def write_wav(path: Path, said: "SpokenText", facts: VoiceFacts, model: str) -> None:
+def write_wav(path: Path, spoken: "SpokenText", facts: VoiceFacts, model: str) -> None:
     """Write 16-bit WAV that says what it is; ``path`` is never half written."""
     from jobs.audio.files import write_sound
     from jobs.speech.origin import Origin
@@ -100,7 +100,7 @@ def write_wav(path: Path, said: "SpokenText", facts: VoiceFacts, model: str) -> 
     origin = Origin(facts.variant.id, facts.host.family, facts.provenance, model)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        write_sound(partial, said.audio, said.rate, "WAV", origin.tags())
+        write_sound(partial, spoken.audio, spoken.rate, "WAV", origin.tags())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
