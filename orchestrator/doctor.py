@@ -12,7 +12,7 @@ from jobs.families.registry import FAMILIES
 from jobs.metrics.catalogue import METRICS
 
 _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
-"""What every family needs, in whatever version pyproject.toml allows."""
+"""Needed by every family, in any version that pyproject.toml allows."""
 _TABLES: dict[str, Table[Any]] = {
     "family": FAMILIES,
     "metric": METRICS,
@@ -24,13 +24,13 @@ _TABLES: dict[str, Table[Any]] = {
 
 @dataclass(frozen=True)
 class Need:
-    """A package that something needs."""
+    """A package that a family needs."""
 
     package: str
     wanted: str | None
-    """The version; None is any."""
+    """The required version; None for any."""
     found: str | None
-    """The version that is installed; None is none."""
+    """The installed version; None where the package is missing."""
 
     @property
     def is_met(self) -> bool:
@@ -38,7 +38,7 @@ class Need:
 
     @property
     def next_step(self) -> str:
-        """The command that mends it; empty where nothing is amiss."""
+        """The command that installs it; empty where it is met."""
         if self.is_met:
             return ""
         exact = f"=={self.wanted}" if self.wanted else ""
@@ -69,15 +69,15 @@ class FoundPlugin:
 
 @dataclass(frozen=True)
 class Health:
-    """What :func:`examine` found."""
+    """Packages and families as :func:`examine` found them."""
 
     packages: tuple[Need, ...]
     families: dict[str, tuple[Need, ...]]
-    """What each family needs beside the packages."""
+    """Needs of each family beside ``packages``."""
     plugins: tuple[FoundPlugin, ...]
 
     def runs(self, family: str) -> bool:
-        """Whether all that a family needs is there."""
+        """Whether all needs of a family are met."""
         return all(need.is_met for need in (*self.packages, *self.families[family]))
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Health:
 
 
 def examine() -> Health:
-    """Look at what is installed."""
+    """Look up the installed packages."""
     packages = tuple(_need(name, None) for name in _PACKAGES)
     families = {
         name: tuple(_need(package, wanted) for package, wanted in family.packages.items())

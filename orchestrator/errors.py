@@ -1,4 +1,4 @@
-"""The exit codes that tell a script which kind of end a command came to."""
+"""Exit codes of the commands."""
 
 from enum import IntEnum
 
@@ -12,7 +12,7 @@ class Exit(IntEnum):
     NO_VERDICT = 3
     """The sweep ended, but no variant could be judged."""
     INCOMPLETE = 3
-    """The same code for speech: it ended, but not all of the text was said."""
+    """The same code for ``say``: it ended, but not all of the text was synthesised."""
     INFRASTRUCTURE = 4
     """Ray, MLflow, the storage or the machine failed; the input was fine."""
 

@@ -1,4 +1,4 @@
-"""A sweep as a KubeRay RayJob: the spec and its prompts as a ConfigMap, and what its hosts take."""
+"""A sweep as a RayJob of KubeRay, with its spec and prompts in a ConfigMap."""
 
 import importlib.metadata
 import json
@@ -17,21 +17,20 @@ from cluster.kubernetes.spec import KubeSpec
 from jobs.families.description import is_path
 from jobs.problems import InputError, Problem
 from jobs.speech.prompts import read_prompts
+from orchestrator.ledger import SPEC_FILE
 from orchestrator.remote.kubernetes_rules import storage_problems, unfit_for_pods
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.reading import read_document, read_model, read_spec
 
-SPEC_NAME = "spec.yaml"
-
 MAX_CONFIG = 2**20
-"""Bytes of a ConfigMap's data, by Kubernetes' validation of it."""
+"""Most bytes of a ConfigMap's data, by Kubernetes' validation."""
 
 _PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 @dataclass(frozen=True)
 class RenderedSweep:
-    """What a sweep is on Kubernetes."""
+    """A sweep's objects for Kubernetes."""
 
     sweep: str
     storage: str
@@ -64,7 +63,7 @@ class RenderedSweep:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes equal parts out, and texts of several lines as such."""
+    """Writes no aliases, and texts of several lines as blocks."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -89,10 +88,10 @@ def read_kube_spec(path: Path) -> KubeSpec:
 
 
 def render(path: Path, kube: KubeSpec, storage: str | None = None) -> RenderedSweep:
-    """The sweep of the spec at ``path`` for a cluster; ``storage`` comes before the cluster's.
+    """The objects that run the sweep at ``path``; ``storage`` overrides the cluster's.
 
     Raises:
-        InputError: the spec is no spec, or names what the pods would not find.
+        InputError: with every problem of the spec, or else of running it in pods.
     """
     spec = read_spec(path)
     storage = storage or kube.storage
@@ -104,12 +103,12 @@ def render(path: Path, kube: KubeSpec, storage: str | None = None) -> RenderedSw
     hosts = _pods(spec)
     job = KubeJob(
         name=kubernetes_name(spec.name),
-        command=f"voxsweep run {CONFIG_PATH}/{SPEC_NAME} --storage {shlex.quote(storage)} "
+        command=f"voxsweep run {CONFIG_PATH}/{SPEC_FILE} --storage {shlex.quote(storage)} "
         "--address auto",
         ray_version=ray_version(),
         image=kube.image or default_image(hosts.gpus > 0),
         hosts=hosts,
-        files={SPEC_NAME: _spec_text(spec, files), **files},
+        files={SPEC_FILE: _spec_text(spec, files), **files},
     )
     _refuse(path, job.files)
     rendered = (config_map(job, kube), ray_job(job, kube))
@@ -117,12 +116,12 @@ def render(path: Path, kube: KubeSpec, storage: str | None = None) -> RenderedSw
 
 
 def ray_version() -> str:
-    """Of the Ray that is installed here, which the image has too."""
+    """The installed version of Ray, which the image has too."""
     return importlib.metadata.version("ray")
 
 
 def default_image(gpus: bool) -> str:
-    """What k8s/Dockerfile's target for the CPU or for CUDA is called."""
+    """The image that k8s/Dockerfile builds for CPUs or for CUDA."""
     version = importlib.metadata.version("voxsweep")
     return f"voxsweep:{version}-ray{ray_version()}-{'cuda' if gpus else 'cpu'}"
 
@@ -137,7 +136,7 @@ def _pods(spec: SweepSpec) -> HostPods:
 
 
 def _prompt_files(spec: SweepSpec, kube: KubeSpec) -> tuple[dict[str, str], list[Problem]]:
-    """Prompt sets of this machine by their names in the ConfigMap, and what is wrong with them."""
+    """Local prompt sets by their names in the ConfigMap, and their problems."""
     files: dict[str, str] = {}
     problems: list[Problem] = []
     for key in ("prompts", "confirmation_prompts"):
@@ -153,7 +152,7 @@ def _prompt_files(spec: SweepSpec, kube: KubeSpec) -> tuple[dict[str, str], list
 
 
 def _spec_text(spec: SweepSpec, files: Iterable[str]) -> str:
-    """The spec as it was written, its defaults left out, with the paths that the head has."""
+    """The spec without its defaults, with the paths of the files on the head."""
     written = spec.model_dump(mode="json", exclude_unset=True)
     data = {section: keys for section, keys in written.items() if keys != {}}
     for name in files:
@@ -163,11 +162,11 @@ def _spec_text(spec: SweepSpec, files: Iterable[str]) -> str:
 
 
 def _refuse(path: Path, files: Mapping[str, str]) -> None:
-    """Raise InputError of what a ConfigMap cannot hold, or must not."""
+    """Raise InputError where files are too large for a ConfigMap, or hold a password."""
     size = sum(len(text.encode()) for text in files.values())
     if size > MAX_CONFIG:
         what = f"spec and prompts must fit a ConfigMap ({MAX_CONFIG} bytes), and have {size}"
         raise InputError([Problem(str(path), what, "Put the prompts on a volume.")])
-    if _PASSWORD.search(files[SPEC_NAME]):
+    if _PASSWORD.search(files[SPEC_FILE]):
         what = "a spec holds no password, but one of its addresses does"
         raise InputError([Problem(str(path), what, "Put it into a Secret: docs/kubernetes.md.")])

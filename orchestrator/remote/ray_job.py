@@ -1,4 +1,4 @@
-"""From a sweep and a cluster to the job that would be sent, or to all that keeps it from being."""
+"""A sweep as a job of a Ray cluster, or every reason why it cannot be sent."""
 
 import hashlib
 import json
@@ -20,24 +20,22 @@ from cluster.sources.local_files import LocalFolder, open_file
 from jobs.families.description import is_path
 from jobs.problems import InputError, Problem
 from jobs.speech.prompts import read_prompts
+from orchestrator.ledger import SPEC_FILE
 from orchestrator.spec.document import Document, Location, Violation, dotted
 from orchestrator.spec.model import MAY_CHANGE, REMOTE, SweepSpec
 from orchestrator.spec.reading import read_document, read_model
 
-SPEC_NAME = "spec.yaml"
-"""Of the spec in the job's folder."""
-
 _PACKED = (("variants", "prompts"), ("variants", "confirmation_prompts"))
-"""Keys whose files go with the job: what cannot, is told where it is packed."""
+"""Keys whose files are sent with the job."""
 
 _LOCAL = ("/", "file:", "sqlite:")
-"""How a value begins that means something on this machine alone."""
+"""Prefixes of a value that means something on this machine alone."""
 _MOST_PROMPT_BYTES = 4 * 2**20
 _NOT_OPENED = (("data", "consent"),)
-"""Keys whose text may look like a path, and is never used as one."""
+"""Keys whose text may look like a path, but is never used as one."""
 
 _NAME_IN_ID = 60
-"""Characters of the sweep's name in a job's id, which becomes the name of files on the head."""
+"""Most characters of the sweep's name in a job's id, which names files on the head node."""
 
 
 def read_cluster(path: Path) -> ClusterSpec:
@@ -58,10 +56,17 @@ def make_submission(
     *,
     insecure: bool = False,
 ) -> Submission:
-    """The job that runs the sweep at ``path`` on a cluster. Sends nothing, asks nobody.
+    """The job that runs the sweep at ``path`` on a cluster; contacts nobody.
+
+    Args:
+        spec: The sweep.
+        path: Its file; prompt sets must lie in the same folder to be sent.
+        where: The cluster.
+        storage: Where the sweep is stored; None is an error.
+        insecure: Whether the driver may use a cluster that requires no token.
 
     Raises:
-        InputError: with all that keeps it from being sent.
+        InputError: with every reason why it cannot be sent.
     """
     problems: list[Problem] = []
     document = read_document(path)
@@ -81,7 +86,7 @@ def make_submission(
     problems += document.problems(_unreachable(values, where))
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     code = _code() if where.code == "sent" else {}
-    package = Package({SPEC_NAME: text.encode(), **files, **code})
+    package = Package({SPEC_FILE: text.encode(), **files, **code})
     problems += (Problem(str(path), *found) for found in package.problems())
     if problems or storage is None:
         raise InputError(problems)
@@ -90,7 +95,7 @@ def make_submission(
     return Submission(
         id=f"{spec.name[:_NAME_IN_ID]}-{digest[:12]}",
         command=(
-            *("python", "-m", "orchestrator", "run", SPEC_NAME, "--storage", storage),
+            *("python", "-m", "orchestrator", "run", SPEC_FILE, "--storage", storage),
             *("--address", "auto", *(["--insecure-address"] if insecure else []), "--json"),
         ),
         metadata={
@@ -105,13 +110,13 @@ def make_submission(
 
 
 def _digest(question: dict[str, Any], storage: str, files: Mapping[str, bytes]) -> str:
-    """Of what the sweep asks and where it is kept: not of what it runs on, nor of the code."""
+    """Identifies the sweep's results: spec, storage and files, not the cluster and the code."""
     contents = Package(files).digest
     return hashlib.sha256(json.dumps([question, storage, contents]).encode()).hexdigest()
 
 
 def _code() -> dict[str, bytes]:
-    """This very code, as the nodes will run it."""
+    """The installed code of voxsweep, by file name."""
     packages = (cluster, jobs, orchestrator)
     roots = [Path(str(package.__file__)).parent for package in packages]
     return {name: data for root in roots for name, data in code_files(root).items()}

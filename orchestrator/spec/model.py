@@ -18,21 +18,21 @@ from orchestrator.addresses import JOURNAL, SQLITE
 from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Listening
 
 AUTO = "auto"
-"""In place of a number: as the machine has it."""
+"""In place of a number: as many as the machine's memory holds."""
 
 MAY_CHANGE = ("resources", "records")
-"""Keys of a spec that say how a sweep runs, not what it asks."""
+"""Sections of a spec that do not change results: a later run may have others."""
 
 PATH_STARTS = ("/", "./", "../", "~")
-"""How a metric's model begins that is a directory and cannot be an id of the hub."""
+"""Prefixes of a metric's model that make it a directory, never an id of the model hub."""
 
 OBJECTIVE = "objective"
-"""What a search maximises: how good a trial's best variant sounds under the protocol."""
+"""What a search maximises: the score of a trial's best variant under the protocol."""
 SECONDS = "seconds"
-"""What a trial cost, as an objective beside it."""
+"""A trial's training time, as a second objective."""
 
 REMOTE = "s3://"
-"""How data begins that is not on this machine."""
+"""Prefix of data in object storage."""
 
 Choice = int | float | str | bool | None | tuple[str, ...]
 
@@ -60,12 +60,12 @@ class Dimension(Strict):
 
     @property
     def corners(self) -> tuple[Choice, ...]:
-        """Values that are legal when every value in between is."""
+        """All choices, or both ends of the range."""
         return self.choices or (self.low, self.high)
 
     @property
     def whole_corners(self) -> tuple[int, ...]:
-        """The corners of a key that takes integers; YAML may have written them otherwise."""
+        """The corners of a key that takes integers, which YAML may write as 1.0 or 1e3."""
         return tuple(int(float(str(corner))) for corner in self.corners)
 
 
@@ -81,33 +81,33 @@ class BaseSpec(Strict):
     codec: str = EMBEDDED
     """``embedded``, or the directory of a codec."""
     voice: str | None = None
-    """Which of the base's voices is asked to become the target; null for its default."""
+    """The voice of the base that is adapted to the target; null for its default."""
 
 
 class FirstSpec(Strict):
-    """Where a search begins: with some keys held, until the best of the others is known there."""
+    """A first phase of a search, in which some keys have fixed values."""
 
     hold: dict[str, Choice] = Field(min_length=1)
-    """Searched keys, each with one of its choices: the rank that is cheapest, say."""
+    """Searched keys, each fixed to one of its choices: the cheapest rank, for example."""
     trials: Annotated[int, Field(ge=1)]
-    """How many of the search's trials; then the best goes to the held keys' other choices."""
+    """Trials of this phase. Then the best of them is tried with the keys' other choices."""
 
 
 class SearchSpec(Strict):
-    """Which trials run."""
+    """The search space, and how trials are sampled from it."""
 
     sampler: Literal["tpe", "gp", "qmc", "random", "grid"] = "tpe"
     trials: Annotated[int, Field(ge=1)] = 8
-    """How many; ``grid`` runs its whole grid instead."""
+    """The number of trials; ``grid`` runs its whole grid instead."""
     first: FirstSpec | None = None
-    """With which trials; null is wherever the sampler begins."""
+    """A first phase with fixed keys; null for none."""
     objectives: tuple[str, ...] = (OBJECTIVE,)
-    """What the study is told: ``objective`` and, if several, metrics and ``seconds``."""
+    """What the study optimises: ``objective`` and, if several, metrics and ``seconds``."""
     warm_start: tuple[str, ...] = ()
-    """Earlier sweeps of the family in the same storage, whose trials the study begins with."""
+    """Earlier sweeps of the family in the same storage, whose trials the study starts with."""
     seed: Annotated[int, Field(ge=0)] = 0
     space: dict[str, Annotated[Dimension, BeforeValidator(_from_list)]] = Field(min_length=1)
-    """Keys of ``training``, each a list of choices or a range."""
+    """Keys of ``training``, each with a list of choices or a range."""
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
@@ -146,13 +146,13 @@ class RungSpec(Strict):
     reduction: Annotated[float, Field(gt=1)] = 2.0
     """One in ``reduction`` trials passes a rung."""
     metric: Literal["objective", "promise", "validation_loss"] = "objective"
-    """``objective`` and ``promise`` are heard: an objective puts whatever breaks a constraint
-    behind all that keeps it, a promise takes off as much as is broken. ``validation_loss`` may
-    stop a trial but never chooses one."""
+    """``objective`` and ``promise`` score synthesised speech: an objective ranks every variant
+    that breaks a constraint below all that keep it, a promise subtracts by how much it is broken.
+    ``validation_loss`` may stop a trial but never chooses one."""
 
 
 class VariantsSpec(Strict):
-    """What each checkpoint says, and how."""
+    """The variants of each checkpoint: its LoRA scales, decoding and prompts."""
 
     lora_scales: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (
         0.0,
@@ -161,17 +161,17 @@ class VariantsSpec(Strict):
         1.0,
         1.3,
     )
-    """0 is the base, spoken once as the control."""
+    """0 is the base, synthesised once as the control."""
     decoding: DecodingSpec = DecodingSpec()
     prompts: str = EMBEDDED
     """Prompt set A: ``embedded``, or a JSONL file with ``id`` and ``text``."""
     shortlist_after: Annotated[int, Field(ge=1)] | None = 16
-    """Prompts of set A that every variant says; the best third say the rest. Null: all say all."""
+    """Prompts of set A for every variant; the best third get the rest too. Null: all get all."""
     confirmation_prompts: str = EMBEDDED
-    """Prompt set B, other texts, which the finalists are confirmed by: as ``prompts``."""
+    """Prompt set B, with other texts, on which finalists are confirmed: as ``prompts``."""
 
     def parts(self, prompts: list[PromptSpec]) -> tuple[list[PromptSpec], list[PromptSpec]]:
-        """Set A as what every variant says, and the rest."""
+        """Set A in two parts: the prompts for every variant, and the rest."""
         first = prompts[: self.shortlist_after]
         return first, prompts[len(first) :]
 
@@ -182,35 +182,35 @@ class VariantsSpec(Strict):
 
 
 class ScoringSpec(Strict):
-    """What is measured, and the rule for choosing."""
+    """The metrics, and the rule that decides by them."""
 
     metrics: Annotated[tuple[MetricSpec, ...], Field(min_length=1)]
-    """On every clip."""
+    """Measured on every clip."""
     finalist_metrics: tuple[MetricSpec, ...] = ()
-    """Dearer ones, on prompt set B only."""
+    """More expensive metrics, measured on prompt set B only."""
     finalists: Annotated[int, Field(ge=1)] = 3
-    """How many variants at most are confirmed on prompt set B."""
+    """The most variants that are confirmed on prompt set B."""
     primary: str
-    """The metric that ranks; one of ``metrics``."""
+    """The metric that ranks variants; one of ``metrics``."""
     min_effect: Annotated[float, Field(ge=0)] = 0.0
     """Smallest gain over the base that counts, in the primary metric's unit."""
     constraints: tuple[Constraint, ...] = ()
     gates: Gates = Gates()
     listening: Listening = Listening()
-    """When listeners confirm a winner."""
+    """When a listening test confirms a winner."""
     significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Of the tests of all finalists together, adjusted by Holm."""
+    """Level of the tests of all finalists together, adjusted by Holm."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap_resamples: Annotated[int, Field(ge=100)] = 10_000
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """Names of what every clip is scored by: ``metrics``, and what the gates read."""
+        """Names of the metrics of every clip: ``metrics``, and those of the gates."""
         return tuple(dict.fromkeys((*_names(self.metrics), *GATE_METRICS)))
 
     @property
     def confirmed_by(self) -> tuple[str, ...]:
-        """Names of what the clips of prompt set B are scored by."""
+        """Names of the metrics of prompt set B."""
         return tuple(dict.fromkeys((*self.measured, *_names(self.finalist_metrics))))
 
     def metric_specs(self, names: Iterable[str]) -> list[MetricSpec]:
@@ -219,7 +219,7 @@ class ScoringSpec(Strict):
         return [written.get(name) or MetricSpec(name=name) for name in names]
 
     def without(self, omitted: Collection[str]) -> "ScoringSpec":
-        """The same as if the metrics of these names had not been asked for."""
+        """A copy without the metrics of these names."""
         keys = ("metrics", "finalist_metrics")
         kept = {key: tuple(m for m in getattr(self, key) if m.name not in omitted) for key in keys}
         return self.model_copy(update=kept)
@@ -240,38 +240,38 @@ LabelName = Annotated[
 ]
 _VALUE = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 LabelRule = Annotated[str, Field(pattern=rf"^!?(in\({_VALUE}(, ?{_VALUE})*\)|{_VALUE})$")]
-"""What a node's label must be, in Ray's words: ``a``, ``!a``, ``in(a, b)`` or ``!in(a, b)``."""
+"""A condition on a node's label, as Ray writes it: ``a``, ``!a``, ``in(a, b)``, ``!in(a, b)``."""
 
 
 class PlacementSpec(Strict):
-    """Which nodes of the Ray cluster hosts run on."""
+    """The nodes of the Ray cluster that hosts may run on."""
 
     accelerator: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
-    """The type of GPU as Ray calls it, ``H100`` for one; null for any."""
+    """A GPU type as Ray names it, such as ``H100``; null for any."""
     labels: dict[LabelName, LabelRule] = Field(default={})
-    """What the labels of a node must be."""
+    """Conditions on a node's labels."""
     spread_ranks: bool = False
-    """Whether the ranks of one host may be on several nodes, where one has no room for all."""
+    """Whether the ranks of one host may run on several nodes, where no node has room for all."""
 
 
 class ResourcesSpec(Strict):
     """What a sweep takes from the Ray cluster."""
 
     hosts: Annotated[int, Field(ge=1)] = 1
-    """Groups of ranks that load the base once and stay warm."""
+    """Groups of ranks that load the base once and train trial after trial."""
     slots_per_host: Annotated[int | Literal["auto"], BeforeValidator(_slot_count)] = 2
-    """Trials that a host holds at once; ``auto`` is as many as its GPU's memory takes."""
+    """Trials that a host holds at once; ``auto``: as many as its GPU's memory holds."""
     cpus_per_rank: Annotated[float, Field(gt=0)] = 1.0
     gpus_per_rank: Annotated[float, Field(ge=0)] = 0.0
     placement: PlacementSpec = PlacementSpec()
     scorers: Annotated[int, Field(ge=1)] = 2
     """Processes that score clips."""
     trial_retries: Annotated[int, Field(ge=0)] = 2
-    """How often a trial whose process or host died goes on from its last checkpoint."""
+    """How often a trial whose process or host died resumes from its last checkpoint."""
 
 
 class RecordsSpec(Strict):
-    """Where MLflow and Optuna keep what they are told."""
+    """Where MLflow and Optuna keep their records."""
 
     mlflow: str | None = None
     """A server's or a database's address; null for a SQLite file and an artifact folder in the
@@ -282,10 +282,10 @@ class RecordsSpec(Strict):
 
 
 class SweepSpec(Strict):
-    """A question: a family, data, a search space, a budget, a rule for choosing."""
+    """A sweep: model family, dataset, search space, budget and the rule that decides."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    """Names the sweep in the storage, Ray, Optuna and MLflow."""
+    """The sweep's name in the storage, Ray, Optuna and MLflow."""
     family: str
     base: BaseSpec = BaseSpec()
     data: DataSpec = DataSpec()
@@ -308,7 +308,7 @@ class SweepSpec(Strict):
         return max(self.corners("epochs"))
 
     def corners(self, key: str) -> tuple[int, ...]:
-        """Values of a ``training`` key that takes integers: all, or a searched range's ends."""
+        """Values of a ``training`` key that takes integers: all of them, or a range's ends."""
         searched = self.search.space.get(key)
         return searched.whole_corners if searched else (getattr(self.training, key),)
 
@@ -320,14 +320,14 @@ class SweepSpec(Strict):
 
     @property
     def least_batch_tokens(self) -> int | None:
-        """The smallest token budget that a trial may have; None where none has one."""
+        """The smallest token budget of any trial; None without one."""
         searched = self.search.space.get("batch_tokens")
         corners = searched.corners if searched else (self.training.batch_tokens,)
         return min((int(float(str(c))) for c in corners if c is not None), default=None)
 
     @property
     def hosts(self) -> int:
-        """How many are started: no more than there are trials."""
+        """The number of hosts that are started: no more than there are trials."""
         return min(self.resources.hosts, self.search.trial_count)
 
     @property
@@ -354,12 +354,12 @@ class SweepSpec(Strict):
 
     @property
     def confirmation_decoding(self) -> DecodingSpec:
-        """How prompt set B is spoken: as set A, but with a fresh seed."""
+        """Decoding for prompt set B: as for set A, with another seed."""
         decoding = self.variants.decoding
         return decoding.model_copy(update={"seed": decoding.seed + 1})
 
     def training_for(self, point: dict[str, Any]) -> TrainingSpec:
-        """The training of one point of the search space."""
+        """The hyperparameters of one point of the search space."""
         return TrainingSpec.model_validate({**self.training.model_dump(), **point})
 
 

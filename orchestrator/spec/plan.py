@@ -1,4 +1,4 @@
-"""The dry run: what a sweep would do, and what of it is done. Touches nothing."""
+"""The dry run: what a sweep would run, and how much of it is done. It changes nothing."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from jobs.data.order.batches import BatchPlan
 from jobs.data.order.mix import epoch_counts
 from jobs.spec.data import MixSpec
 from jobs.spec.trial import PromptSpec
-from orchestrator.ledger import Ledger, TrialResult
+from orchestrator.ledger import Ledger
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.screen import SHORTLISTED
 
@@ -27,7 +27,7 @@ class Plan:
     trials: int
     most_epochs: int
     most_optimiser_steps: int | None
-    """None under a token budget: what clips take of it is known once they are prepared."""
+    """None with ``batch_tokens``: the clips' tokens are known once they are prepared."""
     most_variants: int
     """The base included."""
     most_clips: int
@@ -41,13 +41,13 @@ class Plan:
     """None until each host has measured its GPU's memory."""
     trials_at_once: int | None
     packing: str
-    """How many adapters may share a pass over the base, and why."""
+    """How many adapters may share a forward pass of the base, and why."""
     ranks: int
-    """Of each host."""
+    """Ranks of each host."""
     gpus: float
-    """Taken at once, when all hosts are up."""
+    """GPUs of all hosts together."""
     most_gpu_hours: float | None
-    """From the epochs already trained; None before the first, or without GPUs."""
+    """Estimated from epochs already trained; None before the first, or without GPUs."""
     trials_done: int
     epochs_done: int
 
@@ -100,7 +100,7 @@ def plan(
         most_gpu_hours=(
             epochs * gpus * sum(seconds) / len(seconds) / 3600 if seconds and gpus else None
         ),
-        trials_done=sum(_is_done(ledger.result(trial)) for trial in done),
+        trials_done=sum(ledger.final_result(trial) is not None for trial in done),
         epochs_done=sum(map(len, done.values())),
     )
 
@@ -119,10 +119,6 @@ def _packing(spec: SweepSpec) -> str:
         f"packs of up to {most}: zero_stage 0 keeps the base whole on every rank; each host "
         "measures first, and packs only where that is faster than one after another"
     )
-
-
-def _is_done(result: TrialResult | None) -> bool:
-    return result is not None and result.final
 
 
 def _most_epochs(spec: SweepSpec) -> int:
