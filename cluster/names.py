@@ -1,4 +1,4 @@
-"""Names of files that somebody wrote into a list: which are refused, and how they are shown."""
+"""File names in a manifest or a spec: which are refused, and how an error quotes them."""
 
 import re
 from typing import Literal

@@ -1,15 +1,15 @@
-"""Being told that this machine, or this process, will soon be taken away, or noticing that it was.
+"""Notices that this node, or this process, is about to be taken away (preemption).
 
-What tells is set on each node, in the environment of what starts Ray there:
+The sources are set on each node, in the environment of what starts Ray there:
 
 ======================= ==============================================================
-VOXSWEEP_NOTICE_FILE    a path; once a file is there the node is going
+VOXSWEEP_NOTICE_FILE    a path; once a file is there the node is leaving
 VOXSWEEP_NOTICE_SERVICE ``aws`` or ``gcp``: the metadata service of a virtual machine is
                         asked, at its link-local address or where the cloud's own variable
                         says (AWS_EC2_METADATA_SERVICE_ENDPOINT, GCE_METADATA_HOST)
 ======================= ==============================================================
 
-SIGTERM is heard in any case.
+SIGTERM is always a source.
 """
 
 import json
@@ -26,18 +26,18 @@ from typing import Protocol
 FILE, SERVICE = "VOXSWEEP_NOTICE_FILE", "VOXSWEEP_NOTICE_SERVICE"
 
 _POLL = 1.0
-"""Between two looks, seconds; a cloud gives 30 to 120 seconds of notice."""
+"""Seconds between polls; a cloud gives 30 to 120 seconds of notice."""
 _TIMEOUT = 2.0
 """Of a request to a metadata service, which is on the same machine; seconds."""
 _TOKEN_SECONDS = 60
-"""For which a token of AWS's service holds."""
+"""Lifetime of a token of AWS's service."""
 
 
 class Source(Protocol):
-    """One place that notices come from."""
+    """A source of notices."""
 
     def notice(self) -> str:
-        """Why this process is to leave; empty while it may stay."""
+        """Why this process must leave; empty while it may stay."""
         ...
 
 
@@ -45,12 +45,12 @@ class Terminated:
     """SIGTERM to this process, whose former handler is replaced. Made on the main thread."""
 
     def __init__(self) -> None:
-        self._told = threading.Event()
-        signal.signal(signal.SIGTERM, lambda number, frame: self._told.set())
+        self._received = threading.Event()
+        signal.signal(signal.SIGTERM, lambda number, frame: self._received.set())
 
     def notice(self) -> str:
         """See :class:`Source`."""
-        return "its process was told to end (SIGTERM)" if self._told.is_set() else ""
+        return "its process was told to end (SIGTERM)" if self._received.is_set() else ""
 
 
 class NoticeFile:
@@ -86,8 +86,8 @@ class AwsSpot:
         )
         if not answer:
             return ""
-        told = json.loads(answer)
-        return f"EC2 will {told['action']} its machine at {told['time']}"
+        action = json.loads(answer)
+        return f"EC2 will {action['action']} its machine at {action['time']}"
 
 
 class GcpPreemption:
@@ -111,24 +111,24 @@ class Notices:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
 
-    def heard(self) -> str:
-        """What the first source says that says anything; empty when none does."""
-        return next((told for source in self._sources if (told := source.notice())), "")
+    def current(self) -> str:
+        """The notice of the first source that has one; empty when none has."""
+        return next((notice for source in self._sources if (notice := source.notice())), "")
 
     def wait(self, pause: Callable[[float], object]) -> str:
-        """What is heard, once it is; ``pause`` is called with seconds between two looks."""
-        while not (told := self.heard()):
+        """Wait for a notice and return it; ``pause`` is called with the seconds between polls."""
+        while not (notice := self.current()):
             pause(_POLL)
-        return told
+        return notice
 
     def wait_until_none(self, pause: Callable[[float], object]) -> None:
-        """Return when nothing is heard: at once, or when a notice was withdrawn."""
-        while self.heard():
+        """Return when there is no notice: at once, or when one was withdrawn."""
+        while self.current():
             pause(_POLL)
 
 
 def node_sources(environment: Mapping[str, str]) -> list[Source]:
-    """What tells that this node is going, as its environment says.
+    """The sources of notices that this node's environment names.
 
     Raises:
         ValueError: the environment names a service that is not known.

@@ -1,7 +1,7 @@
-"""Addresses of Ray clusters: what one may look like, and which are too open to be trusted.
+"""Addresses of Ray clusters: their form, and whether a cluster demands a token.
 
-Whoever reaches a Ray cluster that demands no token runs what they like on it. So only a cluster on
-this machine's loopback may do without.
+Anybody who reaches a Ray cluster without token authentication can run code on it. So only a
+cluster on this machine's loopback may do without.
 """
 
 import ipaddress
@@ -24,11 +24,11 @@ INSECURE = "--insecure-address"
 _TIMEOUT = 30.0
 """Seconds for a cluster to say whether it demands a token."""
 
-Found = tuple[str, str]
-"""The rule and the value, the next step."""
+AddressProblem = tuple[str, str]
+"""The broken rule with the value, and the next step."""
 
 
-def jobs_address_problems(url: str, *, insecure: bool) -> Iterator[Found]:
+def jobs_address_problems(url: str, *, insecure: bool) -> Iterator[AddressProblem]:
     """What is wrong with where jobs are submitted, such as ``https://head:8265``. Asks nobody."""
     parts = urlsplit(url)
     what = f"the address of Ray Jobs must be http://HOST:PORT or https://..., got {shown(url)}"
@@ -42,7 +42,7 @@ def jobs_address_problems(url: str, *, insecure: bool) -> Iterator[Found]:
     yield from _without_token(url, parts.hostname, insecure=insecure)
 
 
-def ray_address_problems(address: str, *, insecure: bool) -> Iterator[Found]:
+def ray_address_problems(address: str, *, insecure: bool) -> Iterator[AddressProblem]:
     """What is wrong with where a driver connects: ``HOST:PORT`` or ``auto``. Asks nobody."""
     host, colon, port = address.rpartition(":")
     if address != AUTO and not (host and colon and port.isdigit() and "/" not in host):
@@ -52,7 +52,7 @@ def ray_address_problems(address: str, *, insecure: bool) -> Iterator[Found]:
     yield from _without_token(address, gcs_host(address), insecure=insecure)
 
 
-def _without_token(address: str, host: str, *, insecure: bool) -> Iterator[Found]:
+def _without_token(address: str, host: str, *, insecure: bool) -> Iterator[AddressProblem]:
     if not (insecure or is_loopback(host) or sends_token()):
         what = f"a cluster beyond this machine must demand a token, and for {shown(address)} none"
         step = f"Put the cluster's in {TOKEN_SOURCES}, with RAY_AUTH_MODE=token"
@@ -111,7 +111,7 @@ def open_cluster(address: str) -> bool:
     return True
 
 
-def open_problem(address: str) -> Found:
+def open_problem(address: str) -> AddressProblem:
     """For a cluster beyond this machine that answers without a token."""
     what = f"the cluster at {shown(address)} answers anybody who reaches it, without a token"
     return what, (

@@ -1,4 +1,4 @@
-"""What a job is sent: files by their names, read once, written nowhere but into one folder."""
+"""The files that are sent with a Ray job."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _SKIPPED = ("__pycache__",)
 
 @dataclass(frozen=True)
 class Package:
-    """Files by the names that they will have below the job's working directory."""
+    """Files by their paths below the job's working directory."""
 
     files: Mapping[str, bytes]
 

@@ -1,9 +1,9 @@
-"""Whose turn it is, among processes that share S3 alone: a lease that ends if it is not renewed.
+"""Mutual exclusion between processes that share S3 alone: a lease that expires if not renewed.
 
-A lease is one small object, written only on the condition that it is still as it was read. It ends
-by S3's own clock: its age is the difference between two times of one answer of S3, so that no
-machine's clock matters. Each holder gets a higher number than the one before; who was silent for
-too long finds another one's, and may not commit any more.
+A lease is one small object, written only on the condition that it is still as it was read. It
+expires by S3's own clock: its age is the difference between two times of one answer of S3, so that
+no machine's clock matters. Each holder gets a higher number than the one before. A holder that was
+silent for too long finds another process's number, and may not commit any more.
 """
 
 import json
@@ -24,14 +24,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LeaseTerms:
-    """Seconds. A term outlasts two renewals that fail and one that is slow."""
+    """Times in seconds. A term outlasts two renewals that fail and one that is slow."""
 
     term: float = 60.0
     """Without a renewal, until another process may take over."""
     renewal: float = 15.0
-    first_look: float = 0.2
-    """Between two looks of who waits; doubles up to ``last_look``."""
-    last_look: float = 5.0
+    first_poll: float = 0.2
+    """Between two polls of a process that waits; doubles up to ``last_poll``."""
+    last_poll: float = 5.0
 
 
 class LeaseLostError(ConnectionError):
@@ -43,7 +43,7 @@ class _Entry:
     """What the object says."""
 
     owner: str | None
-    """None where the last holder has left."""
+    """None where the last holder has released it."""
     number: int
     """Rises by one with each holder."""
     beat: int
@@ -51,7 +51,7 @@ class _Entry:
 
 
 class Lease:
-    """This process's turn, from when :func:`leased` gives it until its block ends."""
+    """A lease of this process, held within the block of :func:`leased`."""
 
     def __init__(self, bucket: str, key: str, patience: Patience, terms: LeaseTerms) -> None:
         self._bucket, self._key = bucket, key
@@ -61,7 +61,7 @@ class Lease:
         self._etag: str | None = None
         self._is_lost = False
         self._lock = threading.Lock()
-        self._left = threading.Event()
+        self._released = threading.Event()
 
     @property
     def number(self) -> int:
@@ -85,31 +85,31 @@ class Lease:
                     "it goes on from what is committed."
                 )
 
-    def wait(self) -> None:
-        """Until it is this process's turn."""
-        pause = self._terms.first_look
+    def acquire(self) -> None:
+        """Wait until this process holds the lease."""
+        pause = self._terms.first_poll
         while not self._patience.keep_trying(self._take, TransientError):
-            self._left.wait(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, self._terms.last_look)
+            self._released.wait(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, self._terms.last_poll)
 
-    def keep(self) -> None:
-        """Renew until :meth:`leave`; for a thread of its own."""
-        while not self._left.wait(self._terms.renewal) and not self._is_lost:
+    def keep_renewed(self) -> None:
+        """Renew until :meth:`release`; runs in a thread of its own."""
+        while not self._released.wait(self._terms.renewal) and not self._is_lost:
             try:
                 with self._lock:
                     self._renew()
             except OSError as error:
                 _log.warning("a lease was not renewed: %s", error)
 
-    def leave(self) -> None:
-        """Let the next one in at once; where S3 cannot be told, it comes in after the term."""
-        self._left.set()
+    def release(self) -> None:
+        """Let the next process acquire it at once; if S3 does not answer, it can after the term."""
+        self._released.set()
         with self._lock:
             if not self._is_lost:
                 try:
                     self._put(_Entry(None, self.number, self._entry.beat + 1), self._etag)
                 except OSError as error:
-                    _log.warning("a lease was not given back: %s", error)
+                    _log.warning("a lease was not released: %s", error)
 
     def _take(self) -> bool:
         found = s3.look(self._bucket, self._key)
@@ -142,15 +142,15 @@ class Lease:
 
 @contextmanager
 def leased(bucket: str, key: str, patience: Patience, terms: LeaseTerms) -> Iterator[Lease]:
-    """Wait for the turn that the object ``key`` stands for, and have it for the block.
+    """Acquire the lease that is the object ``key``, and hold it for the block.
 
     Raises:
         OSError: S3 does not answer for longer than ``patience``, or refuses.
     """
     lease = Lease(bucket, key, patience, terms)
-    lease.wait()
-    threading.Thread(target=lease.keep, name="lease", daemon=True).start()
+    lease.acquire()
+    threading.Thread(target=lease.keep_renewed, name="lease", daemon=True).start()
     try:
         yield lease
     finally:
-        lease.leave()
+        lease.release()

@@ -1,4 +1,4 @@
-"""What a node keeps of a storage that is elsewhere: copies, and folders that are being filled.
+"""The local cache of a remote storage: copies of files, and folders that are being filled.
 
 Several processes of a node share the copies. A file has its name only once it is whole; whoever
 wants it meanwhile waits for the one who fetches it, whose death lets the next one fetch.

@@ -1,4 +1,4 @@
-"""How long an outage of a service is waited out, and how long one asks again."""
+"""Retrying with exponential backoff while a service is out."""
 
 import logging
 import random
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Patience:
-    """Trying again with pauses that double, from ``first_pause`` to ``longest_pause`` seconds."""
+    """A retry policy: pauses double from ``first_pause`` to ``longest_pause`` seconds."""
 
     seconds: float = 600.0
     """From the first failure on. A belief, not measured: throttling and a lost network pass in
@@ -22,7 +22,7 @@ class Patience:
     longest_pause: float = 30.0
 
     def keep_trying(self, action: Callable[[], Result], transient: type[Exception]) -> Result:
-        """What ``action`` gives; any other error than ``transient`` is raised at once.
+        """Call ``action`` until it returns; any other error than ``transient`` is raised at once.
 
         Raises:
             Exception: the last ``transient`` error, after ``seconds``.

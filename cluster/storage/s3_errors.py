@@ -1,6 +1,6 @@
-"""What S3 says when it does not do what it was asked, as the OSError that a file would give.
+"""S3's error responses as the OSError that a local file would raise.
 
-In words that hold no credentials: never boto3's own message, which may quote a request.
+The messages hold no credentials: boto3's own may quote a request.
 """
 
 from typing import Any

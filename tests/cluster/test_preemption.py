@@ -46,13 +46,13 @@ def metadata(answers: dict[str, str]) -> Iterator[str]:
 
 def test_nothing_is_heard_where_nothing_was_set():
     assert node_sources({}) == []
-    assert Notices(node_sources({})).heard() == ""
+    assert Notices(node_sources({})).current() == ""
 
 
 def test_a_file_is_a_notice_until_it_is_taken_away(tmp_path):
     path = tmp_path / "going"
     notices = Notices(node_sources({FILE: str(path)}))
-    assert notices.heard() == ""
+    assert notices.current() == ""
     looks = []
 
     def pause(seconds):
@@ -64,7 +64,7 @@ def test_a_file_is_a_notice_until_it_is_taken_away(tmp_path):
     assert notices.wait(pause) == f"{path} is there"
     assert len(looks) == 2
     notices.wait_until_none(lambda seconds: path.unlink())
-    assert notices.heard() == ""
+    assert notices.current() == ""
 
 
 def test_ec2_tells_of_a_spot_instance_that_is_reclaimed():
@@ -74,9 +74,9 @@ def test_ec2_tells_of_a_spot_instance_that_is_reclaimed():
     with metadata(answers) as host:
         environment = {SERVICE: "aws", "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{host}/"}
         notices = Notices(node_sources(environment))
-        assert notices.heard() == ""
+        assert notices.current() == ""
         answers[action] = '{"action": "terminate", "time": "2026-11-22T08:22:00Z"}'
-        assert notices.heard() == "EC2 will terminate its machine at 2026-11-22T08:22:00Z"
+        assert notices.current() == "EC2 will terminate its machine at 2026-11-22T08:22:00Z"
 
 
 def test_compute_engine_tells_of_a_machine_that_is_preempted():
@@ -84,9 +84,9 @@ def test_compute_engine_tells_of_a_machine_that_is_preempted():
     answers = {path: "FALSE"}
     with metadata(answers) as host:
         notices = Notices(node_sources({SERVICE: "gcp", "GCE_METADATA_HOST": host}))
-        assert notices.heard() == ""
+        assert notices.current() == ""
         answers[path] = "TRUE\n"
-        assert notices.heard() == "Compute Engine preempts its machine"
+        assert notices.current() == "Compute Engine preempts its machine"
 
 
 def test_a_service_that_does_not_answer_tells_nothing(monkeypatch):
@@ -98,7 +98,7 @@ def test_a_service_that_does_not_answer_tells_nothing(monkeypatch):
         {SERVICE: "aws", "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{host}"},
         {SERVICE: "gcp", "GCE_METADATA_HOST": host},
     ):
-        assert Notices(node_sources(environment)).heard() == ""
+        assert Notices(node_sources(environment)).current() == ""
 
 
 def test_an_unknown_service_is_refused():
@@ -111,8 +111,8 @@ def test_sigterm_is_heard():
     try:
         terminated = Terminated()
         notices = Notices([terminated])
-        assert notices.heard() == ""
+        assert notices.current() == ""
         os.kill(os.getpid(), signal.SIGTERM)
-        assert notices.heard() == "its process was told to end (SIGTERM)"
+        assert notices.current() == "its process was told to end (SIGTERM)"
     finally:
         signal.signal(signal.SIGTERM, former)

@@ -259,7 +259,7 @@ class TestLeases:
 
     def test_who_is_alive_is_not_overtaken(self, server):
         """A holder's renewals make its lease young again; who waits looks at it, and waits."""
-        quick = LeaseTerms(term=60, renewal=0.01, first_look=0.01, last_look=0.01)
+        quick = LeaseTerms(term=60, renewal=0.01, first_poll=0.01, last_poll=0.01)
         holder, waiter = (S3Storage("voices", "p", Patience(5), quick) for _ in range(2))
         renewed, looked, entered = (threading.Event() for _ in range(3))
         renewals: list[str] = []
