@@ -14,7 +14,7 @@ Codes = NDArray[np.integer[Any] | np.floating[Any]]
 latents, shape (frames, channels) and float32."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PreparedClip:
     """One clip of the target, as the model will learn it."""
 

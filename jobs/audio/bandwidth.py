@@ -38,7 +38,7 @@ _HIGHEST = 0.8
 def spectral_edge(audio: NDArray[np.float32], rate: int) -> float | None:
     """Hz where the spectrum of ``audio``, shape (samples,), ends; None where it does not.
 
-    Edges above 0.8 of the Nyquist frequency are not told of.
+    Edges above 0.8 of the Nyquist frequency are not reported.
     """
     bands, width = _band_levels(audio, rate)
     best, edge = _FALL, None

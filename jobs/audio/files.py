@@ -1,4 +1,4 @@
-"""Audio in and out of files, and from one sample rate to another: always told, never assumed."""
+"""Audio files decoded, checked, resampled and written; sample rates are explicit."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ MAX_SECONDS = 7_200
 MAX_BYTES = 2**30
 """Of a file: two hours of 16 bits at 48 kHz are 0.7 GB."""
 FORMATS = frozenset({"AIFF", "FLAC", "MP3", "OGG", "WAV", "WAVEX"})
-"""By libsndfile's names: the kinds of which it can be told whether they are whole."""
+"""By libsndfile's names: the formats that can be checked for truncation."""
 
 _MAX_FRAMES = MAX_SECONDS * 48_000
 """1.4 GB as mono floats."""

@@ -1,7 +1,7 @@
 """DNSMOS: Microsoft's predictors of perceived speech quality, run straight from their ONNX files.
 
 The files come with the ``speechmos`` package (MIT). Its own code is not imported, and results equal
-its ``dnsmos.run`` on the same 16 kHz audio. That hears a clip in overlapping windows, and a short
+its ``dnsmos.run`` on the same 16 kHz audio. That scores a clip in overlapping windows, and a short
 clip in windows over its copies, each from the beginning; here what windows share is computed once.
 Sources: Reddy et al., "DNSMOS" (ICASSP 2021, P.808) and "DNSMOS P.835" (ICASSP 2022).
 
@@ -60,7 +60,7 @@ reach 4 frames before the first pooling and one a pair of frames after it, toget
 P808_NAMES = ("dnsmos_p808",)
 P835_NAMES = ("dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak")
 
-_HEARD = {
+_PREDICTED = {
     "dnsmos_p808": "overall quality as ITU-T P.808 listeners would rate it (DNSMOS P.808)",
     "dnsmos_ovrl": "overall quality (DNSMOS P.835 OVRL)",
     "dnsmos_sig": "quality of the speech itself (DNSMOS P.835 SIG)",
@@ -90,18 +90,18 @@ def _opinion(name: str, made_of: str) -> Metric:
         version=f"3 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
         low=WORST,
         high=BEST,
-        description=f"predicted {_HEARD[name]}, 1 to 5, at a fixed speech level",
+        description=f"predicted {_PREDICTED[name]}, 1 to 5, at a fixed speech level",
     )
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows in which the models hear a clip of 16 kHz: pieces of the clip repeated for ever.
+    """The windows that the models take of a clip of 16 kHz: pieces of the clip repeated for ever.
 
     As in ``DNSMOS.__call__`` of speechmos/dnsmos.py, a clip shorter than a window is doubled until
     it is not, and windows begin a second apart. The fraction after the last whole second is not
-    heard, and rounding makes windows 7 to 23 one sample short, which drops them: of a clip of 16 to
-    33 s the first 16 s are heard.
+    scored, and rounding makes windows 7 to 23 one sample short, which drops them: of a clip of
+    16 to 33 s the first 16 s are scored.
     """
 
     clip: NDArray[np.float32]
@@ -149,7 +149,7 @@ class Windows:
 
 
 class Dnsmos808:
-    """Overall quality after P.808; hears the clip's log-mel spectrogram, whatever its level."""
+    """Overall quality after P.808, of the clip's log-mel spectrogram."""
 
     def __init__(self) -> None:
         import librosa.feature  # noqa: F401 (where it is missing, no clip can be scored)
@@ -165,50 +165,50 @@ class Dnsmos808:
 
 
 class Dnsmos835:
-    """Quality of speech, of background and overall, after P.835; hears the waveform."""
+    """Quality of speech, of background and overall, after P.835, of the waveform."""
 
     def __init__(self) -> None:
         self.metrics: Sequence[Metric] = p835_metrics()
         # The network is cut after its second pooling: before, where it spends its time, a column
         # depends on few frames around it, and a second is a whole number of columns.
-        self._ears = open_part("speechmos", P835_FILE, {_FRAMES: ("w", "f", 2 * HOP)}, [_MAP])
-        self._mind = open_part("speechmos", P835_FILE, {_MAP: ("w", 32, "c", 40)}, [_OPINIONS])
+        self._encoder = open_part("speechmos", P835_FILE, {_FRAMES: ("w", "f", 2 * HOP)}, [_MAP])
+        self._head = open_part("speechmos", P835_FILE, {_MAP: ("w", 32, "c", 40)}, [_OPINIONS])
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Mean opinions over the clip's windows. Raises MetricError when there is no speech."""
         windows = Windows.of(normalise_level(at_16k(clip)))
-        raw = np.concatenate([self._judge(heard) for heard in self._hear(windows)])
+        raw = np.concatenate([self._predict(features) for features in self._features(windows)])
         return {
             name: windows.mean(np.polyval(polynomial, raw[:, output]))
             for output, (name, polynomial) in enumerate(_TO_OPINION.items())
         }
 
-    def _judge(self, heard: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw predictions (1, 3) of one window's map (32, c, 40)."""
-        raw: NDArray[np.float32] = self._mind.run(None, {_MAP: heard[np.newaxis]})[0]
+        raw: NDArray[np.float32] = self._head.run(None, {_MAP: features[np.newaxis]})[0]
         return raw
 
-    def _hear(self, windows: Windows) -> Iterator[NDArray[np.float32]]:
+    def _features(self, windows: Windows) -> Iterator[NDArray[np.float32]]:
         """The map (32, c, 40) of each window, as the network makes it of the window alone."""
         count, inner = windows.columns(CELL, width=WINDOW // CELL, margin=_EDGE)
         last = count - _EDGE
         shared = [np.zeros((32, _EDGE, 40), dtype=np.float32)]  # its place; no window takes it
         for first in range(_EDGE, last, CHUNK):
             cells = min(CHUNK, last - first) + 2 * _EDGE
-            heard = self._map(windows.piece((first - _EDGE) * CELL, cells * CELL + HOP)[np.newaxis])
-            shared.append(heard[0, :, _EDGE:-_EDGE])
+            piece = windows.piece((first - _EDGE) * CELL, cells * CELL + HOP)
+            shared.append(self._encode(piece[np.newaxis])[0, :, _EDGE:-_EDGE])
         between = np.concatenate(shared, axis=1)
         end = 2 * _EDGE * CELL + HOP
         for start, columns in zip(windows.weights, inner, strict=True):
             ends = [windows.piece(at, end) for at in (start, start + WINDOW - end)]
-            left, right = self._map(np.stack(ends))
+            left, right = self._encode(np.stack(ends))
             yield np.concatenate([left[:, :_EDGE], between[:, columns], right[:, -_EDGE:]], axis=1)
 
-    def _map(self, pieces: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _encode(self, pieces: NDArray[np.float32]) -> NDArray[np.float32]:
         """The map (w, 32, c, 40) of ``pieces`` (w, c * CELL + HOP), each with nothing around it."""
         frames = np.lib.stride_tricks.sliding_window_view(pieces, 2 * HOP, axis=1)[:, ::HOP]
-        heard: NDArray[np.float32] = self._ears.run(None, {_FRAMES: frames})[0]
-        return heard
+        features: NDArray[np.float32] = self._encoder.run(None, {_FRAMES: frames})[0]
+        return features
 
 
 def log_mels(windows: Windows) -> Iterator[NDArray[np.float32]]:
@@ -227,7 +227,7 @@ def log_mels(windows: Windows) -> Iterator[NDArray[np.float32]]:
         return power
 
     # Frames are centred, so that a window's first and last one reach beyond it, into silence.
-    # Its last HOP samples are not heard.
+    # Its last HOP samples are not used.
     count, inner = windows.columns(HOP, width=900, margin=1)
     shared = mel(windows.piece(0, count * HOP))
     first = mel(np.stack([windows.piece(start, 3 * HOP) for start in windows.weights]))[:, :1]

@@ -1,6 +1,6 @@
 """ONNX files of installed packages, whole or in part, each run on one thread.
 
-A part is what lies between some inner values of the network and some others: run alone, it hears
+A part is what lies between some inner values of the network and some others: run alone, it takes
 other lengths than the file declares, and what it gives is computed once where it is used often.
 """
 

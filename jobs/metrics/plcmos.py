@@ -1,9 +1,9 @@
-"""PLCMOS: Microsoft's predictor of how lost packets would be heard, run from its ONNX file.
+"""PLCMOS: Microsoft's predictor of quality after packet loss, run from its ONNX file.
 
 The file comes with the ``speechmos`` package (MIT), whose own code is not imported. It asks fifteen
-raters drawn at random, afresh for each clip; here they are drawn from a fixed seed, and what they
-hear is computed once. With numpy's random state at that seed, ``speechmos.plcmos.run`` gives the
-same.
+raters drawn at random, afresh for each clip; here they are drawn from a fixed seed, and what does
+not depend on them is computed once. With numpy's random state at that seed,
+``speechmos.plcmos.run`` gives the same.
 Source: Diener et al., "PLCMOS" (Interspeech 2023).
 """
 
@@ -30,9 +30,9 @@ _WINDOW, _HOP = 512, 256
 _FRAMES = 7
 """Fewer leave nothing: each of three 3x3 convolutions takes one away at either end."""
 _SPECTRUM, _RATERS = "degraded_audio", "rater_embed"
-_HEARD = ("onnx::Concat_335", "onnx::Concat_337")
+_STATES = ("onnx::Concat_335", "onnx::Concat_337")
 """Inside the network: the last states of its recurrent layer, before a rater is asked."""
-_HEARD_SIZE = 32
+_STATE_SIZE = 32
 _OPINIONS = "plcmos"
 
 
@@ -59,10 +59,10 @@ class Plcmos:
 
     def __init__(self) -> None:
         self.metrics: Sequence[Metric] = plcmos_metrics()
-        heard = dict.fromkeys(_HEARD, (RATERS, _HEARD_SIZE))
-        self._ear = open_part("speechmos", PLCMOS_FILE, {_SPECTRUM: (1, 1, "f", 257)}, _HEARD)
-        self._rate = open_part(
-            "speechmos", PLCMOS_FILE, {**heard, _RATERS: (RATERS, 64)}, [_OPINIONS]
+        states = dict.fromkeys(_STATES, (RATERS, _STATE_SIZE))
+        self._encoder = open_part("speechmos", PLCMOS_FILE, {_SPECTRUM: (1, 1, "f", 257)}, _STATES)
+        self._head = open_part(
+            "speechmos", PLCMOS_FILE, {**states, _RATERS: (RATERS, 64)}, [_OPINIONS]
         )
         raters = np.random.RandomState(RATERS_SEED).normal(size=(RATERS, 64))
         self._raters = raters.astype(np.float32)
@@ -75,17 +75,19 @@ class Plcmos:
         """Of 16 kHz ``audio`` (samples,) at whatever level it has.
 
         Raises:
-            MetricError: it is shorter than the network hears, 0.08 s.
+            MetricError: it is shorter than the network takes, 0.08 s.
         """
         spectrum = log_spectrum(audio)
         if len(spectrum) < _FRAMES:
-            raise MetricError(f"{len(audio) / RATE:.2f} s of audio are too short: 0.08 s are heard")
-        heard = self._ear.run(_HEARD, {_SPECTRUM: spectrum[np.newaxis, np.newaxis]})
-        asked = {
-            name: np.broadcast_to(state, (RATERS, _HEARD_SIZE))
-            for name, state in zip(_HEARD, heard, strict=True)
+            raise MetricError(
+                f"{len(audio) / RATE:.2f} s of audio are too short: 0.08 s are needed"
+            )
+        states = self._encoder.run(_STATES, {_SPECTRUM: spectrum[np.newaxis, np.newaxis]})
+        by_rater = {
+            name: np.broadcast_to(state, (RATERS, _STATE_SIZE))
+            for name, state in zip(_STATES, states, strict=True)
         }
-        return float(np.mean(self._rate.run(None, {**asked, _RATERS: self._raters})[0]))
+        return float(np.mean(self._head.run(None, {**by_rater, _RATERS: self._raters})[0]))
 
 
 def log_spectrum(audio: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What a speaker sounds like to a voice encoder: the centroid of reference clips, and whose."""
+"""Reference clips of speakers: whose a clip is compared with, and their voices' centroid."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ Embed = Callable[[SpokenClip], NDArray[np.float32]]
 
 
 class NobodyToCompareError(ValueError):
-    """It is not said with whom a clip is compared, or that speaker was not recorded."""
+    """A clip names no speaker to compare it with, or one without reference clips."""
 
     def __init__(self, what: str, next_step: str) -> None:
         self.what = what
@@ -41,7 +41,7 @@ def compared_with(speaker: str | None, recorded: Collection[str | None]) -> str 
     """Whose recordings a clip is compared with: its prompt's speaker, else the only one there is.
 
     Raises:
-        NobodyToCompareError: it is not said who, or there are no recordings of who it is.
+        NobodyToCompareError: no speaker is named, or there are no recordings of the one named.
     """
     if speaker is None and len(recorded) == 1:
         return next(iter(recorded))
@@ -61,19 +61,19 @@ def compared_with(speaker: str | None, recorded: Collection[str | None]) -> str 
     )
 
 
-class _Said(Protocol):
+class _HasSpeaker(Protocol):
     @property
     def speaker(self) -> str | None: ...
 
 
 def reference_problems(
-    metric: str, prompts: Iterable[_Said], held_out: Mapping[str | None, int]
+    metric: str, prompts: Iterable[_HasSpeaker], held_out: Mapping[str | None, int]
 ) -> Iterator[tuple[str, str]]:
     """What keeps the clips of prompts from being compared, each with the next step.
 
     Args:
         metric: that compares.
-        prompts: that will be said.
+        prompts: that will be synthesised.
         held_out: how many validation clips there are of each speaker, None for one without a name.
     """
     needed: dict[str | None, None] = {}
@@ -117,7 +117,7 @@ class Voices:
         """Cosine to the centroid of whom the clip is compared with, in [0, 1].
 
         Raises:
-            MetricError: there is no speech, or it is not said who that is.
+            MetricError: there is no speech, or no speaker to compare with.
         """
         try:
             whose = compared_with(clip.speaker, self._centres)

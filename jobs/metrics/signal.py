@@ -14,7 +14,7 @@ from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
 
 RATE = 16_000
-"""Hz. The rate at which speech is looked for, and at which the perceptual models listen."""
+"""Hz. The rate at which speech is detected, and which the perceptual models take."""
 FRAME = 160
 """Samples per voice-activity frame: 10 ms at ``RATE``."""
 VAD_VERSION = f"{RESAMPLER} webrtcvad-{version('webrtcvad-wheels')}-mode3-10ms"
@@ -51,7 +51,7 @@ def rms_dbfs(audio: NDArray[np.float32]) -> float:
 def speech_frames(audio: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which ``FRAME``-sample frames of ``audio`` at ``RATE`` hold speech, shape (frames,).
 
-    The detector's thresholds are absolute, so it hears the clip at a fixed level:
+    The detector's thresholds are absolute, so it is given the clip at a fixed level:
     a quieter copy has the same frames.
 
     Raises:

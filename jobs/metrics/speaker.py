@@ -1,4 +1,4 @@
-"""Does it sound like the speaker: the Resemblyzer voice encoder against reference clips."""
+"""Speaker similarity by the Resemblyzer voice encoder, against reference clips."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def speaker_metrics() -> tuple[Metric, ...]:
 
 
 class VoiceEmbedder:
-    """Clips to embeddings of the voice in them; what is said hardly matters."""
+    """Clips to embeddings of the voice in them; the words hardly matter."""
 
     def __init__(self) -> None:
         self._encoder = _load_encoder()
@@ -47,7 +47,7 @@ class VoiceEmbedder:
     def embed(self, clip: SpokenClip) -> NDArray[np.float32]:
         """Unit embedding, shape (256,), after Resemblyzer's own trimming of pauses.
 
-        The level is set first: the encoder hears absolute mel power.
+        The level is set first: the encoder takes absolute mel power.
 
         Raises:
             MetricError: there is no speech.

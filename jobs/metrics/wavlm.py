@@ -1,4 +1,4 @@
-"""Does it sound like the speaker: WavLM's x-vectors against reference clips.
+"""Speaker similarity by WavLM's x-vectors, against reference clips.
 
 Chen et al., "WavLM" (2022), with the x-vector head of Snyder et al. (2018), as transformers has it.
 """
@@ -19,7 +19,7 @@ from jobs.spec.metric import MetricSpec
 DEFAULT_MODEL = "microsoft/wavlm-base-plus-sv"
 """Its repository has no safetensors, so that its ``.bin`` is read, with ``weights_only``."""
 MOST_SECONDS = 60
-"""What is heard of a longer clip: the memory of attention grows with the square of the length."""
+"""What is used of a longer clip: the memory of attention grows with the square of the length."""
 
 WAVLM_METRICS: Mapping[str, Direction] = {"wavlm_similarity": "higher"}
 
@@ -86,11 +86,11 @@ class WavLM:
         if len(audio) < self._least:
             raise MetricError(
                 f"{len(audio) / RATE:.2f} s of audio are too short: "
-                f"{self._least / RATE:.2f} s are heard"
+                f"{self._least / RATE:.2f} s are needed"
             )
-        heard = self._prepare(audio, sampling_rate=RATE, return_tensors="pt")
+        features = self._prepare(audio, sampling_rate=RATE, return_tensors="pt")
         with one_thread(), torch.no_grad():
-            voice: NDArray[np.float32] = self._model(**heard).embeddings[0].numpy()
+            voice: NDArray[np.float32] = self._model(**features).embeddings[0].numpy()
         return voice / np.linalg.norm(voice)
 
 

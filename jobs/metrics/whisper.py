@@ -1,7 +1,7 @@
-"""Were the words said: what Whisper hears against the text, in words and in characters.
+"""Errors of Whisper's transcript against the text, in words and in characters.
 
 Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022). Transcripts are
-greedy, in a language that is told and never guessed, and both sides are written as Whisper's own
+greedy, in a given language, which is never guessed, and both sides are written as Whisper's own
 normalisers write them.
 """
 
@@ -24,7 +24,7 @@ DEFAULT_MODEL = "openai/whisper-large-v3"
 MOST_CHARACTERS = 100_000.0
 """Bound of the counts: more than anyone says in the longest clip that is scored."""
 ONE_WINDOW = 30 * RATE
-"""Samples that Whisper hears at once; a longer clip is transcribed window by window."""
+"""Samples that Whisper takes at once; a longer clip is transcribed window by window."""
 
 _SETTINGS = (
     "added_tokens.json",
@@ -78,7 +78,7 @@ def whisper_metrics(asked: MetricSpec) -> tuple[Metric, ...]:
 
 
 class Whisper:
-    """Levenshtein distances between the text and what Whisper hears."""
+    """Levenshtein distances between the text and Whisper's transcript."""
 
     def __init__(self, asked: MetricSpec) -> None:
         """Load the model.
@@ -114,7 +114,7 @@ class Whisper:
         """Shares, edits and counts.
 
         Raises:
-            MetricError: the text has no words, or its language is not told or not known.
+            MetricError: the text has no words, or its language is not given or not known.
         """
         language = clip.language or self._language
         if language is None:
@@ -124,28 +124,28 @@ class Whisper:
         expected = self.normalise(clip.text, language)
         if not any(map(str.isalnum, expected)):
             raise MetricError(f"the text has no words to compare with: {clip.text!r}")
-        heard = self.normalise(self.transcribe(at_16k(clip), language), language)
+        transcript = self.normalise(self.transcribe(at_16k(clip), language), language)
         return {
-            **_errors("word", heard.split(), expected.split()),
-            **_errors("character", "".join(heard.split()), "".join(expected.split())),
+            **_errors("word", transcript.split(), expected.split()),
+            **_errors("character", "".join(transcript.split()), "".join(expected.split())),
         }
 
     def transcribe(self, audio: NDArray[np.float32], language: str) -> str:
-        """What is heard in ``audio`` (samples,) at 16 kHz, as Whisper writes it."""
+        """The words in ``audio`` (samples,) at 16 kHz, as Whisper writes them."""
         import torch
 
         long = len(audio) > ONE_WINDOW
         # A short clip is padded to one window, which is all that Whisper takes.
         padding = {"truncation": False, "padding": "longest"} if long else {}
-        heard = self._processor(
+        features = self._processor(
             audio, sampling_rate=RATE, return_tensors="pt", return_attention_mask=True, **padding
         )
-        said = {}
+        task = {}
         if self._model.generation_config.is_multilingual:
-            said = {"language": _primary(language), "task": "transcribe"}
+            task = {"language": _primary(language), "task": "transcribe"}
         with one_thread(), torch.no_grad():
             tokens = self._model.generate(
-                **heard, **said, do_sample=False, num_beams=1, return_timestamps=long
+                **features, **task, do_sample=False, num_beams=1, return_timestamps=long
             )
         text: str = self._processor.batch_decode(tokens, skip_special_tokens=True)[0]
         return text
@@ -184,8 +184,8 @@ def _kept(letter: str) -> str:
     return "" if category == "Cf" else letter
 
 
-def _errors(unit: str, heard: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
-    edits = word_edits(heard, expected)  # of characters in the same way
+def _errors(unit: str, transcript: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
+    edits = word_edits(transcript, expected)  # of characters in the same way
     return {
         f"whisper_{unit}_error": min(edits / len(expected), 1.0),
         f"whisper_{unit}_edits": float(edits),

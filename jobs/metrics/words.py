@@ -1,4 +1,4 @@
-"""Were the words said: word errors of what a recogniser hears against what should be heard."""
+"""Word errors: what a recogniser transcribes, against the text."""
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ WORD_COUNT = Metric(
 
 
 Words = Callable[[str], Sequence[str]]
-"""A front end: the words of a text, spelled as the recogniser spells what it hears."""
+"""A front end: the words of a text, spelled as the recogniser spells its transcripts."""
 
 
 class Recogniser(Protocol):
@@ -65,7 +65,7 @@ class Recogniser(Protocol):
 
 
 class WordError:
-    """Levenshtein distance in words between the text and what a recogniser hears."""
+    """Levenshtein distance in words between the text and a recogniser's transcript."""
 
     metrics = (WORD_ERROR, WORD_EDITS, WORD_COUNT)
 
@@ -78,8 +78,8 @@ class WordError:
         expected = self._words(clip.text)
         if not expected:
             raise MetricError(f"the text has no words to compare with: {clip.text!r}")
-        heard = self._recogniser.transcribe(at_16k(clip), RATE)
-        edits = word_edits(heard, expected)
+        transcript = self._recogniser.transcribe(at_16k(clip), RATE)
+        edits = word_edits(transcript, expected)
         return {
             WORD_ERROR.name: min(edits / len(expected), 1.0),
             WORD_EDITS.name: float(edits),
@@ -96,10 +96,10 @@ def plain_words(text: str) -> list[str]:
     return kept.split()
 
 
-def word_edits(heard: Sequence[str], expected: Sequence[str]) -> int:
-    """Fewest words, or letters, inserted, deleted or replaced to make ``expected`` of ``heard``."""
+def word_edits(transcript: Sequence[str], expected: Sequence[str]) -> int:
+    """Levenshtein distance: the fewest words, or letters, inserted, deleted or replaced."""
     previous = list(range(len(expected) + 1))
-    for row, word in enumerate(heard, start=1):
+    for row, word in enumerate(transcript, start=1):
         current = [row]
         for column, wanted in enumerate(expected, start=1):
             replaced = previous[column - 1] + (word != wanted)

@@ -9,7 +9,7 @@ from jobs.spec import EMBEDDED
 from jobs.spec.strict import Language, Strict
 
 GroupKey = Literal["speaker", "language"]
-"""What clips are told apart by."""
+"""What clips are grouped by."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

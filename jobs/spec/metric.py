@@ -17,7 +17,7 @@ class MetricSpec(Strict):
     """A directory, or an id of the model hub; None for the metric's own. Not every metric has one.
     """
     language: Language | None = None
-    """That is heard where a prompt does not say its own. Not every metric has one."""
+    """Of prompts that do not name their own. Not every metric has one."""
 
     @model_validator(mode="before")
     @classmethod

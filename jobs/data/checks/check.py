@@ -73,10 +73,10 @@ def check(
         text: how the base reads texts; None leaves them uncounted.
         sample_rate: the base's, in Hz.
         workers: processes that decode audio; with one it is this process.
-        progress: told how many rows are done, now and then.
+        progress: called with the number of rows that are done, now and then.
 
-    Clips with errors of their own are compared with the others too, so that every problem is told
-    at once, unless they are left out or silent. Where rows have no split, they get one after the
+    Clips with errors of their own are compared with the others too, so that every problem is
+    reported at once, unless they are left out or silent. Rows without a split get one after the
     clips have been checked by themselves.
     """
     checking = _Checking(data, Limits.of(data, rules), text, sample_rate)
@@ -158,9 +158,9 @@ class _Checking:
         is_good = self._keep(job.place, found)
         if isinstance(facts, RecordingFacts) and (is_good or self._is_compared(facts)):
             clip = TargetClip(learned, facts.pcm, facts.rate, facts.seconds)
-            said = normalise_text(learned.text)
-            digest = hashlib.blake2b(said.encode(), digest_size=16).digest() if said else None
-            letters = len(said.replace(" ", ""))
+            plain = normalise_text(learned.text)
+            digest = hashlib.blake2b(plain.encode(), digest_size=16).digest() if plain else None
+            letters = len(plain.replace(" ", ""))
             self._candidates.append(Candidate(job.place, clip, digest, letters, is_good))
 
     def _is_compared(self, bad: RecordingFacts) -> bool:
@@ -206,8 +206,8 @@ class _Checking:
     def _split(self) -> None:
         """Hold out clips of the manifests that leave it open, all of them together."""
         for place, row in self._split_missing:
-            if told := self._with_split[row.manifest]:
-                what = f"a manifest must give all its clips a split or none, but {told} have one"
+            if count := self._with_split[row.manifest]:
+                what = f"a manifest must give all its clips a split or none, but {count} have one"
                 advice = "Write train or validation, or take the key out everywhere."
                 self._found.append((place, error("split-missing", row.where, what, advice)))
         open_rows = [

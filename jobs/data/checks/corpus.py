@@ -1,4 +1,4 @@
-"""What may be wrong between the clips of a corpus: said twice, told in both splits, out of pace."""
+"""What may be wrong between the clips of a corpus: duplicates, leaks, odd speaking rates."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,12 +21,12 @@ _TO_DEVIATION = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A clip that was heard, compared with the others."""
+    """A clip that was decoded, to be compared with the others."""
 
     place: int
     """Of its line among all that were read."""
     clip: TargetClip
-    said: bytes | None
+    text_digest: bytes | None
     """Digest of its text without case and punctuation; None where nothing is left of it."""
     letters: int
     """How many characters that text has, spaces not counted."""
@@ -60,9 +60,9 @@ def repeated_texts(candidates: Sequence[Candidate]) -> Iterator[Fault]:
     first: dict[tuple[str | None, str | None, bytes], TargetClip] = {}
     for at, each in enumerate(candidates):
         row = each.clip.row
-        if each.said is None:
+        if each.text_digest is None:
             continue
-        earlier = first.setdefault((row.split, row.speaker, each.said), each.clip)
+        earlier = first.setdefault((row.split, row.speaker, each.text_digest), each.clip)
         if earlier is not each.clip:
             what = f"a text should be said once by a speaker, but {earlier.row.where} has it too"
             advice = "Look whether one of the two was meant to be another."
@@ -77,25 +77,25 @@ def leaks(candidates: Sequence[Candidate]) -> Iterator[Fault]:
         row = each.clip.row
         if row.split == "validation":
             sounds.setdefault(each.clip.pcm, row.where)
-            if each.said is not None:
-                texts.setdefault(each.said, {}).setdefault(row.speaker, row.where)
+            if each.text_digest is not None:
+                texts.setdefault(each.text_digest, {}).setdefault(row.speaker, row.where)
     for at, each in enumerate(candidates):
         if each.clip.row.split != "train":
             continue
         if (held_out := sounds.get(each.clip.pcm)) is not None:
             what = f"a training clip must not be held out too, but {held_out} is the same sound"
             yield at, error("leak-audio", each.clip.row.where, what, "Delete one of the two.")
-        elif each.said is not None and each.said in texts:
-            yield at, _leaked_text(each.clip, texts[each.said])
+        elif each.text_digest is not None and each.text_digest in texts:
+            yield at, _leaked_text(each.clip, texts[each.text_digest])
 
 
 def _leaked_text(clip: TargetClip, held_out: dict[str | None, str]) -> Finding:
     own = held_out.get(clip.row.speaker)
-    told = warning if own is None else error
+    finding = warning if own is None else error
     by = "another speaker" if own is None else "the same speaker"
     where = own or next(iter(held_out.values()))
     what = f"a training text should not be held out too, but {where} has it, by {by}"
-    return told("leak-text", clip.row.where, what, "Give both clips the same split.")
+    return finding("leak-text", clip.row.where, what, "Give both clips the same split.")
 
 
 def odd_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:

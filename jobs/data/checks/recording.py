@@ -48,7 +48,7 @@ def measure_recording(location: str) -> RecordingFacts | AudioError:
 
 
 CLIPPED_SOME = 0.001
-"""Share of the samples at full scale from which on a clip is told of: more than single peaks."""
+"""Share of the samples at full scale from which on a clip is reported: more than single peaks."""
 CLIPPED_MUCH = 0.05
 """From here on words are hard to tell from noise. Both shares are beliefs."""
 CLAIM_SECONDS, CLAIM_SHARE = 0.2, 0.05
@@ -69,11 +69,11 @@ def sound_findings(
         yield _silent(row, "audio", facts)
         return
     if facts.clipped >= CLIPPED_SOME:
-        told, bound = (
+        finding, bound = (
             (error, CLIPPED_MUCH) if facts.clipped >= CLIPPED_MUCH else (warning, CLIPPED_SOME)
         )
         what = f"less than {bound:.1%} of audio may be at full scale, but {facts.clipped:.1%} is"
-        yield told("audio-clipped", row.where, what, "Record it again, or drop the clip.")
+        yield finding("audio-clipped", row.where, what, "Record it again, or drop the clip.")
     yield from _lacking(row, facts, rate)
 
 

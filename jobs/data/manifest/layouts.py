@@ -26,8 +26,8 @@ _TEXT_SUFFIX = ".txt"
 def read_ljspeech(folder: str, root: Root) -> Iterator[Entry | Finding]:
     """``metadata.csv`` with ``id|text|normalised text``, and ``wavs/id.wav``.
 
-    As the corpus has it: no header, no quoting. The normalised text is what is said, where there is
-    one.
+    As the corpus has it: no header, no quoting. Where there is a normalised text, it is
+    what is spoken.
 
     Raises:
         SourceError: the list cannot be read.
@@ -44,14 +44,14 @@ def read_ljspeech(folder: str, root: Root) -> Iterator[Entry | Finding]:
             yield error("bad-columns", line.where, what, hint)
             continue
         name, text, *normalised = columns
-        said = next((each for each in normalised if each.strip()), text)
-        yield Entry(line.where, {"audio": f"wavs/{name}.wav", "text": said})
+        spoken = next((each for each in normalised if each.strip()), text)
+        yield Entry(line.where, {"audio": f"wavs/{name}.wav", "text": spoken})
 
 
 def read_pairs(folder: str, root: Root) -> Iterator[Entry | Finding]:
     """Every recording below ``folder`` with the ``.txt`` of the same name beside it, by name.
 
-    Links to folders are told of and not followed; hidden files are left out.
+    Links to folders are reported and not followed; hidden files are left out.
 
     Raises:
         SourceError: ``folder`` cannot be listed.
@@ -118,12 +118,12 @@ def _read_pair(where: str, audio: str, text: str, root: Root) -> Iterator[Entry 
         return
     if data.startswith(codecs.BOM_UTF8):
         yield byte_order_mark(where)
-    said = decode_text(data.removeprefix(codecs.BOM_UTF8), where)
-    if isinstance(said, Finding):
-        yield said
+    content = decode_text(data.removeprefix(codecs.BOM_UTF8), where)
+    if isinstance(content, Finding):
+        yield content
     else:
         # A text of several lines is one text; how its lines end does not matter.
-        lines = (line.strip() for line in said.split("\n"))
+        lines = (line.strip() for line in content.split("\n"))
         yield Entry(where, {"audio": audio, "text": " ".join(filter(None, lines))})
 
 

@@ -3,87 +3,37 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from jobs.clips import Codes, PreparedClip, Split
+from jobs.clips import Codes, PreparedClip
 
 # Not safetensors, which gives NumPy a copy of every tensor: a .npy file of numbers is mapped as it
 # lies, and one of Python's objects, which would be unpickled, cannot be mapped.
 _CODES = "codes.npy"
 _CLIPS = "clips.jsonl"
 _RECORDINGS = "references"
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A clip without its codes, as ``clips.jsonl`` keeps it."""
-
-    id: str
-    key: str
-    text: str
-    split: Split
-    speaker: str | None
-    language: str | None
-    frames: int
-    word_starts: tuple[int, ...] | None
-    reference: str | None
-    loudness: float | None
-
-    @classmethod
-    def of(cls, clip: PreparedClip, directory: Path) -> "_Line":
-        reference = clip.reference
-        return cls(
-            clip.id,
-            clip.key,
-            clip.text,
-            clip.split,
-            clip.speaker,
-            clip.language,
-            len(clip.codes),
-            clip.word_starts,
-            None if reference is None else str(reference.relative_to(directory)),
-            clip.loudness,
-        )
-
-    @classmethod
-    def read(cls, text: str) -> "_Line":
-        row = json.loads(text)
-        starts = row.pop("word_starts")
-        return cls(word_starts=None if starts is None else tuple(starts), **row)
-
-    def clip(self, codes: Codes, directory: Path) -> PreparedClip:
-        return PreparedClip(
-            self.id,
-            self.text,
-            self.split,
-            codes,
-            self.word_starts,
-            self.speaker,
-            self.language,
-            None if self.reference is None else directory / self.reference,
-            self.key,
-            self.loudness,
-        )
+_UNREAD: Codes = np.empty(0, dtype=np.int16)
+"""Stands for the codes of a clip whose line alone was read."""
 
 
 class PreparedClips(Sequence[PreparedClip]):
     """The clips of a directory, whose codes are read from the disk when they are looked at."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
         lines = (directory / _CLIPS).read_text(encoding="utf-8").splitlines()
-        self._lines = [_Line.read(line) for line in lines]
-        self._ends = list(accumulate((line.frames for line in self._lines), initial=0))
+        rows = [json.loads(line) for line in lines]
+        self._ends = list(accumulate((row.pop("frames") for row in rows), initial=0))
+        self._clips = [_from_row(row, directory) for row in rows]
         mapped = np.lib.format.open_memmap(directory / _CODES, mode="r")
         self._codes: Codes = mapped.view(np.ndarray)
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._clips)
 
     @overload
     def __getitem__(self, index: int) -> PreparedClip: ...
@@ -96,7 +46,7 @@ class PreparedClips(Sequence[PreparedClip]):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         codes = self._codes[self._ends[place] : self._ends[place + 1]]
-        return self._lines[place].clip(codes, self._directory)
+        return replace(self._clips[place], codes=codes)
 
 
 def read_prepared(directory: Path) -> PreparedClips:
@@ -124,8 +74,35 @@ def write_prepared(directory: Path, clips: Sequence[PreparedClip]) -> None:
                 shapes = f"{first.shape[1:]} and {clip.codes.shape[1:]}"
                 raise ValueError(f"frames of all clips must have one shape, got {shapes}")
             file.write(clip.codes.astype(dtype).tobytes())
-    lines = [json.dumps(asdict(_Line.of(clip, directory))) + "\n" for clip in clips]
+    lines = [json.dumps(_to_row(clip, directory)) + "\n" for clip in clips]
     (directory / _CLIPS).write_text("".join(lines), encoding="utf-8")
+
+
+def _to_row(clip: PreparedClip, directory: Path) -> dict[str, Any]:
+    """A clip without its codes, as ``clips.jsonl`` keeps it."""
+    reference = clip.reference
+    return {
+        "id": clip.id,
+        "key": clip.key,
+        "text": clip.text,
+        "split": clip.split,
+        "speaker": clip.speaker,
+        "language": clip.language,
+        "frames": len(clip.codes),
+        "word_starts": clip.word_starts,
+        "reference": None if reference is None else str(reference.relative_to(directory)),
+        "loudness": clip.loudness,
+    }
+
+
+def _from_row(row: dict[str, Any], directory: Path) -> PreparedClip:
+    starts, reference = row.pop("word_starts"), row.pop("reference")
+    return PreparedClip(
+        codes=_UNREAD,
+        word_starts=None if starts is None else tuple(starts),
+        reference=None if reference is None else directory / reference,
+        **row,
+    )
 
 
 def _stored_dtype(clips: Sequence[PreparedClip]) -> "np.dtype[Any]":

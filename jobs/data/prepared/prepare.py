@@ -71,8 +71,8 @@ def prepare(
     _check(clips, base, data)
     recipe = Recipe.of(base, data)
     references = choose_references(clips) if base.rules.conditions_on_reference else {}
-    told = {speaker: reference.pcm for speaker, reference in references.items()}
-    digest = recipe.data_digest(clips, told, language_tag=data.language_tag)
+    digests = {speaker: reference.pcm for speaker, reference in references.items()}
+    digest = recipe.data_digest(clips, digests, language_tag=data.language_tag)
     key, encoded = data_key(digest), 0
     if not storage.is_committed(key):
         with storage.exclusively(key):

@@ -126,7 +126,7 @@ class Recipe:
     ) -> str:
         """Of a data set: all that training on it depends on, the places of its files not among it.
 
-        ``references`` are the digests of the recordings that speakers are told by.
+        ``references`` are the digests of the recordings that speakers are conditioned on.
         """
         rows = [
             [
@@ -138,8 +138,8 @@ class Recipe:
             ]
             for clip in clips
         ]
-        told = sorted(references.items(), key=repr)
-        return data_digest(self.digest, _sha256([rows, told, language_tag]))
+        speakers = sorted(references.items(), key=repr)
+        return data_digest(self.digest, _sha256([rows, speakers, language_tag]))
 
 
 def _sha256(parts: Sequence[object]) -> str:

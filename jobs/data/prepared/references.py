@@ -13,12 +13,12 @@ from jobs.problems import InputError, Problem
 
 _FOLDER = "speakers"
 _SECONDS = 6.0
-"""Of a training clip that stands for its speaker: enough to hear a voice by."""
+"""Of a training clip that stands for its speaker: enough to recognise a voice by."""
 
 
 @dataclass(frozen=True)
 class SpeakerReference:
-    """The recording by which a base is told who speaks."""
+    """The recording that a base is conditioned on for a speaker."""
 
     where: str
     """The manifest's row that it is from."""
