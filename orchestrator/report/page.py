@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from orchestrator.report import line_figures, scatter_figures, tables, training_data
 from orchestrator.report.audio import MEDIA_TYPE, embedded
-from orchestrator.report.audition import audition
+from orchestrator.report.clip_selection import select_clips
 from orchestrator.report.rank_rate_figure import rank_rate
 from orchestrator.report.report_input import (
     LONGEST_PLAYED,
@@ -46,7 +46,7 @@ def render(report: ReportInput) -> str:
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     script = (_HERE / "page.js").read_text(encoding="utf-8")
-    chosen = audition(report.verdict, report.table, report.protocol)
+    chosen = select_clips(report.verdict, report.table, report.protocol)
     sounds = {
         (variant, prompt): embedded(flac)
         for variant, of_prompt in report.clips.items()
@@ -60,7 +60,7 @@ def render(report: ReportInput) -> str:
         script=Markup(script),
         script_digest=_digest(script),
         media_type=MEDIA_TYPE,
-        audition=chosen,
+        selection=chosen,
         sounds=sounds,
         played=partial(tables.played, sounds),
         prompt_scores=partial(tables.prompt_scores, report),
@@ -79,7 +79,7 @@ def render(report: ReportInput) -> str:
         loss_interval=scatter_figures.spearman_interval(report),
         rank_rate=rank_rate(report),
         forest=line_figures.forest(report),
-        traded=scatter_figures.traded(report),
+        cost_metrics=scatter_figures.cost_metrics(report),
         pareto=scatter_figures.pareto(report),
         learning_curves=line_figures.learning_curves(report),
         scale_curves=line_figures.scale_curves(report),
@@ -106,7 +106,7 @@ def _of_data(data: DataReport | str) -> dict[str, Any]:
         "counts": training_data.counts,
         "distributions": training_data.distributions,
         "embedded": embedded,
-        "data_strips": training_data.strips(data),
+        "data_figure": training_data.feature_figure(data),
     }
 
 

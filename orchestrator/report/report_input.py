@@ -66,7 +66,7 @@ class ReportInput:
     clips: Mapping[str, Mapping[str, bytes]]
     """Variant id, then prompt id, to a FLAC file's bytes. Prompts without any are left out.
 
-    The page plays those that :func:`orchestrator.report.audition.audition` names.
+    The page plays those that :func:`orchestrator.report.clip_selection.select_clips` names.
     """
     failures: Sequence[Failure]
     facts: Sequence[tuple[str, str]]
@@ -76,7 +76,7 @@ class ReportInput:
 
     @property
     def screen_prompts(self) -> tuple[Prompt, ...]:
-        """What of set A every variant said."""
+        """The prompts of set A that every variant speaks."""
         return self.protocol.screening().prompts
 
     @property

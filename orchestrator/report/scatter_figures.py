@@ -19,7 +19,7 @@ from orchestrator.verdict.loss import with_loss
 from orchestrator.verdict.outcome import VariantRow
 from orchestrator.verdict.table import VariantInfo
 
-TRADED = ("similarity", "word_error")
+COST_METRICS = ("similarity", "word_error")
 """What a better primary metric may cost: another voice, or words."""
 
 _Horizontal = Callable[[VariantInfo], float]
@@ -133,22 +133,22 @@ def _standard(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
     return standard
 
 
-def traded(report: ReportInput) -> list[str]:
-    """The metrics that the primary is held against: those of ``TRADED`` that were measured."""
+def cost_metrics(report: ReportInput) -> list[str]:
+    """Those of ``COST_METRICS`` that were measured beside the primary metric."""
     measured = report.table.values[BASE_VARIANT].keys()
-    return [name for name in TRADED if name in measured and name != report.verdict.primary]
+    return [name for name in COST_METRICS if name in measured and name != report.verdict.primary]
 
 
 def pareto(report: ReportInput) -> Markup | None:
     """The primary metric against similarity and word_error, with the variants nothing dominates."""
-    metrics = traded(report)
+    metrics = cost_metrics(report)
     if not metrics or not report.table.adapted:
         return None
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for axes, metric in zip(grid, metrics, strict=True):
-            _trade(axes, report, metric)
+            _pareto_panel(axes, report, metric)
         grid[0].set_ylabel(labelled(report, report.verdict.primary))
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, columnspacing=1.2)
@@ -157,7 +157,7 @@ def pareto(report: ReportInput) -> Markup | None:
     return draw("pareto", alt, 6.4, 4.0, paint)
 
 
-def _trade(axes: Axes, report: ReportInput, metric: str) -> None:
+def _pareto_panel(axes: Axes, report: ReportInput, metric: str) -> None:
     primary = report.verdict.primary
     means = {row.id: row.means for row in report.verdict.rows if metric in row.means}
     shown = [v for v in report.table.adapted if v.id in means]

@@ -1,4 +1,4 @@
-"""What the tables of a page say, cell by cell."""
+"""The tables of a page, cell by cell."""
 
 from collections.abc import Iterable, Sequence
 
@@ -25,9 +25,9 @@ def prompt_scores(report: ReportInput, variant: str, prompt: str) -> list[tuple[
     """
     table, scores = report.table, []
     for metric in deciding(report):
-        lost = {of for of, _ in table.missing[variant].get(metric, {})}
+        missing = {of for of, _ in table.missing[variant].get(metric, {})}
         mean = None
-        if metric in table.values[variant] and prompt not in lost:
+        if metric in table.values[variant] and prompt not in missing:
             mean = table.by_prompt(table.values[variant][metric])[table.prompts.index(prompt)]
         scores.append((metric, number(mean)))
     return scores
@@ -46,7 +46,7 @@ def headings(report: ReportInput) -> list[str]:
 
 
 def variant_cells(report: ReportInput, row: VariantRow) -> Cells:
-    """A variant, or the base, on what all of them say of set A."""
+    """A variant, or the base, on the prompts of set A that all speak."""
     primary, *constraints = (number(row.means.get(metric)) for metric in deciding(report))
     gain = "–" if row.id == BASE_VARIANT else effect(row.gain)
     loss = number(report.table.variants[row.id].validation_loss)
@@ -66,7 +66,7 @@ def finalist_headings(report: ReportInput) -> list[str]:
 
 
 def finalist_cells(report: ReportInput, confirmation: Confirmation) -> Cells:
-    """What set B says of a finalist, each metric with its difference to the base."""
+    """A finalist on set B, each metric with its difference to the base."""
     row, verdict = confirmation.row, report.verdict
     on_a = {each.id: each for each in verdict.shortlisted}.get(row.id) or verdict.row(row.id)
     return (
@@ -188,7 +188,7 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
     protocol, gates = report.protocol, report.protocol.gates
     low, high = gates.duration_ratio
     unit = report.table.metrics[protocol.primary].unit
-    held = [
+    constraints = [
         f"{c.metric} at most {c.margin:g} {report.table.metrics[c.metric].unit} worse than the base"
         for c in protocol.constraints
     ]
@@ -211,7 +211,7 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
             "(one-sided paired signed-rank tests, adjusted by Holm)",
         ),
         ("primary metric", f"{protocol.primary}, at least {protocol.min_effect:g} {unit} better"),
-        ("constraints", "; ".join(held) or "none"),
+        ("constraints", "; ".join(constraints) or "none"),
         (
             "gates",
             f"duration {low:g} to {high:g} x the base; at most {gates.tail_silence:g} s "

@@ -31,7 +31,7 @@ OUTCOMES: dict[str, Colour] = {
     "dirty": "red",
 }
 
-STRIPS = {
+FEATURE_TITLES = {
     "level": "level (dBFS)",
     "dnsmos_ovrl": "DNSMOS OVRL",
     "wada_snr": "WADA-SNR (dB)",
@@ -83,7 +83,7 @@ def distributions(summary: SpeakerSummary) -> list[tuple[str, ...]]:
     ]
 
 
-def strips(data: DataReport) -> Markup:
+def feature_figure(data: DataReport) -> Markup:
     """Each feature over the clips, a column a speaker; the worst clips are crosses."""
     speakers = [speaker.summary.speaker for speaker in data.speakers][:SHOWN_SPEAKERS]
     worst = {clip.judged.place for clip in data.worst}
@@ -93,7 +93,7 @@ def strips(data: DataReport) -> Markup:
 
     def paint(figure: Figure) -> None:
         for axes, (name, title) in zip(
-            figure.subplots(1, len(STRIPS)), STRIPS.items(), strict=True
+            figure.subplots(1, len(FEATURE_TITLES)), FEATURE_TITLES.items(), strict=True
         ):
             _points(axes, name, shown, speakers, _OTHERS)
             _points(axes, name, marked, speakers, _WORST)

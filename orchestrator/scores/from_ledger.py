@@ -20,7 +20,7 @@ from orchestrator.ledger import (
     PromptSet,
     TrialRecord,
 )
-from orchestrator.report.audition import audition
+from orchestrator.report.clip_selection import select_clips
 from orchestrator.report.report_input import DataReport, Failure, ReportInput
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_spec
@@ -88,15 +88,7 @@ def _omitted(scoring: ScoringSpec) -> Iterator[Omitted]:
 
 
 def _metric_version(asked: MetricSpec) -> MetricVersion:
-    metric = metric_of(asked)
-    return MetricVersion(
-        name=metric.name,
-        version=metric.version,
-        unit=metric.unit,
-        direction=metric.direction,
-        low=metric.low,
-        high=metric.high,
-    )
+    return MetricVersion.model_validate(metric_of(asked), from_attributes=True)
 
 
 def base_info() -> VariantInfo:
@@ -237,7 +229,7 @@ def report_input(
         trials=trials,
         clips=_clips(
             ledger,
-            audition(verdict, table, protocol).clips(),
+            select_clips(verdict, table, protocol).clips(),
             {prompt.id for prompt in protocol.confirmation},
         ),
         failures=[Failure(f"trial {t.record.id}", t.reason) for t in trials if t.end == "failed"],

@@ -35,7 +35,7 @@ FAILED_CLIPS = "failed_clips"
 """The constraint of the gates, beside those of the protocol, which bear their metric's name."""
 
 _ROUNDING = 1e-9
-"""Being exactly at a margin is allowed, whatever the last bit of a mean says."""
+"""A mean exactly at its margin is allowed, whatever its last bit."""
 
 # Set A's, its first part's and set B's; those of languages and speakers come and go.
 _bootstrap = lru_cache(maxsize=4)(PairedBootstrap)
@@ -43,7 +43,7 @@ _bootstrap = lru_cache(maxsize=4)(PairedBootstrap)
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a search is told of a variant."""
+    """How well a variant does, in the numbers that a search maximises and constrains."""
 
     variant: str
     objective: float
@@ -52,14 +52,14 @@ class Assessment:
     The mean gain in the primary metric if the gates and constraints hold. If not, a value below
     every possible gain, falling with the violation (the feasibility rules of Deb 2000, "An
     efficient constraint handling method for genetic algorithms", section 3), so that a search can
-    still tell which way leads out. A constraint on a metric that only finalists get is left out
+    still follow a falling violation. A constraint on a metric that only finalists get is left out
     while the variant does not have it.
     """
     promise: float
-    """The gain less what is broken, as a share of its range, in the primary metric's unit.
+    """The gain less the violation, as a share of its range, in the primary metric's unit.
 
-    Early epochs break constraints that later ones keep: while a model learns a voice it stumbles
-    over words first. An objective cannot tell such a variant from one without hope.
+    Early epochs break constraints that later ones keep: a model that learns a voice makes more
+    word errors at first. The objective ranks such a variant with the hopeless ones.
     """
     measured: Mapping[str, float]
     """Each metric's mean over prompts, in its unit; where a metric decides, failed clips count."""
@@ -203,11 +203,11 @@ class Comparison:
         return total_violation(self.failure_gate(variant), self.constraint_checks(variant))
 
     def assess(self, variant: str) -> Assessment:
-        """What a search is told of the variant."""
+        """How well the variant does, for a search."""
         gain, violation = float(self.gains(variant).mean()), self.violation(variant)
         span = self.table.metrics[self.protocol.primary].span
         gate, checks = self.failure_gate(variant), self.constraint_checks(variant)
-        # What is broken by less than rounding is not broken: the violation has the last word.
+        # A bound beyond its margin by less than rounding is not broken, as in the violation.
         excess = {c.metric: c.bound - c.margin for c in checks}
         holds = {c.metric for c in checks if c.violation == 0}
         return Assessment(

@@ -8,7 +8,7 @@ from jobs.metrics.base import ClipScores
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.comparison import Comparison
-from orchestrator.verdict.outcome import Confirmation, Finding, Outcome, VariantRow
+from orchestrator.verdict.outcome import Confirmation, FinalistFinding, Outcome, VariantRow
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.stats import Interval, better_than_base, holm, prompts_needed
 from orchestrator.verdict.table import ScoreTable, VariantInfo
@@ -16,7 +16,7 @@ from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 @dataclass(frozen=True)
 class Decision:
-    """What a set of fresh prompts says of the finalists."""
+    """The outcome of testing the finalists on fresh prompts."""
 
     outcome: Outcome
     winner: Confirmation | None
@@ -49,7 +49,7 @@ def decide(fresh: Comparison, finalists: Sequence[str]) -> Decision:
     return Decision(outcome, winner, first, tuple(confirmed), needed)
 
 
-def _finding(row: VariantRow, p_holm: float, protocol: Protocol) -> Finding:
+def _finding(row: VariantRow, p_holm: float, protocol: Protocol) -> FinalistFinding:
     if row.failures.violation or any(c.worsening.mean > c.margin for c in row.constraints):
         return "ruled out"
     if row.gain.high <= protocol.min_effect:

@@ -23,15 +23,15 @@ def error_rates(table: ScoreTable, variant: str, protocol: Protocol) -> Iterator
         if stem == metric or not {f"{stem}_edits", f"{stem}_count"} <= table.metrics.keys():
             continue
         for language in (None, *(several if len(several) > 1 else ())):
-            spoken = {p for p, of in languages.items() if language in (None, of)}
-            yield _rate(table.only(spoken), variant, stem, language)
+            named = {p for p, of in languages.items() if language in (None, of)}
+            yield _rate(table.only(named), variant, stem, language)
 
 
 def _rate(table: ScoreTable, variant: str, stem: str, language: str | None) -> ErrorRate:
     """The rate over all prompts of ``table``, which are those of ``language``."""
     edits, count = f"{stem}_edits", f"{stem}_count"
     ours, base = table.values[variant], table.values[BASE_VARIANT]
-    # How much a clip without a count has to say, the base's clip of the same prompt knows.
+    # A clip without a count takes that of the base's clip of the same prompt.
     uncounted = _missing(table, variant, count)
     known = ~(uncounted & _missing(table, BASE_VARIANT, count))
     counts = np.where(uncounted, base[count], ours[count])

@@ -24,12 +24,12 @@ def judge(
     """Choose the variant to promote, or say why there is none. The same tables, the same verdict.
 
     Args:
-        screen: every variant on what all of them say of set A, ``protocol.screening()``.
+        screen: every variant on the prompts of set A that all speak, ``protocol.screening()``.
         confirmation: set B, the base and the finalists that :func:`choose_finalists` gives, built
             with ``protocol.confirming()``; None if there are none.
         protocol: under which all was scored.
         shortlist: all of set A, the base and the variants that :func:`choose_shortlist` gives;
-            None where the protocol has every variant say all of it.
+            None where every variant speaks all of it.
     """
     first = Comparison(screen, protocol.screening())
     rows = {variant: first.row(variant) for variant in screen.variants}
@@ -86,7 +86,7 @@ def _without_scores(
 
 
 def _with_shortlist(verdict: Verdict, shortlisted: Sequence[VariantRow]) -> Verdict:
-    """Give every row of the first part of set A what all of it says, or that it was not asked."""
+    """Give each row its standing on all of set A, or say that it is not on the shortlist."""
     on_all = {row.id: row for row in shortlisted}
 
     def settled(row: VariantRow) -> VariantRow:

@@ -2,7 +2,7 @@
 
 The test is that of Pov et al. 2026 (arXiv 2606.26618), section III-E: every rater scores every
 system on the same sentences along three axes. Their tests treat all pairs as independent;
-`two_way_interval` does not, and is the one to decide by.
+`two_way_interval` does not, and it decides.
 """
 
 from collections import Counter
@@ -171,7 +171,7 @@ def pooled_wilcoxon(differences: Scores) -> float:
 def two_way_interval(
     differences: Scores, seed: int, resamples: int, confidence: float = 0.95
 ) -> Interval:
-    """Mean difference with its two-way percentile bootstrap interval: the one to decide by.
+    """Mean difference with its two-way percentile bootstrap interval, which decides.
 
     Raters and sentences are resampled independently of each other, and a pair counts as often as
     its rater times its sentence was drawn: Owen (2007), "The pigeonhole bootstrap", Annals of

@@ -30,9 +30,9 @@ def group_loss(screen: Comparison, group: str, variant: str) -> GroupLoss | None
     """How the loss over one group's validation clips ranks the variants that have scores.
 
     Args:
-        screen: what every variant says of set A.
+        screen: every variant on set A.
         group: a key of :attr:`VariantInfo.group_losses`, ``language/km``.
-        variant: whose loss is wanted beside the lowest.
+        variant: whose loss is reported beside the lowest.
     """
     scored = [v for v in screen.table.adapted if screen.has_scores(v.id)]
     found = {v.id: v.group_losses.get(group, math.nan) for v in with_loss(scored)}

@@ -1,4 +1,4 @@
-"""What a judgement says: the verdict, and every variant's numbers behind it."""
+"""The verdict, and every variant's numbers behind it."""
 
 import json
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ Outcome = Literal[
 ]
 """Automatic metrics alone never promote: listeners have yet to confirm."""
 
-Finding = Literal["better", "no better", "ruled out", "undecided"]
+FinalistFinding = Literal["better", "no better", "ruled out", "undecided"]
 """What set B shows of a finalist: ``no better`` if even its upper bound is too small a gain,
 ``ruled out`` if it fails a gate or its mean breaks a constraint."""
 
@@ -105,7 +105,7 @@ class Confirmation:
     """Of the one-sided paired signed-rank test that it is better than the base."""
     p_holm: float
     """Adjusted for all finalists."""
-    finding: Finding
+    finding: FinalistFinding
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class ErrorRate:
 
     ``macro`` is the mean over prompts of each clip's rate, at most 1 a clip, and 1 where there is
     no score. ``corpus`` is all edits over all words or characters of the texts, where a clip
-    without a score got them all wrong; None where no clip says how many there are.
+    without a score got them all wrong; None where no clip has a count.
     """
 
     variant: str
@@ -164,7 +164,7 @@ class ErrorRate:
 
 @dataclass(frozen=True)
 class ListeningReport:
-    """What listeners heard between the winner and the base."""
+    """How listeners rated the winner against the base."""
 
     difference: Interval
     """In points of the five-point scale, over pairs; positive is better. It decides."""
@@ -210,9 +210,10 @@ class Verdict:
     prompts_needed: int | None
     """If inconclusive: how many prompts in set B would likely decide."""
     rows: tuple[VariantRow, ...]
-    """What every variant said of set A. Gains are biased: finalists were chosen by them."""
+    """Every variant on the prompts of set A that all speak. Gains are biased: they chose the
+    finalists."""
     shortlisted: tuple[VariantRow, ...]
-    """All of set A, of the variants that said it; empty where every variant did."""
+    """The shortlist on all of set A; empty where every variant speaks all of it."""
     confirmed: tuple[Confirmation, ...]
     """The finalists, in the order of set A's choice."""
     groups: tuple[GroupVerdict, ...]

@@ -6,11 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Self, TypeVar, get_args
-from typing import Protocol as TypingProtocol
 
 from pydantic import Field, model_validator
 
-from jobs.spec.strict import Language, Strict
+from jobs.spec.strict import Strict
 from jobs.spec.trial import PromptSpec
 
 END_OF_SPEECH_FAILURE = "end_of_speech_failure"
@@ -23,7 +22,7 @@ GATE_METRICS = (END_OF_SPEECH_FAILURE, DURATION, TAIL_SILENCE, CLIPPING)
 RATIO_SOURCES: Mapping[str, str] = {"duration_ratio": DURATION, "rate_ratio": "speaking_rate"}
 """Metrics derived from a clip and the base's of the same prompt: the ratio, and of what."""
 RATIO_WORST = 2.0
-"""Counts for a clip without a value: as far from the base as one that says nothing."""
+"""Counts for a clip without a value: as far from the base as a silent one."""
 
 
 class Constraint(Strict, allow_inf_nan=False):
@@ -72,7 +71,7 @@ class MetricVersion(Strict, allow_inf_nan=False):
 
 
 class Omitted(Strict, allow_inf_nan=False):
-    """A metric that was asked for and could be done without, because it cannot be measured here."""
+    """An optional metric of the spec that cannot be measured here."""
 
     name: str
     reason: str
@@ -84,23 +83,21 @@ def _ratio(name: str) -> MetricVersion:
     )
 
 
-class Prompt(Strict, allow_inf_nan=False):
-    """A text to be spoken."""
+class Prompt(PromptSpec):
+    """A text to be spoken, in a protocol that any tool may have written."""
 
     id: str
     text: str
-    language: Language | None = None
-    speaker: Annotated[str, Field(min_length=1)] | None = None
 
     @property
     def spec(self) -> PromptSpec:
-        """The same as what is spoken from. Raises ValidationError for an id that names no file."""
+        """The same for synthesis. Raises ValidationError for an id that cannot name a file."""
         return PromptSpec.model_validate(self.model_dump())
 
 
 Group = Literal["language", "speaker"]
 GROUPS: tuple[Group, ...] = get_args(Group)
-"""What prompts may be told apart by; each has a verdict of its own."""
+"""How prompts are grouped; each language and each speaker has a verdict of its own."""
 
 
 class Listening(Strict, allow_inf_nan=False):
@@ -114,7 +111,7 @@ class Listening(Strict, allow_inf_nan=False):
     """Smallest gain over the base that counts, in points of the five-point scale."""
 
 
-_LATER = ("top_p", "repetition_penalty", "max_tokens")
+_ADDED_LATER = ("top_p", "repetition_penalty", "max_tokens")
 
 
 class Protocol(Strict, allow_inf_nan=False):
@@ -124,11 +121,11 @@ class Protocol(Strict, allow_inf_nan=False):
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
     """Set A: finalists are chosen by them."""
     shortlist_after: Annotated[int, Field(ge=1)] | None
-    """Every variant says so many of set A, and the shortlist the rest; None: all say all."""
+    """Every variant speaks so many of set A, the shortlist the rest; None: every variant all."""
     seed: int
     confirmation_set: str
     confirmation: Annotated[tuple[Prompt, ...], Field(min_length=1)]
-    """Set B: finalists and base alone say them, and by them the verdict is reached."""
+    """Set B: only the finalists and the base speak them; they decide the verdict."""
     confirmation_seed: int
     lora_scales: tuple[float, ...]
     temperature: float
@@ -214,11 +211,11 @@ class Protocol(Strict, allow_inf_nan=False):
 
     @property
     def rest(self) -> tuple[Prompt, ...]:
-        """What of set A only the shortlist says."""
+        """The prompts of set A that only the shortlist speaks."""
         return () if self.shortlist_after is None else self.prompts[self.shortlist_after :]
 
     def screening(self) -> "Protocol":
-        """The same rule over what of set A every variant says."""
+        """The same rule over the prompts of set A that every variant speaks."""
         return self.model_copy(update={"prompts": self.prompts[: self.shortlist_after]})
 
     def confirming(self) -> "Protocol":
@@ -242,25 +239,14 @@ class Protocol(Strict, allow_inf_nan=False):
 
     def digest(self) -> str:
         """SHA-256 of the JSON text with sorted keys."""
-        # Of before there were these keys, a protocol's digest stays what it is.
+        # A protocol that was written before these keys existed keeps its digest.
         fields = type(self).model_fields
-        left_out = {name for name in _LATER if getattr(self, name) == fields[name].default}
+        left_out = {name for name in _ADDED_LATER if getattr(self, name) == fields[name].default}
         text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _Text(TypingProtocol):
-    @property
-    def id(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def language(self) -> str | None: ...
-    @property
-    def speaker(self) -> str | None: ...
-
-
-_Prompt = TypeVar("_Prompt", bound=_Text)
+_Prompt = TypeVar("_Prompt", bound=PromptSpec)
 
 
 def _grouped(prompts: Iterable[_Prompt], group: Group) -> dict[str, tuple[_Prompt, ...]]:
@@ -274,14 +260,17 @@ def _grouped(prompts: Iterable[_Prompt], group: Group) -> dict[str, tuple[_Promp
 
 
 def prompt_set_problems(
-    prompts: Sequence[_Text], confirmation: Sequence[_Text], finalists: int, significance: float
+    prompts: Sequence[PromptSpec],
+    confirmation: Sequence[PromptSpec],
+    finalists: int,
+    significance: float,
 ) -> Iterable[tuple[str, str]]:
     """What keeps two prompt sets from screening and confirming, each with the next step."""
     for name in _repeated(prompt.id for prompt in (*prompts, *confirmation)):
         yield f"a prompt's id is used once in sets A and B, got {name!r} twice", "rename one"
-    heard = {_spoken(prompt.text) for prompt in prompts}
+    texts = {_normalised(prompt.text) for prompt in prompts}
     for prompt in confirmation:
-        if _spoken(prompt.text) in heard:
+        if _normalised(prompt.text) in texts:
             what = f"set B has texts that set A has not, got {prompt.text!r} again in {prompt.id!r}"
             yield what, "write another text"
     # The smallest p of a signed-rank test over n prompts is 2 to the -n.
@@ -308,7 +297,7 @@ def prompt_set_problems(
                 )
 
 
-def _spoken(text: str) -> str:
+def _normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 

@@ -8,18 +8,18 @@ from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.table import VariantInfo
 
 SHORTLISTED = 3
-"""One in so many variants says the rest of set A: successive halving with eta 3 (Jamieson and
+"""One in so many variants speaks the rest of set A: successive halving with eta 3 (Jamieson and
 Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization")."""
 
 
 def choose_shortlist(screen: Comparison, protocol: Protocol) -> list[str]:
-    """The variants that say the rest of set A, the best first; none if it has no rest.
+    """The variants that speak the rest of set A, the best first; none if it has no rest.
 
     The best third by objective, and the best of each rank, so that no rank is given up after a
     few prompts.
 
     Args:
-        screen: of what every variant says.
+        screen: over the prompts that every variant speaks.
         protocol: over all of set A.
     """
     if not protocol.rest:
@@ -42,7 +42,7 @@ def choose_finalists(screen: Comparison) -> list[str]:
     that are clearly worse than the best: each more makes every test stricter.
 
     Args:
-        screen: of all of set A.
+        screen: over all of set A.
     """
     feasible = [
         v for v in screen.table.adapted if screen.has_scores(v.id) and screen.violation(v.id) == 0

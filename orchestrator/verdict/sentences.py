@@ -54,7 +54,7 @@ def no_gain_reason(gain: Interval, protocol: Protocol) -> str | None:
 
 
 def no_scores_reason(unscored: Mapping[ClipKey, str]) -> str:
-    """No clip has all its scores; says the first clip's reason."""
+    """No clip has all its scores; with the reason of the first clip."""
     return f"none of its {len(unscored)} clips was scored: {next(iter(unscored.values()))}"
 
 
@@ -82,11 +82,11 @@ def not_better_reasons(confirmed: Confirmation, protocol: Protocol) -> tuple[str
 
 def promotion(winner: Confirmation, name: str, protocol: Protocol) -> str:
     """The sentence for a variant that won."""
-    held = "".join(f"; {compared(check)}" for check in winner.row.constraints)
+    constraints = "".join(f"; {compared(check)}" for check in winner.row.constraints)
     return (
         f"Promote {name}, once listeners confirm it: on fresh prompts {protocol.primary} is better "
         f"than the base's by {effect(winner.row.gain, protocol.confidence)}, "
-        f"p {winner.p_holm:.2g}{held}."
+        f"p {winner.p_holm:.2g}{constraints}."
     )
 
 

@@ -24,7 +24,7 @@ class ScoreTableError(ValueError):
 
 @dataclass(frozen=True)
 class VariantInfo:
-    """A thing that spoke. The base has id ``base``, no trial and lora_scale 0."""
+    """An adapter at one epoch and lora_scale. The base has id ``base``, no trial and scale 0."""
 
     id: str
     trial: str | None
@@ -91,28 +91,20 @@ class ScoreTable:
         Raises:
             ScoreTableError: naming every clip or variant that cannot be paired with the base.
         """
-        spoken = _by_variant(clips)
         if problems := list(_problems(variants, clips, protocol)):
             raise ScoreTableError("\n".join(problems))
-        prompts = tuple(prompt.id for prompt in protocol.prompts)
-        keys = tuple(sorted(spoken[BASE_VARIANT], key=lambda key: (prompts.index(key[0]), key[1])))
-        ids = [variant.id for variant in variants]
-        measured = {name: _measured(spoken[name], keys, protocol) for name in ids}
-        metrics = protocol.judged_metrics()
-        return cls(
-            variants={variant.id: variant for variant in variants},
-            metrics=metrics,
-            prompts=prompts,
-            keys=keys,
-            values={
-                name: {
-                    **measured[name],
-                    **_ratios(spoken[name], keys, spoken[BASE_VARIANT], metrics),
-                }
-                for name in ids
-            },
-            missing={name: _missing(spoken[name], keys, measured[name]) for name in ids},
-        )
+        of_variant: defaultdict[str, dict[ClipKey, ClipScores]] = defaultdict(dict)
+        for clip in clips:
+            of_variant[clip.variant][clip.prompt, clip.seed] = clip
+        prompts, base = tuple(prompt.id for prompt in protocol.prompts), of_variant[BASE_VARIANT]
+        keys = tuple(sorted(base, key=lambda key: (prompts.index(key[0]), key[1])))
+        metrics, values, missing = protocol.judged_metrics(), {}, {}
+        for name in (variant.id for variant in variants):
+            measured = _measured(of_variant[name], keys, protocol)
+            values[name] = {**measured, **_ratios(of_variant[name], keys, base, metrics)}
+            missing[name] = _missing(of_variant[name], keys, measured)
+        by_id = {variant.id: variant for variant in variants}
+        return cls(by_id, metrics, prompts, keys, values, missing)
 
     @property
     def adapted(self) -> list[VariantInfo]:
@@ -178,13 +170,6 @@ def as_trained(variants: Iterable[VariantInfo]) -> list[VariantInfo]:
     for variant in sorted(variants, key=lambda v: (abs(v.lora_scale - 1.0), v.id)):
         nearest.setdefault((variant.trial or "", variant.epoch), variant)
     return [nearest[checkpoint] for checkpoint in sorted(nearest)]
-
-
-def _by_variant(clips: Iterable[ClipScores]) -> defaultdict[str, dict[ClipKey, ClipScores]]:
-    spoken: defaultdict[str, dict[ClipKey, ClipScores]] = defaultdict(dict)
-    for clip in clips:
-        spoken[clip.variant][clip.prompt, clip.seed] = clip
-    return spoken
 
 
 def _value(clip: ClipScores | None, metric: str) -> float | None:
@@ -262,9 +247,9 @@ def _measured(
 ) -> dict[str, NDArray[np.float64]]:
     columns = {}
     for metric in protocol.metrics:
-        # Only the best variants get these; a variant that was not asked has not failed.
-        asked = any(metric.name in {*clip.values, *clip.failures} for clip in clips.values())
-        if asked or metric.name not in protocol.finalist_metrics:
+        # Only finalists get these metrics; a variant without them has not failed.
+        was_scored = any(metric.name in {*clip.values, *clip.failures} for clip in clips.values())
+        if was_scored or metric.name not in protocol.finalist_metrics:
             found = (_value(clips.get(key), metric.name) for key in keys)
             columns[metric.name] = np.array([metric.worst if v is None else v for v in found])
     return columns

@@ -12,7 +12,7 @@ from jobs.metrics.base import ClipScores
 from jobs.spec.trial import BASE_VARIANT, EngineSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import TrialHistory, TrialRecord, TrialResult
-from orchestrator.report.audition import audition
+from orchestrator.report.clip_selection import select_clips
 from orchestrator.report.report_input import Failure, ReportInput
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.judge import judge
@@ -191,7 +191,7 @@ def make_report() -> Callable[..., ReportInput]:
             protocol,
             of_all_a if protocol.rest else None,
         )
-        played = audition(verdict, table, protocol).clips()
+        played = select_clips(verdict, table, protocol).clips()
         return ReportInput(
             sweep="aria-en",
             family="codec_lm",

@@ -14,12 +14,12 @@ import soundfile
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import TrialHistory, TrialResult
 from orchestrator.report.audio import mp3
-from orchestrator.report.audition import (
+from orchestrator.report.clip_selection import (
     FAILED,
     FAILED_OF_ONE,
     FRESH_PROMPTS,
     GRID_TRIALS,
-    audition,
+    select_clips,
 )
 from orchestrator.report.page import render
 from orchestrator.report.report_input import Failure, short
@@ -168,7 +168,7 @@ def test_the_embedded_sound_is_the_clip_and_a_quarter_of_its_size(report):
 
 
 def test_the_grid_has_a_button_for_every_trial_and_scale(page, report):
-    chosen = audition(report.verdict, report.table, report.protocol)
+    chosen = select_clips(report.verdict, report.table, report.protocol)
     buttons = page.of("button", "grid")
     assert len(buttons) == 1 + 6 * 3  # the base, six trials at three scales
     assert all(button["type"] == "button" for button in buttons)
@@ -316,7 +316,7 @@ def test_failed_clips_play_with_their_reasons(report):
 def test_a_sweep_plays_few_failed_clips_and_only_those_it_asks_for(report):
     failed = tuple(FailedClip(f"p{i}", 11, ("cut off",)) for i in range(5))
     rows = tuple(replace(row, failed_clips=failed) for row in report.verdict.rows)
-    chosen = audition(replace(report.verdict, rows=rows), report.table, report.protocol)
+    chosen = select_clips(replace(report.verdict, rows=rows), report.table, report.protocol)
     assert len(chosen.failed) == FAILED
     assert [take.variant for take in chosen.failed[::FAILED_OF_ONE]] == list(chosen.compared)
     wanted = chosen.clips()

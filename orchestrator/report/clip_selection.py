@@ -29,7 +29,7 @@ class FailedTake:
 
 
 @dataclass(frozen=True)
-class Audition:
+class ClipSelection:
     """What a page plays."""
 
     compared: Mapping[str, str]
@@ -43,7 +43,7 @@ class Audition:
     grid_prompts: tuple[Prompt, ...]
     failed: tuple[FailedTake, ...]
     fresh: tuple[str, ...]
-    """The base and the finalists, who said set B."""
+    """The base and the finalists, which were evaluated on set B."""
     fresh_prompts: tuple[Prompt, ...]
 
     def clips(self) -> dict[str, list[str]]:
@@ -61,20 +61,20 @@ class Audition:
         yield from ((variant, p.id) for variant in self.fresh for p in self.fresh_prompts)
 
 
-def audition(verdict: Verdict, table: ScoreTable, protocol: Protocol) -> Audition:
+def select_clips(verdict: Verdict, table: ScoreTable, protocol: Protocol) -> ClipSelection:
     """Choose what to play of a judged sweep."""
     compared = _compared(verdict)
     prompts = protocol.screening().prompts[:COMPARED_PROMPTS]
     finalists = [each.row.id for each in verdict.confirmed]
     grid = tuple(_grid(verdict, table))
-    heard = dict.fromkeys([*compared, *(variant.id for row in grid for variant in row)])
-    return Audition(
+    shown = dict.fromkeys([*compared, *(variant.id for row in grid for variant in row)])
+    return ClipSelection(
         compared=compared,
         prompts=prompts,
         scales=tuple(sorted({variant.lora_scale for row in grid for variant in row})),
         grid=grid,
         grid_prompts=_spread(prompts, GRID_PROMPTS),
-        failed=tuple(_failed(verdict, heard))[:FAILED],
+        failed=tuple(_failed(verdict, shown))[:FAILED],
         fresh=(BASE_VARIANT, *finalists) if finalists else (),
         fresh_prompts=_spread(protocol.confirmation, FRESH_PROMPTS) if finalists else (),
     )
