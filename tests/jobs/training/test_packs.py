@@ -214,7 +214,9 @@ def interruptible() -> dict[str, TrialSpec]:
     }
 
 
-@pytest.mark.parametrize("name", interruptible())
+@pytest.mark.parametrize(
+    "name", ["plain", "accumulated", "budgeted", pytest.param("mixed", marks=pytest.mark.full)]
+)
 def test_left_between_two_steps_and_resumed_in_a_pack_equals_uninterrupted_alone(
     clips, tolerance, tmp_path, name
 ):

@@ -29,6 +29,8 @@ from tests.jobs.training.ranks import (
     wide_trial,
 )
 
+pytestmark = pytest.mark.full
+
 WORLDS = (1, 2)
 NAMES = [f"stage{stage}" for stage in STAGES] + [f"wide{stage}" for stage in WIDE_STAGES]
 LAST = f"epoch-{EPOCHS}"

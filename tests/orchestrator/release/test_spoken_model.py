@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from jobs.speech.say import say
@@ -21,6 +22,8 @@ from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VoiceFiles
 from orchestrator.records.tracking import MlflowStore
 from orchestrator.release.registry import PROTOCOL_TAG, VARIANT_TAG, NewVersion, Registry
+
+pytestmark = pytest.mark.full
 
 TEXT = "one two. three four five six seven"
 PATIENCE = 3000
