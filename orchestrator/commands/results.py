@@ -1,6 +1,5 @@
 """What a sweep found: its verdict, its study, its MLflow runs."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -77,12 +76,13 @@ def records(
     """Write a sweep's missing MLflow runs from its storage; existing runs stay unchanged."""
     from orchestrator.records.rebuild import rebuild
 
-    rebuilt = rebuild(open_storage(storage), sweep, mlflow, lambda text: messages.print(text))
+    address, done = rebuild(open_storage(storage), sweep, mlflow, lambda text: messages.print(text))
+    counts = {"runs": done.runs, "created": done.created, "changes": done.changes}
     if as_json:
-        print_json(asdict(rebuilt))
+        print_json({"sweep": sweep, "mlflow": address, **counts})
     else:
         print_line(
             output,
-            f"MLflow at {rebuilt.mlflow} has {rebuilt.runs} runs of {rebuilt.sweep}, "
-            f"{rebuilt.created} of them new; {rebuilt.changes} requests changed something.",
+            f"MLflow at {address} has {done.runs} runs of {sweep}, "
+            f"{done.created} of them new; {done.changes} requests changed something.",
         )

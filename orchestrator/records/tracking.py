@@ -7,9 +7,9 @@ once it is logged, and MLflow keeps one value per metric, time and step.
 import hashlib
 import json
 import logging
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,7 @@ _PARAMS = 100
 """Params a request, as many as MLflow takes; there are fewer tags than that."""
 _PAGE = 1000
 """Runs that one request asks for."""
+_RUNNING = RunStatus.to_string(RunStatus.RUNNING)
 
 for _noisy in ("alembic", "mlflow"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)
@@ -81,29 +82,16 @@ class Recorded:
         self.changed_at = time.monotonic()
 
 
-@dataclass
 class _KnownRun:
     """A run as MLflow has it."""
 
-    run_id: str
-    params: set[str]
-    tags: dict[str, str]
-    metrics: dict[str, float]
-    """The latest values."""
-    status: str
-    ended_at: int | None
-
-    @classmethod
-    def of(cls, run: Run) -> "_KnownRun":
-        data, info = run.data, run.info
-        return cls(
-            info.run_id,
-            set(data.params),
-            dict(data.tags),
-            dict(data.metrics),
-            info.status,
-            info.end_time,
-        )
+    def __init__(self, run: Run) -> None:
+        self.run_id: str = run.info.run_id
+        self.params: set[str] = set(run.data.params)
+        self.tags: dict[str, str] = dict(run.data.tags)
+        self.metrics: dict[str, float] = dict(run.data.metrics)
+        """The latest values."""
+        self.end: tuple[str, int | None] = (run.info.status, run.info.end_time)
 
 
 class Tracker:
@@ -150,11 +138,12 @@ class Tracker:
         for epoch in range(int(run.tags.get(EPOCHS_TAG, "0")) + 1, content.epochs + 1):
             self._log(run, content.epoch_values(epoch), {EPOCHS_TAG: str(epoch)})
         news = [value for value in content.summary if run.metrics.get(value.name) != value.value]
-        self._log(run, news, {})
+        self._log(run, news)
         run.metrics |= {value.name: value.value for value in news}
         self._upload(run, content.files)
-        self._tag(run, content.tags)
-        self._set_status(run, content)
+        if new := {key: tag for key, tag in content.tags.items() if run.tags.get(key) != tag}:
+            self._write(run, tags=new)
+        self._set_end(run, content)
 
     def _find_experiment(self, name: str, artifacts: str | None) -> str:
         known = self._client.get_experiment_by_name(name)
@@ -172,22 +161,18 @@ class Tracker:
         return str(known.experiment_id)
 
     def _find_runs(self) -> dict[str | None, _KnownRun]:
-        found: dict[str | None, list[_KnownRun]] = {}
-        for run in self._search():
-            found.setdefault(run.data.tags.get(TRIAL_TAG), []).append(_KnownRun.of(run))
-        return {trial: self._only(runs) for trial, runs in found.items()}
-
-    def _search(self) -> Iterator[Run]:
         of_sweep = f"tags.`{SWEEP_ID_TAG}` = '{self._sweep_id}'"
+        found: dict[str | None, list[_KnownRun]] = defaultdict(list)
         token = None
         while True:
             page = self._client.search_runs(
                 [self._experiment], of_sweep, max_results=_PAGE, page_token=token
             )
-            yield from page
+            for run in page:
+                found[run.data.tags.get(TRIAL_TAG)].append(_KnownRun(run))
             token = page.token
             if not token:
-                return
+                return {trial: self._only(runs) for trial, runs in found.items()}
 
     def _only(self, runs: Sequence[_KnownRun]) -> _KnownRun:
         """The run that holds something; the others are deleted. They are empty: each was made by a
@@ -205,7 +190,7 @@ class Tracker:
         tags = {key: content.tags[key] for key in (SWEEP_ID_TAG, TRIAL_TAG) if key in content.tags}
         if content.trial is not None:
             tags[MLFLOW_PARENT_RUN_ID] = self._known[None].run_id
-        run = _KnownRun.of(
+        run = _KnownRun(
             self._client.create_run(
                 self._experiment, start_time=content.started_at, tags=tags, run_name=content.name
             )
@@ -220,53 +205,54 @@ class Tracker:
         """Those that an earlier driver logged stay as they are: MLflow never changes one."""
         new = iter([Param(key, value) for key, value in params.items() if key not in run.params])
         while batch := list(islice(new, _PARAMS)):
-            self._client.log_batch(run.run_id, params=batch)
-            self.recorded.count()
-            run.params |= {param.key for param in batch}
+            self._write(run, params=batch)
 
-    def _log(self, run: _KnownRun, values: Sequence[Value], then: Mapping[str, str]) -> None:
+    def _log(
+        self, run: _KnownRun, values: Sequence[Value], then: Mapping[str, str] | None = None
+    ) -> None:
         """Log ``values`` in their order; the tags ``then`` come with the last of them."""
-        for start in range(0, len(values), _BATCH):
-            batch = [Metric(v.name, v.value, v.time, v.step) for v in values[start:][:_BATCH]]
-            last = start + _BATCH >= len(values)
-            tags = [RunTag(key, value) for key, value in then.items()] if last else []
-            self._client.log_batch(run.run_id, metrics=batch, tags=tags)
-            self.recorded.count()
-        run.tags |= then
+        metrics = [Metric(v.name, v.value, v.time, v.step) for v in values]
+        for start in range(0, len(metrics), _BATCH):
+            is_last = start + _BATCH >= len(metrics)
+            self._write(run, metrics[start:][:_BATCH], tags=then if is_last else None)
 
-    def _tag(self, run: _KnownRun, tags: Mapping[str, str]) -> None:
-        new = {key: value for key, value in tags.items() if run.tags.get(key) != value}
-        if new:
-            self._client.log_batch(run.run_id, tags=[RunTag(k, v) for k, v in new.items()])
-            self.recorded.count()
-            run.tags |= new
+    def _write(
+        self,
+        run: _KnownRun,
+        metrics: Sequence[Metric] = (),
+        params: Sequence[Param] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """In one request."""
+        new = tags or {}
+        self._client.log_batch(
+            run.run_id, metrics, params, [RunTag(key, value) for key, value in new.items()]
+        )
+        self.recorded.count()
+        run.params |= {param.key for param in params}
+        run.tags |= new
 
     def _upload(self, run: _KnownRun, files: Mapping[str, str]) -> None:
-        has: dict[str, str] = json.loads(run.tags.get(FILES_TAG, "{}"))
+        digests: dict[str, str] = json.loads(run.tags.get(FILES_TAG, "{}"))
         for name, key in files.items():
             data = self._storage.read(key)
             digest = hashlib.sha256(data).hexdigest()[:16]
-            if has.get(name) == digest:
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / name
-                path.write_bytes(data)
-                self._client.log_artifact(run.run_id, str(path))
-            self.recorded.count()
-            has[name] = digest
-            self._tag(run, {FILES_TAG: json.dumps(has)})
-
-    def _set_status(self, run: _KnownRun, content: RunContent) -> None:
-        if content.end is None:
-            running = RunStatus.to_string(RunStatus.RUNNING)
-            if run.status != running:
-                self._client.update_run(run.run_id, running)
+            if digests.get(name) != digest:
+                self._client.log_text(run.run_id, data.decode(), name)
                 self.recorded.count()
-                run.status = running
-        elif (run.status, run.ended_at) != content.end:
-            self._client.set_terminated(run.run_id, *content.end)
-            self.recorded.count()
-            run.status, run.ended_at = content.end
+                digests[name] = digest
+                self._write(run, tags={FILES_TAG: json.dumps(digests)})
+
+    def _set_end(self, run: _KnownRun, content: RunContent) -> None:
+        end = content.end or (_RUNNING, None)
+        if content.end is not None and run.end != end:
+            self._client.set_terminated(run.run_id, *end)
+        elif content.end is None and run.end[0] != _RUNNING:
+            self._client.update_run(run.run_id, _RUNNING)
+        else:
+            return
+        self.recorded.count()
+        run.end = end
 
 
 class DeletedExperimentError(InfrastructureError):

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from jobs.families.registry import FAMILIES, sample_rate
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec.data import DataSpec
@@ -14,7 +12,12 @@ from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, VARIANTS_FILE, VERDICT_FILE, Ledger
 from orchestrator.scores.from_files import read_variants
 from orchestrator.spec.model import SweepSpec
-from orchestrator.spec.stored import stored_protocol, stored_spec, stored_verdict
+from orchestrator.spec.stored import (
+    of_this_version,
+    require_spec,
+    stored_protocol,
+    stored_verdict,
+)
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.table import VariantInfo
@@ -114,25 +117,9 @@ def read_finished(ledger: Ledger) -> FinishedSweep:
     Raises:
         InputError: it is not there, or has not come to its verdict.
     """
-    try:
-        spec, protocol, verdict = (
-            stored_spec(ledger),
-            stored_protocol(ledger),
-            stored_verdict(ledger),
-        )
-    except ValidationError as error:
-        step = "Another version of voxsweep wrote it: use that one."
-        raise InputError(
-            [
-                Problem(ledger.sweep, f"{'.'.join(map(str, e['loc']))}: {e['msg']}", step)
-                for e in error.errors()
-            ]
-        ) from None
-    variants = ledger.read_text(VARIANTS_FILE)
-    if spec is None:
-        what = f"a sweep must be in the storage, and there is no {ledger.sweep!r}"
-        step = "Correct the name, or name the --storage that holds it."
-        raise InputError([Problem(ledger.storage.url, what, step)])
+    spec, variants = require_spec(ledger), ledger.read_text(VARIANTS_FILE)
+    with of_this_version(ledger):
+        protocol, verdict = stored_protocol(ledger), stored_verdict(ledger)
     if protocol is None or verdict is None or variants is None:
         found = {PROTOCOL_FILE: protocol, VERDICT_FILE: verdict, VARIANTS_FILE: variants}
         missing = ", ".join(name for name, document in found.items() if document is None)

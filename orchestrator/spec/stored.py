@@ -1,9 +1,12 @@
 """The spec, protocol and verdict in a sweep's folder."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import yaml
+from pydantic import ValidationError
 
 from jobs.problems import InputError, Problem
 from orchestrator.ledger import PLAN_FILE, PROTOCOL_FILE, SPEC_FILE, VERDICT_FILE, Ledger
@@ -46,6 +49,39 @@ def stored_spec(ledger: Ledger) -> SweepSpec | None:
     """
     text = ledger.read_text(SPEC_FILE)
     return None if text is None else SweepSpec.model_validate(yaml.safe_load(text))
+
+
+def require_spec(ledger: Ledger) -> SweepSpec:
+    """The sweep's spec.
+
+    Raises:
+        InputError: the storage has no such sweep, or another version of voxsweep wrote it.
+    """
+    try:
+        with of_this_version(ledger):
+            spec = stored_spec(ledger)
+    except ValueError:
+        spec = None  # no name of a sweep, such as ../x
+    if spec is None:
+        what = f"must hold the sweep {ledger.sweep!r}, but there is no {ledger.sweep}/{SPEC_FILE}"
+        step = "Correct the name, or name the --storage that holds it."
+        raise InputError([Problem(ledger.storage.url, what, step)])
+    return spec
+
+
+@contextmanager
+def of_this_version(ledger: Ledger) -> Iterator[None]:
+    """Raises InputError for documents that another version of voxsweep wrote."""
+    try:
+        yield
+    except ValidationError as error:
+        step = "Another version of voxsweep wrote it: use that one."
+        raise InputError(
+            [
+                Problem(ledger.sweep, f"{'.'.join(map(str, e['loc']))}: {e['msg']}", step)
+                for e in error.errors()
+            ]
+        ) from None
 
 
 def stored_protocol(ledger: Ledger) -> Protocol | None:

@@ -244,7 +244,7 @@ def test_mlflow_tells_the_same_story(sweep, monkeypatch):
 def test_mlflow_is_the_same_when_it_is_made_again(sweep, tmp_path):
     """By one command, from the storage alone; and where it has all, nothing is added."""
     target, live = f"sqlite:///{tmp_path / 'mlflow.db'}", f"sqlite:///{sweep.folder / 'mlflow.db'}"
-    rebuilt = rebuild(sweep.ledger.storage, NAME, target, print)
+    _, rebuilt = rebuild(sweep.ledger.storage, NAME, target, print)
     assert (rebuilt.runs, rebuilt.created) == (1 + len(RANKS), 1 + len(RANKS))
     folders = [tmp_path / "again", tmp_path / "live"]
     for folder in folders:
@@ -254,7 +254,8 @@ def test_mlflow_is_the_same_when_it_is_made_again(sweep, tmp_path):
     )
     assert again == first
     assert len(again["sweep"]["artifacts"]) == 5
-    assert rebuild(sweep.ledger.storage, NAME, None, print).changes == 0
+    _, again = rebuild(sweep.ledger.storage, NAME, None, print)
+    assert again.changes == 0
 
 
 def test_there_is_a_report(sweep):

@@ -53,4 +53,4 @@ def test_a_sweep_that_is_not_there_is_told(tmp_path: Path):
         ["export", "no", "--format", "gguf", "-o", str(tmp_path / "x"), "--storage", str(tmp_path)],
     )
     assert isinstance(ended.exception, InputError)
-    assert "there is no 'no'" in str(ended.exception)
+    assert "must hold the sweep 'no'" in str(ended.exception)

@@ -277,5 +277,5 @@ def test_recordings_without_a_record_of_consent_are_not_promoted(
 def test_a_sweep_that_has_not_ended_is_told(finished: Finish, missing: str, tmp_path: Path):
     sweep = finished()
     (tmp_path / "st" / "small" / missing).unlink()
-    with pytest.raises(InputError, match=r"must be in the storage|no verdict\.json"):
+    with pytest.raises(InputError, match=r"must hold the sweep|no verdict\.json"):
         read_finished(sweep.ledger)
