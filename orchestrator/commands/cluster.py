@@ -29,23 +29,16 @@ def submit(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Ray's dashboard, which serves Ray Jobs, such as http://127.0.0.1:8265. Default: "
-            "`address:` in the cluster's file."
+            help="Ray's dashboard, http://HOST:8265. Default: the cluster file's `address:`."
         ),
     ] = None,
     cluster: Annotated[
         Path | None,
-        typer.Option(
-            help="A YAML file that describes the Ray cluster, such as those in configs/clusters/. "
-            "Default: no settings."
-        ),
+        typer.Option(help="The Ray cluster's YAML file: see configs/clusters/. Default: none."),
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(
-            help="Where sweeps are stored, reachable from every node: s3://BUCKET/PREFIX, or a "
-            "shared directory. Default: `storage:` in the cluster's file."
-        ),
+        typer.Option(help="Storage that all nodes reach. Default: the cluster file's `storage:`."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the job that would be sent; send nothing.")
@@ -140,16 +133,12 @@ def render(
     spec: SpecPath,
     cluster: Annotated[
         Path | None,
-        typer.Option(
-            help="A YAML file that describes the Kubernetes cluster, such as "
-            "configs/clusters/kuberay-kind.yaml. Default: the default of each of its keys."
-        ),
+        typer.Option(help="The Kubernetes cluster's YAML file. Default: the default of each key."),
     ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
-            help="Where sweeps are stored: s3://BUCKET/PREFIX, or a path on a volume of the pods. "
-            "Default: `storage:` in the cluster's file."
+            help="An s3:// URL, or a path on a volume. Default: the cluster file's `storage:`."
         ),
     ] = None,
     out: Annotated[

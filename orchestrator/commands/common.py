@@ -30,8 +30,7 @@ VoiceSource = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="The voice: models:/NAME@champion, models:/NAME/VERSION, a sweep's name (its winner) "
-        "or a voice directory.",
+        help="models:/NAME@champion, models:/NAME/VERSION, a sweep, or a voice directory.",
     ),
 ]
 VariantOfSweep = Annotated[
@@ -51,16 +50,14 @@ MlflowUri = Annotated[
     typer.Option(
         "--mlflow",
         metavar="URI",
-        help="The MLflow model registry. Default: $MLFLOW_TRACKING_URI, or else a SQLite file in "
-        "the storage.",
+        help="Model registry. Default: $MLFLOW_TRACKING_URI, else a file in the storage.",
     ),
 ]
 Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure-address",
-        help="Connect even if the Ray cluster requires no token: anybody who reaches it can run "
-        "code on it.",
+        help="Use a Ray cluster without a token, on which anybody can run code.",
     ),
 ]
 AsJson = Annotated[

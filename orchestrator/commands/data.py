@@ -24,15 +24,11 @@ def check(
         list[str],
         typer.Argument(
             metavar="MANIFEST...",
-            help="The dataset: JSONL files, directories of audio and transcripts, or s3:// "
-            "addresses, as data.manifest in a spec.",
+            help="The dataset: JSONL files, directories or s3:// URLs, as data.manifest.",
         ),
     ],
     family: Annotated[
-        str,
-        typer.Option(
-            help="The model family whose limits on clips apply; `voxsweep doctor` lists them."
-        ),
+        str, typer.Option(help="The model family whose limits apply; `voxsweep doctor` lists them.")
     ],
     base: Annotated[
         str,
@@ -40,10 +36,7 @@ def check(
     ] = EMBEDDED,
     root: Annotated[
         str | None,
-        typer.Option(
-            metavar="DIR",
-            help="The directory that must contain all audio. Default: each manifest's own.",
-        ),
+        typer.Option(help="The directory that must hold all audio. Default: each manifest's."),
     ] = None,
     speaker: Annotated[
         str | None,
@@ -51,9 +44,7 @@ def check(
     ] = None,
     language: Annotated[
         str | None,
-        typer.Option(
-            help="The language of clips whose manifest names none, such as en. Default: unnamed."
-        ),
+        typer.Option(help="Language of clips whose manifest names none (en). Default: unnamed."),
     ] = None,
     tags: Annotated[
         Tags,
@@ -72,10 +63,7 @@ def check(
         typer.Option(help="The longest transcript, in tokens. Default: the family's limit."),
     ] = None,
     language_tag: Annotated[
-        bool,
-        typer.Option(
-            "--language-tag", help="Put the language's tag, in brackets, before each transcript."
-        ),
+        bool, typer.Option("--language-tag", help="Put the language's tag before each transcript.")
     ] = False,
     workers: Annotated[
         int | None,

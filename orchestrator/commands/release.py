@@ -25,18 +25,14 @@ def promote(
     sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="The name of a finished sweep.")],
     variant: Annotated[
         str | None,
-        typer.Option(
-            help="Register this variant; it does not become champion. Default: the winner."
-        ),
+        typer.Option(help="Register this variant, not as champion. Default: the winner."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="The registered model. Default: the sweep's name.")
     ] = None,
     ratings: Annotated[
         Path | None,
-        typer.Option(
-            help="Ratings from a listening test, which can confirm the winner. Default: none."
-        ),
+        typer.Option(help="CSV of a listening test, which can confirm the winner. Default: none."),
     ] = None,
     storage: StorageUrl = "sweeps",
     mlflow: MlflowUri = None,

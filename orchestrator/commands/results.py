@@ -14,25 +14,18 @@ from orchestrator.terminal.console import messages, output, print_line
 def judge(
     scores: Annotated[
         Path,
-        typer.Argument(
-            metavar="SCORES", help="The clips' scores: a JSONL file, or a directory of them."
-        ),
+        typer.Argument(metavar="SCORES", help="A JSONL file of scores, or a directory of them."),
     ],
     protocol: Annotated[
         Path, typer.Option(help="The protocol.json that names metrics, gates and constraints.")
     ],
     variants: Annotated[
         Path | None,
-        typer.Option(
-            help="A variants.jsonl with each variant's rank, checkpoint and LoRA scale. Default: "
-            "the ids in SCORES alone, with unknown ranks."
-        ),
+        typer.Option(help="A variants.jsonl with each variant's rank. Default: ranks are unknown."),
     ] = None,
     ratings: Annotated[
         Path | None,
-        typer.Option(
-            help="Ratings from a listening test, which can confirm a winner. Default: none."
-        ),
+        typer.Option(help="CSV of a listening test, which can confirm a winner. Default: none."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -67,9 +60,7 @@ def records(
     storage: StorageUrl = "sweeps",
     mlflow: Annotated[
         str | None,
-        typer.Option(
-            metavar="URI", help="The MLflow server to write to. Default: the spec's records.mlflow."
-        ),
+        typer.Option(help="The MLflow server to write to. Default: the spec's records.mlflow."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

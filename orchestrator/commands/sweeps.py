@@ -41,10 +41,7 @@ def run(
     storage: StorageUrl = "sweeps",
     address: Annotated[
         str | None,
-        typer.Option(
-            help="Connect to this Ray cluster (auto: the one of this machine). Default: start "
-            "Ray on this machine."
-        ),
+        typer.Option(help="A Ray cluster, HOST:PORT or auto. Default: start Ray on this machine."),
     ] = None,
     insecure: Insecure = False,
     as_json: AsJson = False,
@@ -91,10 +88,7 @@ def status(
     storage: StorageUrl = "sweeps",
     address: Annotated[
         str | None,
-        typer.Option(
-            help="Show the sweep's Ray jobs too, from Ray's dashboard at this address, such as "
-            "http://127.0.0.1:8265. Default: the storage alone."
-        ),
+        typer.Option(help="Show jobs too, from Ray's dashboard http://HOST:8265. Default: none."),
     ] = None,
     insecure: Insecure = False,
     as_json: AsJson = False,
