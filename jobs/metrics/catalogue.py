@@ -1,4 +1,4 @@
-"""Every metric by name, and the scorers that measure what is asked for.
+"""Every metric by name, and the scorers that measure them.
 
 Importing this module, and looking a metric up, loads no model and no inference library.
 """
@@ -35,13 +35,13 @@ class ScorerSource:
     build: Callable[[MetricSpec, ScorerInputs], Scorer]
     options: tuple[str, ...] = ()
     """Keys of a :class:`MetricSpec` that it takes."""
-    hears_references: bool = False
+    needs_references: bool = False
     """Whether it compares with clips of a speaker."""
 
 
 def _plain(scorer: Callable[[], Scorer], *metrics: Metric) -> ScorerSource:
     """A scorer built from nothing, its metadata known without reading a file."""
-    return ScorerSource(_directions(metrics), lambda asked: metrics, lambda asked, given: scorer())
+    return ScorerSource(_directions(metrics), lambda spec: metrics, lambda spec, inputs: scorer())
 
 
 def _directions(metrics: Sequence[Metric]) -> dict[str, Direction]:
@@ -53,17 +53,17 @@ def _opinions(
 ) -> ScorerSource:
     """A scorer of perceived quality, its model in an installed package."""
     return ScorerSource(
-        dict.fromkeys(names, "higher"), lambda asked: metrics(), lambda asked, given: scorer()
+        dict.fromkeys(names, "higher"), lambda spec: metrics(), lambda spec, inputs: scorer()
     )
 
 
-def _word_error(given: ScorerInputs) -> Scorer:
-    if given.recogniser is None:
+def _word_error(inputs: ScorerInputs) -> Scorer:
+    if inputs.recogniser is None:
         raise ValueError(
             "word metrics need a recogniser, and none was given; "
             f"give one, or drop {', '.join(m.name for m in words.WordError.metrics)}"
         )
-    return words.WordError(given.recogniser, given.words)
+    return words.WordError(inputs.recogniser, inputs.words)
 
 
 _SOURCES = (
@@ -72,9 +72,9 @@ _SOURCES = (
     _opinions(plcmos.PLCMOS_NAMES, plcmos.plcmos_metrics, plcmos.Plcmos),
     ScorerSource(
         dict.fromkeys(speaker.SPEAKER_NAMES, "higher"),
-        lambda asked: speaker.speaker_metrics(),
-        lambda asked, given: speaker.SpeakerSimilarity(given.references),
-        hears_references=True,
+        lambda spec: speaker.speaker_metrics(),
+        lambda spec, inputs: speaker.SpeakerSimilarity(inputs.references),
+        needs_references=True,
     ),
     _plain(signal.Level, signal.LEVEL),
     _plain(signal.Clipping, signal.CLIPPING),
@@ -86,21 +86,21 @@ _SOURCES = (
     _plain(pitch.Pitch, *pitch.Pitch.metrics),
     ScorerSource(
         _directions(words.WordError.metrics),
-        lambda asked: words.WordError.metrics,
-        lambda asked, given: _word_error(given),
+        lambda spec: words.WordError.metrics,
+        lambda spec, inputs: _word_error(inputs),
     ),
     ScorerSource(
         whisper.WHISPER_METRICS,
         whisper.whisper_metrics,
-        lambda asked, given: whisper.Whisper(asked),
+        lambda spec, inputs: whisper.Whisper(spec),
         options=("model", "language"),
     ),
     ScorerSource(
         wavlm.WAVLM_METRICS,
         wavlm.wavlm_metrics,
-        lambda asked, given: wavlm.WavLM(asked, given.references),
+        lambda spec, inputs: wavlm.WavLM(spec, inputs.references),
         options=("model",),
-        hears_references=True,
+        needs_references=True,
     ),
 )
 
@@ -125,7 +125,7 @@ class ScorerUnavailable(Exception):
 
 
 @contextmanager
-def _needed(source: ScorerSource) -> Iterator[None]:
+def _load_errors_named(source: ScorerSource) -> Iterator[None]:
     """Names the metrics whose scorer, or whose weights, cannot be loaded inside.
 
     Raises:
@@ -143,60 +143,60 @@ def _needed(source: ScorerSource) -> Iterator[None]:
         ) from error
 
 
-def metric_of(asked: MetricSpec) -> Metric:
-    """What ``asked`` will be measured as; reads its model's files, if it has any.
+def metric_of(spec: MetricSpec) -> Metric:
+    """The metric that ``spec`` names; reads its model's files, if it has any.
 
     Raises:
         ValueError: there is no such metric, or it does not take its options.
         ScorerUnavailable: a library or the weights are not there.
     """
-    _check([asked])
-    source = METRICS[asked.name]
-    with _needed(source):
-        return source.metrics(asked)[[*source.directions].index(asked.name)]
+    _check([spec])
+    source = METRICS[spec.name]
+    with _load_errors_named(source):
+        return source.metrics(spec)[[*source.directions].index(spec.name)]
 
 
-_NOBODY = References()
+_NO_REFERENCES = References()
 
 
 def build_scorers(
-    asked: Iterable[MetricSpec],
-    references: References = _NOBODY,
+    specs: Iterable[MetricSpec],
+    references: References = _NO_REFERENCES,
     recogniser: words.Recogniser | None = None,
-    spoken: words.Words = words.plain_words,
+    spell: words.Words = words.plain_words,
 ) -> list[Scorer]:
-    """The scorers that give the metrics ``asked``, each model loaded once.
+    """The scorers of the metrics that ``specs`` name, each model loaded once.
 
-    A scorer gives all its metrics, so more may be scored than was asked for. ``references``
+    A scorer gives all its metrics, so more may be scored than are named. ``references``
     are held-out clips of the speakers, for what compares voices; ``recogniser`` is for
-    ``word_error`` and its counts, and ``spoken`` spells a text as that recogniser does.
+    ``word_error`` and its counts, and ``spell`` spells a text as that recogniser does.
 
     Raises:
-        ValueError: what was asked for does not fit, or something a metric needs was not given.
+        ValueError: the specs do not fit, or something a metric needs was not given.
         ScorerUnavailable: a library or the weights of a metric cannot be loaded.
     """
-    wanted = [*asked]
+    wanted = [*specs]
     _check(wanted)
     by_source: dict[ScorerSource, MetricSpec] = {}
     for each in wanted:
         by_source.setdefault(METRICS[each.name], each)
-    given = ScorerInputs(references, recogniser, spoken)
+    inputs = ScorerInputs(references, recogniser, spell)
     scorers = []
     for source, each in by_source.items():
-        with _needed(source):
-            scorers.append(source.build(each, given))
+        with _load_errors_named(source):
+            scorers.append(source.build(each, inputs))
     return scorers
 
 
-def _check(asked: Sequence[MetricSpec]) -> None:
-    if problems := [f"{what}. {next_step}" for _, what, next_step in misfits(asked)]:
+def _check(specs: Sequence[MetricSpec]) -> None:
+    if problems := [f"{what}. {next_step}" for _, what, next_step in metric_problems(specs)]:
         raise ValueError("\n".join(problems))
 
 
-def misfits(asked: Sequence[MetricSpec]) -> Iterator[tuple[int, str, str]]:
+def metric_problems(specs: Sequence[MetricSpec]) -> Iterator[tuple[int, str, str]]:
     """What is wrong with a list of metrics: the place in it, the rule and the next step."""
     seen: dict[str, MetricSpec] = {}
-    for at, each in enumerate(asked):
+    for at, each in enumerate(specs):
         try:
             source = METRICS.get(each.name)
         except PluginError as error:
@@ -221,5 +221,5 @@ def misfits(asked: Sequence[MetricSpec]) -> Iterator[tuple[int, str, str]]:
             yield at, what, "Write the same for both."
 
 
-def _shown(asked: MetricSpec) -> str:
-    return ", ".join(f"{key} {value!r}" for key, value in asked.options.items()) or "none"
+def _shown(spec: MetricSpec) -> str:
+    return ", ".join(f"{key} {value!r}" for key, value in spec.options.items()) or "none"

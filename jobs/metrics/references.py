@@ -20,7 +20,7 @@ Embed = Callable[[SpokenClip], NDArray[np.float32]]
 """A clip to its voice, a vector of unit length; MetricError when it holds no speech."""
 
 
-class NobodyToCompareError(ValueError):
+class NoReferenceSpeakerError(ValueError):
     """A clip names no speaker to compare it with, or one without reference clips."""
 
     def __init__(self, what: str, next_step: str) -> None:
@@ -37,11 +37,11 @@ class References:
     """By speaker; None is one without a name."""
 
 
-def compared_with(speaker: str | None, recorded: Collection[str | None]) -> str | None:
+def reference_speaker(speaker: str | None, recorded: Collection[str | None]) -> str | None:
     """Whose recordings a clip is compared with: its prompt's speaker, else the only one there is.
 
     Raises:
-        NobodyToCompareError: no speaker is named, or there are no recordings of the one named.
+        NoReferenceSpeakerError: no speaker is named, or there are no recordings of the one named.
     """
     if speaker is None and len(recorded) == 1:
         return next(iter(recorded))
@@ -49,12 +49,12 @@ def compared_with(speaker: str | None, recorded: Collection[str | None]) -> str 
         return speaker
     found = ", ".join(sorted("one without a name" if n is None else repr(n) for n in recorded))
     if speaker is None:
-        raise NobodyToCompareError(
+        raise NoReferenceSpeakerError(
             f"a clip is compared with one speaker, but there are held-out clips of "
             f"{found or 'nobody'}",
             "name data.target, or the speaker of each prompt",
         )
-    raise NobodyToCompareError(
+    raise NoReferenceSpeakerError(
         f"a clip is compared with held-out clips of its speaker, but there are none of "
         f"{speaker!r}, only of {found or 'nobody'}",
         "correct the name, or hold out clips",
@@ -79,8 +79,8 @@ def reference_problems(
     needed: dict[str | None, None] = {}
     for speaker in dict.fromkeys(prompt.speaker for prompt in prompts):
         try:
-            needed[compared_with(speaker, held_out)] = None
-        except NobodyToCompareError as error:
+            needed[reference_speaker(speaker, held_out)] = None
+        except NoReferenceSpeakerError as error:
             yield f"{metric}: {error.what}", error.next_step
     for speaker in needed:
         if held_out[speaker] < MIN_REFERENCES:
@@ -92,7 +92,7 @@ def reference_problems(
             yield what, "mark more, or drop the metric"
 
 
-def check_enough(metric: str, references: References) -> None:
+def check_reference_count(metric: str, references: References) -> None:
     """Raises ValueError when a speaker has fewer than ``MIN_REFERENCES``, or there is none."""
     for speaker, clips in (references.recordings or {None: ()}).items():
         if len(clips) < MIN_REFERENCES:
@@ -103,7 +103,7 @@ def check_enough(metric: str, references: References) -> None:
             )
 
 
-class Voices:
+class SpeakerCentroids:
     """The centroid of each speaker's reference clips."""
 
     def __init__(self, references: References, embed: Embed) -> None:
@@ -120,8 +120,8 @@ class Voices:
             MetricError: there is no speech, or no speaker to compare with.
         """
         try:
-            whose = compared_with(clip.speaker, self._centres)
-        except NobodyToCompareError as error:
+            whose = reference_speaker(clip.speaker, self._centres)
+        except NoReferenceSpeakerError as error:
             raise MetricError(str(error)) from None
         return cosine(self._embed(clip), self._centres[whose])
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.models import fingerprint, one_thread
-from jobs.metrics.references import References, Voices, check_enough
+from jobs.metrics.references import References, SpeakerCentroids, check_reference_count
 from jobs.metrics.signal import ACTIVE_LEVEL, VAD_VERSION, at_16k, normalise_level
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ class SpeakerSimilarity:
         Raises:
             ValueError: a speaker has fewer than ``MIN_REFERENCES`` clips, or one holds no speech.
         """
-        check_enough(SPEAKER_NAMES[0], references)
+        check_reference_count(SPEAKER_NAMES[0], references)
         self.metrics: Sequence[Metric] = speaker_metrics()
-        self._voices = Voices(references, VoiceEmbedder().embed)
+        self._voices = SpeakerCentroids(references, VoiceEmbedder().embed)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Cosine in [0, 1]. Raises MetricError when there is no speech."""

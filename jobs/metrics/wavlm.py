@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
 from jobs.metrics.models import Model, find_model, library, one_thread
-from jobs.metrics.references import References, Voices, check_enough
+from jobs.metrics.references import References, SpeakerCentroids, check_reference_count
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
 from jobs.spec.metric import MetricSpec
 
@@ -24,13 +24,13 @@ MOST_SECONDS = 60
 WAVLM_METRICS: Mapping[str, Direction] = {"wavlm_similarity": "higher"}
 
 
-def wavlm_metrics(asked: MetricSpec) -> tuple[Metric, ...]:
+def wavlm_metrics(spec: MetricSpec) -> tuple[Metric, ...]:
     """Metadata of :class:`WavLM`; reads the model's files once to identify them.
 
     Raises:
         FileNotFoundError: the model is not there, with the command that downloads it.
     """
-    made_of = f"{_find(asked).fingerprint()} {library('transformers')} first-{MOST_SECONDS}s"
+    made_of = f"{_find(spec).fingerprint()} {library('transformers')} first-{MOST_SECONDS}s"
     return tuple(
         Metric(
             name=name,
@@ -48,19 +48,19 @@ def wavlm_metrics(asked: MetricSpec) -> tuple[Metric, ...]:
 class WavLM:
     """Cosine between a clip's x-vector and the centroid of its speaker's."""
 
-    def __init__(self, asked: MetricSpec, references: References) -> None:
+    def __init__(self, spec: MetricSpec, references: References) -> None:
         """Embed the reference clips, which must be recordings the adapters did not train on.
 
         Raises:
             FileNotFoundError: the model is not there.
             ValueError: too few clips, or one that holds no speech.
         """
-        check_enough(asked.name, references)
+        check_reference_count(spec.name, references)
         import torch
         from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
-        self.metrics: Sequence[Metric] = wavlm_metrics(asked)
-        model = _find(asked)
+        self.metrics: Sequence[Metric] = wavlm_metrics(spec)
+        model = _find(spec)
         self._prepare: Any = Wav2Vec2FeatureExtractor.from_pretrained(
             model.directory, local_files_only=True
         )
@@ -72,7 +72,7 @@ class WavLM:
             dtype=torch.float32,
         ).eval()
         self._least = _least_samples(self._model.config)
-        self._voices = Voices(references, self._embed)
+        self._voices = SpeakerCentroids(references, self._embed)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Cosine in [0, 1]. Raises MetricError when there is no speech."""
@@ -104,5 +104,5 @@ def _least_samples(config: Any) -> int:  # noqa: ANN401 (transformers' WavLMConf
     return int(samples)
 
 
-def _find(asked: MetricSpec) -> Model:
-    return find_model(asked.model or DEFAULT_MODEL, ["preprocessor_config.json"], pickled=True)
+def _find(spec: MetricSpec) -> Model:
+    return find_model(spec.model or DEFAULT_MODEL, ["preprocessor_config.json"], pickled=True)

@@ -50,14 +50,14 @@ WHISPER_METRICS: Mapping[str, Direction] = {
 """By name, which way is better. All of them come from one transcript."""
 
 
-def whisper_metrics(asked: MetricSpec) -> tuple[Metric, ...]:
+def whisper_metrics(spec: MetricSpec) -> tuple[Metric, ...]:
     """Metadata of :class:`Whisper`; reads the model's files once to identify them.
 
     Raises:
         FileNotFoundError: the model is not there, with the command that downloads it.
     """
-    language = asked.language or "of-the-prompt"
-    made_of = f"{_find(asked).fingerprint()} {library('transformers')} language-{language}"
+    language = spec.language or "of-the-prompt"
+    made_of = f"{_find(spec).fingerprint()} {library('transformers')} language-{language}"
     return tuple(
         Metric(
             name=name,
@@ -80,7 +80,7 @@ def whisper_metrics(asked: MetricSpec) -> tuple[Metric, ...]:
 class Whisper:
     """Levenshtein distances between the text and Whisper's transcript."""
 
-    def __init__(self, asked: MetricSpec) -> None:
+    def __init__(self, spec: MetricSpec) -> None:
         """Load the model.
 
         Raises:
@@ -94,8 +94,8 @@ class Whisper:
             EnglishTextNormalizer,
         )
 
-        self.metrics: Sequence[Metric] = whisper_metrics(asked)
-        directory = _find(asked).directory
+        self.metrics: Sequence[Metric] = whisper_metrics(spec)
+        directory = _find(spec).directory
         processor: Any = WhisperProcessor.from_pretrained(directory, local_files_only=True)
         self._model: Any = WhisperForConditionalGeneration.from_pretrained(
             directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
@@ -106,8 +106,8 @@ class Whisper:
         basic: Any = BasicTextNormalizer()
         basic.clean = without_symbols
         self._basic: Callable[[str], str] = basic
-        self._language = asked.language
-        if asked.language and (problem := self._unknown(asked.language)):
+        self._language = spec.language
+        if spec.language and (problem := self._unknown(spec.language)):
             raise ValueError(problem)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
@@ -198,5 +198,5 @@ def _primary(language: str) -> str:
     return language.split("-")[0]
 
 
-def _find(asked: MetricSpec) -> Model:
-    return find_model(asked.model or DEFAULT_MODEL, _SETTINGS)
+def _find(spec: MetricSpec) -> Model:
+    return find_model(spec.model or DEFAULT_MODEL, _SETTINGS)

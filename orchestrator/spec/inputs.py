@@ -91,7 +91,7 @@ def _with_speaker(prompt: PromptSpec, target: str | None) -> PromptSpec:
 
 def _reference_problems(spec: SweepSpec, inputs: Inputs) -> Iterator[Problem]:
     """Too few held-out clips for the first metric that compares speech with recordings."""
-    compared = [name for name in spec.scoring.confirmed_by if METRICS[name].hears_references]
+    compared = [name for name in spec.scoring.confirmed_by if METRICS[name].needs_references]
     held_out = Counter(c.row.speaker for c in inputs.clips if c.row.split == "validation")
     prompts = (*inputs.prompts, *inputs.confirmation)
     for name in compared[:1]:

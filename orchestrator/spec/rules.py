@@ -10,7 +10,7 @@ from cluster.plugins import PluginError
 from jobs.data.prepared.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.families.description import is_path
 from jobs.families.registry import FAMILIES
-from jobs.metrics.catalogue import METRICS, ScorerUnavailable, metric_of, misfits
+from jobs.metrics.catalogue import METRICS, ScorerUnavailable, metric_of, metric_problems
 from jobs.metrics.plcmos import PLCMOS_NAMES
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
@@ -128,7 +128,7 @@ def _metrics(scoring: ScoringSpec) -> Iterator[Violation]:
     locations: list[Location] = [("scoring", *key) for key in written]
     metrics = list(written.values())
     unfit = set()
-    for at, what, next_step in misfits(metrics):
+    for at, what, next_step in metric_problems(metrics):
         unfit.add(at)
         yield Violation(locations[at], what, next_step)
     deciding = {RATIO_SOURCES.get(name, name): why for name, why in _deciding(scoring).items()}

@@ -12,7 +12,7 @@ from cluster.plugins import PluginError
 from cluster.storage.base import STORAGES, open_storage
 from jobs.export.formats import EXPORTERS, exporter
 from jobs.families.registry import FAMILIES, load_base
-from jobs.metrics.catalogue import METRICS, misfits
+from jobs.metrics.catalogue import METRICS, metric_problems
 from jobs.problems import InputError
 from jobs.spec.metric import MetricSpec
 from orchestrator.doctor import examine
@@ -80,7 +80,7 @@ def test_a_plug_in_that_does_not_import_fails_only_where_it_is_asked_for(
     assert read_spec(write_demo(tmp_path / "sweep.yaml"))
     assert "bad" in METRICS
     assert "bad" not in METRICS.usable()
-    (problem,) = misfits([MetricSpec(name="duration"), MetricSpec(name="bad")])
+    (problem,) = metric_problems([MetricSpec(name="duration"), MetricSpec(name="bad")])
     assert problem[0] == 1
     assert problem[1].endswith(
         "bad of voxsweep.metrics comes from broken 2.0, which cannot be imported: "
@@ -103,5 +103,5 @@ def test_an_entry_of_another_kind_is_refused(installed: Installed):
 def test_a_scorer_must_have_the_metric_that_it_is_named_for(installed: Installed):
     module = "from jobs.metrics.catalogue import METRICS\nODD = METRICS['duration']"
     installed.add("odd_metric", "metrics", "odd = odd_metric:ODD", module)
-    (problem,) = misfits([MetricSpec(name="odd")])
+    (problem,) = metric_problems([MetricSpec(name="odd")])
     assert problem[1] == "a scorer must have odd in its directions, got ['duration']"

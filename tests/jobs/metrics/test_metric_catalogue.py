@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from jobs.metrics.base import ClipScores, Metric, MetricError, score_clip
-from jobs.metrics.catalogue import METRICS, ScorerUnavailable, build_scorers, metric_of, misfits
+from jobs.metrics.catalogue import (
+    METRICS,
+    ScorerUnavailable,
+    build_scorers,
+    metric_of,
+    metric_problems,
+)
 from jobs.metrics.models import package_file
 from jobs.metrics.plcmos import plcmos_metrics
 from jobs.spec.metric import MetricSpec
@@ -230,7 +236,7 @@ def test_unknown_metrics_are_answered_with_the_nearest():
 )
 def test_what_does_not_fit_is_told_with_its_place(entries, problems):
     wanted = [MetricSpec.model_validate(entry) for entry in entries]
-    assert [(at, what) for at, what, _ in misfits(wanted)] == problems
+    assert [(at, what) for at, what, _ in metric_problems(wanted)] == problems
     if problems:
         with pytest.raises(ValueError, match=problems[0][1][:30]):
             build_scorers(wanted)

@@ -9,12 +9,12 @@ from jobs.clips import SpokenClip
 from jobs.metrics.base import MetricError
 from jobs.metrics.references import (
     MIN_REFERENCES,
-    NobodyToCompareError,
+    NoReferenceSpeakerError,
     References,
-    Voices,
-    check_enough,
-    compared_with,
+    SpeakerCentroids,
+    check_reference_count,
     reference_problems,
+    reference_speaker,
 )
 from jobs.spec.trial import PromptSpec
 
@@ -31,7 +31,7 @@ BOTH = {"ann", "bob"}
     ],
 )
 def test_the_prompt_says_it_or_there_is_only_one(speaker, recorded, whose):
-    assert compared_with(speaker, recorded) == whose
+    assert reference_speaker(speaker, recorded) == whose
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_the_prompt_says_it_or_there_is_only_one(speaker, recorded, whose):
     ],
 )
 def test_who_is_not_known_is_not_guessed(speaker, recorded, words):
-    with pytest.raises(NobodyToCompareError, match=words):
-        compared_with(speaker, recorded)
+    with pytest.raises(NoReferenceSpeakerError, match=words):
+        reference_speaker(speaker, recorded)
 
 
 def prompts(*speakers: str | None) -> list[PromptSpec]:
@@ -104,7 +104,7 @@ ANN, BOB = [heading([1, 0])] * MIN_REFERENCES, [heading([0, 1]), heading([0, 2])
 
 
 def test_a_clip_is_compared_with_its_own_speaker():
-    voices = Voices(References({"ann": ANN, "bob": BOB}), embed)
+    voices = SpeakerCentroids(References({"ann": ANN, "bob": BOB}), embed)
     assert voices.similarity(said([1, 0], "ann")) == 1.0
     assert voices.similarity(said([1, 0], "bob")) == 0.0
     assert voices.similarity(said([3, 4], "bob")) == pytest.approx(0.8)
@@ -120,19 +120,19 @@ def test_one_speaker_has_the_values_of_before(speaker):
     clip = said(generator.normal(size=16) + 1)
     centre = np.mean([embed(said(audio)) for audio, _ in recordings], axis=0)
     expected = float(embed(clip) @ (centre / np.linalg.norm(centre)))
-    assert Voices(References({speaker: recordings}), embed).similarity(clip) == expected
+    assert SpeakerCentroids(References({speaker: recordings}), embed).similarity(clip) == expected
 
 
 def test_there_must_be_enough_of_each():
-    check_enough("similarity", References({"ann": ANN, None: BOB}))
+    check_reference_count("similarity", References({"ann": ANN, None: BOB}))
     with pytest.raises(
         ValueError, match=r"similarity needs at least 10 .* of speaker 'ann', got 9"
     ):
-        check_enough("similarity", References({None: BOB, "ann": ANN[1:]}))
+        check_reference_count("similarity", References({None: BOB, "ann": ANN[1:]}))
     with pytest.raises(ValueError, match="of the target speaker, got 0"):
-        check_enough("similarity", References())
+        check_reference_count("similarity", References())
 
 
 def test_a_silent_reference_is_named():
     with pytest.raises(ValueError, match="clip 2 of 11: silence; remove it"):
-        Voices(References({"ann": [ANN[0], heading([0, 0]), *ANN[1:]]}), embed)
+        SpeakerCentroids(References({"ann": [ANN[0], heading([0, 0]), *ANN[1:]]}), embed)
