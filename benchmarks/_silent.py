@@ -24,7 +24,7 @@ class SilentRun(TrialRun):
     def _speak(self, variants: Sequence[Variant]) -> None:
         return
 
-    def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
+    def _score(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
         good = -losses.validation_loss
         self._best = Assessment(variants[0].id, good, good, {}, {})
         return good

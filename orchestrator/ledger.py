@@ -73,7 +73,7 @@ class TrialRecord:
 
     id: str
     order: int
-    """The position in which the search asked for it, from 0."""
+    """Its position among the trials that the search started, from 0."""
     point: dict[str, Any]
     """What the search chose, by key of ``training``."""
     spec: TrialSpec
@@ -174,7 +174,7 @@ class Ledger:
     # trials
 
     def start_trial(self, spec: TrialSpec, point: dict[str, Any]) -> TrialRecord:
-        """Record that the search asked for this trial; the same one again changes nothing.
+        """Record that the search starts this trial; the same one again changes nothing.
 
         Of one sweep one ledger at a time does this: it counts the trials once, not for each.
         """
@@ -194,7 +194,7 @@ class Ledger:
         return record
 
     def trials(self) -> list[TrialRecord]:
-        """Every trial of the sweep, in the order in which they were asked for."""
+        """Every trial of the sweep, in the order in which they were started."""
         return sorted(map(self.trial, self._started()), key=lambda record: record.order)
 
     def trial(self, trial: str) -> TrialRecord:

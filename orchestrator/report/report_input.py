@@ -46,14 +46,6 @@ class DataReport:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Something that did not work: a trial, a metric, a host."""
-
-    subject: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class ReportInput:
     """All that one page shows of a sweep."""
 
@@ -68,7 +60,6 @@ class ReportInput:
 
     The page plays those that :func:`orchestrator.report.clip_selection.select_clips` names.
     """
-    failures: Sequence[Failure]
     facts: Sequence[tuple[str, str]]
     """Label and value of what else a reader may need: versions, digests, wall time, storage."""
     data: DataReport | str = "They were not measured."
@@ -78,6 +69,11 @@ class ReportInput:
     def screen_prompts(self) -> tuple[Prompt, ...]:
         """The prompts of set A that every variant speaks."""
         return self.protocol.screening().prompts
+
+    @property
+    def failed_trials(self) -> list[TrialHistory]:
+        """The trials that failed."""
+        return [trial for trial in self.trials if trial.end == "failed"]
 
     @property
     def chosen(self) -> VariantInfo | None:

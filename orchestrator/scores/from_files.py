@@ -46,7 +46,7 @@ class _Row(BaseModel):
 def judge_files(
     scores: Path, protocol: Path, variants: Path | None = None, ratings: Path | None = None
 ) -> tuple[Verdict, ScoreTable]:
-    """The verdict of score files, and the table of what every variant said of set A.
+    """The verdict of score files, and the table of every variant's scores on set A.
 
     Args:
         scores: a JSONL file with one clip a line, or a directory of such files. A line may be
@@ -66,18 +66,20 @@ def judge_files(
     if problems or rule is None:
         raise InputError(problems)
     rows = _with_versa(read, rule)
-    known = _variants(infos, {row.variant for row in rows})
+    scored = {row.variant for row in rows}
+    known = {info.id: info for info in infos if info.id in scored}
+    known |= {name: VariantInfo.unlisted(name) for name in sorted(scored - known.keys())}
     try:
         screen, shortlist, confirmation = _tables(rows, known, rule)
     except ScoreTableError as error:
         step = "Correct the scores, or take the protocol they were made under."
         raise InputError([Problem(str(scores), e, step) for e in str(error).splitlines()]) from None
     verdict = judge(screen, confirmation, rule, shortlist)
-    return (_heard(verdict, ratings, known, rule) if ratings else verdict), screen
+    return (_with_ratings(verdict, ratings, known, rule) if ratings else verdict), screen
 
 
 def _with_versa(read: Sequence[ClipScores | VersaRow], rule: Protocol) -> list[ClipScores]:
-    """Every clip, with what VERSA says of it."""
+    """Every clip, with VERSA's scores of it."""
     rows, unfit = versa.complete(
         [row for row in read if isinstance(row, ClipScores)],
         [row for row in read if isinstance(row, VersaRow)],
@@ -89,24 +91,20 @@ def _with_versa(read: Sequence[ClipScores | VersaRow], rule: Protocol) -> list[C
     return rows
 
 
-def _variants(infos: Sequence[VariantInfo], heard: set[str]) -> dict[str, VariantInfo]:
-    """Those that were heard: as they are listed, then by name those that are not."""
-    known = {info.id: info for info in infos if info.id in heard}
-    return known | {name: VariantInfo.unlisted(name) for name in sorted(heard - known.keys())}
-
-
 def _tables(
     rows: Sequence[ClipScores], known: Mapping[str, VariantInfo], rule: Protocol
 ) -> tuple[ScoreTable, ScoreTable | None, ScoreTable | None]:
-    """What all say of set A, all of it, and set B; None where nobody said the rest, or set B."""
+    """Scores on the screening prompts, on all of set A, and on set B; None where there are none."""
     fresh, rest = ({prompt.id for prompt in part} for part in (rule.confirmation, rule.rest))
     on_a = [row for row in rows if row.prompt not in fresh]
     on_b = [row for row in rows if row.prompt in fresh]
 
-    def table(said: Sequence[ClipScores], of: set[str], protocol: Protocol) -> ScoreTable | None:
-        infos = [info for name, info in known.items() if name in of]
-        of_these = [row for row in said if row.variant in of]
-        return ScoreTable.build(infos, of_these, protocol) if of else None
+    def table(
+        clips: Sequence[ClipScores], names: set[str], protocol: Protocol
+    ) -> ScoreTable | None:
+        infos = [info for name, info in known.items() if name in names]
+        kept = [row for row in clips if row.variant in names]
+        return ScoreTable.build(infos, kept, protocol) if names else None
 
     screen = ScoreTable.build(
         [*known.values()], [row for row in on_a if row.prompt not in rest], rule.screening()
@@ -118,11 +116,13 @@ def _tables(
     )
 
 
-def _heard(verdict: Verdict, ratings: Path, known: Collection[str], rule: Protocol) -> Verdict:
+def _with_ratings(
+    verdict: Verdict, ratings: Path, known: Collection[str], rule: Protocol
+) -> Verdict:
     """The verdict after the listening test in the file ``ratings``."""
-    heard_by = read_ratings(ratings, {prompt.id for prompt in rule.confirmation}, known)
+    read = read_ratings(ratings, {prompt.id for prompt in rule.confirmation}, known)
     try:
-        return apply_listening_test(verdict, heard_by, rule)
+        return apply_listening_test(verdict, read, rule)
     except ValueError as error:
         step = "Have listeners rate the winner and the base on the same sentences."
         raise InputError([Problem(str(ratings), str(error), step)]) from None

@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
-from jobs.spec.metric import MetricSpec
 from jobs.spec.trial import BASE_VARIANT, PromptSpec, Variant
 from jobs.speech.clips import clip_name
 from jobs.training.epochs import EpochLosses
@@ -21,7 +20,7 @@ from orchestrator.ledger import (
     TrialRecord,
 )
 from orchestrator.report.clip_selection import select_clips
-from orchestrator.report.report_input import DataReport, Failure, ReportInput
+from orchestrator.report.report_input import DataReport, ReportInput
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_spec
 from orchestrator.verdict.comparison import Assessment, Comparison
@@ -39,7 +38,7 @@ def protocol_for(
     confirmation: Sequence[PromptSpec],
     prepared: Prepared,
 ) -> Protocol:
-    """The rule for choosing that ``spec`` asks for, with the versions of what will measure.
+    """The protocol of a sweep by ``spec``, with the versions of the metrics that measure here.
 
     Raises:
         ScorerUnavailable: a required metric cannot be measured.
@@ -66,7 +65,10 @@ def protocol_for(
         significance=scoring.significance,
         constraints=scoring.constraints,
         gates=scoring.gates,
-        metrics=tuple(map(_metric_version, scoring.metric_specs(scoring.confirmed_by))),
+        metrics=tuple(
+            MetricVersion.model_validate(metric_of(metric), from_attributes=True)
+            for metric in scoring.metric_specs(scoring.confirmed_by)
+        ),
         finalists=scoring.finalists,
         finalist_metrics=tuple(each.name for each in scoring.finalist_metrics),
         omitted=omitted,
@@ -87,17 +89,13 @@ def _omitted(scoring: ScoringSpec) -> Iterator[Omitted]:
             yield Omitted(name=each.name, reason=str(error.__cause__))
 
 
-def _metric_version(asked: MetricSpec) -> MetricVersion:
-    return MetricVersion.model_validate(metric_of(asked), from_attributes=True)
-
-
 def base_info() -> VariantInfo:
     """The base as a variant."""
     return VariantInfo.unlisted(BASE_VARIANT)
 
 
 def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> VariantInfo:
-    """A variant with what a judgement needs to know of its trial."""
+    """A variant with what its verdict needs to know of its trial."""
     training = record.training
     return VariantInfo(
         id=variant.id,
@@ -113,10 +111,10 @@ def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> 
 
 
 class ScoredSweep:
-    """A sweep's scores on what every variant says of set A, from rows to assessments.
+    """A sweep's scores on the part of set A that every variant says, from rows to assessments.
 
-    What the search is told of a trial, what status and records show of it, and what a later sweep
-    learns from it come from here. The table holds what was scored when it was first asked for.
+    The search, its status, its MLflow runs and later sweeps all take a trial's scores from here.
+    The table holds the scores that exist when it is first read.
     """
 
     def __init__(self, ledger: Ledger, spec: SweepSpec, protocol: Protocol) -> None:
@@ -125,7 +123,7 @@ class ScoredSweep:
 
     @classmethod
     def read(cls, ledger: Ledger) -> "ScoredSweep | None":
-        """The sweep under its own spec and protocol; None if it came to no score.
+        """The sweep under its own spec and protocol; None before its first score.
 
         Raises:
             ValidationError: another version of voxsweep wrote them.
@@ -141,7 +139,7 @@ class ScoredSweep:
     def of_epoch(
         self, record: TrialRecord, losses: EpochLosses, rows: Sequence[ClipScores]
     ) -> list[Assessment]:
-        """How the variants of an epoch stand, by ``rows`` with all their scores."""
+        """Assess the variants of an epoch; ``rows`` are all their scores."""
         infos = [variant_info(v, record, losses) for v in self.variants(record.id, losses.epoch)]
         table = ScoreTable.build([base_info(), *infos], [*self._base, *rows], self.protocol)
         comparison = Comparison(table, self.protocol)
@@ -162,7 +160,7 @@ class ScoredSweep:
 
     @cached_property
     def assessments(self) -> dict[str, Assessment]:
-        """How every scored variant stands, by its id; empty while the base has no scores."""
+        """The assessment of every scored variant by its id; none while the base has no scores."""
         if not self._base:
             return {}
         comparison = Comparison(self.table, self.protocol)
@@ -219,20 +217,18 @@ def report_input(
     data: DataReport | str,
 ) -> ReportInput:
     """What the page of this sweep shows."""
-    trials = ledger.histories()
     return ReportInput(
         sweep=spec.name,
         family=spec.family,
         protocol=protocol,
         verdict=verdict,
         table=table,
-        trials=trials,
+        trials=ledger.histories(),
         clips=_clips(
             ledger,
             select_clips(verdict, table, protocol).clips(),
             {prompt.id for prompt in protocol.confirmation},
         ),
-        failures=[Failure(f"trial {t.record.id}", t.reason) for t in trials if t.end == "failed"],
         facts=[*facts, *((f"{name} version", version(name)) for name in _VERSIONS)],
         data=data,
     )

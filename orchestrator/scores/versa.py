@@ -7,7 +7,7 @@ same name measure, but not in the same way, so the protocol that judges them nam
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
@@ -41,7 +41,7 @@ class VersaRow:
 
 
 def read_row(path: PurePath, number: int, line: str) -> VersaRow | None:
-    """Line ``number`` of the file at ``path`` if VERSA wrote it; None if it is another's."""
+    """Line ``number`` of the file at ``path`` as VERSA's row; None if another tool wrote it."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -53,7 +53,7 @@ def read_row(path: PurePath, number: int, line: str) -> VersaRow | None:
 
 
 def in_our_names(row: VersaRow) -> tuple[dict[str, float], dict[str, str]]:
-    """The values of a row, and the reasons of those it lacks, both by metric.
+    """The values of a row, and the reasons for missing ones, both by metric.
 
     Numbers that are none of ours keep VERSA's name; texts, such as the transcript, are left out.
     """
@@ -106,10 +106,12 @@ def complete(
     prompts: Collection[str],
     metrics: Collection[str],
 ) -> tuple[list[ClipScores], list[tuple[str, str]]]:
-    """The clips with VERSA's scores of the same variant and prompt added to theirs.
+    """Add VERSA's scores to the clips of the same variant and prompt.
 
-    A row without such a clip becomes one, of seed 0. Beside the clips, what is wrong with a row:
-    where, and the rule.
+    A row without such a clip becomes one, of seed 0.
+
+    Returns:
+        The clips, and a place and a rule for each row that cannot be added.
 
     Args:
         prompts: ids that a key may name, with or without an audio file's suffix.
@@ -128,22 +130,12 @@ def complete(
             continue
         clip = spoken[0] if spoken else ClipScores(row.variant, prompt, 0, {})
         added = ClipScores(clip.variant, prompt, clip.seed, *in_our_names(row)).only([*metrics])
-        problems += [(row.where, what) for what in _scored_twice(clip, added)]
-        spoken[:] = [_together(clip, added)]
+        for name in sorted({*clip.values, *clip.failures} & {*added.values, *added.failures}):
+            what = f"a clip is scored once by each metric, got {name} again for {prompt!r}"
+            problems.append((row.where, what))
+        values, failures = {**clip.values, **added.values}, {**clip.failures, **added.failures}
+        spoken[:] = [replace(clip, values=values, failures=failures)]
     return [clip for spoken in found.values() for clip in spoken], problems
-
-
-def _scored_twice(clip: ClipScores, added: ClipScores) -> Iterator[str]:
-    for name in sorted({*clip.values, *clip.failures} & {*added.values, *added.failures}):
-        yield f"a clip is scored once by each metric, got {name} again for {clip.prompt!r}"
-
-
-def _together(clip: ClipScores, added: ClipScores) -> ClipScores:
-    return replace(
-        clip,
-        values={**clip.values, **added.values},
-        failures={**clip.failures, **added.failures},
-    )
 
 
 def _prompt(key: str, prompts: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a sweep's trials teach: which keys matter, and which variants nothing else beats."""
+"""The importance of the searched keys, and the Pareto front of a sweep's variants."""
 
 import warnings
 from collections import Counter
@@ -20,12 +20,12 @@ from orchestrator.spec.model import OBJECTIVE, SECONDS
 from orchestrator.verdict.protocol import Protocol
 
 _LEAST = 2
-"""Completed trials without which no key can be told to matter."""
+"""Completed trials that importances need."""
 
 
 @dataclass(frozen=True)
 class ParetoVariant:
-    """A variant that no other beats in everything, and that keeps all constraints."""
+    """A variant on the Pareto front that keeps all constraints."""
 
     variant: str
     name: str
@@ -35,7 +35,7 @@ class ParetoVariant:
 
 @dataclass(frozen=True)
 class Insight:
-    """What a study has to say."""
+    """What ``voxsweep study`` shows of a sweep."""
 
     sweep: str
     ends: dict[str, int]
@@ -120,10 +120,10 @@ def _importances(study: optuna.Study) -> tuple[dict[str, float], str]:
 
 
 def _objectives(protocol: Protocol) -> list[str]:
-    asked = (protocol.primary, *(constraint.metric for constraint in protocol.constraints))
+    metrics = (protocol.primary, *(constraint.metric for constraint in protocol.constraints))
     ways = protocol.judged_metrics()
-    told = [n for n in dict.fromkeys(asked) if ways[n].direction != "neither"]
-    return [*told, SECONDS]
+    directed = [name for name in dict.fromkeys(metrics) if ways[name].direction != "neither"]
+    return [*directed, SECONDS]
 
 
 def _pareto(scored: ScoredSweep, ways: dict[str, str]) -> Sequence[ParetoVariant]:

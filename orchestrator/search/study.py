@@ -1,8 +1,8 @@
 """The Optuna study of a sweep, as the searcher of Ray Tune.
 
-What the sweep's own trials are in the study follows the ledger: what it lacks is put in, what it
-has is taken up again. What others put there - points enqueued in optuna-dashboard, trials of other
-tools - stays, and points that wait are run first.
+The sweep's own trials in the study follow the ledger: missing ones are added, running ones are
+resumed. Trials that others put there stay, and points that wait (enqueued in optuna-dashboard, for
+example) are run first.
 """
 
 import random
@@ -41,7 +41,7 @@ _MOST_REPEATS = 100
 
 
 class StudySearch(OptunaSearch):
-    """Suggests each trial once: the same weights are not trained twice.
+    """Suggests each trial once, so that the same weights are not trained twice.
 
     Args:
         search: what is searched, and how.
@@ -89,7 +89,7 @@ class StudySearch(OptunaSearch):
         self._planned: deque[dict[str, Choice]] = deque(dict(trial.point) for trial in known)
         """Points to suggest before any other."""
         finite = all(dimension.choices for dimension in search.space.values())
-        self._left = {_same(p): p for p in search.grid()} if finite else None
+        self._unsuggested = {_same(p): p for p in search.grid()} if finite else None
         """The points of a finite space that were not suggested yet."""
         self._ended = ended
         self._in_study = {t.user_attrs[TRIAL]: t for t in self._trials() if TRIAL in t.user_attrs}
@@ -114,8 +114,8 @@ class StudySearch(OptunaSearch):
             point = self._next(trial_id)
             if point is None:
                 break
-            if self._left:
-                self._left.pop(_same(point), None)
+            if self._unsuggested:
+                self._unsuggested.pop(_same(point), None)
             record = self._start(point)
             if record.id not in self._suggested:
                 self._take(trial_id, record)
@@ -167,18 +167,18 @@ class StudySearch(OptunaSearch):
         """Nothing: the study has a storage of its own, and nothing is unpickled from it."""
 
     def _next(self, trial_id: str) -> dict[str, Choice] | None:
-        """What was planned, then what waits in the study, then what the sampler draws."""
+        """The next point: a planned one, else one that waits in the study, else the sampler's."""
         if self._planned:
             return self._planned.popleft()
         waits = self._refuse_unfit()
         if self._search.sampler == "grid" and not waits:
-            return next(iter((self._left or {}).values()), None)
+            return next(iter((self._unsuggested or {}).values()), None)
         if self._first is not None and not waits and (point := self._first.next_point()):
             return point
         return self._search_space.point(super().suggest(trial_id) or {})
 
     def _take(self, trial_id: str, record: TrialRecord) -> None:
-        """Have the study hold the trial that Tune calls ``trial_id``, once."""
+        """Make ``record`` the study's trial for Tune's ``trial_id``, once."""
         self._suggested.add(record.id)
         self._running[trial_id] = record
         self._steps[trial_id] = set()
@@ -194,10 +194,10 @@ class StudySearch(OptunaSearch):
             self._steps[trial_id] = set(known.intermediate_values)
             self._ot_trials[trial_id] = self._trial(known.number)
             return
-        self._ot_trials[trial_id] = self._put(record)
+        self._ot_trials[trial_id] = self._create(record)
 
-    def _put(self, record: TrialRecord) -> Trial:
-        """A trial of the study that begins now, at the record's point."""
+    def _create(self, record: TrialRecord) -> Trial:
+        """Add a running trial at the record's point to the study."""
         begun = create_trial(
             state=TrialState.RUNNING,
             params=self._search_space.params(record.point),
@@ -210,33 +210,31 @@ class StudySearch(OptunaSearch):
 
     def _repeat(self, trial_id: str, record: TrialRecord) -> bool:
         """Drop a point that was suggested before; False where no other is left."""
-        asked = self._ot_trials.pop(trial_id, None)
-        if asked is None:
+        drawn = self._ot_trials.pop(trial_id, None)
+        if drawn is None:
             return True
-        asked.set_user_attr("repeats", record.id)
-        self.study.tell(asked, state=TrialState.FAIL)
-        return self._left is None or self._draw()
+        drawn.set_user_attr("repeats", record.id)
+        self.study.tell(drawn, state=TrialState.FAIL)
+        return self._unsuggested is None or self._draw()
 
     def _draw(self) -> bool:
-        """Plan a point that is left: TPE by itself may repeat for ever."""
-        left = list((self._left or {}).values())
+        """Plan a point that was not suggested yet: TPE by itself may repeat for ever."""
+        points = list((self._unsuggested or {}).values())
         if self._first is not None:
-            left = [point for point in left if self._first.contains(point)]
-            if not left:
+            points = [point for point in points if self._first.contains(point)]
+            if not points:
                 self._first.close()
                 return True
-        if left:
-            self._planned.append(self._random.choice(left))
-        return bool(left)
+        if points:
+            self._planned.append(self._random.choice(points))
+        return bool(points)
 
     def _refuse_unfit(self) -> bool:
-        """End what waits in the study and is not in the space; whether anything else waits."""
+        """Fail waiting trials that are outside the space; return whether others wait."""
         waits = False
         for waiting in self._trials(TrialState.WAITING):
-            asked = waiting.system_attrs.get("fixed_params", {})
-            unfit = [
-                name for name, value in asked.items() if not self._search_space.has(name, value)
-            ]
+            params = waiting.system_attrs.get("fixed_params", {})
+            unfit = [n for n, value in params.items() if not self._search_space.has(n, value)]
             waits = waits or not unfit
             if unfit:
                 at = self._study_id(waiting.number)

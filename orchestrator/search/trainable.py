@@ -13,7 +13,7 @@ from orchestrator.search.trial import HostsDiedError, TrialFailedError, TrialRun
 from orchestrator.spec.model import OBJECTIVE
 
 REPORTED = "reported"
-"""In a trial's config: how many of its epochs Ray Tune has heard of, when its process died."""
+"""In a trial's config: how many of its epochs were reported to Tune before its process died."""
 
 
 class TrialTrainable(tune.Trainable):

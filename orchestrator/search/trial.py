@@ -1,4 +1,4 @@
-"""One trial's epochs: train or read back, commit, speak, score, and say how good it sounds."""
+"""One trial's epochs: train or read back, commit, speak, score and report."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class TrialFailedError(Exception):
-    """The trial can go no further; trying again would give the same."""
+    """The trial cannot go on, and would fail in the same way if it were tried again."""
 
 
 class HostsDiedError(Exception):
@@ -56,7 +56,7 @@ class TrialRun:
         self._seconds += losses.seconds * self._context.spec.engine.ranks
         variants = self._scored.variants(self._record.id, self._epoch)
         self._speak(variants)
-        promise = self._judge(variants, losses)
+        promise = self._score(variants, losses)
         assert self._best is not None
         return EpochReport(
             trial=self._record.id,
@@ -84,14 +84,14 @@ class TrialRun:
         return losses or self._ledger.losses(self._record.id, self._epoch)
 
     def _speak(self, variants: Sequence[Variant]) -> None:
-        """Have the variants that were not heard yet speak, in one batch."""
+        """Synthesise the clips that are not committed yet, in one batch."""
         keys = {variant.lora_scale: self._ledger.clips(variant.id) for variant in variants}
         prompts = [prompt.spec for prompt in self._scored.protocol.prompts]
         decoding = self._context.spec.variants.decoding
 
         def speak() -> bool:
-            silent = {scale: key for scale, key in keys.items() if not self._is_committed(key)}
-            self._slot.speak(silent, prompts, decoding)
+            missing = {scale: key for scale, key in keys.items() if not self._is_committed(key)}
+            self._slot.speak(missing, prompts, decoding)
             return True
 
         self._commit(keys.values(), self._epoch, speak)
@@ -108,7 +108,7 @@ class TrialRun:
 
         When the host dies, work goes on elsewhere from what is committed: on a host without other
         trials, since this one may be what kills hosts. With ``partial`` the slot may stand further
-        on, within the next epoch. Gives what ``work`` gave, or None when all was committed.
+        on, within the next epoch. Returns what ``work`` returned, or None if all was committed.
         """
         result = None
         while result is None and not all(map(self._is_committed, keys)):
@@ -143,8 +143,8 @@ class TrialRun:
             self._slot.attach(self._record.spec, checkpoint, alone=self._host_deaths > 0)
             self._attached = epoch
 
-    def _judge(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
-        """Score what the variants said, keep the best, and give what they promise."""
+    def _score(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
+        """Score the variants' clips, keep the best variant, and return what the epoch promises."""
         rows = self._context.scorers.score([variant.id for variant in variants])
         assessments = self._scored.of_epoch(self._record, losses, rows)
         for each in assessments:

@@ -32,20 +32,20 @@ from orchestrator.search.warm_start import add_earlier_trials, earlier_sweeps
 from orchestrator.spec.model import OBJECTIVE, SweepSpec
 
 _THIN = PlacementGroupFactory([{"memory": 1}])
-"""What a trial's own process asks of Ray: next to nothing, but Tune refuses to ask for nothing."""
+"""Ray's resources for a trial's own process: next to none, since Tune refuses to ask for none."""
 
 RAY_FOLDER = "ray"
 
 
 class Observer(Protocol):
-    """Is told what happens to trials, in the driver."""
+    """Is notified of the trials' events, in the driver."""
 
     def trial_started(self, trial: str) -> None:
         """A trial has begun, or begins again."""
         ...
 
     def trial_reported(self, result: dict[str, Any]) -> None:
-        """A trial finished an epoch; ``result`` is what it told Ray Tune."""
+        """A trial finished an epoch; ``result`` is what it reported to Ray Tune."""
         ...
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
@@ -93,8 +93,7 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
 class _Events(tune.Callback):
     """Passes Tune's events on, records how trials end, and frees their slots at once.
 
-    A trial's own process would give its slot back too, but it hears of the end much later, and not
-    at all when it was killed.
+    A trial's own process gives its slot back too, but only much later, and never if it was killed.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class _Events(tune.Callback):
         self._reap = reap
         self._observer = observer
         self._reported: dict[str, int] = {}
-        """By Tune's trial id, how many epochs Tune has heard of."""
+        """By Tune's trial id, how many epochs were reported to Tune."""
 
     def __getstate__(self) -> dict[str, object]:
         """Nothing: Tune pickles its callbacks for a restore, and each run makes its own anew."""
@@ -133,7 +132,7 @@ class _Events(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: object
     ) -> None:
-        """The trial said it was done, or the scheduler stopped it."""
+        """The trial reported its last epoch, or the scheduler stopped it."""
         name, result = trial.config[TRIAL], trial.last_result
         if "failed" in result:
             self._end(name, "failed", result["failed"], final=result["final"])
@@ -159,7 +158,7 @@ class _Events(tune.Callback):
 
 
 def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
-    """The sweep's study, with what it knows already, as Ray Tune asks it."""
+    """The sweep's study, with its known trials and those of earlier sweeps, as Tune's searcher."""
     spec, ledger = context.spec, context.ledger()
     known = ledger.trials()
     searcher = StudySearch(
@@ -178,11 +177,11 @@ def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
 
 
 _RUNGS = {"objective": OBJECTIVE, "promise": PROMISE, "validation_loss": "validation_loss"}
-"""By the spec's word, what a trial reports."""
+"""The key of a trial's result, by the spec's ``rungs.metric``."""
 
 
 def rungs(spec: SweepSpec) -> TrialScheduler:
-    """What compares running trials."""
+    """The scheduler that compares running trials."""
     if spec.rungs.scheduler == "none":
         return FIFOScheduler()
     return ASHAScheduler(

@@ -1,4 +1,4 @@
-"""What earlier sweeps of the family teach a study before its first trial."""
+"""Warm starts: trials of earlier sweeps of the family, put into a study before its first trial."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

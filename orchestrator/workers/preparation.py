@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jobs.families.base import FrozenBase
 
 _QUIETER = 0.05
-"""LU below what was asked for; less is rounding."""
+"""LU below the requested loudness; less is rounding."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PreparedData:
     groups: tuple[tuple[str, str | None, str | None, int], ...]
     """Split, speaker, language, and the number of their clips."""
     quieter: int
-    """Clips that are less loud than was asked for, since they would have clipped."""
+    """Clips below the requested loudness, since they would have clipped."""
     bytes: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def prepare_data(
     directory = storage.fetch(key)
     prepared = read_prepared(directory)
     groups = Counter((clip.split, clip.speaker, clip.language) for clip in prepared)
+    wanted = data.loudness
     reached = [clip.loudness for clip in prepared if clip.loudness is not None]
-    asked = data.loudness
     return PreparedData(
         digest=done.digest,
         place=f"{storage.url}/{key}",
@@ -81,7 +81,7 @@ def prepare_data(
         encoded=done.encoded,
         reused=done.reused,
         groups=tuple((*group, count) for group, count in groups.items()),
-        quieter=sum(asked is not None and loudness < asked - _QUIETER for loudness in reached),
+        quieter=sum(wanted is not None and loudness < wanted - _QUIETER for loudness in reached),
         bytes=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
     )
 
@@ -95,9 +95,10 @@ def prepare_sweep(
     sweep: str,
     least_batch_tokens: int | None,
 ) -> tuple[Prepared, int]:
-    """Prepare the data and have the base say the prompt sets; what is there is left alone.
+    """Prepare the data and synthesise the base's clips; committed ones are left alone.
 
-    Runs in a Ray worker, because the driver loads no model. Also tells how many clips it encoded.
+    Runs in a Ray worker, because the driver loads no model. Also returns the number of clips that
+    were encoded.
 
     Raises:
         InputError: see :func:`jobs.data.prepared.prepare.prepare`.

@@ -71,9 +71,9 @@ class ClipScorer:
         from jobs.embedded import RECOGNISER_DIR
         from jobs.metrics.catalogue import ScorerUnavailable, build_scorers
 
-        asked = self._scoring.metric_specs(names)
+        specs = self._scoring.metric_specs(names)
         expected = {metric.name: metric.version for metric in self._task.protocol.metrics}
-        scorers = build_scorers(asked, self._references(names), WordRecogniser.load(RECOGNISER_DIR))
+        scorers = build_scorers(specs, self._references(names), WordRecogniser.load(RECOGNISER_DIR))
         found = {metric.name: metric.version for s in scorers for metric in s.metrics}
         for name in names:
             if found[name] != expected[name]:

@@ -13,7 +13,7 @@ from jobs.spec.trial import BASE_VARIANT, EngineSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import TrialHistory, TrialRecord, TrialResult
 from orchestrator.report.clip_selection import select_clips
-from orchestrator.report.report_input import Failure, ReportInput
+from orchestrator.report.report_input import ReportInput
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (
@@ -222,7 +222,6 @@ def make_report() -> Callable[..., ReportInput]:
                 }
                 for place, (name, prompts) in enumerate(played.items())
             },
-            failures=[Failure("trial d15a0e", "loss is not a number at step 212")],
             facts=[("voxsweep", "0.1.0"), ("wall time", "0:52:10"), ("storage", "1.2 GB")],
         )
 

@@ -22,7 +22,7 @@ from orchestrator.report.clip_selection import (
     select_clips,
 )
 from orchestrator.report.page import render
-from orchestrator.report.report_input import Failure, short
+from orchestrator.report.report_input import short
 from orchestrator.report.scatter_figures import checkpoints, pareto_front, spearman_interval
 from orchestrator.report.tables import rule
 from orchestrator.verdict.judge import judge
@@ -226,7 +226,6 @@ def test_hostile_text_stays_text(report, hostile):
                 protocol=report.protocol.model_copy(
                     update={"prompts": prompts, "prompt_set": hostile}
                 ),
-                failures=[Failure(hostile, hostile)],
                 facts=[(hostile, hostile)],
                 trials=[
                     TrialHistory(
