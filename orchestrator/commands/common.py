@@ -30,7 +30,7 @@ VoiceSource = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="models:/NAME@champion, models:/NAME/VERSION, a sweep, or a voice directory.",
+        help="A voice: models:/NAME@champion, models:/NAME/VERSION, a sweep or a directory.",
     ),
 ]
 VariantOfSweep = Annotated[
