@@ -11,7 +11,7 @@ from jobs.spec.trial import Variant
 from jobs.training.epochs import EpochLosses
 from orchestrator.context import SweepContext
 from orchestrator.hosts import fleet as fleets
-from orchestrator.hosts.launch import open_loop, start_hosts
+from orchestrator.hosts.fleet import open_loop, start_hosts
 from orchestrator.search import tune as searches
 from orchestrator.search.trainable import TrialTrainable
 from orchestrator.search.trial import TrialRun

@@ -132,7 +132,7 @@ class FamilyBattery:
         adapters = Adapters(base.model)
         owners = ["one", "other"]
         for slot in owners:
-            adapters.attach(slot, TrainingSpec(rank=2))
+            adapters.add(slot, TrainingSpec(rank=2))
             for parameter in adapters.parameters(slot).values():
                 parameter.data.fill_(0.01)
         try:
@@ -148,7 +148,7 @@ class FamilyBattery:
             assert not any(g is not None and g.abs().sum() > 0 for g in others)
         finally:
             for slot in owners:
-                adapters.detach(slot)
+                adapters.remove(slot)
 
     @pytest.mark.parametrize("decoding", [_GREEDY, _SAMPLED], ids=["greedy", "sampled"])
     def test_a_prompt_sounds_the_same_alone_and_in_a_batch(

@@ -1,6 +1,8 @@
 """The LoRA adapters of a host's slots, through PEFT: attach, save in PEFT's format, detach."""
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,13 @@ from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import cast_adapter_dtype
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from jobs.families.base import AdapterExtras
 from jobs.spec.trial import TrainingSpec
 from jobs.training.packed import Part, Rows, add_adapters
-from jobs.training.tensor_files import save_tensors
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
@@ -87,7 +89,7 @@ class Adapters:
         self._named = layers
         self._configs: dict[str, LoraConfig] = {}
 
-    def attach(self, slot: str, spec: TrainingSpec) -> None:
+    def add(self, slot: str, spec: TrainingSpec) -> None:
         """Add fresh LoRA layers; the initial A is drawn from torch's global generator.
 
         Raises:
@@ -113,7 +115,7 @@ class Adapters:
             for parameter in self.parameters(other).values():
                 parameter.requires_grad_(True)
 
-    def detach(self, slot: str) -> None:
+    def remove(self, slot: str) -> None:
         """Take a slot's layers out again."""
         del self._configs[slot]
         for name, module in self._layers().items():
@@ -197,3 +199,22 @@ def add_resident(model: nn.Module, directory: Path, lora_scale: float) -> None:
         if isinstance(module, LoraLayer):
             module.eval()  # PEFT's come with their dropout on
             module.set_scale(adapter, lora_scale)
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: it cannot be written, for a full disk say; safetensors has an error of its own for
+            that, by which nobody knows that it may go away.
+    """
+    try:
+        save_file(dict(tensors), path, metadata)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from None

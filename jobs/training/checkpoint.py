@@ -13,9 +13,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from jobs.training.adapter import SavedAdapter
+from jobs.training.adapter import SavedAdapter, save_tensors
 from jobs.training.epochs import EpochLosses, SlotState, StepTaken, write_losses
-from jobs.training.tensor_files import save_tensors
 
 _MOMENTS = "optimizer.safetensors"
 _STATE = "state.json"

@@ -73,8 +73,8 @@ class Host:
             check_budget(training.batch_tokens, [len(e) for e in self._training], names)
         with self._borrowed(checkpoint) as directory, ExitStack() as undo:
             torch.manual_seed(stream_seed(training.seed, "adapter"))
-            self._adapters.attach(slot, training)
-            undo.callback(self._adapters.detach, slot)
+            self._adapters.add(slot, training)
+            undo.callback(self._adapters.remove, slot)
             parameters = self._adapters.parameters(slot)
             if directory is not None:
                 load_weights(parameters, directory)
@@ -92,7 +92,7 @@ class Host:
         """Empty a slot; nothing happens when there is none."""
         if self._slots.pop(slot, None) is not None:
             self._engine.close(slot)
-            self._adapters.detach(slot)
+            self._adapters.remove(slot)
 
     def step(self, slots: Sequence[str]) -> dict[str, DivergedError]:
         """One micro-batch of each of ``slots``, in one forward and backward pass.
@@ -120,7 +120,9 @@ class Host:
         rows = {name: self.base.targets(turn.examples) for name, turn in turns.items()}
         for name in taken:
             share = seconds * rows[name] / sum(rows.values())
-            self._slots[name].took(turns[name], losses[name], totals[name], targets[name], share)
+            self._slots[name].record_turn(
+                turns[name], losses[name], totals[name], targets[name], share
+            )
         return lost
 
     def epoch_is_over(self, slot: str) -> bool:

@@ -3,15 +3,16 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.storage.base import StorageKey
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
-from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.epochs import EpochLosses, SlotGoneError
 from jobs.training.packed_host import PackedHost, Voice
 from jobs.training.packing import HostProgress, PackingPlan
 
@@ -34,7 +35,7 @@ class EpochCutError(Exception):
 
 
 @dataclass
-class _Errand:
+class _Task:
     """A piece of work between two passes."""
 
     what: str
@@ -67,7 +68,7 @@ class HostLoop:
         """``open_host`` runs on the loop's thread, so that one thread alone imports and loads."""
         self._open_host = open_host
         self._changed = threading.Condition()
-        self._errands: deque[_Errand | _Speech] = deque()
+        self._queue: deque[_Task | _Speech] = deque()
         self._advancing: dict[str, Future[EpochLosses]] = {}
         """In the order of their turns."""
         self._batch_sizes: dict[str, int] = {}
@@ -93,7 +94,7 @@ class HostLoop:
 
             return measure(host, training, batch_sizes, slots)
 
-        plan = self._ask("measuring packs", run)
+        plan = self._call("measuring packs", run)
         self._plan = plan
         return plan
 
@@ -104,7 +105,7 @@ class HostLoop:
             host.attach(slot, trial, checkpoint)
             self._batch_sizes[slot] = trial.training.batch_size
 
-        self._ask(f"attaching {slot}", run)
+        self._call(f"attaching {slot}", run)
 
     def detach(self, slot: str) -> None:
         """Empty a slot at once; whoever advances it is told so. Nothing when it is not there."""
@@ -119,7 +120,7 @@ class HostLoop:
                 if advance is not None:
                     advance.set_exception(SlotGoneError(f"slot {slot} was detached"))
 
-        self._ask(f"detaching {slot}", run)
+        self._call(f"detaching {slot}", run)
 
     def advance(self, slot: str) -> EpochLosses:
         """Train the slot for one epoch, beside the others, then validate it.
@@ -153,11 +154,11 @@ class HostLoop:
                 with self._changed:
                     self._advancing.pop(slot).set_exception(EpochCutError(snapshot))
 
-        self._ask(f"cutting {slot} short", run)
+        self._call(f"cutting {slot} short", run)
 
     def snapshot(self, slot: str) -> "Snapshot":
         """See :meth:`jobs.training.host.Host.snapshot`."""
-        return self._ask(f"copying {slot}", lambda host: host.snapshot(slot))
+        return self._call(f"copying {slot}", lambda host: host.snapshot(slot))
 
     def speak(
         self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
@@ -167,12 +168,8 @@ class HostLoop:
         Requests that wait at the same time and differ in their voices alone share a batch.
         """
         speech = _Speech(voices, prompts, decoding)
-        self._put(speech)
+        self._enqueue(speech)
         return speech.done.result()
-
-    def slots(self) -> tuple[str, ...]:
-        """Those that are attached."""
-        return tuple(self._batch_sizes)
 
     def progress(self) -> HostProgress:
         """How far the work is; answers at once, also while the host is stuck."""
@@ -190,16 +187,16 @@ class HostLoop:
 
     # calls from other threads
 
-    def _ask(self, what: str, run: Callable[[PackedHost], T]) -> T:
-        errand = _Errand(what, run)
-        self._put(errand)
-        return errand.done.result()  # type: ignore[return-value]  # it is what run returned
+    def _call(self, what: str, run: Callable[[PackedHost], T]) -> T:
+        task = _Task(what, run)
+        self._enqueue(task)
+        return task.done.result()  # type: ignore[return-value]  # it is what run returned
 
-    def _put(self, errand: _Errand | _Speech) -> None:
+    def _enqueue(self, task: _Task | _Speech) -> None:
         with self._changed:
             if self._is_closed:
                 raise SlotGoneError("the host was closed")
-            self._errands.append(errand)
+            self._queue.append(task)
             self._changed.notify()
 
     # the loop's own thread
@@ -208,62 +205,62 @@ class HostLoop:
         try:
             host = self._open_host()
         except BaseException as error:  # noqa: BLE001 (whoever called start gets it)
-            self._turn_away()
+            self._refuse_all()
             self._opened.set_exception(error)
             return
         self._opened.set_result(None)
         try:
             while self._wait_for_work():
-                if self._errands:
-                    self._do_errand(host)
+                if self._queue:
+                    self._do_next(host)
                 else:
                     self._train(host, self._next_pack())
         finally:
-            self._turn_away()
+            self._refuse_all()
 
-    def _turn_away(self) -> None:
+    def _refuse_all(self) -> None:
         """Leave nobody waiting for a loop that has ended."""
         with self._changed:
             self._is_closed = True
             gone = SlotGoneError("the host was closed")
-            for waiting in (*self._advancing.values(), *(errand.done for errand in self._errands)):
+            for waiting in (*self._advancing.values(), *(task.done for task in self._queue)):
                 waiting.set_exception(gone)
 
     def _wait_for_work(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._errands or self._advancing)
+            self._changed.wait_for(lambda: self._is_closed or self._queue or self._advancing)
             return not self._is_closed
 
-    def _do_errand(self, host: PackedHost) -> None:
-        errand = self._errands.popleft()
-        if isinstance(errand, _Errand):
-            self._settle(errand.done, errand.what, lambda: errand.run(host))
+    def _do_next(self, host: PackedHost) -> None:
+        task = self._queue.popleft()
+        if isinstance(task, _Task):
+            self._settle(task.done, task.what, lambda: task.run(host))
             return
-        together = [errand]
+        together = [task]
         with self._changed:
-            for other in [each for each in self._errands if isinstance(each, _Speech)]:
+            for other in [each for each in self._queue if isinstance(each, _Speech)]:
                 voices = sum(len(each.voices) for each in (*together, other))
-                if errand.fits(other) and voices * len(errand.prompts) <= _MOST_ROWS:
-                    self._errands.remove(other)
+                if task.fits(other) and voices * len(task.prompts) <= _MOST_ROWS:
+                    self._queue.remove(other)
                     together.append(other)
         self._speak(host, together)
 
     def _speak(self, host: PackedHost, together: Sequence[_Speech]) -> None:
         voices = [voice for speech in together for voice in speech.voices]
         first = together[0]
-        clips: Future[list[list[SpokenClip]]] = Future()
-        self._settle(clips, "speaking", lambda: host.speak(voices, first.prompts, first.decoding))
-        error = clips.exception()
-        if error is not None and len(together) > 1:
+        try:
+            with self._working("speaking"):
+                clips = iter(host.speak(voices, first.prompts, first.decoding))
+        except Exception as error:  # noqa: BLE001 (whoever waits gets it)
+            if len(together) == 1:
+                first.done.set_exception(error)
+                return
             # One of them may be gone; the others are not to suffer for it.
             for speech in together:
                 self._speak(host, [speech])
-        elif error is not None:
-            first.done.set_exception(error)
         else:
-            spoken = iter(clips.result())
             for speech in together:
-                speech.done.set_result([next(spoken) for _ in speech.voices])
+                speech.done.set_result([next(clips) for _ in speech.voices])
 
     def _next_pack(self) -> list[str]:
         """The slots of the next pass; each keeps to the pack sizes that pay at its batch size."""
@@ -281,36 +278,41 @@ class HostLoop:
 
     def _train(self, host: PackedHost, pack: Sequence[str]) -> None:
         """One pass, and the validation of those whose epoch it completes."""
-        passed: Future[Mapping[str, DivergedError]] = Future()
-        self._settle(passed, f"training {' '.join(pack)}", lambda: host.step(pack))
-        error = passed.exception()
-        if error is not None and len(pack) > 1:
+        try:
+            with self._working(f"training {' '.join(pack)}"):
+                diverged = host.step(pack)
+        except Exception as error:  # noqa: BLE001 (whoever waits gets it)
+            if len(pack) == 1:
+                self._advancing.pop(pack[0]).set_exception(error)
+                return
             # Nobody has moved. Alone, only the one that is at fault fails.
             for slot in pack:
                 self._train(host, [slot])
             return
-        if error is not None:
-            self._advancing.pop(pack[0]).set_exception(error)
-            return
-        for slot, diverged in passed.result().items():
-            self._advancing.pop(slot).set_exception(diverged)
         for slot in pack:
-            if slot not in self._advancing:
-                continue
             losses = self._advancing.pop(slot)
-            if host.epoch_is_over(slot):
+            if slot in diverged:
+                losses.set_exception(diverged[slot])
+            elif host.epoch_is_over(slot):
                 self._settle(losses, f"validating {slot}", partial(host.end_epoch, slot))
             else:
                 self._advancing[slot] = losses  # at the end of the queue
 
     def _settle(self, done: "Future[T]", what: str, run: Callable[[], T]) -> None:
         """Do a piece of work, and have ``done`` hold what came of it."""
+        with self._working(what):
+            try:
+                done.set_result(run())
+            except Exception as error:  # noqa: BLE001 (whoever waits gets it)
+                done.set_exception(error)
+
+    @contextmanager
+    def _working(self, what: str) -> Iterator[None]:
+        """For the block, this is the piece of work in hand."""
         finished = self._progress.finished
         self._since = time.monotonic()
         self._progress = HostProgress(finished, what, 0.0)
         try:
-            done.set_result(run())
-        except Exception as error:  # noqa: BLE001 (whoever waits gets it)
-            done.set_exception(error)
+            yield
         finally:
             self._progress = HostProgress(finished + 1, "", 0.0)

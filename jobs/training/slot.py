@@ -1,6 +1,7 @@
 """One adapter being trained: where it is in its data, what it learns at, its random stream."""
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from jobs.families.layout import Example
 from jobs.spec.trial import TrainingSpec
 from jobs.training.engine.base import MicroStep
 from jobs.training.epochs import EpochLosses, SlotState, StepTaken
-from jobs.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Turn:
 class Slot:
     """The schedule of one adapter's training; what it holds on the device is the engine's.
 
-    A turn counts once it was :meth:`took`; until then :meth:`turn` gives the same again.
+    A turn counts once it was :meth:`record_turn`; until then :meth:`turn` gives the same again.
     """
 
     def __init__(
@@ -127,7 +127,9 @@ class Slot:
         """This rank's summed loss of the step under way, with the turn's ``loss``."""
         return loss if self._total is None else self._total + loss
 
-    def took(self, turn: Turn, loss: Tensor, total: float, targets: int, seconds: float) -> None:
+    def record_turn(
+        self, turn: Turn, loss: Tensor, total: float, targets: int, seconds: float
+    ) -> None:
         """The turn was taken, in so many seconds of the host.
 
         ``total`` is the summed loss over the ``targets`` of the step, where the turn completes it.
@@ -162,6 +164,24 @@ class Slot:
 
     def _pick(self, indices: MicroBatch) -> list[Example]:
         return [self._examples[index] for index in indices]
+
+
+def learning_rate(spec: TrainingSpec, step: int, total_steps: int) -> float:
+    """The rate of optimiser step ``step`` (0-based) of a training of ``total_steps``.
+
+    Warm-up rises linearly to ``spec.learning_rate`` over ``spec.warmup_steps``; after it the rate
+    is constant, or falls to 0 at ``total_steps`` along a line or half a cosine.
+    """
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    left = (total_steps - step) / max(total_steps - spec.warmup_steps, 1)
+    match spec.schedule:
+        case "constant":
+            return spec.learning_rate
+        case "linear":
+            return spec.learning_rate * left
+        case "cosine":
+            return spec.learning_rate * 0.5 * (1 - math.cos(math.pi * left))
 
 
 def stream_seed(seed: int, use: str) -> int:

@@ -25,7 +25,7 @@ from jobs.training.packed_host import Voice
 from jobs.training.packing import HostProgress, PackingPlan
 from orchestrator.hosts.leases import SlotLease
 from orchestrator.hosts.rank_group import End, HostTask
-from orchestrator.hosts.served_leases import ClockReading, OtherProcessError, ServedLeases
+from orchestrator.hosts.served_leases import ClockReading, HostBrokenError, ServedLeases
 
 if TYPE_CHECKING:
     from jobs.training.checkpoint import Snapshot
@@ -38,10 +38,6 @@ _COMMIT_RETRY = 2.0
 """Between two tries, seconds."""
 _CUT_INTERVAL = 0.5
 """Between two looks at the calls in progress of a host that leaves, seconds."""
-
-
-class HostBrokenError(Exception):
-    """Something outside any one slot went wrong on the host; it ends, and Ray starts it anew."""
 
 
 class HostLeavingError(Exception):
@@ -126,8 +122,7 @@ class HostActor:
                 is about to end.
         """
         self._check_open()
-        with _meant_for_this_process():
-            self._leases.start(lease, since)
+        self._leases.start(lease, since)
 
     @ray.method(concurrency_group="control")
     def detach(self, lease: str) -> None:
@@ -152,8 +147,7 @@ class HostActor:
             HostBrokenError: the process is a new one, and the pool meant the one before it.
         """
         if since is not None:
-            with _meant_for_this_process():
-                self._leases.renew(leases, since)
+            self._leases.renew(leases, since)
         return Heartbeat(self._loop.progress(), self._leases.read_clock(), self._node)
 
     # what a lease's holder calls
@@ -339,14 +333,6 @@ class HostActor:
             self._ended.set()
             self._closed.set()
             threading.Timer(_EXIT_DELAY, os._exit, (1,)).start()
-
-
-@contextmanager
-def _meant_for_this_process() -> Iterator[None]:
-    try:
-        yield
-    except OtherProcessError as error:
-        raise HostBrokenError(str(error)) from None
 
 
 def _spoils_process(error: Exception) -> bool:

@@ -324,7 +324,7 @@ def start_pool(hosts: Iterable[str], hang_seconds: float, lease_seconds: float) 
     """Start the pool of these hosts on the driver's node, where what kills it ends the sweep too.
 
     Args:
-        hosts: names, from :func:`orchestrator.hosts.launch.start_hosts`.
+        hosts: names, from :func:`orchestrator.hosts.fleet.start_hosts`.
         hang_seconds: the least that counts as hung; see :class:`HangDetector`.
         lease_seconds: what the hosts were told.
     """

@@ -25,8 +25,9 @@ class ClockReading:
     seconds: float
 
 
-class OtherProcessError(Exception):
-    """The reading is of another process: the call was meant for that one."""
+class HostBrokenError(Exception):
+    """The host's process serves nobody: it ends, and Ray starts another; or it is that other one,
+    and an earlier one was meant."""
 
 
 def since_boot() -> float:
@@ -53,7 +54,7 @@ class ServedLeases:
         """Serve the lease.
 
         Raises:
-            OtherProcessError: an earlier process of this host was meant.
+            HostBrokenError: an earlier process of this host was meant.
         """
         expiry = self._expiry(since)
         with self._lock:
@@ -68,7 +69,7 @@ class ServedLeases:
         """Start the terms of these anew; those that are not served stay ended.
 
         Raises:
-            OtherProcessError: an earlier process of this host was meant.
+            HostBrokenError: an earlier process of this host was meant.
         """
         expiry = self._expiry(since)
         with self._lock:
@@ -102,5 +103,5 @@ class ServedLeases:
 
     def _expiry(self, since: ClockReading) -> float:
         if since.process != self._process:
-            raise OtherProcessError("its process died, and Ray started another")
+            raise HostBrokenError("its process died, and Ray started another")
         return since.seconds + self._seconds

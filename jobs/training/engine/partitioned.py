@@ -1,7 +1,7 @@
 """ZeRO stages 1 to 3: base, gradients or optimiser are cut up among the ranks, for one slot."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import deepspeed
 import torch
@@ -16,6 +16,19 @@ _LINEAR = nn.functional.linear
 """As it is before ZeRO stage 3 replaces it, for the whole process."""
 
 
+class _Opened(NamedTuple):
+    """The slot that is there."""
+
+    name: str
+    parameters: Parameters
+    model: Any
+    """DeepSpeed's engine."""
+    optimiser: Any
+    """DeepSpeed's, around the slot's own."""
+    attributes: Mapping[nn.Module, set[str]]
+    """Of the base's modules, before DeepSpeed."""
+
+
 class PartitionedEngine:
     """One slot at a time, each with a DeepSpeed engine of its own.
 
@@ -24,134 +37,103 @@ class PartitionedEngine:
     """
 
     def __init__(self, model: nn.Module, spec: EngineSpec) -> None:
-        self._plain = model
+        self._base = model
         self._spec = spec
-        self._slot: _PartitionedSlot | None = None
+        self._opened: _Opened | None = None
 
     @property
     def model(self) -> nn.Module:
-        return self._plain if self._slot is None else self._slot.model
+        if self._opened is None:
+            return self._base
+        model: nn.Module = self._opened.model
+        return model
 
     def open(self, slot: str, parameters: Parameters, training: TrainingSpec) -> None:
-        if self._slot is not None:
+        if self._opened is not None:
             raise RuntimeError(
                 f"ZeRO stage {self._spec.zero_stage} trains one slot at a time, and "
-                f"{self._slot.name} is there: detach it before {slot} is attached"
+                f"{self._opened.name} is there: detach it before {slot} is attached"
             )
-        self._slot = _PartitionedSlot(slot, self._plain, parameters, training, self._spec)
+        attributes = {module: set(vars(module)) for module in self._base.modules()}
+        model, optimiser, _, _ = deepspeed.initialize(
+            model=self._base,
+            optimizer=adamw(parameters, training),
+            config=_config(training, self._spec),
+        )
+        self._opened = _Opened(slot, dict(parameters), model, optimiser, attributes)
 
     def close(self, slot: str) -> None:
-        self._opened(slot).close()
-        self._slot = None
+        opened = self._get(slot)
+        opened.model.destroy()
+        # It leaves these, by which the model would keep every engine that it ever had.
+        opened.model.module_forward_pre_hook.remove()
+        opened.model.module_forward_post_hook.remove()
+        if self._spec.zero_stage == 3:
+            _put_together(opened.attributes)
+            nn.functional.linear = _LINEAR
+        self._opened = None
 
     def backward(self, loss: Tensor, steps: Mapping[str, MicroStep]) -> None:
         ((slot, step),) = steps.items()
-        self._opened(slot).backward(loss, step)
+        model = self._get(slot).model
+        model.set_gradient_accumulation_boundary(step.last)
+        model.backward(loss * dist.get_world_size())
 
     def step(self, steps: Mapping[str, MicroStep]) -> None:
         for slot, step in steps.items():
-            self._opened(slot).step(step)
+            opened = self._get(slot)
+            for group in opened.optimiser.optimizer.param_groups:
+                group["lr"] = step.learning_rate
+            opened.model.step()
 
     def weights(self, slot: str) -> dict[str, Tensor]:
-        return self._opened(slot).weights()
+        parameters = self._get(slot).parameters
+        return {name: safe_get_full_fp32_param(p).cpu() for name, p in parameters.items()}
 
     def moments(self, slot: str) -> dict[str, Tensor]:
-        return self._opened(slot).moments()
-
-    def load_moments(self, slot: str, moments: Mapping[str, Tensor], steps: int) -> None:
-        self._opened(slot).load_moments(moments, steps)
-
-    def _opened(self, slot: str) -> "_PartitionedSlot":
-        assert self._slot is not None
-        assert self._slot.name == slot
-        return self._slot
-
-
-class _PartitionedSlot:
-    """A slot and its engine."""
-
-    def __init__(
-        self,
-        name: str,
-        model: nn.Module,
-        parameters: Parameters,
-        training: TrainingSpec,
-        spec: EngineSpec,
-    ) -> None:
-        self.name = name
-        self._parameters = dict(parameters)
-        self._stage = spec.zero_stage
-        self._attributes = _attributes(model)
-        self.model, self._optimiser, _, _ = deepspeed.initialize(
-            model=model, optimizer=adamw(parameters, training), config=_config(training, spec)
-        )
-
-    def backward(self, loss: Tensor, step: MicroStep) -> None:
-        self.model.set_gradient_accumulation_boundary(step.last)
-        self.model.backward(loss * dist.get_world_size())
-
-    def step(self, step: MicroStep) -> None:
-        for group in self._optimiser.optimizer.param_groups:
-            group["lr"] = step.learning_rate
-        self.model.step()
-
-    def weights(self) -> dict[str, Tensor]:
-        return {n: safe_get_full_fp32_param(p).cpu() for n, p in self._parameters.items()}
-
-    def moments(self) -> dict[str, Tensor]:
         return {
             f"{key}/{name}": safe_get_full_optimizer_state(parameter, key).cpu().clone()
             for key in MOMENTS
-            for name, parameter in self._parameters.items()
+            for name, parameter in self._get(slot).parameters.items()
         }
 
-    def load_moments(self, moments: Mapping[str, Tensor], steps: int) -> None:
-        self._create_state(steps)
+    def load_moments(self, slot: str, moments: Mapping[str, Tensor], steps: int) -> None:
+        opened = self._get(slot)
+        self._create_state(opened, steps)
         for key in MOMENTS:
-            for name, parameter in self._parameters.items():
+            for name, parameter in opened.parameters.items():
                 self._set_moment(parameter, key, moments[f"{key}/{name}"])
 
-    def close(self) -> None:
-        self.model.destroy()
-        # It leaves these, by which the model would keep every engine that it ever had.
-        self.model.module_forward_pre_hook.remove()
-        self.model.module_forward_post_hook.remove()
-        if self._stage == 3:
-            _put_together(self._attributes)
-            nn.functional.linear = _LINEAR
+    def _get(self, slot: str) -> _Opened:
+        assert self._opened is not None
+        assert self._opened.name == slot
+        return self._opened
 
-    def _create_state(self, steps: int) -> None:
+    def _create_state(self, opened: _Opened, steps: int) -> None:
         """AdamW makes its state in its first step; after a resume there is none yet."""
-        for parameter in self._stepped_parameters():
-            self._optimiser.optimizer.state[parameter] = {
-                "step": torch.tensor(float(steps), device=parameter.device),
-                **{key: torch.zeros_like(parameter) for key in MOMENTS},
+        optimiser = opened.optimiser
+        # What the torch optimiser really steps: ZeRO's flat shares. Stage 3 gives its shares to
+        # the optimiser only while it steps.
+        if self._spec.zero_stage == 3:
+            shares = list(optimiser.fp32_partitioned_groups_flat)
+        else:
+            shares = [p for group in optimiser.optimizer.param_groups for p in group["params"]]
+        for share in shares:
+            optimiser.optimizer.state[share] = {
+                "step": torch.tensor(float(steps), device=share.device),
+                **{key: torch.zeros_like(share) for key in MOMENTS},
             }
-        if self._stage in (1, 2):
+        if self._spec.zero_stage in (1, 2):
             # Ties DeepSpeed's view of each parameter's share to the state just made.
-            self._optimiser._lazy_init_hp_params_optimizer_state()
-
-    def _stepped_parameters(self) -> list[Tensor]:
-        """What the torch optimiser really steps: ZeRO's flat shares.
-
-        Stage 3 gives its shares to the optimiser only while it steps.
-        """
-        if self._stage == 3:
-            return list(self._optimiser.fp32_partitioned_groups_flat)
-        return [p for group in self._optimiser.optimizer.param_groups for p in group["params"]]
+            optimiser._lazy_init_hp_params_optimizer_state()
 
     def _set_moment(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
-        if self._stage == 3:
+        if self._spec.zero_stage == 3:
             deepspeed.utils.safe_set_local_optimizer_state(parameter, _share(parameter, value), key)
         else:
             deepspeed.utils.safe_set_full_optimizer_state(
                 parameter, value.to(parameter.device), key
             )
-
-
-def _attributes(model: nn.Module) -> dict[nn.Module, set[str]]:
-    """The names of what each module holds."""
-    return {module: set(vars(module)) for module in model.modules()}
 
 
 def _put_together(attributes: Mapping[nn.Module, set[str]]) -> None:

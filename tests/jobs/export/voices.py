@@ -19,14 +19,14 @@ def random_voice(directory: Path, base: FrozenBase, host: HostSpec = EMBEDDED_HO
     """A random adapter on ``base`` in ``directory/voice``; the base stays as it was."""
     training = TrainingSpec(rank=4)
     adapters = Adapters(base.model, base.layers)
-    adapters.attach("slot", training)
+    adapters.add("slot", training)
     draw = torch.Generator().manual_seed(1)
     weights = {
         key: _SPREAD[host.family] * torch.randn(weight.shape, generator=draw)
         for key, weight in adapters.parameters("slot").items()
     }
     saved = replace(adapters.saved("slot", weights), extras=base.adapter_extras())
-    adapters.detach("slot")
+    adapters.remove("slot")
     checkpoint = directory / "checkpoint"
     checkpoint.mkdir(parents=True)
     saved.write(checkpoint)

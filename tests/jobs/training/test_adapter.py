@@ -62,14 +62,14 @@ def fill(adapters: Adapters, slot: str, seed: int = 1) -> None:
 @pytest.fixture
 def adapters(base: CodecLM) -> Adapters:
     attached = Adapters(base.model)
-    attached.attach("slot", SPEC)
+    attached.add("slot", SPEC)
     fill(attached, "slot")
     return attached
 
 
 def test_a_fresh_adapter_is_the_base(base: CodecLM, untouched: Tensor):
     adapters = Adapters(base.model)
-    adapters.attach("slot", TrainingSpec(rank=4))
+    adapters.add("slot", TrainingSpec(rank=4))
     assert torch.equal(adapted(base, adapters, 1.0), untouched)
 
 
@@ -120,7 +120,7 @@ def test_merged_is_unmerged(base: CodecLM, adapters: Adapters, scale: float):
 
 def test_detached_the_base_is_as_it_was(base: CodecLM, adapters: Adapters, untouched: Tensor):
     names = [name for name, _ in toy_base().model.named_modules()]
-    adapters.detach("slot")
+    adapters.remove("slot")
     assert torch.equal(logits(base), untouched)
     assert [name for name, _ in base.model.named_modules()] == names
     assert not any(p.requires_grad for p in base.model.parameters())
@@ -129,21 +129,21 @@ def test_detached_the_base_is_as_it_was(base: CodecLM, adapters: Adapters, untou
 def test_an_adapter_does_not_see_others_come_and_go(base: CodecLM, adapters: Adapters):
     before = adapted(base, adapters, 1.0)
     spec = TrainingSpec(rank=2, targets=("q_proj", "up_proj"))
-    adapters.attach("other", spec)
+    adapters.add("other", spec)
     fill(adapters, "other", seed=2)
     assert torch.equal(adapted(base, adapters, 1.0), before)
     assert not torch.allclose(adapted(base, adapters, 1.0, "other"), before, **TOLERANCE)
     everybodys = [*adapters.parameters("slot").values(), *adapters.parameters("other").values()]
     assert len(everybodys) == 2 * (7 + 2) * 2
     assert all(parameter.requires_grad for parameter in everybodys)
-    adapters.detach("other")
+    adapters.remove("other")
     assert torch.equal(adapted(base, adapters, 1.0), before)
     assert all(parameter.requires_grad for parameter in adapters.parameters("slot").values())
 
 
 def test_targets_that_are_nowhere_are_named(base: CodecLM):
     with pytest.raises(ValueError, match="no_such_proj"):
-        Adapters(base.model).attach("slot", TrainingSpec(targets=("no_such_proj",)))
+        Adapters(base.model).add("slot", TrainingSpec(targets=("no_such_proj",)))
 
 
 @pytest.mark.usefixtures("process_group")

@@ -144,7 +144,7 @@ def test_a_large_gradient_is_clipped_to_the_adapters_norm(zero_stage: int, clip:
     trial = toy_trial(zero_stage=zero_stage, clip=clip, dropout=0.0)
     engine = start_engine(base.model, trial.engine)
     adapters = Adapters(base.model)
-    adapters.attach("slot", trial.training)
+    adapters.add("slot", trial.training)
     engine.open("slot", adapters.parameters("slot"), trial.training)
     batch = base.collate(base.examples(toy_clips(count=4)))
     steps = {"slot": MicroStep(1e-3, last=True)}

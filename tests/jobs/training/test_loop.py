@@ -170,9 +170,9 @@ def asked(
     """Make the calls from threads of their own, each once the one before it is in the queue."""
     futures = []
     for call in calls:
-        before = len(loop._errands) + len(loop._advancing)
+        before = len(loop._queue) + len(loop._advancing)
         futures.append(threads.submit(call))
-        until(loop, lambda n=before: len(loop._errands) + len(loop._advancing) > n)  # type: ignore[misc]
+        until(loop, lambda n=before: len(loop._queue) + len(loop._advancing) > n)  # type: ignore[misc]
     return futures
 
 
@@ -237,7 +237,7 @@ def test_work_is_done_first_come_first_served_and_before_the_next_pass(loop, hos
         ("step", "a"),
         ("validate", "a"),
     ]
-    assert set(loop.slots()) == {"a", "c", "stuck"}
+    assert loop._batch_sizes.keys() == {"a", "c", "stuck"}
 
 
 def test_unmeasured_slots_train_one_after_another(loop, host, threads):
@@ -539,7 +539,7 @@ def test_an_epoch_cut_short_goes_on_elsewhere_to_the_same_bits(
         leaving.attach(slot, SLOTS[slot])
     # Both are there before the first pass: the loop is kept busy until then.
     busy = threading.Event()
-    threads.submit(leaving._ask, "waiting", lambda _: busy.wait(PATIENCE))
+    threads.submit(leaving._call, "waiting", lambda _: busy.wait(PATIENCE))
     advances = {slot: threads.submit(leaving.advance, slot) for slot in steps}
     until(leaving, lambda: len(leaving._advancing) == 2)
     busy.set()

@@ -18,8 +18,7 @@ from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
 from jobs.training.packed_host import Voice
 from jobs.training.probe import measure
-from jobs.training.schedule import learning_rate
-from jobs.training.slot import stream_seed
+from jobs.training.slot import learning_rate, stream_seed
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")

@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.spec.trial import Schedule, TrainingSpec
-from jobs.training.schedule import learning_rate
+from jobs.training.slot import learning_rate
 
 HALF_ROOT_2 = 0.7071067811865476
 

@@ -10,8 +10,7 @@ from jobs.data.order.batches import BatchPlan
 from jobs.families.layout import Example
 from jobs.spec.trial import TrainingSpec
 from jobs.training.epochs import SlotState
-from jobs.training.schedule import learning_rate
-from jobs.training.slot import Slot, Turn, stream_seed
+from jobs.training.slot import Slot, Turn, learning_rate, stream_seed
 
 pytestmark = pytest.mark.usefixtures("process_group")
 
@@ -32,7 +31,7 @@ def draw(slot: Slot) -> Tensor:
 def take(slot: Slot, turn: Turn, loss: float = 2.0, seconds: float = 0.25) -> None:
     """As a host does: ``targets`` is one a clip."""
     total = slot.step_total(torch.tensor(loss)).item()
-    slot.took(turn, torch.tensor(loss), total, len(turn.step_examples), seconds)
+    slot.record_turn(turn, torch.tensor(loss), total, len(turn.step_examples), seconds)
 
 
 def ids(turn: Turn) -> list[int]:

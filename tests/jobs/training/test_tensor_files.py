@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs.training.tensor_files import save_tensors
+from jobs.training.adapter import save_tensors
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3)}
 

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from jobs.spec.trial import TrialSpec
-from orchestrator.hosts.launch import end_hosts, start_hosts
+from orchestrator.hosts.fleet import end_hosts, start_hosts
 from orchestrator.hosts.leased_slot import LeasedSlot
 from orchestrator.hosts.node_requirements import Room
 from orchestrator.hosts.pool import start_pool

@@ -31,7 +31,7 @@ from jobs.speech.clips import read_clips
 from jobs.training.epochs import read_losses
 from jobs.training.host import Host
 from jobs.training.packed_host import Voice
-from orchestrator.hosts.launch import start_hosts
+from orchestrator.hosts.fleet import start_hosts
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
 from orchestrator.hosts.node_requirements import Room
 from orchestrator.hosts.pool import start_pool

@@ -16,7 +16,7 @@ from tests.raylets import raylets
 _DRIVER = """
 import json, sys
 import ray
-from orchestrator.hosts.launch import end_hosts, start_hosts
+from orchestrator.hosts.fleet import end_hosts, start_hosts
 from orchestrator.hosts.node_requirements import Room
 from orchestrator.hosts.pool import start_pool
 from pathlib import Path

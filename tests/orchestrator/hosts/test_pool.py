@@ -9,12 +9,11 @@ import ray
 
 from cluster.ray.connect import ray_cluster
 from cluster.storage.base import LocalStorage
-from orchestrator.hosts.host_actor import HostBrokenError
-from orchestrator.hosts.launch import end_hosts, start_hosts
+from orchestrator.hosts.fleet import end_hosts, start_hosts
 from orchestrator.hosts.leased_slot import HostLostError
 from orchestrator.hosts.leases import FencedError, SlotLease
 from orchestrator.hosts.pool import HostsGoneError
-from orchestrator.hosts.served_leases import ClockReading
+from orchestrator.hosts.served_leases import ClockReading, HostBrokenError
 from tests.orchestrator.hosts.cluster import KILL, ROOM, STOP, fake_cluster
 from tests.orchestrator.hosts.fake_loop import STAGE, FakeLoop, Stage, fake_task, fake_trial
 

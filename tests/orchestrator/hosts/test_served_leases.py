@@ -4,7 +4,7 @@ import pytest
 
 from jobs.training.epochs import SlotGoneError
 from orchestrator.hosts.leases import SlotLease
-from orchestrator.hosts.served_leases import OtherProcessError, ServedLeases
+from orchestrator.hosts.served_leases import HostBrokenError, ServedLeases
 
 
 class Clock:
@@ -82,8 +82,8 @@ def test_a_term_begins_when_the_reading_was_given_out_however_late_the_renewal_c
 
 def test_what_was_meant_for_an_earlier_process_is_refused(leases, clock):
     before = ServedLeases(10.0, clock).read_clock()
-    with pytest.raises(OtherProcessError, match="started another"):
+    with pytest.raises(HostBrokenError, match="started another"):
         leases.start(lease("c"), before)
-    with pytest.raises(OtherProcessError):
+    with pytest.raises(HostBrokenError):
         leases.renew(["a"], before)
     assert len(leases.served()) == 2
