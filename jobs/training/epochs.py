@@ -72,11 +72,6 @@ def write_losses(directory: Path, losses: EpochLosses) -> None:
     (directory / LOSSES_FILE).write_text(json.dumps(asdict(losses)) + "\n")
 
 
-def read_losses(directory: Path) -> EpochLosses:
-    """What the checkpoint's epoch gave."""
-    return parse_losses((directory / LOSSES_FILE).read_bytes())
-
-
 def parse_losses(text: bytes) -> EpochLosses:
     """What :func:`write_losses` wrote into :data:`LOSSES_FILE`."""
     row = json.loads(text)

@@ -8,8 +8,6 @@ from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, EpochLosses
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from jobs.clips import SpokenClip
     from jobs.training.checkpoint import Snapshot
 
@@ -32,7 +30,6 @@ class PackedHost(Protocol):
     def epoch_is_over(self, slot: str) -> bool: ...
     def is_within_step(self, slot: str) -> bool: ...
     def end_epoch(self, slot: str) -> EpochLosses: ...
-    def weights(self, slot: str) -> "dict[str, Tensor]": ...
     def snapshot(self, slot: str) -> "Snapshot": ...
     def speak(
         self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec

@@ -66,11 +66,11 @@ def run(
         with ray_cluster(address):
             import ray
 
-            from orchestrator.hosts.node_requirements import check_room
+            from orchestrator.hosts.node_requirements import check_resources
             from orchestrator.sweep import Sweep
 
             if address is None:
-                check_room(sweep, ray.nodes())
+                check_resources(sweep, ray.nodes())
             outcome = Sweep(sweep, inputs, ledger, progress).run()
     if as_json:
         print_json(outcome.to_dict())

@@ -19,7 +19,7 @@ from jobs.training.packing import PackingPlan
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.host_actor import HostActor
-from orchestrator.hosts.node_requirements import Room, room
+from orchestrator.hosts.node_requirements import HostResources, host_resources
 from orchestrator.hosts.pool import Pool, start_pool
 from orchestrator.hosts.rank_group import End, HostTask, RankGroup
 
@@ -125,12 +125,12 @@ def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
     Raises:
         InfrastructureError: no host could be loaded.
     """
-    asked = room(context.spec)
-    hosts = start_hosts(host_task(context), asked, context.spec.hosts)
+    resources = host_resources(context.spec)
+    hosts = start_hosts(host_task(context), resources, context.spec.hosts)
     pool = start_pool(hosts, HANG_SECONDS, LEASE_SECONDS)
     over = threading.Event()
     try:
-        needs = asked.told(context.spec.engine.ranks)
+        needs = resources.describe(context.spec.engine.ranks)
         started = Fleet(hosts.values(), pool, tell, needs)
 
         def keep_beating() -> None:
@@ -175,11 +175,11 @@ def open_loop(task: HostTask, end: End) -> HostLoop:
 
 def start_hosts(
     task: HostTask,
-    room: Room,
+    resources: HostResources,
     count: int,
     open_loop: Callable[[HostTask, End], HostLoop] = open_loop,
 ) -> dict[str, ActorProxy[HostActor]]:
-    """Start ``count`` hosts, each as soon as the cluster has ``room`` for it, now or later.
+    """Start ``count`` hosts, each as soon as the cluster has its ``resources``, now or later.
 
     Returns:
         Their handles by name, for :func:`end_hosts`. The hosts end with this process too.
@@ -190,18 +190,18 @@ def start_hosts(
         name = f"host-{uuid.uuid4().hex}"
         placed = actor.options(
             name=name,
-            num_cpus=room.rank.get("CPU", 0),
-            num_gpus=room.rank.get("GPU", 0),
+            num_cpus=resources.rank.get("CPU", 0),
+            num_gpus=resources.rank.get("GPU", 0),
             max_restarts=-1,
             max_task_retries=0,
             max_concurrency=_CALLS_AT_ONCE,
-            **_where(name, room, task.engine.ranks),
+            **_where(name, resources, task.engine.ranks),
         )
         hosts[name] = placed.remote(task, open_loop)
     return hosts
 
 
-def _where(name: str, room: Room, ranks: int) -> dict[str, Any]:
+def _where(name: str, resources: HostResources, ranks: int) -> dict[str, Any]:
     """What else a host asks of Ray; of several ranks, a placement group of its name.
 
     One rank has none. When a node is lost and nothing else has room for a placement group of it,
@@ -209,13 +209,15 @@ def _where(name: str, room: Room, ranks: int) -> dict[str, Any]:
     else until a node comes.
     """
     if ranks == 1:
-        more = {what: amount for what, amount in room.rank.items() if what not in ("CPU", "GPU")}
-        return {"resources": more, "label_selector": dict(room.labels)}
+        more = {
+            what: amount for what, amount in resources.rank.items() if what not in ("CPU", "GPU")
+        }
+        return {"resources": more, "label_selector": dict(resources.labels)}
     group = ray.util.placement_group(
-        [dict(room.rank)] * ranks,
-        strategy=room.strategy,
+        [dict(resources.rank)] * ranks,
+        strategy=resources.strategy,
         name=name,
-        bundle_label_selector=[dict(room.labels)] * ranks,
+        bundle_label_selector=[dict(resources.labels)] * ranks,
     )
     strategy = PlacementGroupSchedulingStrategy(
         placement_group=group, placement_group_bundle_index=0

@@ -15,7 +15,7 @@ _SHARE = 0.001
 
 
 @dataclass(frozen=True)
-class Room:
+class HostResources:
     """What a host asks of the cluster."""
 
     rank: Mapping[str, float]
@@ -30,8 +30,8 @@ class Room:
         """Ray's word for how the ranks are placed."""
         return "PACK" if self.spread else "STRICT_PACK"
 
-    def told(self, ranks: int) -> str:
-        """The same for people."""
+    def describe(self, ranks: int) -> str:
+        """In words, for a host of so many ranks."""
         asks = {name: amount for name, amount in self.rank.items() if amount > _SHARE}
         asks |= {name: 1 for name in self.rank if name.startswith(_ACCELERATOR)}
         where = "" if ranks == 1 else " each, on one node" if not self.spread else " each"
@@ -39,7 +39,7 @@ class Room:
         return f"a host takes {ranks} x {asks}{where}{labels}"
 
 
-def room(spec: SweepSpec) -> Room:
+def host_resources(spec: SweepSpec) -> HostResources:
     """What each host of the sweep asks for."""
     resources = spec.resources
     rank = {"CPU": resources.cpus_per_rank}
@@ -47,36 +47,36 @@ def room(spec: SweepSpec) -> Room:
         rank["GPU"] = resources.gpus_per_rank
     if resources.placement.accelerator:
         rank[f"{_ACCELERATOR}{resources.placement.accelerator}"] = _SHARE
-    return Room(rank, resources.placement.labels, resources.placement.spread_ranks)
+    return HostResources(rank, resources.placement.labels, resources.placement.spread_ranks)
 
 
-def check_room(spec: SweepSpec, nodes: Iterable[Mapping[str, Any]]) -> None:
+def check_resources(spec: SweepSpec, nodes: Iterable[Mapping[str, Any]]) -> None:
     """Nothing, if a cluster that no node will join could hold a host of the sweep.
 
     Raises:
         InputError: it never could.
     """
-    asked, ranks = room(spec), spec.engine.ranks
-    if not could_hold(nodes, asked, ranks):
-        what = f"{asked.told(ranks)}, and this machine has no such room"
+    resources, ranks = host_resources(spec), spec.engine.ranks
+    if not could_hold(nodes, resources, ranks):
+        what = f"{resources.describe(ranks)}, and this machine has no such room"
         hint = "Ask for less, or name a cluster that has it with --address."
         raise InputError([Problem("resources", what, hint)])
 
 
-def could_hold(nodes: Iterable[Mapping[str, Any]], room: Room, ranks: int) -> bool:
+def could_hold(nodes: Iterable[Mapping[str, Any]], resources: HostResources, ranks: int) -> bool:
     """Whether a cluster of these nodes and no others could hold one host, were it empty.
 
     Args:
         nodes: as ``ray.nodes()`` has them.
-        room: what the host asks for.
+        resources: what the host asks for.
         ranks: of the host.
     """
     places = [
-        min(int(node["Resources"].get(name, 0) / amount) for name, amount in room.rank.items())
+        min(int(node["Resources"].get(name, 0) / amount) for name, amount in resources.rank.items())
         for node in nodes
-        if node["Alive"] and _matches(node["Labels"], room.labels)
+        if node["Alive"] and _matches(node["Labels"], resources.labels)
     ]
-    return (sum(places) if room.spread else max(places, default=0)) >= ranks
+    return (sum(places) if resources.spread else max(places, default=0)) >= ranks
 
 
 def _matches(labels: Mapping[str, str], rules: Mapping[str, str]) -> bool:

@@ -129,7 +129,6 @@ class RankGroup:
         self.detach = self._on_every_rank(rank.detach)
         self.step = self._on_every_rank(rank.step)
         self.end_epoch = self._on_every_rank(rank.end_epoch)
-        self.weights = self._on_every_rank(rank.weights)
         self.snapshot = self._on_every_rank(rank.snapshot)
         self.speak = self._on_every_rank(rank.speak)
         # Which every rank knows by itself.

@@ -9,7 +9,8 @@ from jobs.__main__ import main
 from jobs.data.prepared.files import read_prepared
 from jobs.data.prepared.keys import JOB_FOLDER
 from jobs.embedded import VOICE_DIR
-from jobs.training.epochs import checkpoint_key, read_losses
+from jobs.training.epochs import checkpoint_key
+from tests.losses import read_losses
 
 pytestmark = pytest.mark.usefixtures("process_group")
 

@@ -15,10 +15,10 @@ from jobs.training.epochs import (
     EpochLosses,
     SlotState,
     checkpoint_key,
-    read_losses,
     write_losses,
 )
 from jobs.training.host import Host
+from tests.losses import read_losses
 from tests.toy import toy_base, toy_clips, toy_trial
 
 LOSSES = EpochLosses(

@@ -87,9 +87,6 @@ class ScriptedHost:
             raise DivergedError("the validation loss must be finite")
         return EpochLosses(1, 0.0, 0.0, (), (), 0.0, 0.0)
 
-    def weights(self, slot: str) -> dict[str, Tensor]:
-        raise NotImplementedError
-
     def snapshot(self, slot: str) -> Snapshot:
         self.log.append(("copy", slot))
         self.on_copy()

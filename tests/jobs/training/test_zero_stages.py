@@ -12,7 +12,7 @@ from torch.multiprocessing import start_processes
 
 from cluster.storage.base import LocalStorage
 from jobs.training.checkpoint import read_state
-from jobs.training.epochs import EpochLosses, read_losses
+from jobs.training.epochs import EpochLosses
 from tests.jobs.training.ranks import (
     EPOCHS,
     HALF,
@@ -28,6 +28,7 @@ from tests.jobs.training.ranks import (
     train_and_resume,
     wide_trial,
 )
+from tests.losses import read_losses
 
 pytestmark = pytest.mark.full
 

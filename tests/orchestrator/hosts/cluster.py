@@ -13,11 +13,11 @@ import ray
 from jobs.spec.trial import TrialSpec
 from orchestrator.hosts.fleet import end_hosts, start_hosts
 from orchestrator.hosts.leased_slot import LeasedSlot
-from orchestrator.hosts.node_requirements import Room
+from orchestrator.hosts.node_requirements import HostResources
 from orchestrator.hosts.pool import start_pool
 from tests.orchestrator.hosts.fake_loop import STAGE, FakeLoop, Stage, fake_task
 
-ROOM = Room({"CPU": 0.1})
+RESOURCES = HostResources({"CPU": 0.1})
 
 
 @dataclass
@@ -102,7 +102,7 @@ def fake_cluster(
     source: str = "",
 ) -> Iterator[FakeCluster]:
     stage = ray.remote(Stage).options(num_cpus=0, name=STAGE, max_concurrency=1000).remote()
-    started = start_hosts(fake_task(storage, slots, lease, source), ROOM, hosts, FakeLoop)
+    started = start_hosts(fake_task(storage, slots, lease, source), RESOURCES, hosts, FakeLoop)
     pool = start_pool(started, hang, lease)
     try:
         yield FakeCluster(storage, stage, started, pool)

@@ -28,14 +28,14 @@ from jobs.spec.trial import (
     TrialSpec,
 )
 from jobs.speech.clips import read_clips
-from jobs.training.epochs import read_losses
 from jobs.training.host import Host
 from jobs.training.packed_host import Voice
 from orchestrator.hosts.fleet import start_hosts
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
-from orchestrator.hosts.node_requirements import Room
+from orchestrator.hosts.node_requirements import HostResources
 from orchestrator.hosts.pool import start_pool
 from orchestrator.hosts.rank_group import HostTask
+from tests.losses import read_losses
 from tests.toy import toy_clips
 
 EMBEDDED = HostSpec(
@@ -116,7 +116,7 @@ def cluster(
         lease_seconds=600.0,
     )
     with ray_cluster(None):
-        hosts = start_hosts(task, Room({"CPU": 0.5}), 1)
+        hosts = start_hosts(task, HostResources({"CPU": 0.5}), 1)
         pool = start_pool(hosts, hang_seconds=600.0, lease_seconds=600.0)
         yield Cluster(storage, list(hosts.values()), pool)
 

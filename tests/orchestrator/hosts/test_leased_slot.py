@@ -8,10 +8,11 @@ from cluster.ray.connect import ray_cluster
 from cluster.storage.base import LocalStorage
 from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.clips import read_clips
-from jobs.training.epochs import DivergedError, read_losses
+from jobs.training.epochs import DivergedError
 from orchestrator.hosts.host_actor import SlotFailedError
 from orchestrator.hosts.leased_slot import HostLostError
 from orchestrator.hosts.leases import FencedError
+from tests.losses import read_losses
 from tests.orchestrator.hosts.cluster import fake_cluster
 from tests.orchestrator.hosts.fake_loop import fake_trial
 

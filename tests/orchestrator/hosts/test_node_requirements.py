@@ -3,7 +3,12 @@
 import pytest
 
 from jobs.problems import InputError
-from orchestrator.hosts.node_requirements import Room, check_room, could_hold, room
+from orchestrator.hosts.node_requirements import (
+    HostResources,
+    check_resources,
+    could_hold,
+    host_resources,
+)
 
 
 def node(labels=None, *, alive=True, **resources):
@@ -15,11 +20,11 @@ def test_a_spec_becomes_what_ray_is_asked_for(make_spec):
         resources="resources:\n  cpus_per_rank: 2\n  gpus_per_rank: 1\n"
         "  placement: {accelerator: H100, labels: {market: '!spot'}}"
     )
-    asked = room(spec)
-    assert asked.rank == {"CPU": 2.0, "GPU": 1.0, "accelerator_type:H100": 0.001}
-    assert asked.labels == {"market": "!spot"}
-    assert asked.strategy == "STRICT_PACK"
-    assert asked.told(2) == (
+    resources = host_resources(spec)
+    assert resources.rank == {"CPU": 2.0, "GPU": 1.0, "accelerator_type:H100": 0.001}
+    assert resources.labels == {"market": "!spot"}
+    assert resources.strategy == "STRICT_PACK"
+    assert resources.describe(2) == (
         "a host takes 2 x {'CPU': 2.0, 'GPU': 1.0, 'accelerator_type:H100': 1} each, on one node "
         "of nodes with {'market': '!spot'}"
     )
@@ -27,8 +32,8 @@ def test_a_spec_becomes_what_ray_is_asked_for(make_spec):
 
 def test_ranks_may_be_spread_when_told(make_spec):
     spec = make_spec(resources="resources: {placement: {spread_ranks: true}}")
-    assert room(spec).strategy == "PACK"
-    assert room(make_spec()).told(1) == "a host takes 1 x {'CPU': 1.0}"
+    assert host_resources(spec).strategy == "PACK"
+    assert host_resources(make_spec()).describe(1) == "a host takes 1 x {'CPU': 1.0}"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,7 @@ def test_a_type_of_gpu_needs_a_gpu(make_spec):
 )
 def test_ranks_are_on_one_node_unless_they_may_be_spread(spread, ranks, fits):
     nodes = [node(CPU=8, GPU=2), node(CPU=8, GPU=1), node(CPU=8, GPU=8, alive=False)]
-    assert could_hold(nodes, Room({"CPU": 1, "GPU": 1}, spread=spread), ranks) is fits
+    assert could_hold(nodes, HostResources({"CPU": 1, "GPU": 1}, spread=spread), ranks) is fits
 
 
 @pytest.mark.parametrize(
@@ -72,17 +77,17 @@ def test_ranks_are_on_one_node_unless_they_may_be_spread(spread, ranks, fits):
 )
 def test_labels_are_read_as_ray_reads_them(rule, fits):
     nodes = [node({"market": "spot"}, CPU=1)]
-    assert could_hold(nodes, Room({"CPU": 1}, {"market": rule}), 1) is fits
+    assert could_hold(nodes, HostResources({"CPU": 1}, {"market": rule}), 1) is fits
 
 
 def test_a_node_without_the_label_is_not_any_of_its_values():
-    assert could_hold([node(CPU=1)], Room({"CPU": 1}, {"market": "!spot"}), 1)
-    assert not could_hold([node(CPU=1)], Room({"CPU": 1}, {"market": "spot"}), 1)
-    assert not could_hold([node(CPU=0.5)], Room({"CPU": 1}), 1)
+    assert could_hold([node(CPU=1)], HostResources({"CPU": 1}, {"market": "!spot"}), 1)
+    assert not could_hold([node(CPU=1)], HostResources({"CPU": 1}, {"market": "spot"}), 1)
+    assert not could_hold([node(CPU=0.5)], HostResources({"CPU": 1}), 1)
 
 
 def test_what_this_machine_can_never_hold_is_refused_at_once(make_spec):
     spec = make_spec(resources="resources: {cpus_per_rank: 3}", engine="engine: {ranks: 2}")
-    check_room(spec, [node(CPU=6)])
+    check_resources(spec, [node(CPU=6)])
     with pytest.raises(InputError, match=r"takes 2 x \{'CPU': 3.0\} each, on one node, and this"):
-        check_room(spec, [node(CPU=5), node(CPU=5)])
+        check_resources(spec, [node(CPU=5), node(CPU=5)])

@@ -17,15 +17,15 @@ _DRIVER = """
 import json, sys
 import ray
 from orchestrator.hosts.fleet import end_hosts, start_hosts
-from orchestrator.hosts.node_requirements import Room
+from orchestrator.hosts.node_requirements import HostResources
 from orchestrator.hosts.pool import start_pool
 from pathlib import Path
 from tests.orchestrator.hosts.fake_loop import STAGE, FakeLoop, Stage, fake_task
 
 ray.init(address=sys.argv[1], log_to_driver=False)
 stage = ray.remote(Stage).options(num_cpus=0, name=STAGE, max_concurrency=1000).remote()
-room = Room({"CPU": 0.5, "GPU": 1}, {"role": "worker"})
-hosts = start_hosts(fake_task(Path(sys.argv[2])), room, 2, FakeLoop)
+resources = HostResources({"CPU": 0.5, "GPU": 1}, {"role": "worker"})
+hosts = start_hosts(fake_task(Path(sys.argv[2])), resources, 2, FakeLoop)
 pool = start_pool(hosts, 600.0, 600.0)
 loading = [host.ready.remote() for host in hosts.values()]
 while loading:

@@ -14,7 +14,7 @@ from orchestrator.hosts.leased_slot import HostLostError
 from orchestrator.hosts.leases import FencedError, SlotLease
 from orchestrator.hosts.pool import HostsGoneError
 from orchestrator.hosts.served_leases import ClockReading, HostBrokenError
-from tests.orchestrator.hosts.cluster import KILL, ROOM, STOP, fake_cluster
+from tests.orchestrator.hosts.cluster import KILL, RESOURCES, STOP, fake_cluster
 from tests.orchestrator.hosts.fake_loop import STAGE, FakeLoop, Stage, fake_task, fake_trial
 
 HANG = 2.0
@@ -141,7 +141,7 @@ def test_trials_of_a_killed_host_go_on_from_their_checkpoints(tmp_path, beside):
 
 def test_a_process_that_the_pool_does_not_know_of_takes_no_lease(tmp_path):
     stage = ray.remote(Stage).options(num_cpus=0, name=STAGE).remote()
-    hosts = start_hosts(fake_task(tmp_path), ROOM, 1, FakeLoop)
+    hosts = start_hosts(fake_task(tmp_path), RESOURCES, 1, FakeLoop)
     (host,) = hosts.values()
     lease = SlotLease("lease", T.id, "holder", host=0, alone=False)
     with pytest.raises(HostBrokenError, match="started another"):
