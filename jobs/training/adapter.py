@@ -1,4 +1,4 @@
-"""The LoRA adapters of a host's slots, through PEFT: attach, save in PEFT's format, detach."""
+"""The LoRA adapters of a host's slots, through PEFT: add, save in PEFT's format, remove."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
 EXTRAS_TENSORS = "voice.safetensors"
 EXTRAS_FACTS = "voice.json"
-"""What a family keeps with an adapter; not every one does."""
+"""Files of a family beside its adapter; not every family has them."""
 _PEFT_PREFIX = "base_model.model."
 
 
@@ -83,10 +83,10 @@ class Adapters:
     def __init__(
         self, model: nn.Module, layers: Callable[[Sequence[str]], list[str]] = list
     ) -> None:
-        """``layers`` says which layers of the model the targets of a training mean."""
+        """``layers`` maps the targets of a training to layers of the model."""
         self.rows = Rows()
         self._model = model
-        self._named = layers
+        self._layer_names = layers
         self._configs: dict[str, LoraConfig] = {}
 
     def add(self, slot: str, spec: TrainingSpec) -> None:
@@ -99,7 +99,7 @@ class Adapters:
             r=spec.rank,
             lora_alpha=spec.scaling_alpha,  # type: ignore[arg-type]  # PEFT takes floats too
             lora_dropout=spec.dropout,
-            target_modules=self._named(spec.targets),
+            target_modules=self._layer_names(spec.targets),
             bias="none",
         )
         config._register_custom_module({nn.Linear: PackedLinear})
@@ -116,7 +116,7 @@ class Adapters:
                 parameter.requires_grad_(True)
 
     def remove(self, slot: str) -> None:
-        """Take a slot's layers out again."""
+        """Remove a slot's LoRA layers."""
         del self._configs[slot]
         for name, module in self._layers().items():
             module.set_adapter([])  # or PEFT warns that it makes another one active
@@ -129,7 +129,7 @@ class Adapters:
                 self._model.set_submodule(name, module.base_layer)
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
-        """What is trained in a slot, by PEFT's key."""
+        """A slot's trainable parameters, by PEFT's key."""
         inner = f".{slot}."
         return {
             _PEFT_PREFIX + name.replace(inner, "."): parameter
@@ -176,7 +176,7 @@ def load_weights(parameters: Mapping[str, nn.Parameter], directory: Path) -> Non
 
 
 def add_resident(model: nn.Module, directory: Path, lora_scale: float) -> None:
-    """Put a saved adapter into a model that somebody else loaded, by PEFT alone, at a strength.
+    """Add a saved adapter to a loaded model by PEFT alone, at a strength.
 
     The strength is absolute, and 0 gives the base. A second call replaces the first one's.
 

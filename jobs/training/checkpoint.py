@@ -1,8 +1,7 @@
-"""A checkpoint: an adapter with all that training needs to go on from there.
+"""A checkpoint: an adapter with all that training needs to resume.
 
-Files: the adapter in PEFT's format, ``optimizer.safetensors``, ``state.json`` (how far training
-is) and, at the end of an epoch, ``losses.json`` (what it gave). It exists once its directory is
-committed.
+Files: the adapter in PEFT's format, ``optimizer.safetensors``, ``state.json`` and, at the end of an
+epoch, ``losses.json``. It exists once its directory is committed.
 """
 
 import json
@@ -41,7 +40,7 @@ class Snapshot:
 
 
 def read_state(directory: Path) -> tuple[dict[str, Tensor], SlotState]:
-    """The optimiser's moments and the slot's position."""
+    """The optimiser's moments and the slot's state."""
     state = json.loads((directory / _STATE).read_text())
     taken = tuple(StepTaken(*step) for step in state.pop("taken", ()))
     return load_file(directory / _MOMENTS), SlotState(taken=taken, **state)

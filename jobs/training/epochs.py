@@ -1,4 +1,4 @@
-"""What an epoch gave, how far one under way is, and why there may be none; needs no torch."""
+"""Losses of an epoch, the state within one, and the errors that end one. No torch in here."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class SlotGoneError(Exception):
 
 @dataclass(frozen=True)
 class EpochLosses:
-    """What one epoch of one trial gave. Losses are nats per target token."""
+    """Losses of one epoch of one trial, in nats per target token."""
 
     epoch: int
     training_loss: float
@@ -40,7 +40,7 @@ class EpochLosses:
 
 
 class StepTaken(NamedTuple):
-    """An optimiser step of the epoch under way."""
+    """An optimiser step of the current epoch."""
 
     loss: float
     """Summed over the targets, nats."""
@@ -50,7 +50,7 @@ class StepTaken(NamedTuple):
 
 @dataclass(frozen=True)
 class SlotState:
-    """Where a slot stands: the data cursor and the position of its random stream.
+    """The state of a slot's training: its position in the data and in its random stream.
 
     Dropout at optimiser step n draws from a generator seeded by (seed, n, rank), so ``seed`` and
     ``steps`` are the whole state of it; the data order is a function of ``seed`` and ``epoch``.
@@ -60,11 +60,11 @@ class SlotState:
     epoch: int
     """Epochs completed."""
     steps: int
-    """Optimiser steps taken, those of the epoch under way among them."""
+    """Optimiser steps taken, with those of the current epoch."""
     taken: tuple[StepTaken, ...] = ()
-    """Those of the epoch under way."""
+    """Those of the current epoch."""
     seconds: float = 0.0
-    """Of the host, that they took."""
+    """Wall time of the host in the current epoch."""
 
 
 def write_losses(directory: Path, losses: EpochLosses) -> None:
@@ -73,7 +73,7 @@ def write_losses(directory: Path, losses: EpochLosses) -> None:
 
 
 def parse_losses(text: bytes) -> EpochLosses:
-    """What :func:`write_losses` wrote into :data:`LOSSES_FILE`."""
+    """The losses in a :data:`LOSSES_FILE`."""
     row = json.loads(text)
     for key in ("step_losses", "learning_rates"):
         row[key] = tuple(row[key])
@@ -86,5 +86,5 @@ def checkpoint_key(sweep: str, trial: str, epoch: int) -> StorageKey:
 
 
 def partial_key(sweep: str, trial: str, epoch: int) -> str:
-    """How the keys begin of checkpoints within ``epoch``, which was cut short."""
+    """The prefix of the keys of checkpoints within ``epoch``, which was cut short."""
     return f"{sweep}/trials/{trial}/partial/epoch-{epoch:03d}"

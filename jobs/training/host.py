@@ -42,7 +42,7 @@ class Host:
         engine: EngineSpec,
         storage: Storage | None = None,
     ) -> None:
-        """``storage`` has the checkpoints; a host without one attaches fresh adapters alone."""
+        """``storage`` has the checkpoints; without one, a host attaches fresh adapters only."""
         self.base = base
         self._storage = storage
         examples = base.examples(clips)
@@ -58,7 +58,7 @@ class Host:
     def attach(self, slot: str, trial: TrialSpec, checkpoint: StorageKey | None = None) -> None:
         """Put a fresh adapter for ``trial`` in a new slot, or the one in ``checkpoint``.
 
-        What it raises leaves the host as it was.
+        An error leaves the host unchanged.
 
         Raises:
             FileNotFoundError: the checkpoint was never committed.

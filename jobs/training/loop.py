@@ -1,4 +1,4 @@
-"""A host on a thread of its own: whatever slots want a step share the next pass."""
+"""A host on a thread of its own: slots that are being advanced share its passes."""
 
 import threading
 import time
@@ -58,10 +58,10 @@ class _Speech:
 
 
 class HostLoop:
-    """Runs a host's work in turn; its methods may be called from any thread, and wait.
+    """Runs a host's work; its methods may be called from any thread, and wait.
 
-    Between two passes it does what is asked of it, first come, first served. A pass takes the slots
-    that are being advanced, as many as the packing plan allows, those that waited longest first.
+    Between two passes it runs the tasks in its queue, first come, first served. A pass takes the
+    slots that are being advanced, as many as the packing plan allows, longest waiting first.
     """
 
     def __init__(self, open_host: Callable[[], PackedHost]) -> None:
@@ -87,7 +87,7 @@ class HostLoop:
     def measure(
         self, training: TrainingSpec, batch_sizes: Sequence[int], slots: int | None
     ) -> PackingPlan:
-        """Find out what packing gains here and keep to it; see :mod:`jobs.training.probe`."""
+        """Measure what packing gains, and pack by that; see :mod:`jobs.training.probe`."""
 
         def run(host: PackedHost) -> PackingPlan:
             from jobs.training.probe import measure
@@ -108,7 +108,7 @@ class HostLoop:
         self._call(f"attaching {slot}", run)
 
     def detach(self, slot: str) -> None:
-        """Empty a slot at once; whoever advances it is told so. Nothing when it is not there."""
+        """Empty a slot at once, if it is there; its advance raises SlotGoneError."""
 
         def run(host: PackedHost) -> None:
             with self._changed:
@@ -141,7 +141,7 @@ class HostLoop:
         return losses.result()
 
     def cut(self, slot: str) -> None:
-        """End the slot's epoch in hand after this optimiser step, if it is in one.
+        """End the slot's current epoch after this optimiser step.
 
         Whoever advances it gets EpochCutError, unless that was the epoch's last step.
         """
@@ -172,14 +172,14 @@ class HostLoop:
         return speech.done.result()
 
     def progress(self) -> HostProgress:
-        """How far the work is; answers at once, also while the host is stuck."""
+        """How far the work is; returns at once, also while the host hangs."""
         now = self._progress
         return HostProgress(
             now.finished, now.doing, time.monotonic() - self._since if now.doing else 0.0
         )
 
     def close(self) -> None:
-        """End the thread after the work in hand; what waits is told so."""
+        """End the thread after its current work; waiting calls raise SlotGoneError."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -219,7 +219,7 @@ class HostLoop:
             self._refuse_all()
 
     def _refuse_all(self) -> None:
-        """Leave nobody waiting for a loop that has ended."""
+        """Let every waiting call raise: the loop has ended."""
         with self._changed:
             self._is_closed = True
             gone = SlotGoneError("the host was closed")
@@ -308,7 +308,7 @@ class HostLoop:
 
     @contextmanager
     def _working(self, what: str) -> Iterator[None]:
-        """For the block, this is the piece of work in hand."""
+        """Report the block as the current piece of work."""
         finished = self._progress.finished
         self._since = time.monotonic()
         self._progress = HostProgress(finished, what, 0.0)

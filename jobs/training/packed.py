@@ -19,13 +19,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose rows they are, and how they are treated."""
+    """The adapter that rows of a batch go through, its strength and its dropout."""
 
     slot: str | None
-    """None is the base: nothing is added."""
+    """None is the base alone."""
     lora_scale: float = 1.0
     dropout: torch.Generator | None = None
-    """Where dropout draws from; None is no dropout."""
+    """The generator that dropout draws from; None is no dropout."""
 
 
 class Part(NamedTuple):
@@ -41,13 +41,13 @@ class Part(NamedTuple):
 
 
 class Rows:
-    """Which rows of the forward pass under way are whose; one for all layers of a model."""
+    """The owners of the rows of the current forward pass; shared by all layers of a model."""
 
     def __init__(self) -> None:
         self._owners: tuple[Owner, ...] = ()
         self._counts: tuple[int, ...] = ()
         self._split: dict[int, list[tuple[Owner, int, int]]] = {}
-        """By the number of rows: every layer asks again."""
+        """A cache by the number of rows, for the layers of one pass."""
 
     @contextmanager
     def owned_by(self, owners: Sequence[Owner]) -> Iterator[None]:
@@ -190,7 +190,7 @@ def _mask(parts: Sequence[Part], rows: Tensor) -> Tensor | None:
 
 
 def _scaled(tensor: Tensor, parts: Sequence[Part], out: Tensor | None = None) -> Tensor:
-    """Each part's rows times its scale, in ``out``; what is nobody's is not to be read."""
+    """Each part's rows times its scale, in ``out``; rows of no part are left undefined."""
     scales = {part.scale for part in parts}
     if len(scales) == 1:
         return torch.mul(tensor, scales.pop(), out=out)

@@ -1,4 +1,4 @@
-"""What drives a host needs of it: several slots that train and speak together. No torch in here."""
+"""The protocol of a host, on which several slots train and speak together. No torch in here."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Voice(NamedTuple):
-    """Who speaks: an adapter over the resident base, at a strength."""
+    """An adapter over the resident base, at a strength, for speech."""
 
     slot: str | None
     """None is the base."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PackingPlan:
-    """What a host found out about itself before its first trial."""
+    """What a host measured of itself before its first trial."""
 
     slots: int
     """Adapters it holds at once."""
@@ -18,7 +18,7 @@ class PackingPlan:
     """Largest difference of an adapter's weights, or of its optimiser's moments, trained in a pack
     and alone; 0 is bit-equal."""
     reason: str
-    """One line for people."""
+    """One line for the user."""
 
     def width(self, batch_size: int) -> int:
         """The pack size at a batch size. One that was not measured packs as the next larger one
@@ -29,7 +29,7 @@ class PackingPlan:
 
 @dataclass(frozen=True)
 class HostProgress:
-    """How a host's work moves on, by which slow work is told from hung work."""
+    """How far a host's work is; tells slow work from hung work."""
 
     finished: int
     """Pieces of work: a training step, a validation, a batch of speech."""
@@ -68,7 +68,7 @@ def slots_that_fit(free: int, adapter: int, activations: int) -> int:
 
 
 _USABLE = 0.9
-"""The rest is left to speech and to what the allocator cannot join."""
+"""The rest is left to speech and to fragmentation."""
 
 
 def reason(

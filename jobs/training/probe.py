@@ -15,7 +15,7 @@ from jobs.training.packing import PackingPlan, best_width, reason, slots_that_fi
 
 _REPEATS = 3
 _STEPS = 5
-"""In which a pack is held against its adapters alone: most differences are rare."""
+"""Steps in which a pack is compared with its adapters alone: most differences are rare."""
 _MOST_SLOTS = 16
 """Of a host whose memory is measured; a pass of more gains nothing on any device we know."""
 _PROBE = "probe"
@@ -62,7 +62,7 @@ def _sized(training: TrainingSpec, batch_size: int, rank: int) -> TrainingSpec:
 def _uneven_pack(
     training: TrainingSpec, batch_sizes: Sequence[int], slots: int
 ) -> list[TrainingSpec]:
-    """What shares a pass at its most uneven: a neighbour has another rank and batch size."""
+    """The most uneven pack: each slot has another rank and batch size than its neighbours."""
     sizes = list(dict.fromkeys([*batch_sizes, 1]))
     ranks = (training.rank, min(training.rank, _SMALLEST_RANK))
     return [
@@ -72,7 +72,7 @@ def _uneven_pack(
 
 
 class _Probes:
-    """Slots with adapters that nobody wants, which are put back to their start when needed."""
+    """Throw-away slots, which start again when their epoch is over."""
 
     def __init__(self, host: PackedHost, trainings: Sequence[TrainingSpec]) -> None:
         self._host = host
@@ -152,14 +152,14 @@ def _difference(host: PackedHost, pack: Sequence[TrainingSpec]) -> float:
 
 
 def _state(host: PackedHost, name: str) -> dict[str, Tensor]:
-    """What training has made of a slot."""
+    """Weights and optimiser moments of a slot."""
     snapshot = host.snapshot(name)
     weights = {f"weights of {key}": tensor for key, tensor in snapshot.adapter.weights.items()}
     return weights | {f"moments {key}": tensor for key, tensor in snapshot.moments.items()}
 
 
 class _ActivationWidths(TorchFunctionMode):
-    """Notes how wide the rows are that silu and sigmoid are applied to."""
+    """Records the widths of the rows that silu and sigmoid are applied to."""
 
     def __init__(self) -> None:
         super().__init__()

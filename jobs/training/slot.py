@@ -1,4 +1,4 @@
-"""One adapter being trained: where it is in its data, what it learns at, its random stream."""
+"""The training of one adapter: data order, learning rate, dropout stream, losses."""
 
 import hashlib
 import math
@@ -22,7 +22,7 @@ from jobs.training.epochs import EpochLosses, SlotState, StepTaken
 
 @dataclass(frozen=True)
 class Turn:
-    """What a slot does in one pass: a micro-batch of its own."""
+    """The part of a slot in one pass: a micro-batch of its own."""
 
     examples: Sequence[Example]
     """This rank's."""
@@ -35,9 +35,9 @@ class Turn:
 
 
 class Slot:
-    """The schedule of one adapter's training; what it holds on the device is the engine's.
+    """The schedule of one adapter's training; its tensors are the engine's.
 
-    A turn counts once it was :meth:`record_turn`; until then :meth:`turn` gives the same again.
+    A turn counts after :meth:`record_turn`; until then :meth:`turn` gives the same again.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Slot:
     ) -> None:
         self.training = training
         self.dropout = torch.Generator(device)
-        """At the position for the next turn."""
+        """Positioned for the next turn."""
         self.terms = LossTerms(training.acoustic_weight, training.acoustic_share, self.dropout)
         self._examples = examples
         self._plan = BatchPlan(
@@ -64,7 +64,7 @@ class Slot:
         self.resume(SlotState(training.seed, epoch=0, steps=0))
 
     def resume(self, state: SlotState) -> None:
-        """Go on from there."""
+        """Continue from this state."""
         self._epoch = state.epoch
         self._steps = list(self._plan.epoch(state.epoch + 1))
         self._steps_before = state.steps - len(state.taken)
@@ -87,7 +87,7 @@ class Slot:
 
     @property
     def state(self) -> SlotState:
-        """Where a resumed training starts. Raises RuntimeError in the middle of a step."""
+        """The state to resume from. Raises RuntimeError within a step."""
         if self._micro:
             raise RuntimeError(
                 "a checkpoint is taken between optimiser steps, but one is under way: "
@@ -130,7 +130,7 @@ class Slot:
     def record_turn(
         self, turn: Turn, loss: Tensor, total: float, targets: int, seconds: float
     ) -> None:
-        """The turn was taken, in so many seconds of the host.
+        """Record a turn that was taken, and its seconds of the host.
 
         ``total`` is the summed loss over the ``targets`` of the step, where the turn completes it.
         """
@@ -146,7 +146,7 @@ class Slot:
     def end_epoch(
         self, validation_loss: float, group_losses: Mapping[str, float], seconds: float
     ) -> EpochLosses:
-        """Close the epoch, whose validation took so many seconds of the host."""
+        """Close the epoch, with its validation and that one's seconds of the host."""
         taken = self._taken
         losses = EpochLosses(
             epoch=self._epoch + 1,

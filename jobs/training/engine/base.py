@@ -1,4 +1,4 @@
-"""What a host needs of an engine; one that packs, and one for bases that are cut up."""
+"""The protocol of a training engine: one replicates the base on all ranks, one partitions it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -16,7 +16,7 @@ Parameters = Mapping[str, nn.Parameter]
 
 
 class MicroStep(NamedTuple):
-    """What one micro-batch is to its slot's optimiser step."""
+    """The part of one micro-batch in its slot's optimiser step."""
 
     learning_rate: float
     last: bool
@@ -39,7 +39,7 @@ class Engine(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """What to call for a forward pass."""
+        """The module to call for a forward pass."""
         ...
 
     def open(self, slot: str, parameters: Parameters, training: TrainingSpec) -> None:
@@ -51,7 +51,7 @@ class Engine(Protocol):
         ...
 
     def backward(self, loss: Tensor, steps: Mapping[str, MicroStep]) -> None:
-        """Find the gradients of a forward pass that served the slots of ``steps``.
+        """Compute the gradients of a forward pass over the slots of ``steps``.
 
         ``loss`` is this rank's share of the sum of the slots' losses: shares add up over
         micro-batches and ranks, where DeepSpeed would take the mean over ranks.
@@ -59,7 +59,7 @@ class Engine(Protocol):
         ...
 
     def step(self, steps: Mapping[str, MicroStep]) -> None:
-        """Take the gradients in; slots that are not in ``steps`` do not move."""
+        """Accumulate the gradients of the slots of ``steps``; step those whose step is complete."""
         ...
 
     def weights(self, slot: str) -> dict[str, Tensor]:
@@ -71,5 +71,5 @@ class Engine(Protocol):
         ...
 
     def load_moments(self, slot: str, moments: Mapping[str, Tensor], steps: int) -> None:
-        """The inverse of :meth:`moments`, with the number of optimiser steps that were taken."""
+        """Restore what :meth:`moments` gave, after this many optimiser steps."""
         ...

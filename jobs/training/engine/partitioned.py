@@ -1,4 +1,4 @@
-"""ZeRO stages 1 to 3: base, gradients or optimiser are cut up among the ranks, for one slot."""
+"""ZeRO stages 1 to 3: the ranks partition base, gradients or optimiser, for one slot."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from jobs.spec.trial import EngineSpec, TrainingSpec
 from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw
 
 _LINEAR = nn.functional.linear
-"""As it is before ZeRO stage 3 replaces it, for the whole process."""
+"""The original: ZeRO stage 3 replaces it for the whole process."""
 
 
 class _Opened(NamedTuple):
-    """The slot that is there."""
+    """A slot and its DeepSpeed engine."""
 
     name: str
     parameters: Parameters
@@ -32,7 +32,7 @@ class _Opened(NamedTuple):
 class PartitionedEngine:
     """One slot at a time, each with a DeepSpeed engine of its own.
 
-    Parameters are cut up when DeepSpeed starts, so a slot cannot join later, and clipping and
+    Parameters are partitioned when DeepSpeed starts, so a slot cannot join later, and clipping and
     accumulation are DeepSpeed's, over all that it trains: hence packs of one.
     """
 
@@ -69,7 +69,7 @@ class PartitionedEngine:
         opened.model.module_forward_pre_hook.remove()
         opened.model.module_forward_post_hook.remove()
         if self._spec.zero_stage == 3:
-            _put_together(opened.attributes)
+            _gather_modules(opened.attributes)
             nn.functional.linear = _LINEAR
         self._opened = None
 
@@ -129,18 +129,20 @@ class PartitionedEngine:
 
     def _set_moment(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
         if self._spec.zero_stage == 3:
-            deepspeed.utils.safe_set_local_optimizer_state(parameter, _share(parameter, value), key)
+            deepspeed.utils.safe_set_local_optimizer_state(
+                parameter, _local_partition(parameter, value), key
+            )
         else:
             deepspeed.utils.safe_set_full_optimizer_state(
                 parameter, value.to(parameter.device), key
             )
 
 
-def _put_together(attributes: Mapping[nn.Module, set[str]]) -> None:
+def _gather_modules(attributes: Mapping[nn.Module, set[str]]) -> None:
     """Undo what ZeRO stage 3 did to the modules, each given with the names it held before.
 
-    DeepSpeed leaves every parameter cut up, and on every module the functions that gather them,
-    which the next engine would call instead of its own.
+    DeepSpeed leaves every parameter partitioned, and on every module its functions that gather
+    them, which the next engine would call instead of its own.
     """
     parameters = {
         p for module in attributes for p in dict.values(module._parameters) if p is not None
@@ -158,8 +160,8 @@ def _put_together(attributes: Mapping[nn.Module, set[str]]) -> None:
             delattr(module, name)
 
 
-def _share(parameter: nn.Parameter, value: Tensor) -> Tensor:
-    """This rank's part of ``value``, as ZeRO stage 3 cuts it: equal parts, the last one padded."""
+def _local_partition(parameter: nn.Parameter, value: Tensor) -> Tensor:
+    """This rank's part of ``value`` in ZeRO stage 3: equal parts, the last one padded."""
     size: int = parameter.ds_tensor.ds_numel  # type: ignore[attr-defined]
     padded = value.new_zeros(size * dist.get_world_size())
     padded[: value.numel()] = value.flatten()

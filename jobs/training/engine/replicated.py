@@ -82,7 +82,7 @@ class ReplicatedEngine:
 
 
 class _SlotOptimisers(torch.optim.Optimizer):
-    """What DeepSpeed takes for the optimiser: it steps the slots that are due.
+    """The optimiser that DeepSpeed knows; it steps the slots that are due.
 
     A plain optimiser over all slots would move those without rows as well, by momentum, because
     DeepSpeed puts zeros where a gradient is missing.
@@ -94,7 +94,7 @@ class _SlotOptimisers(torch.optim.Optimizer):
         self.due: Mapping[str, MicroStep] = {}
 
     def drop_gradients(self) -> None:
-        """Those of every slot, whether it was due or not."""
+        """Drop the gradients of every slot, due or not."""
         for slot in self.by_name.values():
             for parameter in slot.parameters.values():
                 parameter.grad = None
@@ -106,7 +106,7 @@ class _SlotOptimisers(torch.optim.Optimizer):
 
 
 class _SlotOptimiser:
-    """AdamW of one slot, and its gradients until a step is complete.
+    """AdamW of one slot, with its gradients until a step is complete.
 
     They are kept here because DeepSpeed clears the parameters' own after every micro-batch.
     """
