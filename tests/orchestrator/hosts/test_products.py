@@ -12,10 +12,9 @@ from cluster.ray.connect import ray_cluster
 from jobs.mkl import VARIABLE, strict_mode
 from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec
 from jobs.training.packing import PackingPlan
-from orchestrator.hosts.host_actor import End
-from orchestrator.hosts.launch import HostTask, end_hosts, start_hosts
-from orchestrator.hosts.node_requirements import Room
-from orchestrator.hosts.rank_group import PeerActor
+from orchestrator.hosts.fleet import end_hosts, start_hosts
+from orchestrator.hosts.node_requirements import HostResources
+from orchestrator.hosts.rank_group import End, HostTask, PeerActor
 
 OWN = "COMPATIBLE"
 
@@ -61,9 +60,9 @@ def test_hosts_and_ranks_have_it_before_torch_is_loaded_and_the_users_own_value_
     mode = strict_mode(Path("/proc/cpuinfo").read_text().splitlines(keepends=True))
     # Or the node would have from this process what it is to find out for itself.
     monkeypatch.delenv(VARIABLE, raising=False)
-    peer = ray.remote(concurrency_groups={"stay": 1})(SeenPeer)
+    peer = ray.remote(concurrency_groups={"death": 1})(SeenPeer)
     with ray_cluster(None):
-        hosts = start_hosts(task, Room({"CPU": 0.1}), 1, SeenLoop)
+        hosts = start_hosts(task, HostResources({"CPU": 0.1}), 1, SeenLoop)
         other = peer.options(num_cpus=0.1).remote(task, 1)
         kept = peer.options(num_cpus=0.1, runtime_env={"env_vars": {VARIABLE: OWN}}).remote(task, 1)
         (plan,) = ray.get([host.ready.remote() for host in hosts.values()])
