@@ -1,13 +1,13 @@
-"""What MLflow's pages say of a run in words: Markdown, with the unit of every chart."""
+"""Descriptions of runs for MLflow's pages: Markdown, with the unit of every chart."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.ledger import REPORT_FILE, SPEC_FILE, Ledger, TrialRecord, TrialResult
 from orchestrator.records.params import shorten
 from orchestrator.spec.model import SweepSpec
-from orchestrator.verdict.outcome import Confirmation, Verdict
-from orchestrator.verdict.protocol import MetricVersion, Protocol
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.protocol import Protocol
 
 _LONGEST = 8000
 """Characters of a tag, as many as MLflow takes."""
@@ -42,7 +42,7 @@ def trial_note(
         lines.append(f"It is **{result.end}** after {result.epochs} epochs{why}.")
     if best is not None:
         where = _linked(link(ledger, "clips", "screen", best))
-        lines.append(f"Best variant by the objective: `{best}`. What it said: {where}")
+        lines.append(f"Best variant by the objective: `{best}`. Its clips: {where}")
     lines.append(f"Report of the sweep: {_linked(link(ledger, *REPORT_FILE.split('/')))}")
     lines.append("\n".join(_charts(protocol)))
     return shorten("\n\n".join(lines), _LONGEST)
@@ -76,38 +76,30 @@ def sweep_note(
 
 
 def _finalists(verdict: Verdict, protocol: Protocol | None) -> Iterator[str]:
-    unit = _units(protocol).get(verdict.primary, "")
+    primary = verdict.primary
+    units = {metric.name: metric.unit for metric in protocol.metrics} if protocol else {}
+    unit = f"({units[primary]}) " if units.get(primary) else ""
     yield "On fresh prompts (set B), against the base:"
     yield ""
-    yield f"| finalist | {verdict.primary} | gain {f'({unit}) ' if unit else ''}| p | finding |"
+    yield f"| finalist | {primary} | gain {unit}| p | finding |"
     yield "|---|---|---|---|---|"
     for each in verdict.confirmed:
-        yield _finalist(each, verdict.primary)
-
-
-def _finalist(each: Confirmation, primary: str) -> str:
-    row, gain = each.row, each.row.gain
-    interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-    mean = f"{row.means[primary]:.3f}" if primary in row.means else ""
-    return f"| `{row.id}` | {mean} | {interval} | {each.p_holm:.2g} | {each.finding} |"
+        row, gain = each.row, each.row.gain
+        interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        mean = f"{row.means[primary]:.3f}" if primary in row.means else ""
+        yield f"| `{row.id}` | {mean} | {interval} | {each.p_holm:.2g} | {each.finding} |"
 
 
 def _charts(protocol: Protocol | None) -> Iterator[str]:
     yield "| chart | what it shows | unit | better |"
     yield "|---|---|---|---|"
-    for row in (*_CHARTS, *map(_chart, protocol.metrics if protocol else ())):
+    for row in _CHARTS:
         yield f"| {' | '.join(row)} |"
+    for metric in protocol.metrics if protocol else ():
+        better = "" if metric.direction == "neither" else metric.direction
+        what = "mean over the clips of a lora_scale, by epoch"
+        yield f"| `{metric.name}/*` | {what} | {metric.unit} | {better} |"
     yield "| `unscored_clips/*` | clips that lack a score | clips | lower |"
-
-
-def _chart(metric: MetricVersion) -> Sequence[str]:
-    better = "" if metric.direction == "neither" else metric.direction
-    what = "mean over the clips of a lora_scale, by epoch"
-    return f"`{metric.name}/*`", what, metric.unit, better
-
-
-def _units(protocol: Protocol | None) -> dict[str, str]:
-    return {metric.name: metric.unit for metric in protocol.metrics} if protocol else {}
 
 
 def _linked(url: str) -> str:

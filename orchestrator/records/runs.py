@@ -24,6 +24,8 @@ NOTE_TAG = "mlflow.note.content"
 """What MLflow's pages show of a run as its description, in Markdown."""
 
 Status = Literal["FINISHED", "FAILED"]
+_LONGEST_NAME = 120
+"""Characters; more is cut off in MLflow's tables."""
 _STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
 
@@ -75,6 +77,10 @@ class _Epoch:
     """By variant."""
 
 
+_NO_EPOCH = _Epoch(0, 0.0, 0.0, -np.inf, "", {})
+"""Before the first."""
+
+
 class TrialRuns:
     """Reads trials' runs; what was read of an epoch is not read again."""
 
@@ -90,7 +96,7 @@ class TrialRuns:
         sweep = ledger.begin()
         started = record.started_at
         if started is None:
-            # Of before the ledger kept it: the first epoch began when the trial did.
+            # An earlier version wrote the ledger: the first epoch began when the trial did.
             started = epochs[0].ended_at - epochs[0].seconds if epochs else sweep.started_at
         over = sweep.ended_at is not None and ledger.read_text(VERDICT_FILE) is not None
         return RunContent(
@@ -124,23 +130,23 @@ class TrialRuns:
             rows += scores
         losses = ledger.losses(record.id, number)
         assessments = self._scored.of_epoch(record, losses, rows)
-        best, name = (before[-1].best, before[-1].best_variant) if before else (-np.inf, "")
-        for each in assessments:
-            if each.objective > best:
-                best, name = each.objective, each.variant
+        objectives = {each.variant: each.objective for each in assessments}
+        last = before[-1] if before else _NO_EPOCH
+        ranked = {last.best_variant: last.best, **objectives}
+        best = max(ranked, key=ranked.__getitem__)  # of equal ones the earliest
         return _Epoch(
-            steps=(before[-1].steps if before else 0) + len(losses.step_losses),
-            seconds=(before[-1].seconds if before else 0.0) + losses.seconds,
+            steps=last.steps + len(losses.step_losses),
+            seconds=last.seconds + losses.seconds,
             ended_at=losses.finished_at,
-            best=best,
-            best_variant=name,
-            objectives={each.variant: each.objective for each in assessments},
+            best=ranked[best],
+            best_variant=best,
+            objectives=objectives,
         )
 
     def _values(self, record: TrialRecord, number: int) -> Iterator[Value]:
         """Of one epoch; by optimiser step what is named so, by epoch the rest."""
-        trial, known = record.id, self._epochs[record.id]
-        epoch, before = known[number - 1], known[number - 2] if number > 1 else None
+        trial = record.id
+        before, epoch = [_NO_EPOCH, *self._epochs[trial]][number - 1 : number + 1]
         losses = self._ledger.losses(trial, number)
         time = _ms(losses.finished_at)
 
@@ -160,7 +166,7 @@ class TrialRuns:
             for name, of in means(self._ledger.scores(variant.id) or []):
                 yield value(f"{name}/{scale}", of)
         steps = zip(losses.step_losses, losses.learning_rates, strict=True)
-        for step, (loss, rate) in enumerate(steps, start=1 + (before.steps if before else 0)):
+        for step, (loss, rate) in enumerate(steps, start=1 + before.steps):
             yield Value("by_step/loss", loss, time, step)
             yield Value("by_step/learning_rate", rate, time, step)
 
@@ -223,13 +229,9 @@ def _by_group(losses: EpochLosses) -> Iterator[tuple[str, float]]:
 
 
 def _name(record: TrialRecord) -> str:
-    """What tells it from its siblings, such as ``07 rank 8, learning_rate 0.0004``."""
+    """The number and what the search chose, such as ``07 rank 8, learning_rate 0.0004``."""
     chosen = ", ".join(f"{key} {value}" for key, value in record.point.items())
     return f"{record.order + 1:02d} {chosen or record.id}"[:_LONGEST_NAME]
-
-
-_LONGEST_NAME = 120
-"""Characters; more is cut off in MLflow's tables."""
 
 
 def _end(

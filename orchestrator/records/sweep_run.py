@@ -1,4 +1,4 @@
-"""What the sweep's own run holds: the question, the training data, the verdict."""
+"""What the sweep's own run holds: the spec, the training data, the verdict."""
 
 import json
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def read_sweep(ledger: Ledger, spec: SweepSpec) -> RunContent:
 
 
 def _latest(ledger: Ledger) -> float:
-    """When the last epoch ended: of before the ledger kept when the sweep did."""
+    """When the last epoch ended, for sweeps whose ledger does not have when they ended."""
     last = [epochs[-1] for each in ledger.trials() if (epochs := ledger.epochs(each.id))]
     return max((losses.finished_at for losses in last), default=ledger.begin().started_at)
 
@@ -86,17 +86,14 @@ def _tags(
 
 def _figures(verdict: Verdict, time: int) -> Iterator[Value]:
     """On set B, of the winner or else of the first finalist, and of the base."""
-    heard = {each.row.id: each.row for each in verdict.confirmed}
-    row = heard.get(verdict.variant or "") or next(iter(heard.values()), None)
+    finalists = {each.row.id: each.row for each in verdict.confirmed}
+    row = finalists.get(verdict.variant or "") or next(iter(finalists.values()), None)
     if row is None:
         return
-    for name, value in (
-        ("gain/mean", row.gain.mean),
-        ("gain/low", row.gain.low),
-        ("gain/high", row.gain.high),
-        ("gain/prompts", float(row.gain.n)),
-    ):
-        yield Value(name, value, time, 0)
+    yield Value("gain/mean", row.gain.mean, time, 0)
+    yield Value("gain/low", row.gain.low, time, 0)
+    yield Value("gain/high", row.gain.high, time, 0)
+    yield Value("gain/prompts", float(row.gain.n), time, 0)
     who = "winner" if verdict.variant else "first_finalist"
     for metric, mean in row.means.items():
         yield Value(f"{metric}/{who}", mean, time, 0)

@@ -1,4 +1,4 @@
-"""The model card of a promoted voice: what it is made of, how good, and what nobody knows."""
+"""The model card of a promoted voice: what it is made of, how good it is, what is not known."""
 
 import json
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def model_card(
         variant=facts.variant.id,
         outcome=verdict.verdict,
         sentence=verdict.sentence,
-        licence=licence_of(facts.host),
+        licence=_licence(facts.host),
         languages=", ".join(facts.languages),
         speakers=", ".join(facts.speakers),
         example=sweep.protocol.prompts[0].text,
@@ -70,8 +70,8 @@ def model_card(
     )
 
 
-def licence_of(host: HostSpec) -> str:
-    """Under which licence a base is, as far as its own directory tells."""
+def _licence(host: HostSpec) -> str:
+    """The base's licence, as far as its own directory says."""
     if host.source == EMBEDDED:
         return _OF_EMBEDDED
     card = Path(host.source) / CARD_FILE

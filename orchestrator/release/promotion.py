@@ -1,4 +1,4 @@
-"""From a finished sweep to registered models: who is put up, and who becomes champion."""
+"""From a finished sweep to registered models: which variants are nominated, and the champion."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,12 +40,12 @@ _PENDING = "listeners have not confirmed it: have them rate it, then voxsweep pr
 
 @dataclass(frozen=True)
 class Nominee:
-    """A variant that is put up for a registered model."""
+    """A variant that is nominated for a registered model."""
 
     model: str
     variant: Variant
     verdict: Verdict
-    """Of the sweep, or of the one language or speaker that it is put up for."""
+    """Of the sweep, or of the one language or speaker that it is nominated for."""
     protocol: Protocol
     """Over the prompts of set B that count for it."""
     group: tuple[Group, str] | None = None
@@ -59,7 +59,7 @@ class Nominee:
 
     @property
     def barred(self) -> str:
-        """Why it cannot become champion, whoever else there is; empty where it can."""
+        """Why it cannot become champion, whatever the other versions; empty where it can."""
         if self.variant.id != self.verdict.variant:
             chosen = self.verdict.variant or "none"
             return f"it was named by hand, and the verdict chose {chosen}"
@@ -68,7 +68,7 @@ class Nominee:
 
 @dataclass(frozen=True)
 class Nominations:
-    """Who is put up, and for what nobody is, with the reason."""
+    """The nominees, and the reasons where there is none."""
 
     nominees: tuple[Nominee, ...] = ()
     refusals: tuple[str, ...] = ()
@@ -100,11 +100,11 @@ class Promoted:
 def select_nominees(
     sweep: FinishedSweep, model: str, variant: str | None = None, ratings: Path | None = None
 ) -> Nominations:
-    """Who a sweep's verdict puts up for ``model``.
+    """The variants that a sweep's verdict nominates for ``model``.
 
     Where languages, or else speakers, come to different ends, each has a model of its own, named
-    ``<model>-<language>``. A ``variant`` that the verdict did not choose is put up all the same,
-    but cannot become champion.
+    ``<model>-<language>``. A ``variant`` that the verdict did not choose can be named all the same,
+    but does not become champion.
 
     Raises:
         InputError: there is no such variant, or the ratings cannot be used.
@@ -201,8 +201,6 @@ def _new_version(sweep: FinishedSweep, nominee: Nominee, folder: Path) -> NewVer
     optional = ("language",) * (len(facts.languages) > 1 or facts.host.language_tag)
     return NewVersion(
         model=nominee.model,
-        sweep=sweep.spec.name,
-        trial=facts.trial,
         tags={**_tags(sweep, nominee), "voxsweep.provenance": facts.provenance},
         description=card,
         artifacts={file: folder / file for file in ("voice", *texts)},

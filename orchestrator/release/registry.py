@@ -1,4 +1,4 @@
-"""MLflow's model registry: a version a promoted variant, and who of them is champion."""
+"""MLflow's model registry: one version for each promoted variant, and which is champion."""
 
 import os
 import re
@@ -28,7 +28,7 @@ from orchestrator.records.tracking import MlflowStore, mlflow_store
 from orchestrator.release.registry_events import (
     Event,
     EventKind,
-    holders,
+    former_champions,
     next_key,
     read_history,
 )
@@ -87,10 +87,8 @@ class NewVersion:
     """What a version is made of."""
 
     model: str
-    sweep: str
-    trial: str
     tags: Mapping[str, str]
-    """``VARIANT_TAG`` and ``PROTOCOL_TAG`` among them, which tell versions of a model apart."""
+    """Among them those of sweep, trial, variant and protocol, which tell versions apart."""
     description: str
     artifacts: Mapping[str, Path]
     """Files and directories by their names in the model; ``voice`` is the voice directory."""
@@ -132,7 +130,8 @@ class Registry:
     def add(self, new: NewVersion) -> Version:
         """Log the model and register it as the next version."""
         with self._answering():
-            experiment = self._experiment(new.sweep)
+            sweep = new.tags[SWEEP_TAG]
+            experiment = self._experiment(sweep)
             run_id = self._open_run(new, experiment)
             logged = self._client.create_logged_model(
                 experiment, name=new.model, source_run_id=run_id
@@ -153,7 +152,9 @@ class Registry:
             self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
             self._client.set_terminated(run_id)
             if self._registered(new.model) is None:
-                self._client.create_registered_model(new.model, tags={SWEEP_TAG: new.sweep})
+                self._client.create_registered_model(
+                    new.model, tags={SWEEP_TAG: new.tags[SWEEP_TAG]}
+                )
             made = self._client.create_model_version(
                 new.model,
                 logged.artifact_location,  # models:/ID is looked up where MLflow's globals say
@@ -185,7 +186,7 @@ class Registry:
         with self._answering():
             # The history first: after a crash in between, the same command does the rest.
             registered = self._known(model)
-            last = holders(read_history(registered.tags))[-1:]
+            last = former_champions(read_history(registered.tags))[-1:]
             if last != [number] or str(registered.aliases.get(CHAMPION)) != number:
                 self._record(model, event, number, reason)
             self._client.set_registered_model_alias(model, CHAMPION, number)
@@ -234,8 +235,8 @@ class Registry:
             InputError: there is no such model, or no version had it before.
         """
         with self._answering():
-            former = holders(self.history(model))
             champion = self.holder(model)
+            former = former_champions(self.history(model))
             before = [number for number in former if not champion or number != champion.number]
             if not before:
                 what = f"another version of {model} must have been champion before, but none was"
@@ -322,7 +323,8 @@ class Registry:
         """A run for the model: below its trial's, where this is the MLflow that knows the sweep."""
         variant = new.tags[VARIANT_TAG]
         tags = {_PROMOTED_TAG: variant, MLFLOW_RUN_NAME: f"promoted {variant}"}
-        found = self._client.search_runs([experiment], f"tags.`{TRIAL_TAG}` = '{new.trial}'")
+        of_trial = f"tags.`{TRIAL_TAG}` = '{new.tags[TRIAL_TAG]}'"
+        found = self._client.search_runs([experiment], of_trial)
         if found:
             tags[MLFLOW_PARENT_RUN_ID] = found[0].info.run_id
         return str(self._client.create_run(experiment, tags=tags).info.run_id)

@@ -1,4 +1,4 @@
-"""Who held the title of a registered model, and why: events, kept as the model's tags."""
+"""Which versions of a registered model were champion, and why: events in the model's tags."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -33,20 +33,18 @@ def read_history(tags: Mapping[str, str]) -> list[Event]:
 
 
 def next_key(tags: Mapping[str, str]) -> str:
-    """The tag of the event after those."""
-    last = max(
-        (int(k.removeprefix(HISTORY_TAG)) for k in tags if k.startswith(HISTORY_TAG)), default=0
-    )
-    return f"{HISTORY_TAG}{last + 1:04d}"
+    """The key of the next event."""
+    numbers = [int(key.removeprefix(HISTORY_TAG)) for key in tags if key.startswith(HISTORY_TAG)]
+    return f"{HISTORY_TAG}{max(numbers, default=0) + 1:04d}"
 
 
-def holders(events: Iterable[Event]) -> list[str]:
-    """Versions that a rollback can go back to, the latest last; whoever was demoted is not one.
+def former_champions(events: Iterable[Event]) -> list[str]:
+    """Versions that a rollback can go back to, the latest last; a demoted one is not among them.
 
-    >>> told = [Event("", "champion", v, "") for v in ("1", "2", "3")]
-    >>> holders([*told, Event("", "rollback", "2", "")])
+    >>> events = [Event("", "champion", v, "") for v in ("1", "2", "3")]
+    >>> former_champions([*events, Event("", "rollback", "2", "")])
     ['1', '2']
-    >>> holders([*told, Event("", "demoted", "3", "")])
+    >>> former_champions([*events, Event("", "demoted", "3", "")])
     ['1', '2']
     """
     stack: list[str] = []

@@ -20,6 +20,8 @@ import soundfile
 from jobs.speech.say import say
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VoiceFiles
+from orchestrator.records.runs import TRIAL_TAG
+from orchestrator.records.sweep_run import SWEEP_TAG
 from orchestrator.records.tracking import MlflowStore
 from orchestrator.release.registry import PROTOCOL_TAG, VARIANT_TAG, NewVersion, Registry
 
@@ -54,9 +56,12 @@ def test_a_request_gets_the_sound(embedded_voice: VoiceFiles, tmp_path: Path):
     version = registry.add(
         NewVersion(
             model="voice",
-            sweep="small",
-            trial=facts.trial,
-            tags={VARIANT_TAG: facts.variant.id, PROTOCOL_TAG: facts.protocol},
+            tags={
+                SWEEP_TAG: "small",
+                TRIAL_TAG: facts.trial,
+                VARIANT_TAG: facts.variant.id,
+                PROTOCOL_TAG: facts.protocol,
+            },
             description="card",
             artifacts={"voice": embedded_voice.directory},
             example="one two",
