@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from orchestrator.cli import app
 
@@ -62,9 +62,10 @@ def test_there_are_commands():
 @pytest.mark.parametrize(("document", "line"), LINES, ids=[f"{d.name}: {li}" for d, li in LINES])
 def test_it_parses(document, line):
     """Command, arguments and options exist, and take such values."""
-    command: click.Command = typer.main.get_command(app)
+    command = typer.main.get_command(app)
     arguments = words(line)
-    while isinstance(command, click.Group):
+    assert isinstance(command, TyperGroup)
+    while isinstance(command, TyperGroup):
         name, *arguments = arguments
         assert name in command.commands, line
         command = command.commands[name]
