@@ -1,13 +1,10 @@
 """How much the loudness of a clip moves while it is spoken."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
-from jobs.metrics.signal import FRAME, HALF_STEP, RATE, VAD_VERSION, at_16k, speech_frames
+from jobs.metrics.signal import FRAME, HALF_STEP, RATE, VAD_VERSION, speech_frames
 
 WINDOW = 400
 """Samples: 25 ms at ``RATE``."""
@@ -21,16 +18,6 @@ DYNAMICS = Metric(
     high=96.4,  # from half a 16-bit step to full scale
     description="90th less 10th percentile of the log-energy of 25 ms windows of speech",
 )
-
-
-class Dynamics:
-    """The range of loudness within a clip; no gain changes it."""
-
-    metrics = (DYNAMICS,)
-
-    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
-        """dB. Raises MetricError when there is no speech."""
-        return {DYNAMICS.name: dynamics(at_16k(clip))}
 
 
 def dynamics(audio: NDArray[np.float32]) -> float:

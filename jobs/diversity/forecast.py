@@ -36,6 +36,7 @@ _DECISIVE = ("clean minutes", "quality beyond texts")
 """One of these alone makes data narrow when it is red."""
 _UNEVEN_LEVEL = 8.0
 """dB of sd of the level above which data is dirty."""
+Bounds = tuple[float, float]
 _UNBOUNDED = (math.inf, math.inf)
 
 
@@ -84,12 +85,9 @@ def forecast(summary: SpeakerSummary) -> Forecast:
 
 def _lights(summary: SpeakerSummary) -> tuple[Light, ...]:
     clean = _cleanliness(summary)
+    minutes = f"{{:.1f}} of {summary.minutes:.1f} min"
     varied = _light(
-        "quality beyond texts",
-        "excess sd of OVRL {:.2f} MOS",
-        summary.quality_excess,
-        "red under 0.05, green from 0.15 if clean",
-        (0.05, 0.15),
+        "quality beyond texts", "excess sd of OVRL {:.2f} MOS", summary.quality_excess, (0.05, 0.15)
     )
     if varied.colour == "green" and clean.colour != "green":
         varied = replace(varied, colour="amber")  # what differs may be the noise
@@ -99,25 +97,16 @@ def _lights(summary: SpeakerSummary) -> tuple[Light, ...]:
     dynamics = _statistic(summary, "dynamics", "median")
     melody = _statistic(summary, "f0_sd", "median")
     own, other = _statistic(summary, "centroid_similarity", "p5"), summary.voice_ceiling
-    minutes = f"{{:.1f}} of {summary.minutes:.1f} min"
-    of_minutes, of_level = "red under 5, green from 10", "red under 1 or over 8, green from 2 to 6"
-    of_tempo = "red under 0.06, green from 0.12 to 0.35"
-    of_voice = f"red under {other:.2f}, which another voice may reach"
+    voice = _light("one voice", "P5 of the cosine {:.2f}", own, (other, other))
     return (
-        _light("clean minutes", minutes, summary.clean_minutes, of_minutes, (5, 10)),
+        _light("clean minutes", minutes, summary.clean_minutes, (5, 10)),
         clean,
-        _light("level", "sd {:.1f} dB", level, of_level, (1, 2), (6, _UNEVEN_LEVEL)),
-        _light("dynamics", "median {:.1f} dB", dynamics, "red under 12, green from 20", (12, 20)),
-        varied,
-        _light(
-            "melody",
-            "median F0 sd {:.1f} semitones",
-            melody,
-            "red under 1.5, green from 2.5",
-            (1.5, 2.5),
-        ),
-        _light("tempo", "sd over mean {:.2f}", tempo, of_tempo, (0.06, 0.12), (0.35, math.inf)),
-        _light("one voice", "P5 of the cosine {:.2f}", own, of_voice, (other, other)),
+        _light("level", "sd {:.1f} dB", level, (1, 2), (6, _UNEVEN_LEVEL)),
+        _light("dynamics", "median {:.1f} dB", dynamics, (12, 20)),
+        replace(varied, bounds=f"{varied.bounds} if clean"),
+        _light("melody", "median F0 sd {:.1f} semitones", melody, (1.5, 2.5)),
+        _light("tempo", "sd over mean {:.2f}", tempo, (0.06, 0.12), (0.35, math.inf)),
+        replace(voice, bounds=f"red under {other:.2f}, which another voice may reach"),
     )
 
 
@@ -135,19 +124,14 @@ def _cleanliness(summary: SpeakerSummary) -> Light:
 
 
 def _light(
-    name: str,
-    shown: str,
-    value: float | None,
-    bounds: str,
-    low: tuple[float, float],
-    high: tuple[float, float] = _UNBOUNDED,
+    name: str, shown: str, value: float | None, low: Bounds, high: Bounds = _UNBOUNDED
 ) -> Light:
-    return Light(name, _text(shown, value), bounds, _colour(value, low, high))
+    red = f"red under {low[0]:g}" + (f" or over {high[1]:g}" if high[1] < math.inf else "")
+    green = f"green from {low[1]:g}" + (f" to {high[0]:g}" if high[0] < math.inf else "")
+    return Light(name, _text(shown, value), f"{red}, {green}", _colour(value, low, high))
 
 
-def _colour(
-    value: float | None, low: tuple[float, float], high: tuple[float, float] = _UNBOUNDED
-) -> Colour | None:
+def _colour(value: float | None, low: Bounds, high: Bounds = _UNBOUNDED) -> Colour | None:
     """Red under ``low[0]`` and over ``high[1]``, green from ``low[1]`` to ``high[0]``."""
     if value is None:
         return None

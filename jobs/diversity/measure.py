@@ -16,9 +16,10 @@ from jobs.clips import SpokenClip
 from jobs.data.clips import TargetClip
 from jobs.data.prepared.keys import diversity_key
 from jobs.diversity.clips import FEATURES, OTHER_SIMILARITY, ClipFeatures
-from jobs.diversity.dynamics import DYNAMICS, Dynamics
-from jobs.metrics.base import MetricError, score_clip
+from jobs.diversity.dynamics import DYNAMICS, dynamics
+from jobs.metrics.base import FunctionScorer, MetricError, score_clip
 from jobs.metrics.catalogue import build_scorers, metric_of
+from jobs.metrics.signal import at_16k
 from jobs.metrics.speaker import SPEAKER_NAMES, VoiceEmbedder
 from jobs.spec.metric import MetricSpec
 
@@ -75,7 +76,8 @@ def read_measured(storage: Storage, key: str) -> list[ClipFeatures]:
 
 def measure_clips(clips: Sequence[TargetClip]) -> list[ClipFeatures]:
     """The features of every clip, in their order; what fails is in its ``failures``."""
-    scorers, embedder = [*build_scorers(_SCORED), Dynamics()], VoiceEmbedder()
+    of_dynamics = FunctionScorer(DYNAMICS, lambda clip: dynamics(at_16k(clip)))
+    scorers, embedder = [*build_scorers(_SCORED), of_dynamics], VoiceEmbedder()
     values: list[dict[str, float]] = []
     failures: list[dict[str, str]] = []
     embeddings: dict[int, NDArray[np.float32]] = {}

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -60,6 +60,21 @@ class Scorer(Protocol):
             MetricError: the clip cannot be scored, with the reason.
         """
         ...
+
+
+@dataclass(frozen=True)
+class FunctionScorer:
+    """Scores one metric by a function of the clip, which raises as :meth:`Scorer.measure`."""
+
+    metric: Metric
+    function: Callable[[SpokenClip], float]
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        return (self.metric,)
+
+    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
+        return {self.metric.name: self.function(clip)}
 
 
 @dataclass(frozen=True)
@@ -138,7 +153,8 @@ def _measure(scorer: Scorer, clip: SpokenClip) -> Mapping[str, float] | str:
     except Exception as error:
         # One metric on one clip: a crash here must cost this score, counted with its reason,
         # and neither the clip's other scores nor the sweep.
-        log.exception("%s crashed on a clip of %r", type(scorer).__name__, clip.text)
+        names = ", ".join(metric.name for metric in scorer.metrics)
+        log.exception("the scorer of %s crashed on a clip of %r", names, clip.text)
         return f"{type(error).__name__}: {error}"
 
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cluster.plugins import PluginError, Table
+from jobs.clips import SpokenClip
 from jobs.metrics import dnsmos, pitch, plcmos, signal, speaker, timing, wavlm, whisper, words
-from jobs.metrics.base import Direction, Metric, Scorer
+from jobs.metrics.base import Direction, FunctionScorer, Metric, Scorer
 from jobs.metrics.references import References
 from jobs.problems import nearest
 from jobs.spec.metric import MetricSpec
@@ -39,22 +40,30 @@ class ScorerSource:
     """Whether it compares with clips of a speaker."""
 
 
-def _plain(scorer: Callable[[], Scorer], *metrics: Metric) -> ScorerSource:
-    """A scorer built from nothing, its metadata known without reading a file."""
-    return ScorerSource(_directions(metrics), lambda spec: metrics, lambda spec, inputs: scorer())
-
-
 def _directions(metrics: Sequence[Metric]) -> dict[str, Direction]:
     return {metric.name: metric.direction for metric in metrics}
+
+
+def _plain(
+    directions: Mapping[str, Direction],
+    metrics: Callable[[], Sequence[Metric]],
+    scorer: Callable[[], Scorer],
+) -> ScorerSource:
+    """A scorer without options and inputs."""
+    return ScorerSource(directions, lambda spec: metrics(), lambda spec, inputs: scorer())
+
+
+def _function(metric: Metric, function: Callable[[SpokenClip], float]) -> ScorerSource:
+    """One metric that is a function of the clip."""
+    scorer = FunctionScorer(metric, function)
+    return _plain(_directions(scorer.metrics), lambda: scorer.metrics, lambda: scorer)
 
 
 def _opinions(
     names: Sequence[str], metrics: Callable[[], Sequence[Metric]], scorer: Callable[[], Scorer]
 ) -> ScorerSource:
     """A scorer of perceived quality, its model in an installed package."""
-    return ScorerSource(
-        dict.fromkeys(names, "higher"), lambda spec: metrics(), lambda spec, inputs: scorer()
-    )
+    return _plain(dict.fromkeys(names, "higher"), metrics, scorer)
 
 
 def _word_error(inputs: ScorerInputs) -> Scorer:
@@ -76,14 +85,14 @@ _SOURCES = (
         lambda spec, inputs: speaker.SpeakerSimilarity(inputs.references),
         needs_references=True,
     ),
-    _plain(signal.Level, signal.LEVEL),
-    _plain(signal.Clipping, signal.CLIPPING),
-    _plain(signal.WadaSnr, signal.WADA_SNR),
-    _plain(timing.Duration, timing.DURATION),
-    _plain(timing.SpeakingRate, timing.SPEAKING_RATE),
-    _plain(timing.TailSilence, timing.TAIL_SILENCE),
-    _plain(timing.EndOfSpeechFailure, timing.END_OF_SPEECH_FAILURE),
-    _plain(pitch.Pitch, *pitch.Pitch.metrics),
+    _function(signal.LEVEL, signal.level),
+    _function(signal.CLIPPING, signal.clipping),
+    _plain(_directions(signal.WadaSnr.metrics), lambda: signal.WadaSnr.metrics, signal.WadaSnr),
+    _function(timing.DURATION, timing.duration),
+    _function(timing.SPEAKING_RATE, timing.speaking_rate),
+    _function(timing.TAIL_SILENCE, timing.tail_silence),
+    _function(timing.END_OF_SPEECH_FAILURE, timing.end_of_speech_failure),
+    _plain(_directions(pitch.Pitch.metrics), lambda: pitch.Pitch.metrics, pitch.Pitch),
     ScorerSource(
         _directions(words.WordError.metrics),
         lambda spec: words.WordError.metrics,

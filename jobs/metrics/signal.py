@@ -189,24 +189,14 @@ WADA_SNR = Metric(
 )
 
 
-class Level:
-    """Active-speech level of the clip as it came."""
-
-    metrics = (LEVEL,)
-
-    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
-        """dBFS. Raises MetricError when there is no speech."""
-        return {LEVEL.name: active_level(at_16k(clip))}
+def level(clip: SpokenClip) -> float:
+    """Active-speech level in dBFS of the clip as it came. Raises MetricError without speech."""
+    return active_level(at_16k(clip))
 
 
-class Clipping:
-    """Share of clipped samples of the clip as it came, before any resampling."""
-
-    metrics = (CLIPPING,)
-
-    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
-        """Share in [0, 1]."""
-        return {CLIPPING.name: float(np.mean(np.abs(clip.audio) >= CLIPPED))}
+def clipping(clip: SpokenClip) -> float:
+    """Share of clipped samples, 0 to 1, of the clip as it came, before any resampling."""
+    return float(np.mean(np.abs(clip.audio) >= CLIPPED))
 
 
 class WadaSnr:

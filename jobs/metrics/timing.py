@@ -1,7 +1,5 @@
 """How long, how fast, and whether it stopped: facts that catch accelerated and runaway speech."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from jobs.clips import SpokenClip
@@ -49,47 +47,30 @@ END_OF_SPEECH_FAILURE = Metric(
 )
 
 
-class Duration:
-    """Length of the clip."""
-
-    metrics = (DURATION,)
-
-    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
-        """Seconds."""
-        return {DURATION.name: len(clip.audio) / clip.rate}
+def duration(clip: SpokenClip) -> float:
+    """Seconds."""
+    return len(clip.audio) / clip.rate
 
 
-class SpeakingRate:
-    """Characters of the text per second of speech."""
-
-    metrics = (SPEAKING_RATE,)
-
-    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
-        """Characters per second. Raises MetricError without speech or without text."""
-        characters = len("".join(clip.text.split()))
-        if not characters:
-            raise MetricError("the clip's text is empty, so it has no speaking rate")
-        spoken = int(speech_frames(at_16k(clip)).sum()) * FRAME / RATE
-        return {SPEAKING_RATE.name: min(characters / spoken, FASTEST)}
+def speaking_rate(clip: SpokenClip) -> float:
+    """Characters of the text per second of speech. Raises MetricError without speech or text."""
+    characters = len("".join(clip.text.split()))
+    if not characters:
+        raise MetricError("the clip's text is empty, so it has no speaking rate")
+    spoken = int(speech_frames(at_16k(clip)).sum()) * FRAME / RATE
+    return min(characters / spoken, FASTEST)
 
 
-class TailSilence:
-    """Silence after the last speech: what a generator that missed its end leaves behind."""
+def tail_silence(clip: SpokenClip) -> float:
+    """Seconds after the last speech, which a generator that missed its end leaves behind.
 
-    metrics = (TAIL_SILENCE,)
-
-    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
-        """Seconds. Raises MetricError when there is no speech."""
-        last = int(np.flatnonzero(speech_frames(at_16k(clip)))[-1])
-        end_of_speech = (last + 1) * FRAME / RATE
-        return {TAIL_SILENCE.name: max(len(clip.audio) / clip.rate - end_of_speech, 0.0)}
+    Raises:
+        MetricError: there is no speech.
+    """
+    last = int(np.flatnonzero(speech_frames(at_16k(clip)))[-1])
+    return max(duration(clip) - (last + 1) * FRAME / RATE, 0.0)
 
 
-class EndOfSpeechFailure:
-    """Whether the generator failed to end the clip itself."""
-
-    metrics = (END_OF_SPEECH_FAILURE,)
-
-    def measure(self, clip: SpokenClip) -> Mapping[str, float]:
-        """0.0 or 1.0."""
-        return {END_OF_SPEECH_FAILURE.name: float(not clip.reached_end)}
+def end_of_speech_failure(clip: SpokenClip) -> float:
+    """1.0 where the generator failed to end the clip itself, else 0.0."""
+    return float(not clip.reached_end)

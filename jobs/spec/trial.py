@@ -180,8 +180,3 @@ class PromptSpec(Strict):
     """What the text is written in; None where the sweep has one language."""
     speaker: Annotated[str, Field(min_length=1)] | None = None
     """Who is meant to say it; None where the sweep has one speaker."""
-
-
-def training_fields() -> tuple[str, ...]:
-    """Names that a search space may use."""
-    return tuple(TrainingSpec.model_fields)

@@ -15,7 +15,7 @@ from jobs.metrics.plcmos import PLCMOS_NAMES
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.metric import MetricSpec
-from jobs.spec.trial import TrainingSpec, training_fields
+from jobs.spec.trial import TrainingSpec
 from orchestrator.addresses import study_problem, tracking_problem
 from orchestrator.spec.document import Location, Violation, dotted
 from orchestrator.spec.model import (
@@ -67,15 +67,17 @@ def _names(spec: SweepSpec) -> Iterator[Violation]:
             advice = nearest(str(mix), spec.data.mixes) if spec.data.mixes else "There are none."
             yield Violation(location, what, advice)
     for name in spec.search.space:
-        if name not in training_fields():
+        if name not in TrainingSpec.model_fields:
             what = f"search.space may hold keys of training, got {name}"
-            yield Violation(("search", "space", name), what, nearest(name, training_fields()))
+            yield Violation(
+                ("search", "space", name), what, nearest(name, TrainingSpec.model_fields)
+            )
 
 
 def _space(spec: SweepSpec) -> Iterator[Violation]:
     """Try each value of the search space where it would be used."""
     for name, dimension in spec.search.space.items():
-        for value in dimension.corners if name in training_fields() else ():
+        for value in dimension.corners if name in TrainingSpec.model_fields else ():
             try:
                 spec.training_for({name: value})
             except ValidationError as error:
