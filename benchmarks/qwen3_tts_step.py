@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from jobs.families.base import LossTerms, frozen, unshared
 from jobs.families.layout import IGNORED_LABEL
 from jobs.families.qwen3_tts import batch, objective
+from jobs.families.qwen3_tts.description import layers
 from jobs.families.qwen3_tts.layout import NOTHING, ChatLayout, SpeechExample
 from jobs.families.qwen3_tts.model import CodeTables, TalkingModel, linear_layers
-from jobs.families.qwen3_tts.targets import layers
 from jobs.families.segments import segmented
 from jobs.families.vendor import qwen_tts
 

@@ -39,7 +39,7 @@ BREAK = {  # contract: a module, and what it must not import
     "deepspeed has one home": ("jobs/training/host.py", "deepspeed"),
     "peft has two homes": ("jobs/training/engine/replicated.py", "peft"),
     "gguf has one home": ("jobs/export/write.py", "gguf"),
-    "xllamacpp has one home": ("jobs/export/gguf/run.py", "xllamacpp"),
+    "xllamacpp has one home": ("jobs/export/gguf/export.py", "xllamacpp"),
     "pyworld has two homes": ("jobs/metrics/timing.py", "pyworld"),
     "onnxruntime has one home": ("jobs/metrics/speaker.py", "onnxruntime"),
     "pytest has one home": ("jobs/metrics/base.py", "pytest"),

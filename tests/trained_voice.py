@@ -14,8 +14,7 @@ from jobs.spec.trial import (
     TrainingSpec,
     TrialSpec,
 )
-from jobs.speech.clips import write_clips
-from jobs.speech.origin import Origin
+from jobs.speech.clips import Origin, write_clips
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from jobs.training.host import Host
 from jobs.training.packed_host import Voice

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from jobs.families.qwen3_tts.digests import Digests
+from jobs.families.qwen3_tts.model import Digests
 from jobs.families.vendor import qwen_tts
 from jobs.training.adapter import EXTRAS_FACTS, EXTRAS_TENSORS, add_resident
 

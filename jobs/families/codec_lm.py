@@ -7,12 +7,13 @@ only. Notation: b clips in a batch, s tokens, v vocabulary.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from jobs.clips import PreparedClip, SpokenClip
@@ -39,18 +40,6 @@ from jobs.spec.trial import DecodingSpec, Precision, PromptSpec
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class Aligner(Protocol):
-    """Finds the words of a known text in a recording."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over what decides where words start."""
-        ...
-
-    def align(self, audio: NDArray[np.float32], rate: int, words: Sequence[str]) -> list[float]:
-        """Start of each word, seconds. Raises ValueError when the words cannot be found."""
-
-
 class CodecLM:
     """A loaded base of the family. See :class:`jobs.families.base.FrozenBase`."""
 
@@ -61,7 +50,7 @@ class CodecLM:
         model: nn.Module,
         stream: TokenStream,
         codec: Codec,
-        aligner: Aligner | None,
+        aligner: WordRecogniser | None,
         voice: str | None,
         digest: str,
         *,
@@ -162,18 +151,13 @@ class CodecLM:
 
     def collate(self, examples: Sequence[Example], terms: LossTerms = WHOLE_LOSS) -> Batch:
         """``input_ids``, ``labels``, ``attention_mask``, each (b, s), padded on the right."""
-        longest = max(len(example.input_ids) for example in examples)
-        ids = torch.full((len(examples), longest), self.stream.pad_id)
-        labels = torch.full((len(examples), longest), IGNORED_LABEL)
-        mask = torch.zeros((len(examples), longest), dtype=torch.long)
-        for row, example in enumerate(examples):
-            length = len(example.input_ids)
-            ids[row, :length] = torch.tensor(example.input_ids)
-            labels[row, :length] = torch.tensor(example.labels)
-            mask[row, :length] = 1
-        device = device_of(self.model)
-        batch = {"input_ids": ids, "labels": labels, "attention_mask": mask}
-        return {name: tensor.to(device) for name, tensor in batch.items()}
+        ids = [example.input_ids for example in examples]
+        labels = [example.labels for example in examples]
+        return {
+            "input_ids": self._pad(ids, self.stream.pad_id),
+            "labels": self._pad(labels, IGNORED_LABEL),
+            "attention_mask": self._pad([[1] * len(row) for row in ids], 0),
+        }
 
     def targets(self, examples: Sequence[Example]) -> int:
         """Labelled positions that have a position before them to be predicted from."""
@@ -228,7 +212,8 @@ class CodecLM:
         ]
         caps = [capped(self.stream.max_new_tokens(prompt.text), decoding) for prompt in prompts]
         sampler = Sampler(decoding, [prompt.id for prompt in prompts])
-        ids, mask = self._left_padded(asked)
+        ids = self._pad(asked, self.stream.pad_id, "left")
+        mask = self._pad([[1] * len(row) for row in asked], 0, "left")
         written: list[list[int]] = [[] for _ in prompts]
         cache = None
         while True:
@@ -261,12 +246,13 @@ class CodecLM:
     def _ended(self, written: list[int], cap: int) -> bool:
         return len(written) >= cap or (bool(written) and written[-1] == self.stream.end_id)
 
-    def _left_padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        longest = max(map(len, rows))
-        ids = [[self.stream.pad_id] * (longest - len(row)) + row for row in rows]
-        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-        device = device_of(self.model)
-        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+    def _pad(
+        self, rows: Sequence[list[int]], value: int, side: Literal["left", "right"] = "right"
+    ) -> Tensor:
+        """(b, s) on the model's device."""
+        tensors = [torch.tensor(row) for row in rows]
+        padded = pad_sequence(tensors, batch_first=True, padding_value=value, padding_side=side)
+        return padded.to(device_of(self.model))
 
     def _sound(self, prompt: PromptSpec, ids: list[int]) -> SpokenClip:
         codes = self.stream.codes(ids)

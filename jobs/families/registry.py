@@ -13,7 +13,7 @@ from jobs.families.description import (
     TextReader,
     directory_of,
 )
-from jobs.families.qwen3_tts.targets import TARGETS
+from jobs.families.qwen3_tts.description import TARGETS
 from jobs.families.vendor import QWEN_TTS, QWEN_TTS_VERSION
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
@@ -35,7 +35,7 @@ FAMILIES = Table(
         "qwen3_tts": Family(
             "jobs.families.qwen3_tts.base",
             QWEN3_TTS_RULES,
-            text="jobs.families.qwen3_tts.text",
+            text="jobs.families.qwen3_tts.description",
             targets=tuple(TARGETS),
             packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
             acoustic=True,

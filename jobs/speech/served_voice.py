@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.audio.files import write_sound
 from jobs.problems import InputError
-from jobs.speech.origin import Origin
+from jobs.speech.clips import Origin
 from jobs.speech.say import say
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import read_voice

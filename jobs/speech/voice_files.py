@@ -103,7 +103,7 @@ def write_voice(directory: Path, facts: VoiceFacts, checkpoint: Path) -> VoiceFi
     names = [name for name in (*ADAPTER_FILES, *EXTRAS_FILES) if (checkpoint / name).is_file()]
     for name in names:
         shutil.copyfile(checkpoint / name, adapter / name)
-    full = facts.model_copy(update={"files": {name: _sha256(adapter / name) for name in names}})
+    full = facts.model_copy(update={"files": {name: sha256_of(adapter / name) for name in names}})
     (directory / VOICE_FILE).write_text(full.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return VoiceFiles(directory, full)
 
@@ -157,7 +157,7 @@ def _file_problems(directory: Path, name: str, digest: str) -> Iterator[Problem]
         )
     elif not path.is_file():
         yield Problem(str(path), "the file must be there, but is not", _AGAIN)
-    elif (found := _sha256(path)) != digest:
+    elif (found := sha256_of(path)) != digest:
         what = f"the file must be what was written, of SHA-256 {digest[:12]}, got {found[:12]}"
         yield Problem(str(path), what, _AGAIN)
 
@@ -185,6 +185,7 @@ def _adapter_problems(adapter: Path, facts: VoiceFacts) -> Iterator[Problem]:
         yield Problem(str(adapter), what, _AGAIN)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,7 @@ import ray
 from cluster.preemption import Notices, Terminated, end_with_raylet, node_sources
 from cluster.storage.base import StorageKey, open_storage
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
-from jobs.speech.origin import Origin
+from jobs.speech.clips import Origin
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
 from jobs.training.loop import EpochCutError, HostLoop
 from jobs.training.packed_host import Voice

@@ -95,7 +95,7 @@ def synthesise(
 def write_wav(path: Path, spoken: "SpokenText", facts: VoiceFacts, model: str) -> None:
     """Write 16-bit WAV that says what it is; ``path`` is never half written."""
     from jobs.audio.files import write_sound
-    from jobs.speech.origin import Origin
+    from jobs.speech.clips import Origin
 
     origin = Origin(facts.variant.id, facts.host.family, facts.provenance, model)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

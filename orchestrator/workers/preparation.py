@@ -11,7 +11,7 @@ from jobs.data.prepared.keys import data_key
 from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec
 from jobs.spec.trial import BASE_VARIANT, DecodingSpec, HostSpec, PromptSpec
-from jobs.speech.origin import Origin
+from jobs.speech.clips import Origin
 from orchestrator.ledger import Ledger, PromptSet
 
 if TYPE_CHECKING:

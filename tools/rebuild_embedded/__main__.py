@@ -1,4 +1,4 @@
-"""Rebuild the embedded model from Debian's flite and espeak-ng, on a CPU.
+"""Rebuild the embedded model from Debian's flite and espeak-ng, on a CPU; from the project's root:
 
     python -m tools.rebuild_embedded --work DIR                every stage that is not done yet
     python -m tools.rebuild_embedded --work DIR --stage base   one stage again
@@ -35,7 +35,7 @@ from tools.rebuild_embedded.evaluate import (
     evaluate_codec,
     evaluate_recogniser,
 )
-from tools.rebuild_embedded.lm import Budget, make_examples, train_base
+from tools.rebuild_embedded.lm import EPOCHS, make_examples, train_base
 from tools.rebuild_embedded.recogniser import train_recogniser
 from tools.rebuild_embedded.texts import CLIPS_PER_VOICE, TEXT_SEED, Texts, plan_texts
 from tools.rebuild_embedded.tokens import write_tokenizer
@@ -101,7 +101,7 @@ class Rebuild:
             self.recogniser,
             stream,
         )
-        train_base(examples, self.codec, directory, self.seed, Budget(epochs=self.epochs))
+        train_base(examples, self.codec, stream, directory, self.seed, self.epochs)
 
     def evaluate(self) -> dict[str, Report]:
         """Every number of assets/README.md."""
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="for about 400 MB of files")
     parser.add_argument("--stage", choices=list(STAGES), help="build this one again, and only it")
     parser.add_argument("--seed", type=int, default=1, help="of codec, recogniser and base")
-    parser.add_argument("--epochs", type=float, default=Budget.epochs, help="of the base")
+    parser.add_argument("--epochs", type=float, default=EPOCHS, help="of the base")
     parser.add_argument("--workers", type=int, default=1, help="processes for corpus and features")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -12,7 +12,6 @@ import logging
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,24 +23,26 @@ from transformers import AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForC
 
 from jobs.codecs.recogniser import WordRecogniser
 from jobs.codecs.world import WorldCodec
-from jobs.families.layout import IGNORED_LABEL, Example, Layout, TokenStream
+from jobs.families.layout import IGNORED_LABEL, Example, TokenStream
 from tools.rebuild_embedded.corpus import Clip, read_audio
-from tools.rebuild_embedded.tokens import MAX_TOKENS, write_tokenizer
+from tools.rebuild_embedded.tokens import MAX_TOKENS
 
 BATCH = 32
 LEARNING_RATE = 2e-3
 LAST_LEARNING_RATE = 0.02  # of the first, at the end of the cosine
 WARM_UP = 60  # steps
 POOL = 24  # batches whose clips are sorted by length together, to pad less
+EPOCHS = 8.0
+DROPOUT = 0.1
 EMBEDDING_STD = 0.02  # Qwen2's initializer_range
 
 _log = logging.getLogger(__name__)
 
 
-class Base(nn.Module):
+class CentroidQwen2(nn.Module):
     """Qwen2 whose tied table is text rows (free) over code rows (an MLP of the centroids)."""
 
-    def __init__(self, config: Qwen2Config, centroids: Tensor, dropout: float) -> None:
+    def __init__(self, config: Qwen2Config, centroids: Tensor) -> None:
         super().__init__()
         self.model = Qwen2ForCausalLM(config)
         text_rows = config.vocab_size - len(centroids)
@@ -50,7 +51,7 @@ class Base(nn.Module):
         last = nn.Linear(256, config.hidden_size)
         nn.init.normal_(last.weight, std=EMBEDDING_STD / 8)
         self.code = nn.Sequential(nn.Linear(centroids.shape[1], 256), nn.GELU(), last)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(DROPOUT)
 
     def table(self) -> Tensor:
         """Embeddings of text and codes, (vocabulary, h)."""
@@ -71,14 +72,6 @@ class Base(nn.Module):
         self.model.get_input_embeddings().load_state_dict({"weight": self.table().detach()})
         self.model.eval()
         return self.model
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to train."""
-
-    epochs: float = 8.0
-    dropout: float = 0.1
 
 
 def make_examples(
@@ -106,15 +99,21 @@ def make_examples(
 
 
 def train_base(
-    examples: Sequence[Example], codec: WorldCodec, directory: Path, seed: int, budget: Budget
+    examples: Sequence[Example],
+    codec: WorldCodec,
+    stream: TokenStream,
+    directory: Path,
+    seed: int,
+    epochs: float,
 ) -> None:
-    """Train from scratch and write an ordinary Qwen2 directory (bfloat16) with its layout."""
+    """Train from scratch and write an ordinary Qwen2 into `directory` (bfloat16).
+
+    `directory` already holds the tokenizer and the layout that `stream` was made of.
+    """
     torch.manual_seed(seed)
-    write_tokenizer(directory)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    stream = Layout.read(directory).bind(tokenizer)
-    base = Base(_config(len(tokenizer), stream), torch.from_numpy(codec.codebook), budget.dropout)
-    steps = round(budget.epochs * len(examples) / BATCH)
+    vocabulary = len(AutoTokenizer.from_pretrained(directory))
+    base = CentroidQwen2(_config(vocabulary, stream), torch.from_numpy(codec.codebook))
+    steps = round(epochs * len(examples) / BATCH)
     optimiser = torch.optim.AdamW(base.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     base.train()

@@ -9,8 +9,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from jobs.export.formats import Quantization
-from jobs.export.gguf.file import kind_of, read_config, weights
-from jobs.export.gguf.tokens import Tokens
+from jobs.export.gguf.file import Tokens, kind_of, read_config, weights
 from jobs.export.load_back import Check, count_differences
 from jobs.families.layout import Layout
 

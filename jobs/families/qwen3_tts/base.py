@@ -26,19 +26,18 @@ from jobs.families.base import (
 )
 from jobs.families.description import QWEN3_TTS_RULES, tagged
 from jobs.families.layout import IGNORED_LABEL, Example
-from jobs.families.qwen3_tts import batch, generate, objective, targets
+from jobs.families.qwen3_tts import batch, description, generate, objective
 from jobs.families.qwen3_tts.codec import SpeechCodec
-from jobs.families.qwen3_tts.digests import Digests
 from jobs.families.qwen3_tts.layout import ChatLayout, Prompt, SpeechExample, Utterance
 from jobs.families.qwen3_tts.model import (
     SPEECH_TOKENIZER,
     CodeTables,
+    Digests,
     TalkingModel,
     linear_layers,
     load_model,
     load_tokenizer,
 )
-from jobs.families.qwen3_tts.preflight import CLIPS, check_fit, shifts
 from jobs.families.qwen3_tts.speakers import Speakers
 from jobs.families.sampling import Sampler, capped
 from jobs.families.segments import segmented
@@ -90,14 +89,15 @@ class Qwen3TTS:
         """None: a speaker is told by a recording, so that each has a voice of their own."""
 
     def layers(self, names: Sequence[str]) -> list[str]:
-        """Names and groups of layers, as ``targets`` says, as whole names."""
-        return targets.layers(names, self._layers)
+        """Names and groups of layers, as ``description`` says, as whole names."""
+        return description.layers(names, self._layers)
 
     def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
         """Take the speakers' vectors, and see whether the base predicts what the clips say."""
         self.speakers.fit(clips)
-        batches = [self.collate([each]) for each in self.examples(clips[:CLIPS])]
-        check_fit(shifts(self.model, self.tables, self.layout.pad_id, batches))
+        batches = [self.collate([each]) for each in self.examples(clips[: objective.CHECKED_CLIPS])]
+        found = objective.shifts(self.model, self.tables, self.layout.pad_id, batches)
+        objective.check_fit(found)
 
     def adapter_extras(self) -> AdapterExtras:
         """The speakers' vectors, and what the adapter was trained on and as."""

@@ -1,16 +1,20 @@
-"""The package's network, as this project calls it.
+"""The package's network, as this project calls it, and what identifies a base of the family.
 
 Notation: F frames, k codebooks, d the talker's hidden size.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from jobs.families.vendor import qwen_tts
+from jobs.families.qwen3_tts.layout import VERSION
+from jobs.families.vendor import QWEN_TTS, qwen_tts
 
 _PACKAGE = qwen_tts()
 _MODELS = _PACKAGE.core.models
@@ -66,3 +70,47 @@ class CodeTables:
             self._table, self._first = self._table.to(codes.device), self._first.to(codes.device)
         rows = codes + self._first[first : first + codes.shape[1]]
         return nn.functional.embedding(rows, self._table)
+
+
+_TOKENIZER = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""Those of them that a base has."""
+
+
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256, hex."""
+
+    tokenizer: str
+    """Over the text tokenizer."""
+    encoder: str
+    """Over all that codes depend on besides the recording; equal for bases of both sizes."""
+    base: str
+    """Over weights, tokenizer, codec and layout."""
+
+    @classmethod
+    def read(cls, source: Path) -> Self:
+        """Of a base's directory; reads all of its weights."""
+        codec = sorted(p for p in (source / SPEECH_TOKENIZER).iterdir() if p.is_file())
+        tokenizer = _digest(source / name for name in _TOKENIZER if (source / name).is_file())
+        encoder = _of([_digest(codec), version(QWEN_TTS)])
+        weights = _digest([source / "config.json", *sorted(source.glob("*.safetensors"))])
+        return cls(tokenizer, encoder, _of([weights, tokenizer, encoder, str(VERSION)]))
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _of(parts: Iterable[str]) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()

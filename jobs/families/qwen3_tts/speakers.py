@@ -10,8 +10,8 @@ from torch import Tensor
 from jobs.audio.files import read_audio, resample
 from jobs.clips import PreparedClip
 from jobs.families.base import AdapterExtras
-from jobs.families.qwen3_tts.digests import Digests
 from jobs.families.qwen3_tts.layout import VERSION
+from jobs.families.qwen3_tts.model import Digests
 from jobs.families.vendor import QWEN_TTS
 
 UNNAMED = "voice"

@@ -16,8 +16,7 @@ from jobs.export.formats import EXPORTERS, Exporter, formats_of
 from jobs.export.gguf import export as gguf_export
 from jobs.export.gguf import llama
 from jobs.export.load_back import LoadBackError
-from jobs.export.manifest import MANIFEST_FILE, files_of
-from jobs.export.write import export_voice
+from jobs.export.write import MANIFEST_FILE, export_voice, files_of
 from jobs.families.base import FrozenBase
 from jobs.families.registry import load_base
 from jobs.spec.trial import DecodingSpec, PromptSpec

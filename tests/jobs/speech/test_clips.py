@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.spec.trial import PromptSpec
-from jobs.speech.clips import clip_path, read_clips, write_clips
-from jobs.speech.origin import Origin
+from jobs.speech.clips import Origin, clip_path, read_clips, write_clips
 
 RATE = 16_000
 ORIGIN = Origin("t0123456789ab-e03-s0.70", "codec_lm", "consent: records/ann.pdf")

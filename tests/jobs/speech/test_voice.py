@@ -10,8 +10,7 @@ import pytest
 
 from jobs.problems import InputError
 from jobs.spec.trial import DecodingSpec, PromptSpec
-from jobs.speech.clips import read_clips, write_clips
-from jobs.speech.origin import Origin
+from jobs.speech.clips import Origin, read_clips, write_clips
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VOICE_FILE, VoiceFiles, read_voice
 from tests.embedded_voice import EMBEDDED_HOST

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from jobs.spec.data import MixSpec
-from jobs.speech.clips import write_clips
-from jobs.speech.origin import Origin
+from jobs.speech.clips import Origin, write_clips
 from jobs.training.epochs import DivergedError, EpochLosses, write_losses
 from orchestrator.context import SweepContext
 from orchestrator.hosts.leased_slot import HostLostError, SlotPreemptedError

@@ -8,8 +8,7 @@ from typer.testing import CliRunner
 
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError
-from jobs.speech.clips import write_clips
-from jobs.speech.origin import Origin
+from jobs.speech.clips import Origin, write_clips
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.cli import app
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, TrialResult

@@ -15,8 +15,7 @@ from jobs.metrics.speaker import SpeakerSimilarity
 from jobs.spec.data import DataSpec
 from jobs.spec.metric import MetricSpec
 from jobs.spec.trial import PromptSpec
-from jobs.speech.clips import read_clips, write_clips
-from jobs.speech.origin import Origin
+from jobs.speech.clips import Origin, read_clips, write_clips
 from orchestrator.ledger import SCREEN, Ledger
 from orchestrator.scores.from_ledger import protocol_for
 from orchestrator.workers.preparation import Prepared

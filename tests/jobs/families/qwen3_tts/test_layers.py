@@ -6,8 +6,8 @@ import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 
+from jobs.families.qwen3_tts.description import TARGETS, layers
 from jobs.families.qwen3_tts.model import linear_layers
-from jobs.families.qwen3_tts.targets import TARGETS, layers
 from jobs.families.vendor import qwen_tts
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
