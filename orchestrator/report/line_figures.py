@@ -11,12 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import TrialHistory
-from orchestrator.report.report_input import (
-    ReportInput,
-    labelled,
-    ranked,
-    short,
-)
+from orchestrator.report.report_input import ReportInput, labelled, ranked, short
 from orchestrator.report.svg import (
     BASE_LINE,
     BLUE,
@@ -174,9 +169,7 @@ def scale_curves(report: ReportInput) -> Markup | None:
         return None
     trial = report.chosen.trial
     variants = [v for v in report.table.adapted if v.trial == trial]
-    metrics = dict.fromkeys(
-        [report.protocol.primary, *(c.metric for c in report.protocol.constraints)]
-    )
+    metrics = report.protocol.deciding_metrics
     rows = math.ceil(len(metrics) / SCALE_COLUMNS)
 
     def paint(figure: Figure) -> None:

@@ -24,7 +24,7 @@ def prompt_scores(report: ReportInput, variant: str, prompt: str) -> list[tuple[
     A dash where a seed has no value of its own.
     """
     table, scores = report.table, []
-    for metric in deciding(report):
+    for metric in report.protocol.deciding_metrics:
         missing = {of for of, _ in table.missing[variant].get(metric, {})}
         mean = None
         if metric in table.values[variant] and prompt not in missing:
@@ -33,21 +33,19 @@ def prompt_scores(report: ReportInput, variant: str, prompt: str) -> list[tuple[
     return scores
 
 
-def deciding(report: ReportInput) -> list[str]:
-    """The primary metric, then the metrics of the constraints."""
-    protocol = report.protocol
-    return list(dict.fromkeys([protocol.primary, *(c.metric for c in protocol.constraints)]))
-
-
 def headings(report: ReportInput) -> list[str]:
     """The headings over :func:`variant_cells`."""
-    primary, *constraints = (labelled(report, metric) for metric in deciding(report))
+    primary, *constraints = (
+        labelled(report, metric) for metric in report.protocol.deciding_metrics
+    )
     return [primary, _gain(report), *constraints, "failed clips", "validation loss"]
 
 
 def variant_cells(report: ReportInput, row: VariantRow) -> Cells:
     """A variant, or the base, on the prompts of set A that all speak."""
-    primary, *constraints = (number(row.means.get(metric)) for metric in deciding(report))
+    primary, *constraints = (
+        number(row.means.get(metric)) for metric in report.protocol.deciding_metrics
+    )
     gain = "–" if row.id == BASE_VARIANT else effect(row.gain)
     loss = number(report.table.variants[row.id].validation_loss)
     return primary, gain, *constraints, _failed(row), loss
@@ -55,7 +53,7 @@ def variant_cells(report: ReportInput, row: VariantRow) -> Cells:
 
 def shortlist_cells(report: ReportInput, row: VariantRow) -> Cells:
     """A variant on all of set A: its gain, constraints and failed clips."""
-    _, *constraints = deciding(report)
+    _, *constraints = report.protocol.deciding_metrics
     return effect(row.gain), *(number(row.means.get(m)) for m in constraints), _failed(row)
 
 
@@ -86,7 +84,9 @@ def finalist_cells(report: ReportInput, confirmation: Confirmation) -> Cells:
 
 def _metrics_of_finalists(report: ReportInput) -> list[str]:
     """The primary metric, those of the constraints, and what finalists alone are measured by."""
-    return list(dict.fromkeys([*deciding(report), *report.protocol.finalist_metrics]))
+    return list(
+        dict.fromkeys([*report.protocol.deciding_metrics, *report.protocol.finalist_metrics])
+    )
 
 
 def _gain(report: ReportInput) -> str:

@@ -120,9 +120,8 @@ def _importances(study: optuna.Study) -> tuple[dict[str, float], str]:
 
 
 def _objectives(protocol: Protocol) -> list[str]:
-    metrics = (protocol.primary, *(constraint.metric for constraint in protocol.constraints))
     ways = protocol.judged_metrics()
-    directed = [name for name in dict.fromkeys(metrics) if ways[name].direction != "neither"]
+    directed = [name for name in protocol.deciding_metrics if ways[name].direction != "neither"]
     return [*directed, SECONDS]
 
 

@@ -82,7 +82,7 @@ class Comparison:
         self.table = table
         self.protocol = protocol
         self._failed: dict[str, tuple[FailedClip, ...]] = {}
-        self._counted: dict[tuple[str, str], Values] = {}
+        self._scores: dict[tuple[str, str], Values] = {}
         self._checks: dict[str, tuple[ConstraintCheck, ...]] = {}
 
     def only(self, prompts: Sequence[Prompt]) -> "Comparison":
@@ -99,29 +99,29 @@ class Comparison:
     def gains(self, variant: str) -> Values:
         """Paired differences to the base, shape (prompts,), signed so that positive is better."""
         primary = self.protocol.primary
-        ours, base = self.counted(variant, primary), self.counted(BASE_VARIANT, primary)
+        ours, base = self.scores(variant, primary), self.scores(BASE_VARIANT, primary)
         return ours - base if self.table.metrics[primary].direction == "higher" else base - ours
 
     def is_tied(self, one: str, other: str) -> bool:
         """Whether the gains of two variants cannot be told apart."""
         return self.bootstrap.interval(self.gains(one) - self.gains(other)).includes_zero
 
-    def counted(self, variant: str, metric: str) -> Values:
+    def scores(self, variant: str, metric: str) -> Values:
         """What each prompt counts for, shape (prompts,): seeds' mean, failed clips at the worst.
 
         A perceptual predictor barely notices a cut-off or runaway clip (DNSMOS even rewards some),
         so a clip that fails a gate does not keep its score where scores decide: in the primary
         metric and the constraints. A metric without a better direction keeps what was measured.
         """
-        if (variant, metric) not in self._counted:
+        if (variant, metric) not in self._scores:
             values, of = self.table.values[variant][metric], self.table.metrics[metric]
-            decides = metric in {self.protocol.primary, *self._constrained}
+            decides = metric in self.protocol.deciding_metrics
             failed = self.failed_clips(variant) if decides and of.direction != "neither" else ()
             if failed:
                 keys = {(clip.prompt, clip.seed) for clip in failed}
                 values = np.where([key in keys for key in self.table.keys], of.worst, values)
-            self._counted[variant, metric] = self.table.by_prompt(values)
-        return self._counted[variant, metric]
+            self._scores[variant, metric] = self.table.by_prompt(values)
+        return self._scores[variant, metric]
 
     def failed_clips(self, variant: str) -> tuple[FailedClip, ...]:
         """Every clip that has no score or fails a gate, in the order of the prompts."""
@@ -146,7 +146,7 @@ class Comparison:
         place.
         """
         missing = self.table.missing[variant]
-        names = {self.protocol.primary, *self._constrained}
+        names = self.protocol.deciding_metrics
         deciding = {*GATE_METRICS, *(RATIO_SOURCES.get(name, name) for name in names)}
         reasons: dict[ClipKey, list[str]] = {}
         for metric in sorted(deciding & missing.keys()):
@@ -157,10 +157,6 @@ class Comparison:
     def has_scores(self, variant: str) -> bool:
         """Whether any clip of the variant has the scores that decide."""
         return len(self.unscored_clips(variant)) < len(self.table.keys)
-
-    @property
-    def _constrained(self) -> list[str]:
-        return [constraint.metric for constraint in self.protocol.constraints]
 
     def failure_gate(self, variant: str) -> FailureGate:
         """Count failed clips against the base's: a few more are chance, more than that are not."""
@@ -182,7 +178,7 @@ class Comparison:
 
     def _check(self, variant: str, constraint: Constraint) -> ConstraintCheck:
         name, metric = constraint.metric, self.table.metrics[constraint.metric]
-        base, ours = self.counted(BASE_VARIANT, name), self.counted(variant, name)
+        base, ours = self.scores(BASE_VARIANT, name), self.scores(variant, name)
         change = ours - base
         towards_worse = {"lower": [change], "higher": [-change], "neither": [change, -change]}
         worst = max(towards_worse[metric.direction], key=self.bootstrap.upper)
@@ -216,7 +212,7 @@ class Comparison:
             objective=max(gain, -span) if violation == 0 else -span - violation,
             promise=gain - violation * span,
             measured={
-                name: float(self.counted(variant, name).mean())
+                name: float(self.scores(variant, name).mean())
                 for name in self.table.values[variant]
                 if name not in GATE_METRICS
             },
@@ -229,15 +225,15 @@ class Comparison:
     def row(self, variant: str) -> VariantRow:
         """All numbers of the variant, and what the rule objects to."""
         table, base = self.table, self.table.values[BASE_VARIANT]
-        counted = {metric: self.counted(variant, metric) for metric in table.values[variant]}
+        scores = {metric: self.scores(variant, metric) for metric in table.values[variant]}
         row = VariantRow(
             id=variant,
             standing="base" if variant == BASE_VARIANT else "passed",
             reasons=(),
-            means={metric: float(values.mean()) for metric, values in counted.items()},
+            means={metric: float(values.mean()) for metric, values in scores.items()},
             differences={
-                metric: self.bootstrap.interval(values - self.counted(BASE_VARIANT, metric))
-                for metric, values in counted.items()
+                metric: self.bootstrap.interval(values - self.scores(BASE_VARIANT, metric))
+                for metric, values in scores.items()
                 if metric in base
             },
             gain=self.bootstrap.interval(self.gains(variant)),

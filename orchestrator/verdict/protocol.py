@@ -210,6 +210,11 @@ class Protocol(Strict, allow_inf_nan=False):
         return {**metrics, **ratios}
 
     @property
+    def deciding_metrics(self) -> list[str]:
+        """The primary metric, then those of the constraints."""
+        return list(dict.fromkeys([self.primary, *(c.metric for c in self.constraints)]))
+
+    @property
     def rest(self) -> tuple[Prompt, ...]:
         """The prompts of set A that only the shortlist speaks."""
         return () if self.shortlist_after is None else self.prompts[self.shortlist_after :]

@@ -59,9 +59,9 @@ def test_a_clip_that_fails_a_gate_loses_its_score_where_scores_decide(make_table
     protocol = make_protocol()
     table = make_table(protocol, v={"p808": [4, 4, 4, 4], "tail_silence": [0, 9, 0, 0]})
     comparison = Comparison(table, protocol)
-    assert comparison.counted("v", "p808").tolist() == [4.0, 1.0, 4.0, 4.0]
-    assert comparison.counted("v", "speaker_similarity").tolist() == [0.9, -1.0, 0.9, 0.9]
-    assert comparison.counted("v", "tail_silence").tolist() == [0.0, 9.0, 0.0, 0.0]
+    assert comparison.scores("v", "p808").tolist() == [4.0, 1.0, 4.0, 4.0]
+    assert comparison.scores("v", "speaker_similarity").tolist() == [0.9, -1.0, 0.9, 0.9]
+    assert comparison.scores("v", "tail_silence").tolist() == [0.0, 9.0, 0.0, 0.0]
 
 
 def check(table, protocol):
