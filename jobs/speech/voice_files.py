@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from jobs.problems import InputError, Problem
-from jobs.spec.strict import Language, Strict
+from jobs.spec.strict import Language, Strict, validation_problems
 from jobs.spec.trial import DecodingSpec, HostSpec, TrainingSpec, Variant
 
 VOICE_FILE = "voice.json"
@@ -121,12 +121,7 @@ def read_voice(directory: Path) -> VoiceFiles:
         step = f"Name a directory that holds {VOICE_FILE} and {ADAPTER_FOLDER}/."
         raise InputError([Problem(str(path), f"cannot read it: {error}", step)]) from None
     except ValidationError as error:
-        raise InputError(
-            [
-                Problem(str(path), f"{'.'.join(map(str, e['loc']))}: {e['msg']}", _AGAIN)
-                for e in error.errors()
-            ]
-        ) from None
+        raise InputError(validation_problems(error, str(path), _AGAIN)) from None
     if problems := list(_problems(directory, facts)):
         raise InputError(problems)
     return VoiceFiles(directory, facts)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError, Problem
+from jobs.spec.strict import validation_problems
 from orchestrator.scores import versa
 from orchestrator.scores.ratings import read_ratings
 from orchestrator.scores.versa import VersaRow
@@ -149,10 +150,7 @@ def _read_protocol(path: Path, problems: list[Problem]) -> Protocol | None:
     except (OSError, UnicodeDecodeError) as error:
         problems.append(Problem(str(path), f"cannot read it: {error}", "Name a protocol.json."))
     except ValidationError as error:
-        problems += [
-            Problem(str(path), f"{'.'.join(map(str, e['loc']))}: {e['msg']}", "Correct it.")
-            for e in error.errors()
-        ]
+        problems += validation_problems(error, str(path), "Correct it.")
     return None
 
 

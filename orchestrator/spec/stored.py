@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.problems import InputError, Problem
+from jobs.spec.strict import validation_problems
 from orchestrator.ledger import PLAN_FILE, PROTOCOL_FILE, SPEC_FILE, VERDICT_FILE, Ledger
 from orchestrator.spec.model import MAY_CHANGE, SweepSpec
 from orchestrator.spec.plan import plan
@@ -76,12 +77,7 @@ def of_this_version(ledger: Ledger) -> Iterator[None]:
         yield
     except ValidationError as error:
         step = "Another version of voxsweep wrote it: use that one."
-        raise InputError(
-            [
-                Problem(ledger.sweep, f"{'.'.join(map(str, e['loc']))}: {e['msg']}", step)
-                for e in error.errors()
-            ]
-        ) from None
+        raise InputError(validation_problems(error, ledger.sweep, step)) from None
 
 
 def stored_protocol(ledger: Ledger) -> Protocol | None:
