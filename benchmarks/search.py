@@ -33,9 +33,8 @@ from ray.tune.search import Searcher
 
 from cluster.storage.base import open_storage
 from jobs.metrics.base import ClipScores
-from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
+from jobs.spec.trial import BASE_VARIANT, EngineSpec, TrainingSpec, TrialSpec
 from orchestrator.ledger import PROTOCOL_FILE, Ledger, TrialRecord
-from orchestrator.scores.from_ledger import base_info
 from orchestrator.search.study import StudySearch
 from orchestrator.search.tune import rungs
 from orchestrator.spec.model import (
@@ -128,7 +127,7 @@ class Grid:
         self.protocol = whole.model_copy(update={"prompts": whole.prompts[part]})
         self._ids = [(at, prompt.id) for at, prompt in enumerate(whole.prompts)][part]
         clips = self._clips("base", lines[1]["base"])
-        infos = [base_info()]
+        infos = [VariantInfo.unlisted(BASE_VARIANT)]
         for line in lines[2:]:
             for scale, columns in line["scales"].items():
                 name = _name(line, scale)

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from jobs.problems import InputError, Problem
 from orchestrator.ledger import PLAN_FILE, VERDICT_FILE, Ledger, TrialRecord
@@ -67,10 +66,6 @@ class SweepStatus:
     most_gpu_hours: float
     """As if no two trials had shared a GPU."""
     verdict: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def sweep_status(ledger: Ledger) -> SweepStatus:

@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.sources.reading import is_s3
+from jobs.data.clips import TargetClip
 from jobs.data.prepared.keys import data_key
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, DecodingSpec, PromptSpec, Variant
@@ -45,7 +48,6 @@ from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.data_report import data_report, measure_data
-from orchestrator.workers.placement import data_locality
 from orchestrator.workers.preparation import prepare_sweep
 from orchestrator.workers.scoring import ScorerPool, ScoringTask
 
@@ -322,3 +324,22 @@ def _to_user_error(cause: Exception) -> InputError | InfrastructureError | None:
     if isinstance(cause, ValueError | FileNotFoundError):
         return InputError([Problem("base", str(cause), "Correct base or data in the spec.")])
     return None
+
+
+def data_locality(clips: Sequence[TargetClip], cpus: float, gpus: float) -> dict[str, Any]:
+    """Ray's options for a task that reads ``clips``.
+
+    Local files are read on the driver's node, with at most the resources that it has: the head of
+    a cluster often has no GPU (a codec runs on a CPU too) and lends out no CPU. Clips in S3 are
+    read anywhere.
+    """
+    if all(is_s3(clip.row.audio) for clip in clips):
+        return {"num_cpus": cpus, "num_gpus": gpus}
+    here = ray.get_runtime_context().get_node_id()
+    (node,) = (each for each in ray.nodes() if each["NodeID"] == here)
+    has = node["Resources"]
+    return {
+        "num_cpus": min(cpus, has.get("CPU", 0)),
+        "num_gpus": gpus if has.get("GPU", 0) >= gpus else 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
+    }

@@ -134,7 +134,6 @@ def module_of(path: Path) -> str:
 
 RAY_MODULES = {
     "orchestrator.context",
-    "orchestrator.workers.placement",
     "orchestrator.workers.scoring",
     "orchestrator.sweep",
     "orchestrator.search.synthesis",

@@ -1,5 +1,6 @@
 """What a sweep found: its verdict, its study, its MLflow runs."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +51,7 @@ def study(sweep: SweepName, storage: StorageUrl = "sweeps", as_json: AsJson = Fa
 
     insight = study_insight(Ledger(open_storage(storage), sweep))
     if as_json:
-        print_json(insight.to_dict())
+        print_json(asdict(insight))
     else:
         show_insight(output, insight)
 

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -109,7 +110,7 @@ def status(
             raise
         found = None
     if as_json:
-        fields = found.to_dict() if found else {"sweep": sweep, "trials": []}
+        fields = asdict(found) if found else {"sweep": sweep, "trials": []}
         print_json({**fields, "jobs": [job_fields(job) for job in jobs]})
         return
     for job in jobs:

@@ -62,7 +62,8 @@ def judge_files(
     """
     problems: list[Problem] = []
     rule = _read_protocol(protocol, problems)
-    read = list(_lines(_files(scores), _read_clip, _ROW, problems))
+    files = sorted(scores.rglob("*.jsonl")) if scores.is_dir() else [scores]
+    read = list(_lines(files, _read_clip, _ROW, problems))
     infos = list(_lines([variants] if variants else [], _read_variant, _VARIANT, problems))
     if problems or rule is None:
         raise InputError(problems)
@@ -162,10 +163,6 @@ def _read_clip(path: Path, number: int, line: str) -> ClipScores | VersaRow:
 
 def _read_variant(path: Path, number: int, line: str) -> VariantInfo:
     return _VARIANTS.validate_json(line)
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
 
 
 def _lines(

@@ -89,9 +89,7 @@ def _omitted(scoring: ScoringSpec) -> Iterator[Omitted]:
             yield Omitted(name=each.name, reason=str(error.__cause__))
 
 
-def base_info() -> VariantInfo:
-    """The base as a variant."""
-    return VariantInfo.unlisted(BASE_VARIANT)
+_BASE = VariantInfo.unlisted(BASE_VARIANT)
 
 
 def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> VariantInfo:
@@ -141,14 +139,14 @@ class ScoredSweep:
     ) -> list[Assessment]:
         """Assess the variants of an epoch; ``rows`` are all their scores."""
         infos = [variant_info(v, record, losses) for v in self.variants(record.id, losses.epoch)]
-        table = ScoreTable.build([base_info(), *infos], [*self._base, *rows], self.protocol)
+        table = ScoreTable.build([_BASE, *infos], [*self._base, *rows], self.protocol)
         comparison = Comparison(table, self.protocol)
         return [comparison.assess(info.id) for info in infos]
 
     @cached_property
     def table(self) -> ScoreTable:
         """Every variant that was scored."""
-        infos, rows = [base_info()], [*self._base]
+        infos, rows = [_BASE], [*self._base]
         for record in self.ledger.trials():
             for losses in self.ledger.epochs(record.id):
                 for variant in self.variants(record.id, losses.epoch):

@@ -3,8 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -48,10 +47,6 @@ class Insight:
     """``max`` or ``min`` by objective of the Pareto set."""
     pareto: tuple[ParetoVariant, ...]
     """The best in the primary metric first."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The one object that ``voxsweep study --json`` prints."""
-        return asdict(self)
 
 
 def study_insight(ledger: Ledger) -> Insight:

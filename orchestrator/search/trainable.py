@@ -72,18 +72,15 @@ class TrialTrainable(tune.Trainable):
         return run
 
     def _failed(self, error: Exception) -> dict[str, Any]:
+        protocol = self._context.protocol
+        # Below whatever a trial that speaks can reach.
+        worst = -100.0 * protocol.judged_metrics()[protocol.primary].span
         return {
             TRIAL: self._trial,
-            OBJECTIVE: worst_objective(self._context),
-            PROMISE: worst_objective(self._context),
+            OBJECTIVE: worst,
+            PROMISE: worst,
             "validation_loss": float("inf"),
             "failed": str(error),
             "final": isinstance(error, TrialFailedError),
             "done": True,
         }
-
-
-def worst_objective(context: SweepContext) -> float:
-    """Below whatever a trial that speaks can reach."""
-    bounds = {metric.name: metric.high - metric.low for metric in context.protocol.metrics}
-    return -100.0 * bounds[context.protocol.primary]

@@ -21,8 +21,7 @@ from jobs.metrics.catalogue import ScorerUnavailable
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import DATA_FILE, Ledger
 from orchestrator.report.report_input import LONGEST_PLAYED
-from orchestrator.scores.from_ledger import base_info
-from orchestrator.verdict.table import ScoreTable
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.data_report import data_report, measure_data, quality_floor
 from tests.orchestrator.report.conftest import PROTOCOL, metric
 
@@ -79,7 +78,7 @@ def table(scores, failed=0) -> ScoreTable:
         ClipScores(BASE_VARIANT, prompt.id, 11, {"dnsmos_ovrl": score} if i >= failed else {})
         for i, (prompt, score) in enumerate(zip(protocol.prompts, scores, strict=True))
     ]
-    return ScoreTable.build([base_info()], clips, protocol)
+    return ScoreTable.build([VariantInfo.unlisted(BASE_VARIANT)], clips, protocol)
 
 
 SCORES = (3.0, 3.1, 3.2, 3.3, 3.4, 3.5, 3.6, 3.7)

@@ -11,7 +11,7 @@ import json, sys
 import ray
 from jobs.data.clips import TargetClip
 from jobs.data.clips import ManifestRow
-from orchestrator.workers.placement import data_locality
+from orchestrator.sweep import data_locality
 
 ray.init(address=sys.argv[1], log_to_driver=False)
 where = {}
