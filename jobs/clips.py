@@ -1,4 +1,4 @@
-"""A clip as models learn it, and a clip as a model said it."""
+"""A prepared clip, which models learn, and a spoken clip, which a model made."""
 
 from dataclasses import dataclass
 from pathlib import Path

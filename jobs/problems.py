@@ -1,4 +1,4 @@
-"""What is wrong with an input: every problem at once, each with its place and the next step."""
+"""Problems of an input: all are collected, each with its place and next step."""
 
 import difflib
 from collections.abc import Iterable, Sequence

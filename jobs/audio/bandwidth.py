@@ -1,4 +1,4 @@
-"""Where the spectrum of a recording ends: what was upsampled, or went through MP3, ends early.
+"""Where the spectrum of a recording ends, which shows upsampling and MP3.
 
 A spectrum that ends has an edge: a filled stretch, a steep fall, and then nothing but rounding up
 to the Nyquist frequency. A voice without sibilants falls too, but less steeply, and goes on falling

@@ -1,4 +1,4 @@
-"""Whether an audio file is whole, where libsndfile does not tell.
+"""Detects truncated audio files that libsndfile reads without an error.
 
 Of a WAV or AIFF file whose sound is longer by its header than the file is, libsndfile reads what is
 there and says nothing; of an Ogg file it takes the last page that is there for the end.

@@ -1,4 +1,4 @@
-"""What is wrong, or odd, with a target's data: each finding has a rule's name and its place."""
+"""Findings of a data check: rule, severity, place, next step."""
 
 from dataclasses import dataclass
 from typing import Literal

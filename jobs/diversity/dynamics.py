@@ -1,4 +1,4 @@
-"""How much the loudness of a clip moves while it is spoken."""
+"""The dynamics metric: the range of loudness within a clip's speech."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -12,9 +12,9 @@ from typing import Literal
 from jobs.diversity.summary import SpeakerSummary
 
 Colour = Literal["red", "amber", "green"]
-Forecasted = Literal["clean and diverse", "clean but narrow", "dirty"]
+ForecastOutcome = Literal["clean and diverse", "clean but narrow", "dirty"]
 
-_SENTENCES: dict[Forecasted, str] = {
+_SENTENCES: dict[ForecastOutcome, str] = {
     "clean and diverse": (
         "The clips are clean and vary: expect gains, in similarity and in quality."
     ),
@@ -56,7 +56,7 @@ class Light:
 class Forecast:
     """What to expect, and the lights it follows from."""
 
-    outcome: Forecasted
+    outcome: ForecastOutcome
     sentence: str
     because: tuple[str, ...]
     """What made it so, the lights by name; nothing makes data clean and diverse."""
@@ -74,7 +74,7 @@ def forecast(summary: SpeakerSummary) -> Forecast:
         dirt.append(f"{summary.bad_share:.0%} bad clips")
     # What is unknown is no sign of variety.
     alike = [name for name in _DIVERSITY if colours[name] in ("red", None)]
-    outcome: Forecasted = "clean and diverse"
+    outcome: ForecastOutcome = "clean and diverse"
     because: list[str] = []
     if dirt:
         outcome, because = "dirty", dirt

@@ -1,4 +1,4 @@
-"""From training clips to their features: measured once for the same clips, kept in the storage."""
+"""Features of the training clips, measured once for the same clips and stored."""
 
 import hashlib
 import json

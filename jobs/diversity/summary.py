@@ -1,4 +1,4 @@
-"""One speaker's training clips in numbers."""
+"""Statistics of one speaker's training clips."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

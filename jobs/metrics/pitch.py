@@ -1,4 +1,4 @@
-"""The melody of the voice: fundamental frequency (F0) over the frames that are speech.
+"""Metrics of pitch: fundamental frequency (F0) over the frames that are speech.
 
 F0 is tracked by DIO and refined by StoneMask (Morise et al., of the WORLD vocoder) in pyworld.
 """

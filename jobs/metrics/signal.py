@@ -1,4 +1,4 @@
-"""The waveform itself: where speech is, how loud, how clipped and how noisy it is."""
+"""Metrics of the waveform: voice activity, level, clipping and noise."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How long, how fast, and whether it stopped: facts that catch accelerated and runaway speech."""
+"""Metrics of timing: duration, speaking rate, silence at the end, missed end of speech."""
 
 import numpy as np
 

@@ -30,7 +30,7 @@ def wavlm_metrics(spec: MetricSpec) -> tuple[Metric, ...]:
     Raises:
         FileNotFoundError: the model is not there, with the command that downloads it.
     """
-    made_of = f"{_find(spec).fingerprint()} {library('transformers')} first-{MOST_SECONDS}s"
+    made_of = f"{_find_model(spec).fingerprint()} {library('transformers')} first-{MOST_SECONDS}s"
     return tuple(
         Metric(
             name=name,
@@ -60,7 +60,7 @@ class WavLM:
         from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
         self.metrics: Sequence[Metric] = wavlm_metrics(spec)
-        model = _find(spec)
+        model = _find_model(spec)
         self._prepare: Any = Wav2Vec2FeatureExtractor.from_pretrained(
             model.directory, local_files_only=True
         )
@@ -71,7 +71,7 @@ class WavLM:
             weights_only=True,
             dtype=torch.float32,
         ).eval()
-        self._least = _least_samples(self._model.config)
+        self._min_samples = _min_samples(self._model.config)
         self._voices = SpeakerCentroids(references, self._embed)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
@@ -83,10 +83,10 @@ class WavLM:
         import torch
 
         audio = normalise_level(at_16k(clip))[: MOST_SECONDS * RATE]
-        if len(audio) < self._least:
+        if len(audio) < self._min_samples:
             raise MetricError(
                 f"{len(audio) / RATE:.2f} s of audio are too short: "
-                f"{self._least / RATE:.2f} s are needed"
+                f"{self._min_samples / RATE:.2f} s are needed"
             )
         features = self._prepare(audio, sampling_rate=RATE, return_tensors="pt")
         with one_thread(), torch.no_grad():
@@ -94,7 +94,7 @@ class WavLM:
         return voice / np.linalg.norm(voice)
 
 
-def _least_samples(config: Any) -> int:  # noqa: ANN401 (transformers' WavLMConfig)
+def _min_samples(config: Any) -> int:  # noqa: ANN401 (transformers' WavLMConfig)
     """The shortest clip that leaves the pooling two frames, which their deviation needs."""
     layers = zip(config.tdnn_kernel, config.tdnn_dilation, strict=True)
     samples = 2 + sum((kernel - 1) * dilation for kernel, dilation in layers)
@@ -104,5 +104,5 @@ def _least_samples(config: Any) -> int:  # noqa: ANN401 (transformers' WavLMConf
     return int(samples)
 
 
-def _find(spec: MetricSpec) -> Model:
+def _find_model(spec: MetricSpec) -> Model:
     return find_model(spec.model or DEFAULT_MODEL, ["preprocessor_config.json"], pickled=True)

@@ -57,7 +57,7 @@ def whisper_metrics(spec: MetricSpec) -> tuple[Metric, ...]:
         FileNotFoundError: the model is not there, with the command that downloads it.
     """
     language = spec.language or "of-the-prompt"
-    made_of = f"{_find(spec).fingerprint()} {library('transformers')} language-{language}"
+    made_of = f"{_find_model(spec).fingerprint()} {library('transformers')} language-{language}"
     return tuple(
         Metric(
             name=name,
@@ -95,7 +95,7 @@ class Whisper:
         )
 
         self.metrics: Sequence[Metric] = whisper_metrics(spec)
-        directory = _find(spec).directory
+        directory = _find_model(spec).directory
         processor: Any = WhisperProcessor.from_pretrained(directory, local_files_only=True)
         self._model: Any = WhisperForConditionalGeneration.from_pretrained(
             directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
@@ -107,7 +107,7 @@ class Whisper:
         basic.clean = without_symbols
         self._basic: Callable[[str], str] = basic
         self._language = spec.language
-        if spec.language and (problem := self._unknown(spec.language)):
+        if spec.language and (problem := self._language_problem(spec.language)):
             raise ValueError(problem)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
@@ -119,15 +119,15 @@ class Whisper:
         language = clip.language or self._language
         if language is None:
             raise MetricError("neither the prompt nor the metric says the language")
-        if problem := self._unknown(language):
+        if problem := self._language_problem(language):
             raise MetricError(problem)
         expected = self.normalise(clip.text, language)
         if not any(map(str.isalnum, expected)):
             raise MetricError(f"the text has no words to compare with: {clip.text!r}")
         transcript = self.normalise(self.transcribe(at_16k(clip), language), language)
         return {
-            **_errors("word", transcript.split(), expected.split()),
-            **_errors("character", "".join(transcript.split()), "".join(expected.split())),
+            **_error_scores("word", transcript.split(), expected.split()),
+            **_error_scores("character", "".join(transcript.split()), "".join(expected.split())),
         }
 
     def transcribe(self, audio: NDArray[np.float32], language: str) -> str:
@@ -142,7 +142,7 @@ class Whisper:
         )
         task = {}
         if self._model.generation_config.is_multilingual:
-            task = {"language": _primary(language), "task": "transcribe"}
+            task = {"language": _primary_subtag(language), "task": "transcribe"}
         with one_thread(), torch.no_grad():
             tokens = self._model.generate(
                 **features, **task, do_sample=False, num_beams=1, return_timestamps=long
@@ -152,15 +152,15 @@ class Whisper:
 
     def normalise(self, text: str, language: str) -> str:
         """``text`` as both sides of a comparison are written: words with spaces between."""
-        return self._english(text) if _primary(language) == "en" else self._basic(text)
+        return self._english(text) if _primary_subtag(language) == "en" else self._basic(text)
 
-    def _unknown(self, language: str) -> str | None:
+    def _language_problem(self, language: str) -> str | None:
         """Why the model cannot transcribe ``language``, if so."""
         config = self._model.generation_config
         known = {"en"}
         if config.is_multilingual:
             known = {token.strip("<|>") for token in config.lang_to_id}
-        if _primary(language) in known:
+        if _primary_subtag(language) in known:
             return None
         return (
             f"Whisper must know the language, got {language!r}; this model knows "
@@ -184,7 +184,9 @@ def _kept(letter: str) -> str:
     return "" if category == "Cf" else letter
 
 
-def _errors(unit: str, transcript: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
+def _error_scores(
+    unit: str, transcript: Sequence[str], expected: Sequence[str]
+) -> dict[str, float]:
     edits = word_edits(transcript, expected)  # of characters in the same way
     return {
         f"whisper_{unit}_error": min(edits / len(expected), 1.0),
@@ -193,10 +195,10 @@ def _errors(unit: str, transcript: Sequence[str], expected: Sequence[str]) -> di
     }
 
 
-def _primary(language: str) -> str:
+def _primary_subtag(language: str) -> str:
     """What Whisper calls it: the tag without script and region."""
     return language.split("-")[0]
 
 
-def _find(spec: MetricSpec) -> Model:
+def _find_model(spec: MetricSpec) -> Model:
     return find_model(spec.model or DEFAULT_MODEL, _SETTINGS)

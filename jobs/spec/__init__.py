@@ -1,4 +1,4 @@
-"""What a trial, its data and its metrics are, as written in YAML. No torch in here."""
+"""Models of what YAML says of a trial, its data and its metrics. No torch in here."""
 
 EMBEDDED = "embedded"
 """Names what is shipped with the package: the base, its codec, the target voice, the prompts."""

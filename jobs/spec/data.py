@@ -1,4 +1,4 @@
-"""The data of a sweep as written in YAML: which clips, what is done to them, how they are mixed."""
+"""The data section of a spec: manifests, preprocessing, split, mixes."""
 
 from typing import Annotated, Any, Literal, Self
 

@@ -1,4 +1,4 @@
-"""A metric as it is asked for: its name, whether it must be had, and what it is measured with."""
+"""A metric as a spec names it, with its options."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""The base of every model that is read from somebody's file."""
+"""The base class of models that are read from users' files."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What determines an adapter's weights, and what makes it speak. No torch in here."""
+"""Hyperparameters, engine and decoding, which determine a trial and its speech; without torch."""
 
 import hashlib
 from typing import Annotated, Literal, Self
@@ -12,8 +12,8 @@ Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["fp32", "bf16"]
 ACOUSTIC_WEIGHT = 0.3
 """As the authors of Qwen3-TTS weigh it, since their commit 680d4e9."""
-_LATER = ("batch_tokens", "acoustic_weight", "acoustic_share")
-"""Keys of a training that trials of before they were there did not name."""
+_ADDED_LATER = ("batch_tokens", "acoustic_weight", "acoustic_share")
+"""Keys that were added once trials had ids: the default value is left out of the id."""
 
 
 class TrainingSpec(Strict):
@@ -123,10 +123,9 @@ class TrialSpec(Strict):
         """``t`` and twelve hex digits of the SHA-256 of what determines the weights."""
         spec = self.training
         filled = spec.model_copy(update={"alpha": spec.scaling_alpha})
-        # What the mix is decides, and not its name. The ids of before there were all keys stay
-        # what they are.
+        # The content of the mix counts, not its name.
         defaults = TrainingSpec()
-        left_out = {"mix"} | {k for k in _LATER if getattr(spec, k) == getattr(defaults, k)}
+        left_out = {"mix"} | {k for k in _ADDED_LATER if getattr(spec, k) == getattr(defaults, k)}
         left_out |= set() if spec.depends_on_horizon else {"epochs"}
         text = self.model_copy(update={"training": filled}).model_dump_json(
             exclude={"training": left_out} | ({"mix": True} if self.mix is None else {})

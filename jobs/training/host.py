@@ -14,8 +14,8 @@ from torch import distributed as dist
 from cluster.storage.base import Storage, StorageKey
 from jobs.clips import PreparedClip, SpokenClip
 from jobs.data.order.batches import check_budget
-from jobs.data.order.groups import grouped
-from jobs.data.order.mix import mixed
+from jobs.data.order.groups import group_indices
+from jobs.data.order.mix import apply_mix
 from jobs.families.base import FrozenBase, device_of
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapters, load_weights
@@ -50,7 +50,7 @@ class Host:
         self._training_clips = [clip for clip in clips if clip.split == "train"]
         self._training = [example for clip, example in pairs if clip.split == "train"]
         self._validation = [example for clip, example in pairs if clip.split == "validation"]
-        self._groups = grouped([clip for clip in clips if clip.split == "validation"])
+        self._groups = group_indices([clip for clip in clips if clip.split == "validation"])
         self._adapters = Adapters(base.model, base.layers)
         self._engine = start_engine(base.model, engine)
         self._slots: dict[str, Slot] = {}
@@ -67,7 +67,7 @@ class Host:
         if slot in self._slots:
             raise RuntimeError(f"slot {slot} is there already: detach it first")
         training = trial.training
-        mix = None if trial.mix is None else mixed(trial.mix, self._training_clips)
+        mix = None if trial.mix is None else apply_mix(trial.mix, self._training_clips)
         if training.batch_tokens is not None:
             names = [clip.id for clip in self._training_clips]
             check_budget(training.batch_tokens, [len(e) for e in self._training], names)

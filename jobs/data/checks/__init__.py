@@ -1,1 +1,1 @@
-"""What is wrong with the clips: all of it, before anything is spent."""
+"""Checks of the clips: every problem is reported before anything is computed."""

@@ -1,4 +1,4 @@
-"""Every problem of a target's data at once, before anything is spent on it."""
+"""The check of a target's data: each row by itself, then all clips together."""
 
 import hashlib
 from collections import Counter
@@ -11,19 +11,19 @@ from jobs.data.checks.corpus import (
     Candidate,
     Fault,
     leaks,
-    odd_rates,
+    odd_speaking_rates,
     repeated_audio,
     repeated_texts,
 )
 from jobs.data.checks.limits import Limits
-from jobs.data.checks.parallel import in_order
+from jobs.data.checks.parallel import map_ordered
 from jobs.data.checks.recording import (
     RecordingFacts,
+    check_recording,
+    check_reference,
     measure_recording,
-    reference_findings,
-    sound_findings,
 )
-from jobs.data.checks.text import stripped, text_findings
+from jobs.data.checks.text import check_text, strip_annotations
 from jobs.data.clips import ManifestRow, TargetClip
 from jobs.data.findings import Finding, error
 from jobs.data.order.split import assign_splits
@@ -81,7 +81,9 @@ def check(
     """
     checking = _Checking(data, Limits.of(data, rules), text, sample_rate)
     done = 0
-    for done, (job, facts) in enumerate(in_order(_measure, checking.jobs(rows), workers), start=1):
+    for done, (job, facts) in enumerate(
+        map_ordered(_measure, checking.jobs(rows), workers), start=1
+    ):
         checking.check_row(job, *facts)
         if done % _PROGRESS_EVERY == 0:
             progress(done)
@@ -148,13 +150,13 @@ class _Checking:
         written = job.row
         if job.reference is not None:
             self._references[job.reference] = reference
-        learned = stripped(written, self._data)
+        learned = strip_annotations(written, self._data)
         found = [
-            *sound_findings(written, facts, self._limits, self._rate),
-            *text_findings(written, learned, self._data, self._limits, self._text),
+            *check_recording(written, facts, self._limits, self._rate),
+            *check_text(written, learned, self._data, self._limits, self._text),
         ]
         if written.ref_audio and (known := self._references[written.ref_audio]) is not None:
-            found += reference_findings(written, known)
+            found += check_reference(written, known)
         is_good = self._keep(job.place, found)
         if isinstance(facts, RecordingFacts) and (is_good or self._is_compared(facts)):
             clip = TargetClip(learned, facts.pcm, facts.rate, facts.seconds)
@@ -173,7 +175,7 @@ class _Checking:
         self._leave_out(repeated_texts(self._candidates))
         self._split()
         self._leave_out(leaks(self._candidates))
-        self._leave_out(odd_rates(self._candidates))
+        self._leave_out(odd_speaking_rates(self._candidates))
         self._check_splits()
         clips = [each.clip for each in self._candidates if each.is_good]
         self._found.sort(key=lambda found: found[0])

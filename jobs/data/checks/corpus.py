@@ -1,4 +1,4 @@
-"""What may be wrong between the clips of a corpus: duplicates, leaks, odd speaking rates."""
+"""Checks between clips: duplicates, leaks between splits, odd speaking rates."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -98,7 +98,7 @@ def _leaked_text(clip: TargetClip, held_out: dict[str | None, str]) -> Finding:
     return finding("leak-text", clip.row.where, what, "Give both clips the same split.")
 
 
-def odd_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:
+def odd_speaking_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:
     """Clips whose text is too long or short for their sound, as their speaker speaks."""
     groups: dict[tuple[str | None, str | None], list[int]] = {}
     for at, each in enumerate(candidates):

@@ -1,4 +1,4 @@
-"""A function over many items in worker processes: results in order, few items under way."""
+"""A function mapped over many items by worker processes, results in order."""
 
 import itertools
 from collections import deque
@@ -16,7 +16,9 @@ _WAITING = 4
 """Bundles a worker may have ahead of it."""
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+def map_ordered(
+    function: Callable[[T], R], items: Iterable[T], workers: int
+) -> Iterator[tuple[T, R]]:
     """Each item with its result. ``items`` is read only as fast as results are taken.
 
     With one worker everything runs in this process. Others are started afresh, so that they hold

@@ -1,4 +1,4 @@
-"""A recording measured, and what may be wrong with it."""
+"""Measures a recording, and checks it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,16 +57,16 @@ UPSAMPLED_SHARE = 0.8
 """Of what the clip's rate or the base's can carry, the share that its spectrum must reach."""
 
 
-def sound_findings(
+def check_recording(
     row: ManifestRow, facts: RecordingFacts | AudioError, limits: Limits, rate: int
 ) -> Iterator[Finding]:
     """What is wrong with the clip's own recording; ``rate`` is the base's, in Hz."""
     if isinstance(facts, AudioError):
         yield error(facts.rule, row.where, facts.what, facts.next_step)
         return
-    yield from _bad_duration(row, facts.seconds, limits)
+    yield from _check_duration(row, facts.seconds, limits)
     if not facts.level >= SILENCE:
-        yield _silent(row, "audio", facts)
+        yield _silence_error(row, "audio", facts)
         return
     if facts.clipped >= CLIPPED_SOME:
         finding, bound = (
@@ -74,18 +74,18 @@ def sound_findings(
         )
         what = f"less than {bound:.1%} of audio may be at full scale, but {facts.clipped:.1%} is"
         yield finding("audio-clipped", row.where, what, "Record it again, or drop the clip.")
-    yield from _lacking(row, facts, rate)
+    yield from _check_bandwidth(row, facts, rate)
 
 
-def reference_findings(row: ManifestRow, facts: RecordingFacts | AudioError) -> Iterator[Finding]:
+def check_reference(row: ManifestRow, facts: RecordingFacts | AudioError) -> Iterator[Finding]:
     """What is wrong with ``ref_audio``: that it is not audio, or that it is silent."""
     if isinstance(facts, AudioError):
         yield error(facts.rule, row.where, f"ref_audio: {facts.what}", facts.next_step)
     elif not facts.level >= SILENCE:
-        yield _silent(row, "ref_audio", facts)
+        yield _silence_error(row, "ref_audio", facts)
 
 
-def _bad_duration(row: ManifestRow, seconds: float, limits: Limits) -> Iterator[Finding]:
+def _check_duration(row: ManifestRow, seconds: float, limits: Limits) -> Iterator[Finding]:
     if seconds < limits.min_seconds:
         what = f"audio must last {limits.min_seconds:g} s or longer ({limits.min_by})"
         advice = "Drop the clip, or set data.min_seconds."
@@ -101,7 +101,7 @@ def _bad_duration(row: ManifestRow, seconds: float, limits: Limits) -> Iterator[
         yield warning("duration-claimed", row.where, what, advice)
 
 
-def _lacking(row: ManifestRow, facts: RecordingFacts, rate: int) -> Iterator[Finding]:
+def _check_bandwidth(row: ManifestRow, facts: RecordingFacts, rate: int) -> Iterator[Finding]:
     """A recording that holds less of the spectrum than the base can learn, or than it claims."""
     if facts.rate < rate:
         what = f"audio should be recorded at the base's {rate} Hz or more, got {facts.rate} Hz"
@@ -117,6 +117,6 @@ def _lacking(row: ManifestRow, facts: RecordingFacts, rate: int) -> Iterator[Fin
         yield warning("audio-upsampled", row.where, what, advice)
 
 
-def _silent(row: ManifestRow, key: str, facts: RecordingFacts) -> Finding:
+def _silence_error(row: ManifestRow, key: str, facts: RecordingFacts) -> Finding:
     what = f"{key} must reach {SILENCE:.0f} dBFS RMS, got {facts.level:.1f} dBFS"
     return error("audio-silent", row.where, what, "Look for the original, or drop the clip.")

@@ -1,4 +1,4 @@
-"""The clips of a target as a spec names them: every row of all manifests, looked into."""
+"""The check of the clips that a spec names, over all its manifests."""
 
 import os
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
     problems: list[Problem] = []
     for manifest in data.manifest:
         try:
-            items += (_filled(row, manifest) for row in read_rows(manifest.path, data.root))
+            items += (_with_defaults(row, manifest) for row in read_rows(manifest.path, data.root))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -95,7 +95,7 @@ def checked_clips(data: DataSpec, host: HostSpec) -> list[TargetClip]:
     return checked.clips
 
 
-def _filled(row: ManifestRow | Finding, manifest: ManifestSpec) -> ManifestRow | Finding:
+def _with_defaults(row: ManifestRow | Finding, manifest: ManifestSpec) -> ManifestRow | Finding:
     """The row with what its manifest says of all its clips, where it does not say it itself."""
     if isinstance(row, Finding) or (row.speaker and row.language):
         return row

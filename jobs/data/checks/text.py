@@ -1,4 +1,4 @@
-"""What may be wrong with the text of one clip."""
+"""Checks of the text of one clip."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,21 +11,21 @@ from jobs.families.description import TextReader
 from jobs.spec.data import DataSpec
 
 
-def stripped(row: ManifestRow, data: DataSpec) -> ManifestRow:
-    """The row with the text that will be learned."""
+def strip_annotations(row: ManifestRow, data: DataSpec) -> ManifestRow:
+    """The row without annotations, if the spec asks for that."""
     if data.tags == "reject" or not annotations(row.text):
         return row
     return replace(row, text=without_annotations(row.text))
 
 
-def text_findings(
+def check_text(
     written: ManifestRow,
     learned: ManifestRow,
     data: DataSpec,
     limits: Limits,
     reader: TextReader | None,
 ) -> Iterator[Finding]:
-    """What is wrong with the text that was ``written`` in the manifest, and what is ``learned``."""
+    """Findings in the manifest's text, ``written``, and in what is trained on, ``learned``."""
     where = written.where
     if tokens := control_tokens(written.text):
         what = f"text must not hold a model's own tokens, but it has {_quoted(tokens)}"
@@ -46,13 +46,13 @@ def text_findings(
     if data.language_tag and learned.language is None:
         what = "data.language_tag needs a language for each clip, but this one has none"
         yield error("language-missing", where, what, "Add the key language.")
-    yield from _unfit(learned, data, limits, reader)
+    yield from _check_tokens(learned, data, limits, reader)
 
 
-def _unfit(
+def _check_tokens(
     row: ManifestRow, data: DataSpec, limits: Limits, reader: TextReader | None
 ) -> Iterator[Finding]:
-    """What the base cannot read, or not as much of."""
+    """Whether the base can read the text, and how long it is in tokens."""
     if reader is None:
         return
     try:

@@ -1,1 +1,1 @@
-"""The list of clips that somebody wrote: read, whatever its layout."""
+"""Manifests of clips, read from JSON lines, LJSpeech's layout or pairs of files."""

@@ -1,4 +1,4 @@
-"""Folders that are read without a list of JSON lines: LJSpeech's layout, and pairs of files."""
+"""Manifests that are folders: LJSpeech's layout, and recordings with texts beside them."""
 
 import codecs
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Lines of a list that somebody wrote: as text, and as JSON objects; what is wrong is a finding."""
+"""Lines of a manifest, as text and as JSON objects; what is wrong with one is a finding."""
 
 import codecs
 import json

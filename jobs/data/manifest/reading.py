@@ -1,4 +1,4 @@
-"""The clips of a target, from a list of JSON lines, a folder, or what is shipped; one at a time."""
+"""The rows of a manifest, one at a time: of JSON lines, a folder, or the shipped voice."""
 
 import os
 import re

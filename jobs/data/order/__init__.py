@@ -1,1 +1,1 @@
-"""Which clips are held out, and which go into which step."""
+"""The order of the data: splits, mixes and batches."""

@@ -1,4 +1,4 @@
-"""Which clips belong to which language and which speaker, where there are several."""
+"""Clips by language and by speaker."""
 
 from collections.abc import Sequence
 from typing import Protocol, get_args
@@ -22,7 +22,7 @@ def group_of(clip: Grouped, by: GroupKey) -> str | None:
     return clip.speaker if by == "speaker" else clip.language
 
 
-def grouped(clips: Sequence[Grouped]) -> dict[str, tuple[int, ...]]:
+def group_indices(clips: Sequence[Grouped]) -> dict[str, tuple[int, ...]]:
     """Indices of the clips of each group, by names such as ``language/km`` and ``speaker/slt``.
 
     Of the languages, and of the speakers, only where the clips name at least two.

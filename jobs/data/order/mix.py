@@ -1,4 +1,4 @@
-"""How often an epoch sees each training clip: shares of speakers or languages, and no clip lost.
+"""How often an epoch has each training clip, by shares of speakers or languages.
 
 Validation is never mixed: its clips are what they are, whatever the training sees.
 """
@@ -88,13 +88,15 @@ class Mix:
         """
         return sorted(
             chain.from_iterable(
-                _seen(group, count, np.random.default_rng([seed, 0, place]), epoch)
+                _epoch_part(group, count, np.random.default_rng([seed, 0, place]), epoch)
                 for place, (group, count) in enumerate(zip(self.groups, self.counts, strict=True))
             )
         )
 
 
-def _seen(group: Sequence[int], count: int, draw: np.random.Generator, epoch: int) -> list[int]:
+def _epoch_part(
+    group: Sequence[int], count: int, draw: np.random.Generator, epoch: int
+) -> list[int]:
     often, rest = divmod(count, len(group))
     order = draw.permutation(len(group))
     first = (epoch - 1) * rest
@@ -102,8 +104,8 @@ def _seen(group: Sequence[int], count: int, draw: np.random.Generator, epoch: in
     return [*group] * often + [group[place] for place in drawn]
 
 
-def mixed(mix: MixSpec, clips: Sequence[Grouped]) -> Mix:
-    """``mix`` over these training clips.
+def apply_mix(mix: MixSpec, clips: Sequence[Grouped]) -> Mix:
+    """Apply ``mix`` to these training clips.
 
     Raises:
         ValueError: a clip does not say what the mix tells clips apart by, or a share is of a group

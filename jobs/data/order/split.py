@@ -1,4 +1,4 @@
-"""Which clips are held out: a share of each group, the same whatever the order of the clips."""
+"""The split into training and validation: a share of each group, whatever the row order."""
 
 import hashlib
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Folders of a storage that are no sweep's."""
+"""Storage keys of prepared data and of other folders that belong to no sweep."""
 
 from cluster.storage.base import StorageKey
 

@@ -1,4 +1,4 @@
-"""Preparing data once: each clip encoded by one process, and never again by any."""
+"""Preparing a dataset: each clip is encoded once, by one process."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

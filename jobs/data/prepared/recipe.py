@@ -60,13 +60,13 @@ class Preprocessing:
         """
         reached = None
         if self.loudness is not None:
-            audio, reached = _brought_to(self.loudness, audio, rate)
+            audio, reached = _adjust_loudness(self.loudness, audio, rate)
         resampled = resample(audio, rate, self.rate)
         silence = np.zeros(round(self.trailing_silence * self.rate), dtype=np.float32)
         return np.concatenate([resampled, silence]), reached
 
 
-def _brought_to(
+def _adjust_loudness(
     loudness: float, audio: NDArray[np.float32], rate: int
 ) -> tuple[NDArray[np.float32], float]:
     if len(audio) < _SHORTEST * rate:

@@ -41,7 +41,7 @@ def choose_references(clips: Sequence[TargetClip]) -> dict[str | None, SpeakerRe
     for speaker, of_speaker in groups.items():
         named = next((clip.row for clip in of_speaker if clip.row.ref_audio is not None), None)
         if named is None or named.ref_audio is None:
-            clip = min(of_speaker, key=_unfitness)
+            clip = min(of_speaker, key=_reference_rank)
             chosen[speaker] = SpeakerReference(clip.row.where, clip.row.audio, clip.pcm)
             continue
         try:
@@ -96,6 +96,6 @@ def write_recording(path: Path, recording: Recording, rate: int) -> None:
     write_flac(path, audio / np.float32(peak) if peak > 1 else audio, rate)
 
 
-def _unfitness(clip: TargetClip) -> tuple[bool, float]:
+def _reference_rank(clip: TargetClip) -> tuple[bool, float]:
     """What is held out stands for a speaker only where there is nothing else."""
     return clip.row.split != "train", abs(clip.seconds - _SECONDS)

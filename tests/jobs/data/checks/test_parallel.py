@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from jobs.data.checks.parallel import in_order
+from jobs.data.checks.parallel import map_ordered
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_item_with_its_result_in_order(workers):
     items = range(-100, 100)
-    assert list(in_order(abs, items, workers)) == [(item, abs(item)) for item in items]
-    assert list(in_order(abs, [], workers)) == []
+    assert list(map_ordered(abs, items, workers)) == [(item, abs(item)) for item in items]
+    assert list(map_ordered(abs, [], workers)) == []
 
 
 def test_few_items_are_read_ahead():
@@ -23,7 +23,7 @@ def test_few_items_are_read_ahead():
             read.append(item)
             yield item
 
-    results = in_order(abs, items(), 2)
+    results = map_ordered(abs, items(), 2)
     for _ in range(1000):
         next(results)
     results.close()
@@ -32,7 +32,7 @@ def test_few_items_are_read_ahead():
 
 def test_an_error_in_a_worker_is_raised_here():
     with pytest.raises(TypeError, match="bad operand"):
-        list(in_order(abs, ["x"], 2))
+        list(map_ordered(abs, ["x"], 2))
 
 
 def test_listening_imports_no_torch():

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from jobs.data.order.mix import Mix, epoch_counts, mixed
+from jobs.data.order.mix import Mix, apply_mix, epoch_counts
 from jobs.spec.data import MixSpec
 from tests.toy import toy_clip
 
@@ -98,12 +98,12 @@ def test_clips_are_told_apart_by_what_the_mix_says():
         toy_clip("b", speaker="bob", language="ko"),
         toy_clip("c", speaker="ann", language="ko"),
     ]
-    assert mixed(by_language(ko=1.0), clips) == Mix(groups=((1, 2),), counts=(2,))
+    assert apply_mix(by_language(ko=1.0), clips) == Mix(groups=((1, 2),), counts=(2,))
     whose = MixSpec(by="speaker", shares={"bob": 0.5, "ann": 0.5})
-    assert mixed(whose, clips) == Mix(groups=((0, 2), (1,)), counts=(2, 2))
+    assert apply_mix(whose, clips) == Mix(groups=((0, 2), (1,)), counts=(2, 2))
 
 
 def test_a_clip_that_does_not_say_whose_it_is_is_named():
     clips = [toy_clip("a", speaker="ann"), toy_clip("b", language="km")]
     with pytest.raises(ValueError, match="needs the speaker of every training clip, but clip 'b'"):
-        mixed(MixSpec(by="speaker", temperature=2), clips)
+        apply_mix(MixSpec(by="speaker", temperature=2), clips)
