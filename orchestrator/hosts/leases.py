@@ -63,7 +63,6 @@ class LeaseTable:
         self._leases: dict[str, SlotLease] = {}
         """What is in a slot, by id."""
         self._by_host: defaultdict[int, dict[str, SlotLease]] = defaultdict(dict)
-        self._by_trial: defaultdict[str, dict[str, SlotLease]] = defaultdict(dict)
         self._detaching: set[str] = set()
         """Those that were given up, and are in their slots still."""
         self._may_be_served: dict[str, str] = {}
@@ -209,26 +208,22 @@ class LeaseTable:
     def _fence(self, trial: str) -> None:
         if holder := self._holders.pop(trial, None):
             self._fenced.add(holder)
-            self._actions.fenced += [each for each in self.waiting if each == holder]
+            if holder in self.waiting:
+                self._actions.fenced.append(holder)
 
     def _give_up(self, trial: str) -> None:
         self._requests.pop(trial, None)
         self._reserved = {h: each for h, each in self._reserved.items() if each.trial != trial}
-        for lease in list(self._by_trial.get(trial, ())):
+        for lease in [each.id for each in self._leases.values() if each.trial == trial]:
             self.release(lease)
 
     def _add(self, lease: SlotLease) -> None:
         self._leases[lease.id] = lease
         self._by_host[lease.host][lease.id] = lease
-        self._by_trial[lease.trial][lease.id] = lease
 
     def _remove(self, lease: str) -> None:
-        removed = self._leases.pop(lease)
         self._detaching.discard(lease)
-        del self._by_host[removed.host][lease]
-        del self._by_trial[removed.trial][lease]
-        if not self._by_trial[removed.trial]:
-            del self._by_trial[removed.trial]
+        del self._by_host[self._leases.pop(lease).host][lease]
 
     def _detach(self, lease: SlotLease) -> None:
         self._detaching.add(lease.id)

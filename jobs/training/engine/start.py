@@ -7,7 +7,7 @@ import deepspeed
 import torch
 from torch import distributed as dist
 from torch import nn
-from torch._C._distributed_c10d import HashStore, TCPStore
+from torch._C._distributed_c10d import HashStore, Store, TCPStore
 
 from jobs.spec.trial import EngineSpec
 from jobs.training.engine.base import Engine
@@ -32,11 +32,10 @@ def start_distributed(rank: int = 0, world_size: int = 1, address: str | None = 
     if address is None and "MASTER_ADDR" in os.environ:
         dist.init_process_group(backend)
     else:
-        store = (
-            HashStore()
-            if address is None
-            else TCPStore(*_split(address), world_size, is_master=rank == 0)
-        )
+        store: Store = HashStore()
+        if address is not None:
+            host, _, port = address.rpartition(":")
+            store = TCPStore(host, int(port), world_size, is_master=rank == 0)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
 
@@ -48,11 +47,6 @@ def skip_shared_memory_op() -> None:
     for ever without a word. gloo does the same job.
     """
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host, int(port)
 
 
 def start_engine(model: nn.Module, spec: EngineSpec) -> Engine:
