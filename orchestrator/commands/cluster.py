@@ -78,7 +78,7 @@ def submit(
     if dry_run:
         typer.echo(json.dumps(submission.to_dict(url), indent=None if as_json else 2))
         return
-    job, is_new = _connect(url, insecure=insecure).submit(submission)
+    job, is_new = jobs_at(url, insecure=insecure).submit(submission)
     if as_json:
         print_json({**job_fields(job), "new": is_new})
     else:
@@ -165,21 +165,15 @@ def jobs_at(address: str, *, insecure: bool) -> "Jobs":
     """The jobs of the Ray cluster at ``address``.
 
     Raises:
-        InputError: the address is wrong, or the cluster requires no token.
+        InputError: the address is wrong, or the cluster is not this machine's and requires no
+            token.
     """
-    from cluster.ray.addresses import jobs_address_problems
-
-    _refuse(jobs_address_problems(address, insecure=insecure))
-    return _connect(address, insecure=insecure)
-
-
-def _connect(address: str, *, insecure: bool) -> "Jobs":
-    """The jobs at ``address``, unless it is beyond this machine and requires no token."""
     from urllib.parse import urlsplit
 
-    from cluster.ray.addresses import is_loopback, open_jobs, open_problem
+    from cluster.ray.addresses import is_loopback, jobs_address_problems, open_jobs, open_problem
     from cluster.ray.jobs import Jobs
 
+    _refuse(jobs_address_problems(address, insecure=insecure))
     if not (insecure or is_loopback(urlsplit(address).hostname or "")) and open_jobs(address):
         _refuse([open_problem(address)])
     return Jobs(address)

@@ -28,9 +28,7 @@ def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False
     from orchestrator.terminal.sweep import show_plan
 
     sweep, inputs = read_sweep(spec)
-    planned = make_plan(
-        sweep, inputs.clips, inputs.prompts, inputs.confirmation, open_storage(storage)
-    )
+    planned = make_plan(sweep, inputs, open_storage(storage))
     if as_json:
         print_json(planned.to_dict())
     else:

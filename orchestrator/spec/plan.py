@@ -2,17 +2,19 @@
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.storage.base import Storage
 from jobs.data.clips import TargetClip
 from jobs.data.order.batches import BatchPlan
 from jobs.data.order.mix import epoch_counts
 from jobs.spec.data import MixSpec
-from jobs.spec.trial import PromptSpec
 from orchestrator.ledger import Ledger
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.screen import SHORTLISTED
+
+if TYPE_CHECKING:
+    from orchestrator.spec.inputs import Inputs  # imports what reads audio
 
 _CLIP_BYTES_A_SECOND = 22_000
 """16 kHz 16-bit FLAC of speech, measured on the shipped voice."""
@@ -56,18 +58,13 @@ class Plan:
         return asdict(self)
 
 
-def plan(
-    spec: SweepSpec,
-    targets: list[TargetClip],
-    prompts: list[PromptSpec],
-    confirmation: list[PromptSpec],
-    storage: Storage,
-) -> Plan:
-    """Count what ``spec`` would run on these clips and prompt sets."""
+def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
+    """Count what ``spec`` would run on its clips and prompt sets, and what of it is stored."""
     ledger = Ledger(storage, spec.name)
     done = {record.id: ledger.epochs(record.id) for record in ledger.trials()}
     seconds = [losses.seconds for epochs in done.values() for losses in epochs]
-    clips = sum(clip.row.split == "train" for clip in targets)
+    clips = sum(clip.row.split == "train" for clip in inputs.clips)
+    prompts, confirmation = inputs.prompts, inputs.confirmation
     epochs = _most_epochs(spec)
     adapted = epochs * len(spec.variants.adapted_scales)
     first, rest = spec.variants.parts(prompts)
@@ -83,14 +80,14 @@ def plan(
         sweep=spec.name,
         trials=spec.search.trial_count,
         most_epochs=epochs,
-        most_optimiser_steps=_most_steps(spec, targets),
+        most_optimiser_steps=_most_steps(spec, inputs.clips),
         most_variants=1 + adapted,
         most_clips=spoken,
         most_clip_megabytes=round(spoken * _SECONDS_A_PROMPT * _CLIP_BYTES_A_SECOND / 1e6, 1),
         prompts=len(prompts),
         confirmation_prompts=len(confirmation),
         training_clips=clips,
-        validation_clips=len(targets) - clips,
+        validation_clips=len(inputs.clips) - clips,
         hosts=hosts,
         slots_per_host=slots,
         trials_at_once=slots and hosts * slots,

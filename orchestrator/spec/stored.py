@@ -38,7 +38,7 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
             what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"
             raise InputError([Problem(where, what, "Give the changed spec another name.")])
     ledger.write_text(SPEC_FILE, yaml.safe_dump(written, sort_keys=False))
-    planned = plan(spec, inputs.clips, inputs.prompts, inputs.confirmation, ledger.storage)
+    planned = plan(spec, inputs, ledger.storage)
     ledger.write_text(PLAN_FILE, json.dumps(planned.to_dict(), indent=2) + "\n")
 
 

@@ -7,6 +7,7 @@ from jobs.data.clips import ManifestRow, TargetClip
 from jobs.spec.trial import PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.ledger import Ledger, TrialResult
+from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.plan import plan
 
 PROMPTS = [PromptSpec(id=f"p{i}", text="one two") for i in range(5)]
@@ -22,6 +23,7 @@ CLIPS = [
     + [("train", "bob")] * 6
     + [("validation", "ann")] * 3
 ]
+INPUTS = Inputs(CLIPS, [], 0, PROMPTS, FRESH)
 SCALES = "variants: {lora_scales: [0, 0.5, 1.0]}"
 
 
@@ -93,7 +95,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_counts(make_spec, storage, case):
     sections, expected = CASES[case]
-    planned = plan(make_spec(**sections), CLIPS, PROMPTS, FRESH, storage).to_dict()
+    planned = plan(make_spec(**sections), INPUTS, storage).to_dict()
     assert {key: planned[key] for key in expected} == expected
     # set A by all variants, set B by the base and three finalists
     clips = expected["most_variants"] * 5 + 4 * 6
@@ -134,7 +136,7 @@ def test_what_is_done_and_what_it_tells_of_gpu_hours(make_spec, storage):
     with storage.commit(ledger.checkpoint(trial.id, 3)):
         """An epoch after a gap is none: epoch 2 was never committed."""
     before = sorted(storage.root.rglob("*"))
-    planned = plan(spec, CLIPS, PROMPTS, FRESH, storage)
+    planned = plan(spec, INPUTS, storage)
     assert (planned.trials_done, planned.epochs_done) == (1, 3)
     assert (planned.hosts, planned.slots_per_host, planned.trials_at_once) == (3, 4, 12)
     assert (planned.ranks, planned.gpus) == (2, 3.0)
@@ -147,7 +149,7 @@ def test_no_more_hosts_than_trials(make_spec, storage):
         search="search: {sampler: grid, space: {rank: [2, 4]}}",
         resources="resources: {hosts: 5, slots_per_host: 1, gpus_per_rank: 1}",
     )
-    planned = plan(spec, CLIPS, PROMPTS, FRESH, storage)
+    planned = plan(spec, INPUTS, storage)
     assert (planned.hosts, planned.trials_at_once, planned.gpus) == (2, 2, 2.0)
 
 
@@ -180,6 +182,6 @@ def test_no_more_hosts_than_trials(make_spec, storage):
     ids=["by default", "from memory", "one slot", "split"],
 )
 def test_which_packs_are_possible_and_why(make_spec, storage, sections, slots, at_once, packing):
-    planned = plan(make_spec(**sections), CLIPS, PROMPTS, FRESH, storage)
+    planned = plan(make_spec(**sections), INPUTS, storage)
     assert (planned.slots_per_host, planned.trials_at_once) == (slots, at_once)
     assert planned.packing.startswith(packing)
