@@ -35,7 +35,7 @@ def test_an_error_in_a_worker_is_raised_here():
         list(map_ordered(abs, ["x"], 2))
 
 
-def test_listening_imports_no_torch():
+def test_decoding_imports_no_torch():
     """Each worker imports what it runs; torch would take seconds and hundreds of MB."""
     program = (
         "import sys, jobs.data.checks.check; assert not {'torch', 'transformers'} & {*sys.modules}"
