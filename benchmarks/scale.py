@@ -168,7 +168,7 @@ def run_loop(trials: int, hosts: int, tell: Callable[[str], None]) -> dict[str, 
     ):
         with mock.patch.object(searches, "study_storage", return_value=InMemoryStorage()):
             searcher = searches.searcher_for(context, Path(folder))
-        scheduler, meter = searches.rungs(context.spec), Meter(watch)
+        scheduler, meter = searches.scheduler_for(context.spec), Meter(watch)
         for name in ("suggest", "on_trial_result", "on_trial_complete"):
             meter.time(searcher, name, f"study: {name}")
         meter.time(scheduler, "on_trial_result", "ASHA: on_trial_result")
@@ -185,7 +185,7 @@ def run_loop(trials: int, hosts: int, tell: Callable[[str], None]) -> dict[str, 
             searches.TrialTrainable,
             num_samples=trials,
             storage_path=folder,
-            resources_per_trial=searches._THIN,
+            resources_per_trial=searches._TRIAL_RESOURCES,
         )
         generator = SearchGenerator(ConcurrencyLimiter(searcher, max_concurrent=hosts))
         controller = TuneController(

@@ -36,7 +36,7 @@ from jobs.metrics.base import ClipScores
 from jobs.spec.trial import BASE_VARIANT, EngineSpec, TrainingSpec, TrialSpec
 from orchestrator.ledger import PROTOCOL_FILE, Ledger, TrialRecord
 from orchestrator.search.study import StudySearch
-from orchestrator.search.tune import rungs
+from orchestrator.search.tune import scheduler_for
 from orchestrator.spec.model import (
     Dimension,
     FirstSpec,
@@ -237,7 +237,7 @@ def replay(grid: Grid, spec: SweepSpec, seed: int) -> Spent:
         start,
         settled=spec.rungs.grace_epochs,
     )
-    scheduler = rungs(spec)
+    scheduler = scheduler_for(spec)
     clock, count, spent = 0.0, 0, Counter[str]()
     running: list[tuple[float, int, str, list[Epoch], int]] = []
     heard: list[Assessment] = []

@@ -148,16 +148,11 @@ class Ledger:
 
     def begin(self) -> SweepRecord:
         """Record that the sweep has begun, or give what was recorded when it had."""
-        known = self.began()
-        if known is None:
-            known = SweepRecord(secrets.token_hex(8), self._earliest() or time.time())
-            self._write_record(known)
-        return known
-
-    def began(self) -> SweepRecord | None:
-        """Which sweep this is, or None before it has begun."""
-        text = self.read_text(SWEEP_FILE)
-        return SweepRecord(**json.loads(text)) if text else None
+        if text := self.read_text(SWEEP_FILE):
+            return SweepRecord(**json.loads(text))
+        record = SweepRecord(secrets.token_hex(8), self._earliest() or time.time())
+        self._write_record(record)
+        return record
 
     def end(self) -> None:
         """Record that the sweep has come to its verdict."""
@@ -285,7 +280,7 @@ class Ledger:
         lines = "".join(row.to_json() + "\n" for row in rows)
         self.write_text(f"scores/{prompts}/{variant}.jsonl", lines)
 
-    def scored(self, prompts: PromptSet) -> list[str]:
+    def scored_variants(self, prompts: PromptSet) -> list[str]:
         """The variants that were scored on a prompt set."""
         names = self.storage.children(self.path("scores", prompts))
         return [name.removesuffix(".jsonl") for name in names]

@@ -51,11 +51,11 @@ from orchestrator.workers.data_report import data_report, measure_data
 from orchestrator.workers.preparation import prepare_sweep
 from orchestrator.workers.scoring import ScorerPool, ScoringTask
 
-_FIRST_CONTACT = 30.0
-"""Seconds in which MLflow may say that it will have none of this sweep; nothing is spent yet."""
-_PATIENCE = 30.0
-"""Seconds without a sign of MLflow after which the end of a sweep waits for it no more."""
-_LONGEST_CATCHING_UP = 300.0
+_MLFLOW_CONTACT = 30.0
+"""Seconds in which MLflow may refuse the sweep before anything is spent."""
+_MLFLOW_SILENCE = 30.0
+"""Seconds without progress after which the end of a sweep stops waiting for MLflow."""
+_MLFLOW_WAIT = 300.0
 """Seconds that the end of a sweep waits for MLflow at most."""
 
 _SHOWN = ("epoch", "training_loss", "validation_loss", "objective", "best_variant")
@@ -117,10 +117,10 @@ class Sweep:
 
         Raises:
             InputError: what an earlier run of this sweep measured by has changed since.
-            InfrastructureError: MLflow answers, but refuses to be told of this sweep.
+            InfrastructureError: MLflow answers, but refuses this sweep.
         """
         self._recorder.start()
-        self._recorder.await_contact(_FIRST_CONTACT)
+        self._recorder.await_contact(_MLFLOW_CONTACT)
         context = self._prepare()
         self._progress.stage("loading the base into the hosts, and measuring packs")
         with fleet(context, self._progress.note) as hosts:
@@ -293,7 +293,7 @@ class Sweep:
         """Give MLflow a while to catch up; whether it did."""
         self._progress.stage("logging the rest to MLflow")
         self._recorder.enqueue_all()
-        trouble = self._recorder.close(_PATIENCE, _LONGEST_CATCHING_UP)
+        trouble = self._recorder.close(_MLFLOW_SILENCE, _MLFLOW_WAIT)
         if trouble:
             later = f"voxsweep records {self._spec.name} --storage {self._ledger.storage.url}"
             self._progress.note(

@@ -172,7 +172,7 @@ class TrialRuns:
 
     def _confirmed(self, trial: str, time: int) -> Iterator[Value]:
         """What its finalists scored on set B."""
-        finalists = set(self._ledger.scored(CONFIRMATION))
+        finalists = set(self._ledger.scored_variants(CONFIRMATION))
         for number in range(1, len(self._epochs[trial]) + 1):
             for variant in self._scored.variants(trial, number):
                 if variant.id in finalists:

@@ -52,7 +52,7 @@ def read_row(path: PurePath, number: int, line: str) -> VersaRow | None:
     return VersaRow(f"{path}:{number}", path.stem, key, row) if isinstance(key, str) else None
 
 
-def in_our_names(row: VersaRow) -> tuple[dict[str, float], dict[str, str]]:
+def to_our_names(row: VersaRow) -> tuple[dict[str, float], dict[str, str]]:
     """The values of a row, and the reasons for missing ones, both by metric.
 
     Numbers that are none of ours keep VERSA's name; texts, such as the transcript, are left out.
@@ -129,7 +129,7 @@ def complete(
             problems.append((row.where, what))
             continue
         clip = spoken[0] if spoken else ClipScores(row.variant, prompt, 0, {})
-        added = ClipScores(clip.variant, prompt, clip.seed, *in_our_names(row)).only([*metrics])
+        added = ClipScores(clip.variant, prompt, clip.seed, *to_our_names(row)).only([*metrics])
         for name in sorted({*clip.values, *clip.failures} & {*added.values, *added.failures}):
             what = f"a clip is scored once by each metric, got {name} again for {prompt!r}"
             problems.append((row.where, what))

@@ -18,7 +18,7 @@ from orchestrator.search.warm_start import ended_trials
 from orchestrator.spec.model import OBJECTIVE, SECONDS
 from orchestrator.verdict.protocol import Protocol
 
-_LEAST = 2
+_MIN_COMPLETED = 2
 """Completed trials that importances need."""
 
 
@@ -103,9 +103,9 @@ def _study_of(scored: ScoredSweep) -> optuna.Study:
 
 def _importances(study: optuna.Study) -> tuple[dict[str, float], str]:
     done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
-    if len(done) < _LEAST:
-        return {}, f"importances need {_LEAST} completed trials, got {len(done)}"
-    if len({trial.value for trial in done}) < _LEAST:
+    if len(done) < _MIN_COMPLETED:
+        return {}, f"importances need {_MIN_COMPLETED} completed trials, got {len(done)}"
+    if len({trial.value for trial in done}) < _MIN_COMPLETED:
         return {}, "importances need trials that differ, but all have one objective"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

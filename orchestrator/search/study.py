@@ -36,7 +36,7 @@ from orchestrator.search.space import (
 )
 from orchestrator.spec.model import OBJECTIVE, Choice, SearchSpec
 
-_MOST_REPEATS = 100
+_MAX_REPEATS = 100
 """Suggestions of known trials in a row after which a small space counts as searched."""
 
 
@@ -81,7 +81,8 @@ class StudySearch(OptunaSearch):
         )
         self._search, self._search_space, self._start = search, space, start
         self.study: optuna.Study = self._ot_study  # type: ignore[assignment]  # Ray types it None
-        self._kept_in = storage
+        self._study_storage = storage
+        self._study_key = storage.get_study_id_from_name(study_name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             self.study.set_metric_names(list(modes))
@@ -89,7 +90,7 @@ class StudySearch(OptunaSearch):
         self._planned: deque[dict[str, Choice]] = deque(dict(trial.point) for trial in known)
         """Points to suggest before any other."""
         finite = all(dimension.choices for dimension in search.space.values())
-        self._unsuggested = {_same(p): p for p in search.grid()} if finite else None
+        self._unsuggested = {_point_key(p): p for p in search.grid()} if finite else None
         """The points of a finite space that were not suggested yet."""
         self._ended = ended
         self._in_study = {t.user_attrs[TRIAL]: t for t in self._trials() if TRIAL in t.user_attrs}
@@ -105,7 +106,7 @@ class StudySearch(OptunaSearch):
 
         None, upon which Tune asks again, while the last trials of a first stage run.
         """
-        for _ in range(_MOST_REPEATS):
+        for _ in range(_MAX_REPEATS):
             if self._first is not None and self._first.is_full and not self._planned:
                 if not self._first.is_over:
                     return None
@@ -115,10 +116,10 @@ class StudySearch(OptunaSearch):
             if point is None:
                 break
             if self._unsuggested:
-                self._unsuggested.pop(_same(point), None)
+                self._unsuggested.pop(_point_key(point), None)
             record = self._start(point)
             if record.id not in self._suggested:
-                self._take(trial_id, record)
+                self._adopt(trial_id, record)
                 return {TRIAL: record.id}
             if not self._repeat(trial_id, record):
                 break
@@ -150,8 +151,8 @@ class StudySearch(OptunaSearch):
             self._end(trial_id, TrialState.FAIL, {"failed": (result or {}).get("failed", "died")})
             return
         constraints = dict(entries_under(result, CONSTRAINTS))
-        at = self._study_id(self._ot_trials[trial_id].number)
-        self._kept_in.set_trial_system_attr(at, FEASIBILITY, list(constraints.values()))
+        at = self._storage_id(self._ot_trials[trial_id].number)
+        self._study_storage.set_trial_system_attr(at, FEASIBILITY, list(constraints.values()))
         attributes = {
             "best_variant": result["best_variant"],
             **dict(entries_under(result, MEASURED)),
@@ -177,7 +178,7 @@ class StudySearch(OptunaSearch):
             return point
         return self._search_space.point(super().suggest(trial_id) or {})
 
-    def _take(self, trial_id: str, record: TrialRecord) -> None:
+    def _adopt(self, trial_id: str, record: TrialRecord) -> None:
         """Make ``record`` the study's trial for Tune's ``trial_id``, once."""
         self._suggested.add(record.id)
         self._running[trial_id] = record
@@ -192,7 +193,7 @@ class StudySearch(OptunaSearch):
             return  # What it will report, the study has.
         if known is not None and known.state == TrialState.RUNNING:
             self._steps[trial_id] = set(known.intermediate_values)
-            self._ot_trials[trial_id] = self._trial(known.number)
+            self._ot_trials[trial_id] = Trial(self.study, self._storage_id(known.number))
             return
         self._ot_trials[trial_id] = self._create(record)
 
@@ -205,8 +206,8 @@ class StudySearch(OptunaSearch):
             user_attrs={TRIAL: record.id},
         )
         # Not Study.add_trial, which does not say which one it added: to look costs all the others.
-        study = self._kept_in.get_study_id_from_name(self.study.study_name)
-        return Trial(self.study, self._kept_in.create_new_trial(study, template_trial=begun))
+        added = self._study_storage.create_new_trial(self._study_key, template_trial=begun)
+        return Trial(self.study, added)
 
     def _repeat(self, trial_id: str, record: TrialRecord) -> bool:
         """Drop a point that was suggested before; False where no other is left."""
@@ -237,10 +238,10 @@ class StudySearch(OptunaSearch):
             unfit = [n for n, value in params.items() if not self._search_space.has(n, value)]
             waits = waits or not unfit
             if unfit:
-                at = self._study_id(waiting.number)
-                self._kept_in.set_trial_state_values(at, TrialState.RUNNING)
-                self._kept_in.set_trial_user_attr(at, "refused", f"not in the space: {unfit}")
-                self._kept_in.set_trial_state_values(at, TrialState.FAIL)
+                at = self._storage_id(waiting.number)
+                self._study_storage.set_trial_state_values(at, TrialState.RUNNING)
+                self._study_storage.set_trial_user_attr(at, "refused", f"not in the space: {unfit}")
+                self._study_storage.set_trial_state_values(at, TrialState.FAIL)
         return waits
 
     def _end(
@@ -258,15 +259,11 @@ class StudySearch(OptunaSearch):
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def _trial(self, number: int) -> Trial:
-        return Trial(self.study, self._study_id(number))
-
-    def _study_id(self, number: int) -> int:
+    def _storage_id(self, number: int) -> int:
         """The storage's own number of the study's trial ``number``."""
-        study = self._kept_in.get_study_id_from_name(self.study.study_name)
-        return self._kept_in.get_trial_id_from_study_id_trial_number(study, number)
+        return self._study_storage.get_trial_id_from_study_id_trial_number(self._study_key, number)
 
 
-def _same(point: Mapping[str, Choice]) -> frozenset[tuple[str, Choice]]:
+def _point_key(point: Mapping[str, Choice]) -> frozenset[tuple[str, Choice]]:
     """Equal for equal points, and found at once among thousands."""
     return frozenset(point.items())

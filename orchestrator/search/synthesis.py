@@ -14,7 +14,7 @@ from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
 from orchestrator.hosts.pool import HostsGoneError, Pool
 from orchestrator.ledger import CONFIRMATION, PromptSet
 
-_MOST_THREADS = 32
+_MAX_THREADS = 32
 """Each waits for a slot, and hosts have fewer."""
 
 
@@ -44,7 +44,7 @@ def synthesise_missing(
             _speak(context, slot, list(of_epoch), prompt_set)
         slot.release()
 
-    with ThreadPoolExecutor(max(1, min(len(trials), _MOST_THREADS))) as threads:
+    with ThreadPoolExecutor(max(1, min(len(trials), _MAX_THREADS))) as threads:
         # A list, so that what one raised is raised here.
         list(threads.map(speak, trials))
 

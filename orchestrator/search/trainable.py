@@ -38,12 +38,12 @@ class TrialTrainable(tune.Trainable):
         Tune may set up two actors for one trial and use only one of them.
         """
         self._context, self._pool = context, pool
-        self._take(config)
+        self._set_trial(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Give the slot back and keep the next trial's config."""
         self._slot.release()
-        self._take(new_config)
+        self._set_trial(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class TrialTrainable(tune.Trainable):
         """Give the slot back."""
         self._slot.release()
 
-    def _take(self, config: dict[str, Any]) -> None:
+    def _set_trial(self, config: dict[str, Any]) -> None:
         self._trial, self._reported = config[TRIAL], config.get(REPORTED, 0)
         self._slot = LeasedSlot(self._pool)
         self._run = None

@@ -31,7 +31,7 @@ from orchestrator.search.trainable import REPORTED, TrialTrainable
 from orchestrator.search.warm_start import add_earlier_trials, earlier_sweeps
 from orchestrator.spec.model import OBJECTIVE, SweepSpec
 
-_THIN = PlacementGroupFactory([{"memory": 1}])
+_TRIAL_RESOURCES = PlacementGroupFactory([{"memory": 1}])
 """Ray's resources for a trial's own process: next to none, since Tune refuses to ask for none."""
 
 RAY_FOLDER = "ray"
@@ -67,11 +67,11 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
     directory.mkdir(parents=True, exist_ok=True)
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(TrialTrainable, context=context, pool=hosts.pool), _THIN
+            tune.with_parameters(TrialTrainable, context=context, pool=hosts.pool), _TRIAL_RESOURCES
         ),
         tune_config=TuneConfig(
             search_alg=searcher_for(context, directory),
-            scheduler=rungs(spec),
+            scheduler=scheduler_for(spec),
             # A grid ends by itself, after the points that wait in its study.
             num_samples=-1 if spec.search.sampler == "grid" else spec.search.trial_count,
             max_concurrent_trials=hosts.capacity,
@@ -176,17 +176,17 @@ def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
     return searcher
 
 
-_RUNGS = {"objective": OBJECTIVE, "promise": PROMISE, "validation_loss": "validation_loss"}
+_RUNG_METRICS = {"objective": OBJECTIVE, "promise": PROMISE, "validation_loss": "validation_loss"}
 """The key of a trial's result, by the spec's ``rungs.metric``."""
 
 
-def rungs(spec: SweepSpec) -> TrialScheduler:
+def scheduler_for(spec: SweepSpec) -> TrialScheduler:
     """The scheduler that compares running trials."""
     if spec.rungs.scheduler == "none":
         return FIFOScheduler()
     return ASHAScheduler(
         time_attr="epoch",
-        metric=_RUNGS[spec.rungs.metric],
+        metric=_RUNG_METRICS[spec.rungs.metric],
         mode="min" if spec.rungs.metric == "validation_loss" else "max",
         grace_period=spec.rungs.grace_epochs,
         reduction_factor=spec.rungs.reduction,

@@ -8,7 +8,7 @@ import pytest
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError
 from orchestrator.scores.from_files import judge_files
-from orchestrator.scores.versa import VersaRow, complete, in_our_names, read_row
+from orchestrator.scores.versa import VersaRow, complete, read_row, to_our_names
 from orchestrator.verdict.protocol import Gates, Listening, MetricVersion, Prompt, Protocol
 
 HEALTHY = {"end_of_speech_failure": 0.0, "duration": 2.0, "tail_silence": 0.1, "clipping": 0.0}
@@ -25,7 +25,7 @@ A, B = [f"a{i}" for i in range(3)], [f"b{i}" for i in range(8)]
 
 
 def versa(**values):
-    return in_our_names(VersaRow("base.jsonl:1", "base", "a0", values))
+    return to_our_names(VersaRow("base.jsonl:1", "base", "a0", values))
 
 
 def wer(delete, insert, replace, equal, kind="wer"):
