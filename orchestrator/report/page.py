@@ -2,20 +2,22 @@
 
 import base64
 import hashlib
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestrator.report import line_figures, scatter_figures, tables, training_data
+from orchestrator.report import (
+    line_figures,
+    rank_rate_figure,
+    scatter_figures,
+    tables,
+    training_data,
+)
 from orchestrator.report.audio import MEDIA_TYPE, embedded
 from orchestrator.report.clip_selection import select_clips
-from orchestrator.report.rank_rate_figure import rank_rate
 from orchestrator.report.report_input import (
     LONGEST_PLAYED,
-    DataReport,
     ReportInput,
     number,
     ranked,
@@ -23,8 +25,6 @@ from orchestrator.report.report_input import (
 )
 from orchestrator.verdict.table import scientific
 
-SHOWN_ROWS = 16
-"""Longer tables of variants fold what is below."""
 _HERE = Path(__file__).parent
 _BADGES = {
     "PROMOTE": ("good", "▲", "Promote"),
@@ -46,12 +46,6 @@ def render(report: ReportInput) -> str:
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     script = (_HERE / "page.js").read_text(encoding="utf-8")
-    chosen = select_clips(report.verdict, report.table, report.protocol)
-    sounds = {
-        (variant, prompt): embedded(flac)
-        for variant, of_prompt in report.clips.items()
-        for prompt, flac in of_prompt.items()
-    }
     return pages.get_template("page.html").render(
         report=report,
         verdict=report.verdict,
@@ -60,54 +54,24 @@ def render(report: ReportInput) -> str:
         script=Markup(script),
         script_digest=_digest(script),
         media_type=MEDIA_TYPE,
-        selection=chosen,
-        sounds=sounds,
-        played=partial(tables.played, sounds),
-        prompt_scores=partial(tables.prompt_scores, report),
-        headings=tables.headings(report),
-        variant_cells=partial(tables.variant_cells, report),
-        shortlist_cells=partial(tables.shortlist_cells, report),
-        finalist_headings=tables.finalist_headings(report),
-        finalist_cells=partial(tables.finalist_cells, report),
-        groups=tables.groups(report),
-        group_loss_headings=tables.group_loss_headings(report),
-        group_losses=tables.group_losses(report),
-        error_rates=tables.error_rates(report),
-        listening=tables.listening(report),
-        rule=tables.rule(report),
-        loss_scatter=scatter_figures.loss_scatter(report),
-        loss_interval=scatter_figures.spearman_interval(report),
-        rank_rate=rank_rate(report),
-        forest=line_figures.forest(report),
-        cost_metrics=scatter_figures.cost_metrics(report),
-        pareto=scatter_figures.pareto(report),
-        learning_curves=line_figures.learning_curves(report),
-        scale_curves=line_figures.scale_curves(report),
-        forest_rows=line_figures.FOREST_ROWS,
-        ranked=ranked(report),
-        shown_rows=SHOWN_ROWS,
-        **_of_data(report.data),
-        short=short,
+        selection=select_clips(report.verdict, report.table, report.protocol),
+        sounds={
+            (variant, prompt): embedded(flac)
+            for variant, of_prompt in report.clips.items()
+            for prompt, flac in of_prompt.items()
+        },
+        embedded=embedded,
+        longest_played=LONGEST_PLAYED,
         number=number,
+        ranked=ranked,
         scientific=scientific,
-        clock=tables.clock,
+        short=short,
+        line_figures=line_figures,
+        rank_rate_figure=rank_rate_figure,
+        scatter_figures=scatter_figures,
+        tables=tables,
+        training_data=training_data,
     )
-
-
-def _of_data(data: DataReport | str) -> dict[str, Any]:
-    """What the section of the training clips shows; nothing when nothing is known of them."""
-    if isinstance(data, str):
-        return {}
-    return {
-        "lights": training_data.LIGHTS,
-        "outcomes": training_data.OUTCOMES,
-        "shown_speakers": training_data.SHOWN_SPEAKERS,
-        "longest_played": LONGEST_PLAYED,
-        "counts": training_data.counts,
-        "distributions": training_data.distributions,
-        "embedded": embedded,
-        "data_figure": training_data.feature_figure(data),
-    }
 
 
 def _digest(script: str) -> str:

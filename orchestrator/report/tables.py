@@ -11,6 +11,8 @@ from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import VariantInfo, as_trained
 
 Cells = tuple[str, ...]
+SHOWN_ROWS = 16
+"""Longer tables of variants fold what is below."""
 
 
 def played(sounds: Sounds, prompts: Iterable[Prompt], variants: Sequence[str]) -> list[Prompt]:
