@@ -1,9 +1,7 @@
 """The model card of a promoted voice: what it is made of, how good it is, what is not known."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,7 +12,7 @@ from jobs.spec.trial import HostSpec
 from jobs.speech.voice_files import VoiceFacts
 from orchestrator.ledger import DATA_FILE
 from orchestrator.release.finished_sweep import FinishedSweep
-from orchestrator.verdict.outcome import Confirmation, ListeningReport, VariantRow, Verdict
+from orchestrator.verdict.outcome import Confirmation, Verdict
 
 CARD_FILE = "README.md"
 _HERE = Path(__file__).parent
@@ -38,7 +36,7 @@ def model_card(
         sweep: where the voice comes from.
         facts: of the voice.
         title: the registered model's name.
-        verdict: by which the voice was put up.
+        verdict: by which the voice was nominated.
         confirmation: what set B shows of it; None where it was no finalist.
     """
     pages = Environment(  # Markdown: there is no HTML in it to be escaped
@@ -47,26 +45,18 @@ def model_card(
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    row = confirmation.row if confirmation else None
+    data = sweep.ledger.read_text(DATA_FILE)
     return pages.get_template("model_card.md").render(
         title=title,
         facts=facts,
-        variant=facts.variant.id,
-        outcome=verdict.verdict,
-        sentence=verdict.sentence,
+        verdict=verdict,
+        row=confirmation.row if confirmation else None,
+        protocol=sweep.protocol,
         licence=_licence(facts.host),
-        languages=", ".join(facts.languages),
-        speakers=", ".join(facts.speakers),
-        example=sweep.protocol.prompts[0].text,
-        data=_data(sweep),
+        speakers=[each["summary"] for each in json.loads(data)["speakers"]] if data else [],
         manifests=", ".join(f"`{path}`" for path in sweep.spec.data.paths),
         training=facts.training.model_dump(mode="json", exclude_none=True),
-        decoding=_decoding(facts),
-        row=row,
-        metrics=list(_metrics(sweep, row)) if row else [],
-        gates=list(_gates(row)) if row else [],
-        confidence=f"{sweep.protocol.confidence:.0%}",
-        listening=_listening(verdict.listening),
+        decoding=facts.decoding.model_dump(exclude_none=True),
     )
 
 
@@ -86,49 +76,3 @@ def _licence(host: HostSpec) -> str:
         fields = None
     licence = fields.get("license") if isinstance(fields, dict) else None
     return f"{licence}, as the base's own card says" if licence else _UNKNOWN
-
-
-def _data(sweep: FinishedSweep) -> list[dict[str, Any]]:
-    text = sweep.ledger.read_text(DATA_FILE)
-    return [each["summary"] for each in json.loads(text)["speakers"]] if text else []
-
-
-def _decoding(facts: VoiceFacts) -> str:
-    settings = facts.decoding.model_dump(exclude_none=True)
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
-
-
-def _metrics(sweep: FinishedSweep, row: VariantRow) -> Iterator[dict[str, Any]]:
-    for name, mean in row.means.items():
-        of_base = gain = "n/a"
-        if difference := row.differences.get(name):
-            of_base = f"{mean - difference.mean:.3g}"
-            gain = f"{difference.mean:+.3g} ({difference.low:+.3g} to {difference.high:+.3g})"
-        yield {
-            "name": name,
-            "primary": name == sweep.protocol.primary,
-            "base": of_base,
-            "mean": f"{mean:.3g}",
-            "difference": gain,
-        }
-
-
-def _gates(row: VariantRow) -> Iterator[str]:
-    gate = row.failures
-    yield f"Failed clips: {gate.failed} of {gate.clips}; {gate.allowed} are allowed."
-    for check in row.constraints:
-        state = "holds" if not check.violation else "does not hold"
-        yield (
-            f"Constraint {state}: {check.metric} {check.variant:.3g} (base {check.base:.3g}), "
-            f"margin {check.margin:g}."
-        )
-
-
-def _listening(report: ListeningReport | None) -> str:
-    if report is None:
-        return ""
-    return (
-        f"{report.raters} listeners rated {report.sentences} sentences: {report.mos:.2f} against "
-        f"the base's {report.base_mos:.2f} of 5, by {report.difference.mean:+.2f} "
-        f"({report.difference.low:+.2f} to {report.difference.high:+.2f})."
-    )

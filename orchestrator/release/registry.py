@@ -16,7 +16,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types import ColSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from cluster.storage.base import Storage
@@ -40,6 +40,14 @@ REASON_TAG, DEMOTED_TAG = "voxsweep.reason", "voxsweep.demoted"
 VERDICT_TAG = "voxsweep.verdict"
 _PROMOTED_TAG = "voxsweep.promoted"
 
+_OUTPUT = Schema(
+    [
+        ColSpec("string", "audio"),
+        ColSpec("long", "sample_rate"),
+        ColSpec("double", "seconds"),
+        ColSpec("string", "problem"),
+    ]
+)
 _CODE = Path(__file__).with_name("spoken_model.py")
 _LONGEST = 5000
 """Characters that a version's description and a tag's value may have in a server's database."""
@@ -341,15 +349,8 @@ class Registry:
 
 
 def _signature(optional: Sequence[str]) -> ModelSignature:
-    columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "text")]
-    columns += [ColSpec(DataType.string, name, required=False) for name in optional]
-    given: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.string, "audio"),
-        ColSpec(DataType.long, "sample_rate"),
-        ColSpec(DataType.double, "seconds"),
-        ColSpec(DataType.string, "problem"),
-    ]
-    return ModelSignature(Schema(columns), Schema(given))
+    columns = (ColSpec("string", name, required=False) for name in optional)
+    return ModelSignature(Schema([ColSpec("string", "text"), *columns]), _OUTPUT)
 
 
 def _version(found: ModelVersion) -> Version:
