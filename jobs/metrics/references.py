@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import MetricError
+from jobs.spec.trial import PromptSpec
 
 Reference = tuple[NDArray[np.float32], int]
 """Mono audio of a speaker, shape (samples,), and its rate in Hz."""
@@ -61,13 +61,8 @@ def reference_speaker(speaker: str | None, recorded: Collection[str | None]) -> 
     )
 
 
-class _HasSpeaker(Protocol):
-    @property
-    def speaker(self) -> str | None: ...
-
-
 def reference_problems(
-    metric: str, prompts: Iterable[_HasSpeaker], held_out: Mapping[str | None, int]
+    metric: str, prompts: Iterable[PromptSpec], held_out: Mapping[str | None, int]
 ) -> Iterator[tuple[str, str]]:
     """What keeps the clips of prompts from being compared, each with the next step.
 

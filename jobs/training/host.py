@@ -14,8 +14,7 @@ from torch import distributed as dist
 from cluster.storage.base import Storage, StorageKey
 from jobs.clips import PreparedClip, SpokenClip
 from jobs.data.order.batches import check_budget
-from jobs.data.order.groups import group_indices
-from jobs.data.order.mix import apply_mix
+from jobs.data.order.mix import apply_mix, group_indices
 from jobs.families.base import FrozenBase, device_of
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapters, load_weights

@@ -1,4 +1,4 @@
-"""How often an epoch has each training clip, by shares of speakers or languages.
+"""Groups of clips by speaker or language, and how often an epoch has the clips of each.
 
 Validation is never mixed: its clips are what they are, whatever the training sees.
 """
@@ -9,11 +9,12 @@ from decimal import ROUND_CEILING, Decimal, localcontext
 from fractions import Fraction
 from itertools import chain
 from math import ceil
+from typing import get_args
 
 import numpy as np
 
-from jobs.data.order.groups import Grouped, group_of
-from jobs.spec.data import MixSpec
+from jobs.clips import PreparedClip
+from jobs.spec.data import GroupKey, MixSpec
 
 _DIGITS = 60
 """Of the roots that a temperature asks for; far more than a count of clips has."""
@@ -104,7 +105,7 @@ def _epoch_part(
     return [*group] * often + [group[place] for place in drawn]
 
 
-def apply_mix(mix: MixSpec, clips: Sequence[Grouped]) -> Mix:
+def apply_mix(mix: MixSpec, clips: Sequence[PreparedClip]) -> Mix:
     """Apply ``mix`` to these training clips.
 
     Raises:
@@ -113,7 +114,7 @@ def apply_mix(mix: MixSpec, clips: Sequence[Grouped]) -> Mix:
     """
     groups: dict[str, list[int]] = {}
     for index, clip in enumerate(clips):
-        name = group_of(clip, mix.by)
+        name = _group_of(clip, mix.by)
         if name is None:
             raise ValueError(
                 f"a mix by {mix.by} needs the {mix.by} of every training clip, but clip "
@@ -122,3 +123,22 @@ def apply_mix(mix: MixSpec, clips: Sequence[Grouped]) -> Mix:
         groups.setdefault(name, []).append(index)
     counts = epoch_counts(mix, {name: len(indices) for name, indices in groups.items()})
     return Mix(tuple(tuple(groups[name]) for name in counts), tuple(counts.values()))
+
+
+def group_indices(clips: Sequence[PreparedClip]) -> dict[str, tuple[int, ...]]:
+    """Indices of the clips of each group, by names such as ``language/km`` and ``speaker/slt``.
+
+    Of the languages, and of the speakers, only where the clips name at least two.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for by in sorted(get_args(GroupKey)):
+        names = [_group_of(clip, by) for clip in clips]
+        named = sorted({name for name in names if name is not None})
+        if len(named) > 1:
+            for name in named:
+                found[f"{by}/{name}"] = tuple(i for i, own in enumerate(names) if own == name)
+    return found
+
+
+def _group_of(clip: PreparedClip, by: GroupKey) -> str | None:
+    return clip.speaker if by == "speaker" else clip.language
