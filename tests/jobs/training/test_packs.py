@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cluster.storage.base import LocalStorage
 from jobs.clips import PreparedClip
 from jobs.data.order.batches import BatchPlan
+from jobs.families.base import FrozenBase
 from jobs.spec.data import MixSpec
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses
@@ -20,6 +21,7 @@ from jobs.training.packed_host import Voice
 from jobs.training.probe import measure
 from jobs.training.slot import learning_rate, stream_seed
 from tests.toy import toy_base, toy_clips, toy_trial
+from tests.trained_voice import few_clips
 
 pytestmark = pytest.mark.usefixtures("process_group")
 
@@ -155,6 +157,26 @@ def test_a_pack_of_five_equals_each_alone_and_plain_peft(clips, tolerance, dropo
         assert max(tensor.abs().max().item() for key, tensor in packed.items() if "_B" in key) > 0
         assert difference(packed, alone(trial, clips, STEPS)) <= tolerance
         assert difference(packed, plain(trial, clips, STEPS)) <= tolerance
+
+
+def test_packs_of_the_shipped_base_equal_each_alone_to_the_last_bit(embedded_base: FrozenBase):
+    """On the CPUs that docs/hosts.md names, whatever a host's own check finds."""
+    host = Host(embedded_base, few_clips(embedded_base), EngineSpec())
+    trials = five(dropout=0.1)
+
+    def trained(names: list[str]) -> dict[str, Weights]:
+        for name in names:
+            host.attach(name, trials[name])
+        for _ in range(6):
+            train(host, names)
+        weights = {name: host.weights(name) for name in names}
+        for name in names:
+            host.detach(name)
+        return weights
+
+    for name, packed in trained(list(trials)).items():
+        assert max(tensor.abs().max().item() for key, tensor in packed.items() if "_B" in key) > 0
+        assert difference(packed, trained([name])[name], tensors=56) == 0.0
 
 
 def test_who_joins_and_who_leaves_changes_nothing_for_the_others(clips, tolerance):
