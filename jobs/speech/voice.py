@@ -12,7 +12,7 @@ from jobs.problems import InputError, Problem
 from jobs.spec.trial import PromptSpec
 from jobs.speech.voice_files import VOICE_FILE, VoiceFiles
 from jobs.training.adapter import Adapters, load_weights, read_extras
-from jobs.training.packed import Owner
+from jobs.training.packed_host import AdapterUse
 
 _SLOT = "voice"
 
@@ -55,7 +55,7 @@ class LoadedVoice:
             )
             for prompt in prompts
         ]
-        with self._adapters.rows.owned_by([Owner(_SLOT, facts.lora_scale)]):
+        with self._adapters.rows.owned_by([AdapterUse(_SLOT, facts.lora_scale)]):
             return self._base.speak(
                 self._base.model, named, facts.decoding, 1, self._adapters.rows.share
             )
@@ -64,7 +64,7 @@ class LoadedVoice:
     def adapted(self) -> Iterator[FrozenBase]:
         """For the block, all that the base's model says, it says in the voice."""
         rows = self._adapters.rows
-        with rows.owned_by([Owner(_SLOT, self.facts.lora_scale)]), rows.share([1]):
+        with rows.owned_by([AdapterUse(_SLOT, self.facts.lora_scale)]), rows.share([1]):
             yield self._base
 
 

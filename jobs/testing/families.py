@@ -14,7 +14,7 @@ from jobs.families.base import FrozenBase
 from jobs.families.registry import FAMILIES
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec
 from jobs.training.adapter import Adapters
-from jobs.training.packed import Owner
+from jobs.training.packed_host import AdapterUse
 
 TEXTS = ("seven", "four five nine", "two two")
 PROMPTS = [PromptSpec(id=f"p{i}", text=text) for i, text in enumerate(TEXTS)]
@@ -138,7 +138,7 @@ class FamilyBattery:
         try:
             examples = base.examples(clips)
             batches = [base.collate(examples[:2]), base.collate(examples[2:])]
-            with adapters.rows.owned_by([Owner(slot) for slot in owners]):
+            with adapters.rows.owned_by([AdapterUse(slot) for slot in owners]):
                 loss, _ = base.loss_sums(base.model, batches, adapters.rows.share)
                 loss.backward()  # type: ignore[no-untyped-call]
             gradients = {name: p.grad for name, p in adapters.parameters("one").items()}

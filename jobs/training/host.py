@@ -21,8 +21,7 @@ from jobs.training.adapter import Adapters, load_weights
 from jobs.training.checkpoint import Snapshot, read_state
 from jobs.training.engine.start import start_engine
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
-from jobs.training.packed import Owner
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from jobs.training.slot import Slot, Turn, stream_seed
 
 
@@ -174,14 +173,13 @@ class Host:
         return Snapshot(adapter, self._engine.moments(slot), state)
 
     def speak(
-        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self, voices: Sequence[AdapterUse], prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> list[list[SpokenClip]]:
         """Say the prompts with each of ``voices``, all in one batch; a list a voice."""
         for voice in voices:
             if voice.slot is not None:
                 self._slot(voice.slot)
-        owners = [Owner(voice.slot, voice.lora_scale) for voice in voices]
-        with self._adapters.rows.owned_by(owners):
+        with self._adapters.rows.owned_by(voices):
             clips = self.base.speak(
                 self._engine.model, prompts, decoding, len(voices), self._adapters.rows.share
             )
@@ -205,7 +203,7 @@ class Host:
         A loss is normalised over the targets of the slot's whole step, so that it does not depend
         on how the step is cut into micro-batches and ranks, nor on who shares the pass.
         """
-        owners = [Owner(name, dropout=self._slots[name].dropout) for name in turns]
+        owners = [AdapterUse(name, dropout=self._slots[name].dropout) for name in turns]
         batches = [
             self.base.collate(turn.examples, self._slots[name].terms)
             for name, turn in turns.items()
@@ -237,7 +235,7 @@ class Host:
         """
         self._slot(slot)
         rows = self._adapters.rows
-        with rows.owned_by([Owner(slot)]):
+        with rows.owned_by([AdapterUse(slot)]):
             return [
                 self.base.loss_sums(self._engine.model, [self.base.collate([example])], rows.share)[
                     0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cluster.storage.base import StorageKey
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, SlotGoneError
-from jobs.training.packed_host import PackedHost, Voice
+from jobs.training.packed_host import AdapterUse, PackedHost
 from jobs.training.packing import HostProgress, PackingPlan
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _Task:
 class _Speech:
     """Clips that somebody waits for."""
 
-    voices: Sequence[Voice]
+    voices: Sequence[AdapterUse]
     prompts: Sequence[PromptSpec]
     decoding: DecodingSpec
     done: "Future[list[list[SpokenClip]]]" = field(default_factory=Future)
@@ -161,7 +161,7 @@ class HostLoop:
         return self._call(f"copying {slot}", lambda host: host.snapshot(slot))
 
     def speak(
-        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self, voices: Sequence[AdapterUse], prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> "list[list[SpokenClip]]":
         """See :meth:`jobs.training.host.Host.speak`.
 

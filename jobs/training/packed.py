@@ -10,22 +10,12 @@ on how many rows it has beside them. The operations and their order are PEFT's.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Owner:
-    """The adapter that rows of a batch go through, its strength and its dropout."""
-
-    slot: str | None
-    """None is the base alone."""
-    lora_scale: float = 1.0
-    dropout: torch.Generator | None = None
-    """The generator that dropout draws from; None is no dropout."""
+from jobs.training.packed_host import AdapterUse
 
 
 class Part(NamedTuple):
@@ -44,13 +34,13 @@ class Rows:
     """The owners of the rows of the current forward pass; shared by all layers of a model."""
 
     def __init__(self) -> None:
-        self._owners: tuple[Owner, ...] = ()
+        self._owners: tuple[AdapterUse, ...] = ()
         self._counts: tuple[int, ...] = ()
-        self._split: dict[int, list[tuple[Owner, int, int]]] = {}
+        self._split: dict[int, list[tuple[AdapterUse, int, int]]] = {}
         """A cache by the number of rows, for the layers of one pass."""
 
     @contextmanager
-    def owned_by(self, owners: Sequence[Owner]) -> Iterator[None]:
+    def owned_by(self, owners: Sequence[AdapterUse]) -> Iterator[None]:
         """For the block, rows belong to these owners, in the shares that :meth:`share` gives."""
         self._owners = tuple(owners)
         try:
@@ -68,7 +58,7 @@ class Rows:
             self._counts = ()
             self._split.clear()
 
-    def split(self, rows: int) -> list[tuple[Owner, int, int]]:
+    def split(self, rows: int) -> list[tuple[AdapterUse, int, int]]:
         """Each owner with its first row and the one after its last, of ``rows`` in all.
 
         Raises:

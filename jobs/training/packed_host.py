@@ -8,17 +8,21 @@ from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, EpochLosses
 
 if TYPE_CHECKING:
+    from torch import Generator
+
     from jobs.clips import SpokenClip
     from jobs.training.checkpoint import Snapshot
 
 
-class Voice(NamedTuple):
-    """An adapter over the resident base, at a strength, for speech."""
+class AdapterUse(NamedTuple):
+    """The adapter that rows of a batch go through, its strength and its dropout."""
 
     slot: str | None
-    """None is the base."""
+    """None is the base alone."""
     lora_scale: float = 1.0
     """Times alpha / rank."""
+    dropout: "Generator | None" = None
+    """The generator that dropout draws from; None is no dropout, as in speech."""
 
 
 class PackedHost(Protocol):
@@ -32,5 +36,5 @@ class PackedHost(Protocol):
     def end_epoch(self, slot: str) -> EpochLosses: ...
     def snapshot(self, slot: str) -> "Snapshot": ...
     def speak(
-        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self, voices: Sequence[AdapterUse], prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> "list[list[SpokenClip]]": ...

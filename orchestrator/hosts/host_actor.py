@@ -21,7 +21,7 @@ from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.clips import Origin
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
 from jobs.training.loop import EpochCutError, HostLoop
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from jobs.training.packing import HostProgress, PackingPlan
 from orchestrator.hosts.leases import SlotLease
 from orchestrator.hosts.rank_group import End, HostTask
@@ -197,7 +197,7 @@ class HostActor:
         from jobs.speech.clips import write_clips
 
         with self._serving(lease):
-            voices = [Voice(lease, lora_scale) for lora_scale in keys]
+            voices = [AdapterUse(lease, lora_scale) for lora_scale in keys]
             spoken = self._loop.speak(voices, prompts, decoding)
             for key, clips in zip(keys.values(), spoken, strict=True):
                 variant = key.rpartition("/")[2]

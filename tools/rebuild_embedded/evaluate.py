@@ -18,7 +18,7 @@ from jobs.metrics.words import word_edits
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.host import Host
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from tools.rebuild_embedded.corpus import (
     BASE_VOICES,
     SAMPLE_RATE,
@@ -137,7 +137,7 @@ def evaluate_adaptation(
     report: Report = {}
     for epoch in range(1, ADAPTATION.epochs + 1):
         report[f"epoch {epoch}, validation loss"] = host.advance(trial.id).validation_loss
-        (spoken,) = host.speak([Voice(trial.id)], prompts, GREEDY)
+        (spoken,) = host.speak([AdapterUse(trial.id)], prompts, GREEDY)
         report[f"epoch {epoch}, word error"] = judge.word_error(spoken)
         report[f"epoch {epoch}, target similarity"] = judge.target_similarity(spoken)
     return report

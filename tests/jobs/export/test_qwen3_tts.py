@@ -17,7 +17,7 @@ from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.host import Host
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from tests.tiny_qwen3_tts import random_clips, write_recording
 
 FRAMES = 6
@@ -65,11 +65,11 @@ def fresh(source: Path) -> Any:
 
 
 def ours(host: Host, scale: float) -> Tensor:
-    from jobs.training.packed import Owner
+    from jobs.training.packed_host import AdapterUse
 
     base = host.base
     assert isinstance(base, Qwen3TTS)
-    with host._adapters.rows.owned_by([Owner("slot", scale)]), host._adapters.rows.share([1]):
+    with host._adapters.rows.owned_by([AdapterUse("slot", scale)]), host._adapters.rows.share([1]):
         (spoken,) = base.generate(base.model, [PROMPT], DecodingSpec(max_tokens=FRAMES))
     return spoken.codes
 
@@ -178,7 +178,7 @@ def test_the_voice_goes_into_a_prompt_too(trained: tuple[Host, Path], tiny_qwen3
 def test_scale_0_is_the_base_to_the_host(trained: tuple[Host, Path]):
     host, _ = trained
     prompts, decoding = [PROMPT], DecodingSpec(max_tokens=FRAMES)
-    voices = [Voice("slot", 0.0), Voice(None), Voice("slot", 1.0)]
+    voices = [AdapterUse("slot", 0.0), AdapterUse(None), AdapterUse("slot", 1.0)]
     none, base, full = (clips[0].audio for clips in host.speak(voices, prompts, decoding))
     np.testing.assert_array_equal(none, base)
     assert not np.array_equal(base, full)

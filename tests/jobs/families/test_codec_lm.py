@@ -14,8 +14,7 @@ from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec
 from jobs.training.host import Host
-from jobs.training.packed import Owner
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from tests.toy import ToneCodec, toy_base, toy_clips, toy_trial
 
 NATS_PER_TARGET = 1e-5
@@ -228,11 +227,11 @@ def test_an_overfitted_adapter_says_its_clips_back_and_stops():
         losses = host.advance("slot")
     assert losses.training_loss < 0.05
     prompts = [PromptSpec(id=clip.id, text=clip.text) for clip in train]
-    voices = [Voice("slot"), Voice("slot", 0.0), Voice(None)]
+    voices = [AdapterUse("slot"), AdapterUse("slot", 0.0), AdapterUse(None)]
     spoken, silent, plain = host.speak(voices, prompts, GREEDY)
     for clip, said, example in zip(train, spoken, base.examples(train), strict=True):
         rows = host._adapters.rows
-        with rows.owned_by([Owner("slot")]), rows.share([1]):
+        with rows.owned_by([AdapterUse("slot")]), rows.share([1]):
             written = base.generate(base.model, [PromptSpec(id="x", text=clip.text)], GREEDY)
         assert written == [speech_of(example)]
         assert said.reached_end

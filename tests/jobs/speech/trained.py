@@ -17,7 +17,7 @@ from jobs.spec.trial import (
 from jobs.speech.clips import Origin, write_clips
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from jobs.training.host import Host
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from tests.embedded_voice import embedded_clips
 
 SCALES = (0.5, 1.3)
@@ -62,7 +62,7 @@ def train_voice(
     checkpoint = directory / "checkpoint"
     checkpoint.mkdir()
     trainer.snapshot("slot").write(checkpoint, losses)
-    _, spoken = trainer.speak([Voice("slot", scale) for scale in SCALES], prompts, decoding)
+    _, spoken = trainer.speak([AdapterUse("slot", scale) for scale in SCALES], prompts, decoding)
     trainer.detach("slot")
     (directory / CLIPS).mkdir()
     write_clips(directory / CLIPS, prompts, spoken, Origin("v", host.family, "a synthetic voice"))

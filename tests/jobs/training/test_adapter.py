@@ -14,7 +14,7 @@ from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import EngineSpec, TrainingSpec
 from jobs.training.adapter import Adapters
 from jobs.training.host import Host
-from jobs.training.packed import Owner
+from jobs.training.packed_host import AdapterUse
 from tests.toy import toy_base, toy_clips, toy_trial
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
@@ -38,7 +38,7 @@ def adapted(base: CodecLM, adapters: Adapters, scale: float, slot: str = "slot")
 
 @contextmanager
 def owning(adapters: Adapters, scale: float, slot: str = "slot") -> Iterator[None]:
-    with adapters.rows.owned_by([Owner(slot, scale)]), adapters.rows.share([1]):
+    with adapters.rows.owned_by([AdapterUse(slot, scale)]), adapters.rows.share([1]):
         yield
 
 

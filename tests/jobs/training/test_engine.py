@@ -19,7 +19,7 @@ from jobs.training.adapter import Adapters
 from jobs.training.engine.base import MicroStep
 from jobs.training.engine.start import start_engine
 from jobs.training.host import Host
-from jobs.training.packed import Owner
+from jobs.training.packed_host import AdapterUse
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")
@@ -148,7 +148,7 @@ def test_a_large_gradient_is_clipped_to_the_adapters_norm(zero_stage: int, clip:
     engine.open("slot", adapters.parameters("slot"), trial.training)
     batch = base.collate(base.examples(toy_clips(count=4)))
     steps = {"slot": MicroStep(1e-3, last=True)}
-    with adapters.rows.owned_by([Owner("slot")]):
+    with adapters.rows.owned_by([AdapterUse("slot")]):
         (loss,) = base.loss_sums(engine.model, [batch], adapters.rows.share)
         engine.backward(1000 * loss, steps)
     engine.step(steps)

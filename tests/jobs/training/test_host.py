@@ -15,7 +15,7 @@ from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import DecodingSpec, EngineSpec, Precision, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, SlotGoneError
 from jobs.training.host import Host
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")
@@ -129,7 +129,7 @@ def test_a_slot_can_go_on_training_after_it_spoke(zero_stage: int):
     spoken = wide_host(zero_stage)
     spoken.attach("slot", trial)
     first = spoken.advance("slot")
-    spoken.speak([Voice("slot", 0.5)], PROMPTS, DecodingSpec())
+    spoken.speak([AdapterUse("slot", 0.5)], PROMPTS, DecodingSpec())
     second = spoken.advance("slot")
     silent = trained(wide_host(zero_stage), trial)[0]
     assert silent == [
@@ -149,11 +149,11 @@ def test_a_partitioned_adapter_speaks_as_it_does_whole(zero_stage: int, tmp_path
     storage = LocalStorage(tmp_path)
     with storage.commit("adapter") as directory:
         host.snapshot("slot").write(directory, losses)
-    (said,) = host.speak([Voice("slot", 0.8)], PROMPTS, DecodingSpec())
+    (said,) = host.speak([AdapterUse("slot", 0.8)], PROMPTS, DecodingSpec())
     whole = wide_host(0, storage)
     whole.attach("slot", toy_trial(rank=200), "adapter")
-    (expected,) = whole.speak([Voice("slot", 0.8)], PROMPTS, DecodingSpec())
-    (silent,) = whole.speak([Voice(None)], PROMPTS, DecodingSpec())
+    (expected,) = whole.speak([AdapterUse("slot", 0.8)], PROMPTS, DecodingSpec())
+    (silent,) = whole.speak([AdapterUse(None)], PROMPTS, DecodingSpec())
     assert samples(said) == samples(expected) != samples(silent)
 
 
@@ -238,7 +238,9 @@ def test_the_training_loss_is_the_mean_over_targets():
 def test_a_host_without_slots_speaks_as_the_base():
     base = toy_base()
     expected = samples(base.speak(base.model, PROMPTS, DecodingSpec()))
-    (clips,) = Host(base, toy_clips(), EngineSpec()).speak([Voice(None)], PROMPTS, DecodingSpec())
+    (clips,) = Host(base, toy_clips(), EngineSpec()).speak(
+        [AdapterUse(None)], PROMPTS, DecodingSpec()
+    )
     assert samples(clips) == expected
 
 
@@ -250,11 +252,11 @@ def test_a_slot_from_a_checkpoint_speaks_as_the_one_that_was_saved(tmp_path: Pat
     losses = host.advance("slot")
     with storage.commit("adapter") as directory:
         host.snapshot("slot").write(directory, losses)
-    (before,) = host.speak([Voice("slot")], PROMPTS, DecodingSpec())
+    (before,) = host.speak([AdapterUse("slot")], PROMPTS, DecodingSpec())
     host.detach("slot")
     host.attach("again", trial, "adapter")
-    (after,) = host.speak([Voice("again")], PROMPTS, DecodingSpec())
-    (silent,) = host.speak([Voice(None)], PROMPTS, DecodingSpec())
+    (after,) = host.speak([AdapterUse("again")], PROMPTS, DecodingSpec())
+    (silent,) = host.speak([AdapterUse(None)], PROMPTS, DecodingSpec())
     assert samples(after) == samples(before) != samples(silent)
 
 
@@ -277,7 +279,9 @@ USES: dict[str, Callable[[Host], object]] = {
     "end_epoch": lambda host: host.end_epoch("gone"),
     "weights": lambda host: host.weights("gone"),
     "snapshot": lambda host: host.snapshot("gone"),
-    "speak": lambda host: host.speak([Voice("here"), Voice("gone")], PROMPTS, DecodingSpec()),
+    "speak": lambda host: host.speak(
+        [AdapterUse("here"), AdapterUse("gone")], PROMPTS, DecodingSpec()
+    ),
 }
 
 

@@ -29,7 +29,7 @@ from jobs.training.epochs import (
 )
 from jobs.training.host import Host
 from jobs.training.loop import EpochCutError, HostLoop
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from jobs.training.packing import PackingPlan
 from tests.toy import toy_base, toy_clips, toy_trial
 
@@ -93,7 +93,7 @@ class ScriptedHost:
         return SNAPSHOT
 
     def speak(
-        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self, voices: Sequence[AdapterUse], prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> list[list[SpokenClip]]:
         self.log.append(("speak", *(str(voice.slot) for voice in voices)))
         if any(voice.slot == "gone" for voice in voices):
@@ -351,11 +351,11 @@ def test_requests_that_differ_in_their_voices_alone_share_a_batch(loop, host, th
         futures = asked(
             loop,
             threads,
-            lambda: loop.speak([Voice("a"), Voice("b", 0.5)], PROMPTS, GREEDY),
-            lambda: loop.speak([Voice("c")], PROMPTS, SAMPLED),
-            lambda: loop.speak([Voice("d")], PROMPTS, GREEDY),
-            lambda: loop.speak([Voice("e")], PROMPTS[:1], GREEDY),
-            lambda: loop.speak([Voice("f")], PROMPTS, SAMPLED),
+            lambda: loop.speak([AdapterUse("a"), AdapterUse("b", 0.5)], PROMPTS, GREEDY),
+            lambda: loop.speak([AdapterUse("c")], PROMPTS, SAMPLED),
+            lambda: loop.speak([AdapterUse("d")], PROMPTS, GREEDY),
+            lambda: loop.speak([AdapterUse("e")], PROMPTS[:1], GREEDY),
+            lambda: loop.speak([AdapterUse("f")], PROMPTS, SAMPLED),
         )
     a_and_b, c, d, e, f = (texts(result(future)) for future in futures)
     assert a_and_b == said("a", "b")
@@ -367,7 +367,7 @@ def test_requests_that_differ_in_their_voices_alone_share_a_batch(loop, host, th
 def test_a_batch_of_speech_is_not_filled_beyond_what_fits(loop, host, threads, monkeypatch):
     monkeypatch.setattr(loop_module, "_MOST_ROWS", 5)
     with stuck(loop, host, threads):
-        requests = [lambda s=s: loop.speak([Voice(s)], PROMPTS, GREEDY) for s in "abc"]
+        requests = [lambda s=s: loop.speak([AdapterUse(s)], PROMPTS, GREEDY) for s in "abc"]
         futures = asked(loop, threads, *requests)
     assert [texts(result(future)) for future in futures] == [said("a"), said("b"), said("c")]
     assert host.log == [("speak", "a", "b"), ("speak", "c")]
@@ -375,7 +375,9 @@ def test_a_batch_of_speech_is_not_filled_beyond_what_fits(loop, host, threads, m
 
 def test_a_voice_that_is_gone_silences_its_own_request_alone(loop, host, threads):
     with stuck(loop, host, threads):
-        requests = [lambda s=s: loop.speak([Voice(s)], PROMPTS, GREEDY) for s in ("a", "gone", "b")]
+        requests = [
+            lambda s=s: loop.speak([AdapterUse(s)], PROMPTS, GREEDY) for s in ("a", "gone", "b")
+        ]
         a, gone, b = asked(loop, threads, *requests)
     assert (texts(result(a)), texts(result(b))) == (said("a"), said("b"))
     assert isinstance(failure(gone), SlotGoneError)
@@ -399,7 +401,7 @@ def test_progress_counts_every_finished_piece(loop, host):
     loop.snapshot("a")
     loop.advance("a")
     loop.snapshot("a")
-    loop.speak([Voice("a")], PROMPTS, GREEDY)
+    loop.speak([AdapterUse("a")], PROMPTS, GREEDY)
     loop.snapshot("a")
     # An attach; the copy, three passes and the validation; the copy and the speech.
     assert seen == [(1, "copying a"), (6, "copying a"), (8, "copying a")]
@@ -413,7 +415,7 @@ def test_closing_leaves_nobody_waiting(loop, host, threads):
             threads,
             lambda: loop.advance("a"),
             lambda: loop.snapshot("a"),
-            lambda: loop.speak([Voice("a")], PROMPTS, GREEDY),
+            lambda: loop.speak([AdapterUse("a")], PROMPTS, GREEDY),
             lambda: loop.attach("b", toy_trial()),
         )
         closing = threads.submit(loop.close)
@@ -493,12 +495,12 @@ def test_a_slot_that_speaks_leaves_and_comes_back_trains_as_alone(real, threads,
     losses = real.advance("a")
     with storage.commit("a") as directory:
         real.snapshot("a").write(directory, losses)
-    spoken = real.speak([Voice("a"), Voice(None)], PROMPTS, GREEDY)
+    spoken = real.speak([AdapterUse("a"), AdapterUse(None)], PROMPTS, GREEDY)
     real.detach("a")
     real.attach("a", SLOTS["a"], "a")
     real.advance("a")
     host.advance("a")
-    expected = host.speak([Voice("a"), Voice(None)], PROMPTS, GREEDY)
+    expected = host.speak([AdapterUse("a"), AdapterUse(None)], PROMPTS, GREEDY)
     host.advance("a")
     ours, theirs = checkpoint(real.snapshot("a")), checkpoint(host.snapshot("a"))
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []

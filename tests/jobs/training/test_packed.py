@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from jobs.training.packed import Owner, Part, Rows, add_adapters
+from jobs.training.packed import Part, Rows, add_adapters
+from jobs.training.packed_host import AdapterUse
 
 IN, OUT = 6, 5
 Pair = tuple[Tensor, Tensor]
@@ -151,7 +152,7 @@ def test_a_bf16_base_gets_its_sum_in_fp32_and_rounded_once(keep: float):
         assert torch.equal(mine, expected)
 
 
-OWNERS = [Owner("a"), Owner(None), Owner("b", 0.5)]
+OWNERS = [AdapterUse("a"), AdapterUse(None), AdapterUse("b", 0.5)]
 
 
 def test_rows_are_shared_out_in_order_and_in_proportion():

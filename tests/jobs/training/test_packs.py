@@ -17,7 +17,7 @@ from jobs.spec.data import MixSpec
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from jobs.training.probe import measure
 from jobs.training.slot import learning_rate, stream_seed
 from tests.toy import toy_base, toy_clips, toy_trial
@@ -372,12 +372,12 @@ def test_several_voices_say_in_one_batch_what_each_says_alone(clips):
         PromptSpec(id="r", text="nine eight"),
     ]
     voices = [
-        Voice(None),
-        Voice("r8", 1.0),
-        Voice("r8", 0.5),
-        Voice("r64", 1.3),
-        Voice("r64", 0.0),
-        Voice("r64", 1.0),
+        AdapterUse(None),
+        AdapterUse("r8", 1.0),
+        AdapterUse("r8", 0.5),
+        AdapterUse("r64", 1.3),
+        AdapterUse("r64", 0.0),
+        AdapterUse("r64", 1.0),
     ]
     for decoding in (DecodingSpec(), DecodingSpec(temperature=0.8, seed=3)):
         together = host.speak(voices, prompts, decoding)

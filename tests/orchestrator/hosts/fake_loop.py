@@ -29,7 +29,7 @@ from jobs.training.epochs import (
     write_losses,
 )
 from jobs.training.loop import EpochCutError
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from jobs.training.packing import HostProgress, PackingPlan
 from orchestrator.hosts.rank_group import End, HostTask
 
@@ -147,7 +147,7 @@ class FakeLoop:
         return FakeSnapshot(lambda: self._happen(f"write {trial}"))
 
     def speak(
-        self, voices: Sequence[Voice], prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self, voices: Sequence[AdapterUse], prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> list[list[SpokenClip]]:
         for voice in voices:
             trial, epoch = self._slot(voice.slot or "")

@@ -29,7 +29,7 @@ from jobs.spec.trial import (
 )
 from jobs.speech.clips import read_clips
 from jobs.training.host import Host
-from jobs.training.packed_host import Voice
+from jobs.training.packed_host import AdapterUse
 from orchestrator.hosts.fleet import start_hosts
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
 from orchestrator.hosts.node_requirements import HostResources
@@ -139,7 +139,7 @@ class Alone:
 
     def says(self, spec: TrialSpec, epoch: int, scale: float) -> list[float]:
         self._host.attach("alone", spec, f"alone/{key(spec, epoch)}")
-        ((clip,),) = self._host.speak([Voice("alone", scale)], PROMPTS, DecodingSpec())
+        ((clip,),) = self._host.speak([AdapterUse("alone", scale)], PROMPTS, DecodingSpec())
         self._host.detach("alone")
         return clip.audio.tolist()
 
