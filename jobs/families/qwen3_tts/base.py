@@ -28,7 +28,7 @@ from jobs.families.description import QWEN3_TTS_RULES, tagged
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.families.qwen3_tts import batch, description, generate, objective
 from jobs.families.qwen3_tts.codec import SpeechCodec
-from jobs.families.qwen3_tts.layout import ChatLayout, Prompt, SpeechExample, Utterance
+from jobs.families.qwen3_tts.layout import ChatLayout, PromptTokens, SpeechExample, Utterance
 from jobs.families.qwen3_tts.model import (
     SPEECH_TOKENIZER,
     CodeTables,
@@ -161,7 +161,7 @@ class Qwen3TTS:
             for prompt, each in zip(asked, spoken, strict=True)
         ]
 
-    def _prompt(self, said: PreparedClip | PromptSpec) -> Prompt:
+    def _prompt(self, said: PreparedClip | PromptSpec) -> PromptTokens:
         """As it is read, in training and in speech; a tag stands beside the language's token."""
         if not self._language_tag:
             return self.layout.prompt(said.text, said.language)

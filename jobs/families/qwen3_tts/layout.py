@@ -54,7 +54,7 @@ LANGUAGES = {
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptTokens:
     """What comes before the first frame, codec_bos last; both channels (s,)."""
 
     text_ids: tuple[int, ...]
@@ -69,7 +69,7 @@ class Prompt:
 class Utterance:
     """A prompt with the frames that follow it."""
 
-    prompt: Prompt
+    prompt: PromptTokens
     codes: Codes
     """(N, k); no frames where it is yet to be spoken."""
     speaker: Tensor
@@ -106,7 +106,7 @@ class ChatLayout:
                     "use the tokenizer that came with the base"
                 )
 
-    def prompt(self, text: str, language: str | None) -> Prompt:
+    def prompt(self, text: str, language: str | None) -> PromptTokens:
         """Lay a text out; ``language`` is a tag such as ``en`` or None.
 
         Raises:
@@ -122,9 +122,9 @@ class ChatLayout:
         text_ids += [*body, self._text_end_id, self.pad_id]
         codec_ids = [*[NOTHING] * len(role), *prefix, NOTHING, pad]
         codec_ids += [*[pad] * (len(body) + 1), bos]
-        return Prompt(tuple(text_ids), tuple(codec_ids), len(role) + len(prefix), len(body))
+        return PromptTokens(tuple(text_ids), tuple(codec_ids), len(role) + len(prefix), len(body))
 
-    def example(self, prompt: Prompt, codes: Codes, speaker: Tensor) -> SpeechExample:
+    def example(self, prompt: PromptTokens, codes: Codes, speaker: Tensor) -> SpeechExample:
         """A clip of ``codes`` (N, k)."""
         positions, frames = len(prompt.text_ids), len(codes)
         return SpeechExample(
