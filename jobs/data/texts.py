@@ -3,18 +3,6 @@
 import re
 import unicodedata
 
-
-def normalise_text(text: str) -> str:
-    """``text`` without case, punctuation and repeated spaces; letters of any script are kept.
-
-    Marks count as letters: without them many scripts lose their vowels.
-    """
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(
-        "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in plain).split()
-    )
-
-
 _NOT_SPOKEN = (
     r"laugh(?:s|ed|ing|ter)?|chuckl(?:es?|ing)|giggl(?:es?|ing)|sigh(?:s|ed|ing)?|cough(?:s|ing)?|"
     r"breath(?:s|es?|ing)?|inhal(?:es?|ing)|exhal(?:es?|ing)|gasp(?:s|ing)?|sniff(?:s|ing)?|"
@@ -23,7 +11,6 @@ _NOT_SPOKEN = (
     r"笑い?|笑声|笑聲|拍手|咳嗽?|音楽|音乐|音樂|웃음|박수"
 )
 """In round brackets only these are annotations: most of what stands in them is read aloud."""
-
 _ANNOTATION = re.compile(
     r"</?[A-Za-z!?][^<>]*>"  # <laugh>, and SSML
     r"|\[[^\[\]]*\]"
@@ -35,6 +22,17 @@ _ANNOTATION = re.compile(
 )
 _CONTROL = re.compile(r"<\|(?:[^|]*\|>)?")
 _BEFORE_PUNCTUATION = re.compile(r"\s+(?=[,.!?;:…])")
+
+
+def normalise_text(text: str) -> str:
+    """``text`` without case, punctuation and repeated spaces; letters of any script are kept.
+
+    Marks count as letters: without them many scripts lose their vowels.
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(
+        "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in plain).split()
+    )
 
 
 def control_tokens(text: str) -> list[str]:

@@ -16,6 +16,8 @@ Direction = Literal["higher", "lower", "neither"]
 LONGEST = 600.0
 """Seconds. A longer clip is not scored: the runaway of a generator without a cap."""
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -107,9 +109,6 @@ class ClipScores:
         row = json.loads(line)
         variant, prompt, seed = row.pop("variant"), row.pop("prompt"), row.pop("seed")
         return cls(variant, prompt, seed, failures=row.pop("failures"), values=row)
-
-
-log = logging.getLogger(__name__)
 
 
 def score_clip(

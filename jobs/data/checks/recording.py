@@ -12,6 +12,15 @@ from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding, error, warning
 from jobs.metrics.signal import CLIPPED, SILENCE, rms_dbfs
 
+CLIPPED_SOME = 0.001
+"""Share of the samples at full scale from which on a clip is reported: more than single peaks."""
+CLIPPED_MUCH = 0.05
+"""From here on words are hard to tell from noise. Both shares are beliefs."""
+CLAIM_SECONDS, CLAIM_SHARE = 0.2, 0.05
+"""A claimed duration may be off by the larger of the two: rounding, and encoders' padding."""
+UPSAMPLED_SHARE = 0.8
+"""Of what the clip's rate or the base's can carry, the share that its spectrum must reach."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingFacts:
@@ -45,16 +54,6 @@ def measure_recording(location: str) -> RecordingFacts | AudioError:
         clipped=float(np.mean(np.abs(samples) >= CLIPPED)),
         edge=spectral_edge(samples, rate),
     )
-
-
-CLIPPED_SOME = 0.001
-"""Share of the samples at full scale from which on a clip is reported: more than single peaks."""
-CLIPPED_MUCH = 0.05
-"""From here on words are hard to tell from noise. Both shares are beliefs."""
-CLAIM_SECONDS, CLAIM_SHARE = 0.2, 0.05
-"""A claimed duration may be off by the larger of the two: rounding, and encoders' padding."""
-UPSAMPLED_SHARE = 0.8
-"""Of what the clip's rate or the base's can carry, the share that its spectrum must reach."""
 
 
 def check_recording(

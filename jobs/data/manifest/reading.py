@@ -24,6 +24,14 @@ from jobs.problems import InputError, Problem, nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.strict import LANGUAGE_TAG
 
+_REQUIRED = ("audio", "text")
+_STRINGS = (*_REQUIRED, "speaker", "language", "ref_audio", "split")
+_KEYS = (*_STRINGS, "duration")
+_SPLITS: tuple[str, ...] = get_args(Split)
+_UNSAYABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
+"""Control characters (Unicode's Cc), halves of surrogate pairs, and the mark of what was lost."""
+_LANGUAGE = re.compile(LANGUAGE_TAG)
+
 
 def read_rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding]:
     """The clips of ``manifest`` in order, each a row or the findings that keep it from being one.
@@ -99,16 +107,6 @@ def _check(manifest: str, entry: Entry, place: Root) -> Iterator[ManifestRow | F
 
 def _unreadable(manifest: str, problem: SourceError) -> InputError:
     return InputError([Problem(manifest, f"a manifest {problem.what}", problem.next_step)])
-
-
-_REQUIRED = ("audio", "text")
-_STRINGS = (*_REQUIRED, "speaker", "language", "ref_audio", "split")
-_KEYS = (*_STRINGS, "duration")
-
-_SPLITS: tuple[str, ...] = get_args(Split)
-_UNSAYABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
-"""Control characters (Unicode's Cc), halves of surrogate pairs, and the mark of what was lost."""
-_LANGUAGE = re.compile(LANGUAGE_TAG)
 
 
 def _check_values(values: Mapping[str, Any], where: str) -> Iterator[Finding]:

@@ -23,6 +23,12 @@ _SHORTEST = 0.4
 _CEILING = 10 ** (-1 / 20)
 """Largest sample after a gain, -1 dBFS: EBU R 128's limit, which leaves the resampler room."""
 
+_SCHEMA = 1
+"""Of the files that a data set consists of; another one is another recipe."""
+_HOW = {"dtype": "float32", "batching": "one clip at a time"}
+"""How every base encodes, whatever precision its model has: an encoder in another precision, or a
+neighbour in the batch, gives other codes."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -83,12 +89,6 @@ def _adjust_loudness(
 
 if TYPE_CHECKING:
     from jobs.families.base import FrozenBase
-
-_SCHEMA = 1
-"""Of the files that a data set consists of; another one is another recipe."""
-_HOW = {"dtype": "float32", "batching": "one clip at a time"}
-"""How every base encodes, whatever precision its model has: an encoder in another precision, or a
-neighbour in the batch, gives other codes."""
 
 
 @dataclass(frozen=True)
