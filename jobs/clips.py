@@ -38,16 +38,16 @@ class PreparedClip:
 
 @dataclass(frozen=True)
 class SpokenClip:
-    """What a variant said. ``audio`` is mono float32 in [-1, 1], shape (samples,)."""
+    """Speech of a variant. ``audio`` is mono float32 in [-1, 1], shape (samples,)."""
 
     audio: NDArray[np.float32]
     rate: int
     """Samples per second."""
     text: str
-    """What should have been said."""
+    """The text to speak."""
     reached_end: bool
     """False when generation hit its cap without an end-of-speech token."""
     language: str | None = None
-    """Tag of what ``text`` is written in, if its prompt says; see ``jobs.spec.trial.Language``."""
+    """The language tag of ``text``, if its prompt has one; see ``jobs.spec.trial.Language``."""
     speaker: str | None = None
-    """Who is meant to say it, if its prompt says."""
+    """The speaker that its prompt names, if it names one."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with an input: where it stands, the rule it breaks, what to do next."""
+    """A problem of an input: its place, the rule it breaks, the next step."""
 
     where: str
     """``file:line``, or the file alone."""

@@ -174,7 +174,7 @@ def write_sound(
 
 
 def _check_claims(sound: soundfile.SoundFile) -> None:
-    """What the header says, before anything is decoded."""
+    """Check the header before anything is decoded."""
     if sound.format not in FORMATS:
         raise _unreadable(f"it is {sound.format_info}")
     if not MIN_RATE <= sound.samplerate <= MAX_RATE:

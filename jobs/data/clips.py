@@ -7,7 +7,7 @@ from jobs.clips import Split
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestRow:
-    """One clip of the target and what it says."""
+    """One clip of the target, as its manifest describes it."""
 
     where: str
     """``manifest:line``, or the file that stands for the clip."""

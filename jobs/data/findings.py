@@ -20,7 +20,7 @@ class Finding:
 
 
 def error(rule: str, where: str, what: str, next_step: str) -> Finding:
-    """A finding that keeps what stands at ``where`` out of training."""
+    """A finding that keeps the clip at ``where`` out of training."""
     return Finding(rule, "error", Problem(where, what, next_step))
 
 

@@ -1,4 +1,4 @@
-"""A training clip's features, what is wrong with it, and which clips are the worst.
+"""Features and faults of training clips, and the worst of them.
 
 The bounds are not calibrated.
 """
@@ -55,7 +55,7 @@ class ClipFeatures:
 
 @dataclass(frozen=True)
 class JudgedClip:
-    """A clip with what is wrong with it, in words."""
+    """A clip with its faults, in words."""
 
     place: int
     """Its place among the training clips, from 0."""

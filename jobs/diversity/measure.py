@@ -70,7 +70,7 @@ def measure_once(clips: Sequence[TargetClip], storage: Storage) -> str:
 
 
 def read_measured(storage: Storage, key: str) -> list[ClipFeatures]:
-    """What :func:`measure_once` kept, a clip each. Raises FileNotFoundError when it did not."""
+    """The features that :func:`measure_once` stored. Raises FileNotFoundError without them."""
     return [ClipFeatures(**clip) for clip in json.loads(storage.read_from(key, FILE))["clips"]]
 
 

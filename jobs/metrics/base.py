@@ -52,7 +52,7 @@ class Scorer(Protocol):
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """What it measures; :meth:`measure` gives a value for each."""
+        """Its metrics; :meth:`measure` gives a value for each."""
         ...
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
@@ -130,7 +130,7 @@ def score_clip(
 
 
 def _defect(clip: SpokenClip) -> str | None:
-    """Why no metric at all can be had of ``clip``, if so."""
+    """Why no metric can score ``clip``, if so."""
     if clip.audio.ndim != 1:
         return f"audio must be mono, shape (samples,), got shape {clip.audio.shape}"
     if not clip.audio.size:
@@ -144,7 +144,7 @@ def _defect(clip: SpokenClip) -> str | None:
 
 
 def _measure(scorer: Scorer, clip: SpokenClip) -> Mapping[str, float] | str:
-    """What ``scorer`` makes of ``clip``, or the reason it makes nothing."""
+    """The values that ``scorer`` gives ``clip``, or the reason it gives none."""
     try:
         return scorer.measure(clip)
     except MetricError as error:

@@ -18,7 +18,7 @@ from jobs.spec.metric import MetricSpec
 
 @dataclass(frozen=True)
 class ScorerInputs:
-    """What scorers may be built from."""
+    """Inputs that a scorer may be built from."""
 
     references: References
     recogniser: words.Recogniser | None
@@ -135,7 +135,7 @@ class ScorerUnavailable(Exception):
 
 @contextmanager
 def _load_errors_named(source: ScorerSource) -> Iterator[None]:
-    """Names the metrics whose scorer, or whose weights, cannot be loaded inside.
+    """Turns loading errors inside into one that names the metrics of ``source``.
 
     Raises:
         ScorerUnavailable: from whatever a library raised.
@@ -143,7 +143,7 @@ def _load_errors_named(source: ScorerSource) -> Iterator[None]:
     try:
         yield
     except ValueError:
-        raise  # what was asked for or given is wrong, and the message says what
+        raise  # a bad spec or input, which the message names
     except Exception as error:
         raise ScorerUnavailable(
             f"every metric asked for must be scored, and {', '.join(source.directions)} cannot be: "
@@ -203,7 +203,7 @@ def _check(specs: Sequence[MetricSpec]) -> None:
 
 
 def metric_problems(specs: Sequence[MetricSpec]) -> Iterator[tuple[int, str, str]]:
-    """What is wrong with a list of metrics: the place in it, the rule and the next step."""
+    """Problems of a list of metrics: the place in it, the rule and the next step."""
     seen: dict[str, MetricSpec] = {}
     for at, each in enumerate(specs):
         try:

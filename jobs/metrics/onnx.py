@@ -25,7 +25,7 @@ def open_model(package: str, name: str) -> "onnxruntime.InferenceSession":
 def open_part(
     package: str, name: str, inputs: Mapping[str, Shape], outputs: Collection[str]
 ) -> "onnxruntime.InferenceSession":
-    """What computes the values ``outputs`` from the float values ``inputs``.
+    """The part of a network that computes ``outputs`` from the float values ``inputs``.
 
     Raises:
         FileNotFoundError: the package or the file is missing.

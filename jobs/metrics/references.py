@@ -38,7 +38,7 @@ class References:
 
 
 def reference_speaker(speaker: str | None, recorded: Collection[str | None]) -> str | None:
-    """Whose recordings a clip is compared with: its prompt's speaker, else the only one there is.
+    """The speaker that a clip is compared with: its prompt's, else the only one there is.
 
     Raises:
         NoReferenceSpeakerError: no speaker is named, or there are no recordings of the one named.
@@ -64,7 +64,7 @@ def reference_speaker(speaker: str | None, recorded: Collection[str | None]) -> 
 def reference_problems(
     metric: str, prompts: Iterable[PromptSpec], held_out: Mapping[str | None, int]
 ) -> Iterator[tuple[str, str]]:
-    """What keeps the clips of prompts from being compared, each with the next step.
+    """Why clips of these prompts cannot be compared, each with the next step.
 
     Args:
         metric: that compares.

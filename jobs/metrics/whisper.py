@@ -196,7 +196,7 @@ def _error_scores(
 
 
 def _primary_subtag(language: str) -> str:
-    """What Whisper calls it: the tag without script and region."""
+    """The tag without script and region, which is Whisper's name for the language."""
     return language.split("-")[0]
 
 

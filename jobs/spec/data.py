@@ -15,7 +15,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ManifestSpec(Strict):
-    """One list of clips, and what holds for those of its clips that do not say it themselves."""
+    """One manifest, and defaults for its clips."""
 
     path: str
     """``embedded``, a JSONL file, a folder of audio and texts or in LJSpeech's layout; on this
@@ -106,7 +106,7 @@ class DataSpec(Strict):
 
     @property
     def provenance(self) -> str:
-        """By what right the voice is used, in words for metadata."""
+        """The consent for the voice, in words for metadata."""
         return f"consent: {self.consent}" if self.consent else "a synthetic voice"
 
     def mix(self, name: str | None) -> MixSpec | None:

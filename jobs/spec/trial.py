@@ -93,7 +93,7 @@ class EngineSpec(Strict):
 
 
 class HostSpec(Strict):
-    """What a host loads: a base, its codec, prepared data."""
+    """The base and codec that a host loads."""
 
     family: str
     source: str

@@ -30,7 +30,7 @@ _NICENESS = 19
 
 
 def measure_data(clips: list[TargetClip], storage_url: str) -> str:
-    """Measure the training clips unless that was done; returns the key of what is kept.
+    """Measure the training clips unless that was done; returns the key of their features.
 
     Runs beside the trials in a Ray worker of its own, which gives way to theirs.
     """

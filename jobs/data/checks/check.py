@@ -33,24 +33,24 @@ from jobs.metrics.signal import SILENCE
 from jobs.spec.data import DataSpec
 
 _OF_AUDIO = "audio-"
-"""How rules begin that a line breaks by its recording, and not by how it is written."""
+"""Prefix of the rules on recordings, as opposed to those on lines."""
 _LEFT_OUT = "The clip is left out."
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found, and what is left to train on."""
+    """The findings, and the clips that can be trained on."""
 
     clips: list[TargetClip]
     """Those without errors, in the order of the rows, each with its split."""
     findings: list[Finding]
-    """In the order of the rows; last what concerns them all."""
+    """In the order of the rows; those that concern all rows come last."""
     dropped: int
     """Clips left out because ``data.bad_clips`` is ``drop``; their errors are warnings."""
 
     @property
     def errors(self) -> list[Finding]:
-        """What the data cannot be used with."""
+        """The findings that keep the data from being used."""
         return [finding for finding in self.findings if finding.severity == "error"]
 
 
@@ -66,9 +66,9 @@ def check(
     """Check every row by itself, then all together.
 
     Args:
-        rows: as :func:`jobs.data.checks.target.target_rows` gives them; what was found in reading
-            them is passed on.
-        data: what of the spec concerns data.
+        rows: as :func:`jobs.data.checks.target.target_rows` gives them; findings among them are
+            passed on.
+        data: the data section of the spec.
         rules: the family's bounds, for what ``data`` leaves open.
         text: how the base reads texts; None leaves them uncounted.
         sample_rate: the base's, in Hz.
@@ -97,12 +97,12 @@ _PROGRESS_EVERY = 16
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What of a row must be decoded."""
+    """The recordings of a row that must be decoded."""
 
     place: int
     row: ManifestRow
     reference: str | None
-    """None too where an earlier row has the same."""
+    """None also where an earlier row has the same one."""
 
 
 _Measured = RecordingFacts | AudioError
@@ -114,7 +114,7 @@ def _measure(job: _Job) -> tuple[_Measured, _Measured | None]:
 
 
 class _Checking:
-    """One check under way: small facts of every row, never its samples."""
+    """The state of one check: a few facts of every row, never its samples."""
 
     def __init__(self, data: DataSpec, limits: Limits, text: TextReader | None, rate: int) -> None:
         self._data, self._limits, self._text, self._rate = data, limits, text, rate
@@ -128,7 +128,7 @@ class _Checking:
         self._last = 0
 
     def jobs(self, rows: Iterable[ManifestRow | Finding]) -> Iterator[_Job]:
-        """What to decode; what was found in reading the rows is kept."""
+        """The decoding jobs; findings of the reading are kept."""
         for place, row in enumerate(rows):
             self._last = place + 1
             if isinstance(row, Finding):
@@ -182,7 +182,7 @@ class _Checking:
         return Checked(clips, [finding for _, finding in self._found], len(self._dropped))
 
     def _read(self, place: int, found: Finding) -> None:
-        """What was found in reading a line: of its audio, or that it is no row, which stays so."""
+        """Keep a finding of the reading; only those of audio can be dropped with their clip."""
         if found.rule.startswith(_OF_AUDIO):
             self._keep(place, [found])
         else:
@@ -197,7 +197,7 @@ class _Checking:
             self._candidates = [each for at, each in enumerate(self._candidates) if at not in bad]
 
     def _keep(self, place: int, found: list[Finding]) -> bool:
-        """Write down what was found in one clip; whether it can still be used."""
+        """Keep the findings of one clip; returns whether it can be used."""
         is_bad = any(finding.severity == "error" for finding in found)
         if is_bad and self._data.bad_clips == "drop":
             self._dropped.add(found[0].problem.where)
@@ -228,7 +228,7 @@ class _Checking:
     def _check_splits(self) -> None:
         present = {each.clip.row.split for each in self._candidates}
         if self._data.bad_clips == "refuse":
-            # What a bad clip's split lacks once the clip is gone, nobody knows before it is.
+            # A bad clip may be corrected, so its split counts as present.
             present |= self._splits
             if not self._splits and any(found.severity == "error" for _, found in self._found):
                 return

@@ -70,7 +70,7 @@ def repeated_texts(candidates: Sequence[Candidate]) -> Iterator[Fault]:
 
 
 def leaks(candidates: Sequence[Candidate]) -> Iterator[Fault]:
-    """Training clips whose sound or text is held out too."""
+    """Training clips whose sound or text is in validation too."""
     sounds: dict[str, str] = {}
     texts: dict[bytes, dict[str | None, str]] = {}
     for each in candidates:
@@ -99,7 +99,7 @@ def _leaked_text(clip: TargetClip, held_out: dict[str | None, str]) -> Finding:
 
 
 def odd_speaking_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:
-    """Clips whose text is too long or short for their sound, as their speaker speaks."""
+    """Clips whose text is too long or short for their sound, at their speaker's usual rate."""
     groups: dict[tuple[str | None, str | None], list[int]] = {}
     for at, each in enumerate(candidates):
         if each.is_good:

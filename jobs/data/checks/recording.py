@@ -59,7 +59,7 @@ def measure_recording(location: str) -> RecordingFacts | AudioError:
 def check_recording(
     row: ManifestRow, facts: RecordingFacts | AudioError, limits: Limits, rate: int
 ) -> Iterator[Finding]:
-    """What is wrong with the clip's own recording; ``rate`` is the base's, in Hz."""
+    """Check the clip's own recording; ``rate`` is the base's, in Hz."""
     if isinstance(facts, AudioError):
         yield error(facts.rule, row.where, facts.what, facts.next_step)
         return
@@ -77,7 +77,7 @@ def check_recording(
 
 
 def check_reference(row: ManifestRow, facts: RecordingFacts | AudioError) -> Iterator[Finding]:
-    """What is wrong with ``ref_audio``: that it is not audio, or that it is silent."""
+    """Check that ``ref_audio`` is audio, and not silent."""
     if isinstance(facts, AudioError):
         yield error(facts.rule, row.where, f"ref_audio: {facts.what}", facts.next_step)
     elif not facts.level >= SILENCE:

@@ -24,7 +24,7 @@ _MANY = 200
 
 @dataclass(frozen=True)
 class CheckedTarget:
-    """What a check found, and for which base."""
+    """The result of a check, and the base that it was for."""
 
     data: DataSpec
     family: str
@@ -96,7 +96,7 @@ def checked_clips(data: DataSpec, host: HostSpec) -> list[TargetClip]:
 
 
 def _with_defaults(row: ManifestRow | Finding, manifest: ManifestSpec) -> ManifestRow | Finding:
-    """The row with what its manifest says of all its clips, where it does not say it itself."""
+    """The row with its manifest's speaker and language where it has none of its own."""
     if isinstance(row, Finding) or (row.speaker and row.language):
         return row
     return replace(

@@ -19,12 +19,12 @@ _SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a list says of one clip, by key; not checked yet."""
+    """The values of one clip by key; not checked yet."""
 
     where: str
     values: dict[str, Any]
     findings: tuple[Finding, ...] = ()
-    """What is wrong with it already."""
+    """Findings of the parsing."""
 
 
 @dataclass(frozen=True, slots=True)

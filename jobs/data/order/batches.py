@@ -17,7 +17,7 @@ _WINDOW = 50
 """Micro-batches whose clips are sorted by length together: enough for clips of like length to
 meet, few enough that an epoch's order stays a random one. Transformers groups by length so."""
 _LEAST_WINDOWS = 4
-"""In an epoch, or the same clips of a small data set would meet every time."""
+"""In an epoch, or the same clips of a small dataset would meet every time."""
 
 
 @dataclass(frozen=True)

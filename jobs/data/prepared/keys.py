@@ -11,7 +11,7 @@ _NAME = 16
 
 
 def data_digest(recipe: str, content: str) -> str:
-    """The digest of a data set: of its recipe's digest the first digits, of its content's the rest.
+    """The digest of a dataset: of its recipe's digest the first digits, of its content's the rest.
 
     So that what was prepared in one way lies in one folder, and is found there.
     """
@@ -19,7 +19,7 @@ def data_digest(recipe: str, content: str) -> str:
 
 
 def recipe_key(digest: str) -> str:
-    """The folder of every data set that was prepared as the one with this digest."""
+    """The folder of every dataset that was prepared as the one with this digest."""
     return f"{DATA_FOLDER}/{digest[:_NAME]}"
 
 

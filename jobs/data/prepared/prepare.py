@@ -30,17 +30,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Preparation:
-    """What :func:`prepare` did."""
+    """The result of :func:`prepare`."""
 
     digest: str
-    """Of the data set; :func:`~jobs.data.prepared.keys.data_key` says where it is."""
+    """Of the dataset; :func:`~jobs.data.prepared.keys.data_key` says where it is."""
     clips: int
     encoded: int
     """Recordings that this call encoded."""
 
     @property
     def reused(self) -> int:
-        """Clips whose codes were there, or are those of another clip of the same sound."""
+        """Clips whose codes were in storage, or are those of another clip of the same sound."""
         return self.clips - self.encoded
 
 
@@ -58,7 +58,7 @@ def prepare(
     data: DataSpec,
     progress: Progress = lambda done, total: None,
 ) -> Preparation:
-    """Encode what no data set of the same recipe has, unless all of it was prepared before.
+    """Encode the clips that no dataset of the same recipe has, unless all were prepared before.
 
     Of several processes that ask for the same data at once, one encodes and the others wait.
     Each clip has its split.
@@ -116,7 +116,7 @@ def _shared_voices(clips: Sequence[TargetClip], base: "FrozenBase") -> list[Prob
 
 
 def _known(storage: Storage, folder: str, wanted: set[str]) -> dict[str, _Encoded]:
-    """By key, what earlier data sets of this recipe have of the clips that are wanted."""
+    """By key, the wanted clips that earlier datasets of this recipe have."""
     known: dict[str, _Encoded] = {}
     for name in storage.children(folder):
         if len(known) < len(wanted) and storage.is_committed(f"{folder}/{name}"):

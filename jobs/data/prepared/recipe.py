@@ -24,7 +24,7 @@ _CEILING = 10 ** (-1 / 20)
 """Largest sample after a gain, -1 dBFS: EBU R 128's limit, which leaves the resampler room."""
 
 _SCHEMA = 1
-"""Of the files that a data set consists of; another one is another recipe."""
+"""Of the files that a dataset consists of; another one is another recipe."""
 _HOW = {"dtype": "float32", "batching": "one clip at a time"}
 """How every base encodes, whatever precision its model has: an encoder in another precision, or a
 neighbour in the batch, gives other codes."""
@@ -43,7 +43,7 @@ class Preprocessing:
 
     @classmethod
     def of(cls, data: DataSpec, rules: DataRules, rate: int) -> "Preprocessing":
-        """What ``data`` asks for, with its family's ``rules`` where it does not say."""
+        """From ``data``, with the family's ``rules`` as defaults."""
         silence = data.trailing_silence
         filled = rules.trailing_silence if silence is None else silence
         return cls(rate, filled, data.loudness)
@@ -77,7 +77,7 @@ def _adjust_loudness(
 ) -> tuple[NDArray[np.float32], float]:
     if len(audio) < _SHORTEST * rate:
         raise ValueError(f"loudness is measured over {_SHORTEST} s, it has {len(audio) / rate:.3f}")
-    import pyloudnorm  # and scipy.signal, longer than all else here: most data sets do without
+    import pyloudnorm  # and scipy.signal, longer than all else here: most datasets do without
 
     measured = float(pyloudnorm.Meter(rate).integrated_loudness(audio.astype(np.float64)))
     if not np.isfinite(measured):
@@ -93,7 +93,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How recordings become codes: the same for all clips of a data set."""
+    """How recordings become codes: the same for all clips of a dataset."""
 
     preprocessing: Preprocessing
     encoder: str
@@ -124,7 +124,7 @@ class Recipe:
         *,
         language_tag: bool,
     ) -> str:
-        """Of a data set: all that training on it depends on, the places of its files not among it.
+        """Of a dataset: all that training on it depends on, the places of its files not among it.
 
         ``references`` are the digests of the recordings that speakers are conditioned on.
         """

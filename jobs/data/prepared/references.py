@@ -68,7 +68,7 @@ def write_references(
 
 
 def decode_unchanged(audio: str, pcm: str, where: str) -> Recording:
-    """Decode what was looked into before.
+    """Decode a recording that was checked before.
 
     Raises:
         InputError: it is gone, or holds another sound now.
@@ -97,5 +97,5 @@ def write_recording(path: Path, recording: Recording, rate: int) -> None:
 
 
 def _reference_rank(clip: TargetClip) -> tuple[bool, float]:
-    """What is held out stands for a speaker only where there is nothing else."""
+    """Sort key: training clips before validation clips, then by distance from 6 s."""
     return clip.row.split != "train", abs(clip.seconds - _SECONDS)
