@@ -12,7 +12,7 @@ from cluster.sources.reading import is_s3
 from jobs.data.clips import TargetClip
 from jobs.data.prepared.keys import data_key
 from jobs.problems import InputError, Problem
-from jobs.spec.trial import BASE_VARIANT, DecodingSpec, PromptSpec, Variant
+from jobs.spec.trial import BASE_VARIANT, Variant
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.fleet import fleet
@@ -20,7 +20,6 @@ from orchestrator.ledger import (
     CONFIRMATION,
     PROTOCOL_FILE,
     REPORT_FILE,
-    SCREEN,
     SHORTLIST,
     VARIANTS_FILE,
     VERDICT_FILE,
@@ -166,22 +165,8 @@ class Sweep:
         """Prepare the data, and the base's speech and scores that every trial is compared with."""
         spec, storage = self._spec, self._ledger.storage
         self._progress.stage("preparing data and the base's own speech")
-        first, rest = spec.variants.parts(self._inputs.prompts)
-        speech: dict[PromptSet, tuple[list[PromptSpec], DecodingSpec]] = {
-            SCREEN: (first, spec.variants.decoding),
-            SHORTLIST: (rest, spec.variants.decoding),
-            CONFIRMATION: (self._inputs.confirmation, spec.confirmation_decoding),
-        }
         options = data_locality(self._inputs.clips, 1, spec.resources.gpus_per_rank)
-        preparing = ray.remote(**options)(prepare_sweep).remote(
-            spec.host(),
-            self._inputs.clips,
-            spec.data,
-            {part: spoken for part, spoken in speech.items() if spoken[0]},
-            storage.url,
-            spec.name,
-            spec.least_batch_tokens,
-        )
+        preparing = ray.remote(**options)(prepare_sweep).remote(spec, self._inputs, storage.url)
         try:
             prepared, encoded = ray.get(preparing)
         except ray.exceptions.RayTaskError as error:

@@ -103,9 +103,7 @@ def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = Fa
 
     sweep, inputs = read_sweep(spec)
     with progress_bar(messages, "encoding") as progress:
-        prepared = prepare_data(
-            sweep.host(), inputs.clips, sweep.data, open_storage(storage), progress
-        )
+        prepared = prepare_data(sweep, inputs.clips, open_storage(storage), progress)
     if as_json:
         print_json(prepared.to_dict())
     else:

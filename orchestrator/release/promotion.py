@@ -27,7 +27,7 @@ from orchestrator.release.registry import (
     Registry,
     Version,
 )
-from orchestrator.scores.ratings import read_ratings
+from orchestrator.scores.from_files import read_ratings
 from orchestrator.verdict.confirm import contest, differing_keys
 from orchestrator.verdict.listening import Ratings, apply_listening_test
 from orchestrator.verdict.outcome import Confirmation, GroupVerdict, Verdict

@@ -1,5 +1,6 @@
-"""Score files to a verdict: a sweep's own, or what another tool wrote in the same form."""
+"""Files of scores and ratings to a verdict: a sweep's own, or another tool's in the same form."""
 
+import csv
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -12,10 +13,9 @@ from jobs.metrics.base import ClipScores
 from jobs.problems import InputError, Problem
 from jobs.spec.strict import validation_problems
 from orchestrator.scores import versa
-from orchestrator.scores.ratings import read_ratings
 from orchestrator.scores.versa import VersaRow
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.listening import apply_listening_test
+from orchestrator.verdict.listening import Rating, Ratings, apply_listening_test
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.table import ScoreTable, ScoreTableError, VariantInfo
@@ -26,6 +26,12 @@ _VARIANT = (
     "have group_losses and mix."
 )
 _VARIANTS = TypeAdapter(VariantInfo)
+_RATING_COLUMNS = tuple(Rating.__dataclass_fields__)
+_RATING_LINE = (
+    f"The first line is {','.join(_RATING_COLUMNS)}; a variant or base is a system, a prompt a "
+    "sentence."
+)
+_RATING = TypeAdapter(Rating)
 
 
 class _Row(BaseModel):
@@ -181,3 +187,49 @@ def _lines(
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"])) or "the line"
                 problems.append(Problem(f"{path}:{number}", f"{where}: {first['msg']}", hint))
+
+
+def read_ratings(path: Path, sentences: Collection[str], systems: Collection[str]) -> Ratings:
+    """Read one rating an axis and line.
+
+    Args:
+        path: a CSV file with the columns ``rater``, ``sentence``, ``system``, ``axis``, ``score``;
+            others are left alone.
+        sentences: ids of the prompts that may be rated.
+        systems: ids of the variants that may be rated.
+
+    Raises:
+        InputError: with every line that is no rating, or every rating that is not whole.
+    """
+    problems: list[Problem] = []
+    ratings: list[Rating] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(str(path), f"cannot read it: {error}", _RATING_LINE)]) from None
+    rows = csv.DictReader(lines)
+    if lacking := [name for name in _RATING_COLUMNS if name not in (rows.fieldnames or ())]:
+        raise InputError([Problem(f"{path}:1", f"no column {', '.join(lacking)}", _RATING_LINE)])
+    for row in rows:
+        where = f"{path}:{rows.line_num}"
+        try:
+            rating = _RATING.validate_python({name: row[name] for name in _RATING_COLUMNS})
+        except ValidationError as error:
+            first = error.errors()[0]
+            problems.append(Problem(where, f"{first['loc'][0]}: {first['msg']}", _RATING_LINE))
+            continue
+        for value, known, what in (
+            (rating.sentence, sentences, "a sentence is a prompt of set B"),
+            (rating.system, systems, "a system is the base or a variant of the scores"),
+        ):
+            if value not in known:
+                problems.append(Problem(where, f"{what}, got {value!r}", _RATING_LINE))
+        ratings.append(rating)
+    if problems:
+        raise InputError(problems)
+    try:
+        return Ratings.build(ratings)
+    except ValueError as error:
+        raise InputError(
+            [Problem(str(path), what, _RATING_LINE) for what in str(error).splitlines()]
+        ) from None

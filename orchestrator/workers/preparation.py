@@ -1,7 +1,7 @@
 """What comes before the first trial: data prepared once, and the base's own speech."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +9,15 @@ from cluster.storage.base import Storage, open_storage
 from jobs.data.clips import TargetClip
 from jobs.data.prepared.keys import data_key
 from jobs.problems import InputError, Problem
-from jobs.spec.data import DataSpec
-from jobs.spec.trial import BASE_VARIANT, DecodingSpec, HostSpec, PromptSpec
+from jobs.spec.trial import BASE_VARIANT, DecodingSpec, PromptSpec
 from jobs.speech.clips import Origin
-from orchestrator.ledger import Ledger, PromptSet
+from orchestrator.ledger import CONFIRMATION, SCREEN, SHORTLIST, Ledger, PromptSet
+from orchestrator.spec.model import SweepSpec
 
 if TYPE_CHECKING:
     from jobs.data.prepared.prepare import Preparation
     from jobs.families.base import FrozenBase
+    from orchestrator.spec.inputs import Inputs  # imports what reads audio
 
 _QUIETER = 0.05
 """LU below the requested loudness; less is rounding."""
@@ -54,9 +55,8 @@ class PreparedData:
 
 
 def prepare_data(
-    host: HostSpec,
+    spec: SweepSpec,
     clips: Sequence[TargetClip],
-    data: DataSpec,
     storage: Storage,
     progress: Callable[[int, int], None],
 ) -> PreparedData:
@@ -67,12 +67,12 @@ def prepare_data(
     """
     from jobs.data.prepared.files import read_prepared
 
-    _, done = _prepare(host, clips, data, storage, progress)
+    _, done = _prepare(spec, clips, storage, progress)
     key = data_key(done.digest)
     directory = storage.fetch(key)
     prepared = read_prepared(directory)
     groups = Counter((clip.split, clip.speaker, clip.language) for clip in prepared)
-    wanted = data.loudness
+    wanted = spec.data.loudness
     reached = [clip.loudness for clip in prepared if clip.loudness is not None]
     return PreparedData(
         digest=done.digest,
@@ -86,15 +86,7 @@ def prepare_data(
     )
 
 
-def prepare_sweep(
-    host: HostSpec,
-    clips: Sequence[TargetClip],
-    data: DataSpec,
-    speech: Mapping[PromptSet, tuple[list[PromptSpec], DecodingSpec]],
-    storage_url: str,
-    sweep: str,
-    least_batch_tokens: int | None,
-) -> tuple[Prepared, int]:
+def prepare_sweep(spec: SweepSpec, inputs: "Inputs", storage_url: str) -> tuple[Prepared, int]:
     """Prepare the data and synthesise the base's clips; committed ones are left alone.
 
     Runs in a Ray worker, because the driver loads no model. Also returns the number of clips that
@@ -102,29 +94,34 @@ def prepare_sweep(
 
     Raises:
         InputError: see :func:`jobs.data.prepared.prepare.prepare`.
-        ValueError: a training clip is longer than ``least_batch_tokens``, the smallest token
-            budget that a trial may have.
+        ValueError: a training clip is longer than the smallest token budget of a trial.
     """
     from jobs.data.order.batches import check_budget
     from jobs.data.prepared.files import read_prepared
     from jobs.speech.clips import write_clips
 
     storage = open_storage(storage_url)
-    base, done = _prepare(host, clips, data, storage, lambda done, total: None)
+    base, done = _prepare(spec, inputs.clips, storage, lambda done, total: None)
     prepared = read_prepared(storage.fetch(data_key(done.digest)))
     try:
         base.fit_speakers(prepared)
     except ValueError as error:
         hint = "Correct the manifest, or name another base."
         raise InputError([Problem("data.manifest", str(error), hint)]) from error
-    if least_batch_tokens is not None:
+    if spec.least_batch_tokens is not None:
         training = [clip for clip in prepared if clip.split == "train"]
         lengths = [len(example) for example in base.examples(training)]
-        check_budget(least_batch_tokens, lengths, [clip.id for clip in training])
-    origin = Origin(BASE_VARIANT, host.family, data.provenance)
-    for prompt_set, (prompts, decoding) in speech.items():
-        key = Ledger(storage, sweep).clips(BASE_VARIANT, prompt_set)
-        if not storage.is_committed(key):
+        check_budget(spec.least_batch_tokens, lengths, [clip.id for clip in training])
+    origin = Origin(BASE_VARIANT, spec.family, spec.data.provenance)
+    first, rest = spec.variants.parts(inputs.prompts)
+    speech: list[tuple[PromptSet, Sequence[PromptSpec], DecodingSpec]] = [
+        (SCREEN, first, spec.variants.decoding),
+        (SHORTLIST, rest, spec.variants.decoding),
+        (CONFIRMATION, inputs.confirmation, spec.confirmation_decoding),
+    ]
+    for prompt_set, prompts, decoding in speech:
+        key = Ledger(storage, spec.name).clips(BASE_VARIANT, prompt_set)
+        if prompts and not storage.is_committed(key):
             with storage.commit(key) as directory:
                 spoken = base.speak(base.model, prompts, decoding)
                 write_clips(directory, prompts, spoken, origin)
@@ -132,9 +129,8 @@ def prepare_sweep(
 
 
 def _prepare(
-    host: HostSpec,
+    spec: SweepSpec,
     clips: Sequence[TargetClip],
-    data: DataSpec,
     storage: Storage,
     progress: Callable[[int, int], None],
 ) -> "tuple[FrozenBase, Preparation]":
@@ -142,6 +138,6 @@ def _prepare(
     from jobs.families.base import to_accelerator
     from jobs.families.registry import load_base
 
-    base = load_base(host)
+    base = load_base(spec.host())
     to_accelerator(base.model)
-    return base, prepare(clips, base, storage, data, progress)
+    return base, prepare(clips, base, storage, spec.data, progress)

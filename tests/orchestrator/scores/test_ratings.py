@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.problems import InputError
-from orchestrator.scores.ratings import read_ratings
+from orchestrator.scores.from_files import read_ratings
 
 HEADER = "rater,sentence,system,axis,score,when\n"
 

@@ -3,8 +3,11 @@
 import pytest
 
 from cluster.storage.base import LocalStorage
+from orchestrator.spec.inputs import Inputs
 from orchestrator.workers.preparation import prepare_sweep
 from tests.embedded_voice import embedded_clips
+
+ENOUGH = "search: {space: {batch_tokens: [null, 4000]}}"
 
 
 def test_a_clip_that_no_token_budget_takes_is_told_before_the_base_has_spoken(make_spec, tmp_path):
@@ -13,11 +16,11 @@ def test_a_clip_that_no_token_budget_takes_is_told_before_the_base_has_spoken(ma
     assert spec.least_batch_tokens == 9  # the space says, not what it replaces
     few = [clip for clip in embedded_clips() if clip.row.split == "train"][:3]
     storage = LocalStorage(tmp_path / "st")
-    known = spec.host(), few, spec.data, {}, storage.url, spec.name
+    inputs = Inputs(few, [], 0, [], [])
     with pytest.raises(ValueError, match=r"must fit into training\.batch_tokens, 9, but 3 of 3"):
-        prepare_sweep(*known, spec.least_batch_tokens)
-    enough, _ = prepare_sweep(*known, 4000)
-    assert prepare_sweep(*known, None) == (enough, 0)
+        prepare_sweep(spec, inputs, storage.url)
+    enough, _ = prepare_sweep(make_spec(search=ENOUGH), inputs, storage.url)
+    assert prepare_sweep(make_spec(), inputs, storage.url) == (enough, 0)
 
 
 @pytest.mark.parametrize(
