@@ -24,25 +24,25 @@ from orchestrator.hosts.pool import Pool, start_pool
 from orchestrator.hosts.rank_group import End, HostTask, RankGroup
 
 LEASE_SECONDS = 30.0
-"""So long do slots stay taken when nobody who could free them is left; and so long does a trial
-wait that was on a node which no longer answers, because a ghost may still train it there."""
+"""A lease that is not renewed for so long expires. A trial of a node that no longer answers waits
+as long before it moves, because the node may still train it."""
 
 HANG_SECONDS = 600.0
-"""A host that is at one piece of work for longer than this, and than is usual for it, is hung."""
+"""A host that is at one piece of work for longer than this, and than is usual for it, hangs."""
 
 _CALLS_AT_ONCE = 64
 """Of leases' holders; each slot has one at a time, and one more while its holder changes."""
 _BEATS_A_LEASE = 4
 _PATIENCE = 30.0
-"""Seconds without a host after which a person is told what is waited for."""
+"""Seconds without a host until the user is told what the sweep waits for."""
 
 Tell = Callable[[str], None]
 
 
 class Fleet:
-    """Warm hosts, at least one of which is ready.
+    """Hosts, at least one of which is ready.
 
-    The others are taken as they come: a cluster may have no room for all of them, or only later.
+    The others join when they are: a cluster may have no room for all of them, or only later.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Fleet:
         tell: Tell,
         needs: str,
     ) -> None:
-        """``needs`` says what a host takes."""
+        """``needs`` says in words what resources a host takes."""
         self.pool = pool
         self._tell = tell
         self._needs = needs
@@ -66,8 +66,8 @@ class Fleet:
         self.pool.reap.remote(trial)
 
     def beat(self) -> None:
-        """Keep the leases in force, and tell of hosts that have become ready."""
-        with suppress(RayError):  # a pool that is being started anew hears the next one
+        """Renew the leases, and tell of hosts that have become ready."""
+        with suppress(RayError):  # a pool that is being started anew gets the next one
             ray.get(self.pool.beat.remote(), timeout=LEASE_SECONDS)
         ready, self._loading = ray.wait(self._loading, num_returns=len(self._loading), timeout=0)
         for reference in ready:
@@ -78,7 +78,7 @@ class Fleet:
                     self._tell(f"hosts: {reason}")
 
     def check(self) -> None:
-        """Whether trials could be served to the end.
+        """Return if a host is left to serve trials.
 
         Raises:
             InfrastructureError: no host is left, and none will come back.

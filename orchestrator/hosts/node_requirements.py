@@ -51,7 +51,7 @@ def host_resources(spec: SweepSpec) -> HostResources:
 
 
 def check_resources(spec: SweepSpec, nodes: Iterable[Mapping[str, Any]]) -> None:
-    """Nothing, if a cluster that no node will join could hold a host of the sweep.
+    """Return if a cluster that no node will join could hold a host of the sweep.
 
     Raises:
         InputError: it never could.
