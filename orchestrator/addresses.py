@@ -1,6 +1,6 @@
-"""Addresses of servers and databases that a spec may name: which are refused, how they are shown.
+"""Addresses of servers and databases in a spec: which are refused, and how they are shown.
 
-No address holds a secret: what a spec says is kept in the storage, shown and logged.
+No address holds a secret: a spec is kept in the storage, shown and logged.
 """
 
 import re
@@ -17,7 +17,7 @@ JOURNAL = "journal:"
 """How the address of an Optuna study in a journal file begins."""
 
 _SECRET = re.compile(r"pass|token|secret|credential|api_?key|signature", re.IGNORECASE)
-"""A query's key whose value is nobody's business."""
+"""Keys of a query whose values are secret."""
 _PASSWORD = re.compile(r"(?<=//)([^\s/@:]*):[^\s]*@")
 """What a URL has before its host; a password may hold a slash that nobody quoted."""
 _WEB_LOGIN = re.compile(r"(?<=http://)[^\s/@]+@|(?<=https://)[^\s/@]+@", re.IGNORECASE)

@@ -79,7 +79,7 @@ def registry_store(storage: Storage, address: str | None = None) -> MlflowStore:
 
 
 def checked_name(name: str) -> str:
-    """``name`` if a registered model may have it.
+    """Returns ``name`` if a registered model may have it.
 
     Raises:
         InputError: it may not; ``/``, ``@`` and ``:`` have a meaning in a model's address.

@@ -1,5 +1,6 @@
 """MLflow is written to in the background: what its failures do to a sweep, and to its runs."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 
@@ -21,13 +22,15 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error: Exception | None = None
+        self.turns: Iterator[bool] = itertools.repeat(True)
+        """Which requests fail while it is shut."""
         self.failed = threading.Event()
         for name in ("search_runs", "create_run", "log_batch", "set_terminated"):
             monkeypatch.setattr(MlflowClient, name, self._guarded(getattr(MlflowClient, name)))
 
     def _guarded(self, method: Callable[..., object]) -> Callable[..., object]:
         def guarded(*args: object, **kwargs: object) -> object:
-            if self.error is not None:
+            if self.error is not None and next(self.turns):
                 self.failed.set()
                 raise self.error
             return method(*args, **kwargs)
@@ -120,6 +123,19 @@ def test_mlflow_stays_away(made, store, record, gate, undisturbed):
     gate.error = None
     later = record(store)
     assert later.close(PATIENCE, PATIENCE) is None
+    assert everything(store.uri, "small") == undisturbed()
+
+
+def test_every_second_request_fails(made, store, record, gate, undisturbed):
+    """Where MLflow has all of it, one look after the last failure is enough."""
+    made.run()
+    assert record(store).close(PATIENCE, PATIENCE) is None
+    gate.turns = itertools.cycle([True, False])
+    gate.error = ConnectionError("connection refused")
+    recorder = record(store)
+    assert recorder.close(PATIENCE, PATIENCE) is None
+    assert recorder.recorded.changes == 0
+    gate.error = None
     assert everything(store.uri, "small") == undisturbed()
 
 
