@@ -63,11 +63,6 @@ class Dimension(Strict):
         """All choices, or both ends of the range."""
         return self.choices or (self.low, self.high)
 
-    @property
-    def whole_corners(self) -> tuple[int, ...]:
-        """The corners of a key that takes integers, which YAML may write as 1.0 or 1e3."""
-        return tuple(int(float(str(corner))) for corner in self.corners)
-
 
 def _from_list(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
     return {"choices": value} if isinstance(value, list) else value
@@ -308,9 +303,14 @@ class SweepSpec(Strict):
         return max(self.corners("epochs"))
 
     def corners(self, key: str) -> tuple[int, ...]:
-        """Values of a ``training`` key that takes integers: all of them, or a range's ends."""
+        """Values of a ``training`` key that takes integers, without null.
+
+        Of a searched key all choices, or both ends of its range.
+        """
         searched = self.search.space.get(key)
-        return searched.whole_corners if searched else (getattr(self.training, key),)
+        values = searched.corners if searched else (getattr(self.training, key),)
+        # YAML may write an integer as 1.0 or 1e3.
+        return tuple(int(float(str(value))) for value in values if value is not None)
 
     @property
     def mixes(self) -> tuple[str | None, ...]:
@@ -321,9 +321,7 @@ class SweepSpec(Strict):
     @property
     def least_batch_tokens(self) -> int | None:
         """The smallest token budget of any trial; None without one."""
-        searched = self.search.space.get("batch_tokens")
-        corners = searched.corners if searched else (self.training.batch_tokens,)
-        return min((int(float(str(c))) for c in corners if c is not None), default=None)
+        return min(self.corners("batch_tokens"), default=None)
 
     @property
     def hosts(self) -> int:
