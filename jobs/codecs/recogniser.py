@@ -1,6 +1,6 @@
 """The closed-vocabulary judge of the embedded model: a small CTC recogniser of spoken words.
 
-It knows ten words and has heard every voice it judges, so it is lenient: use its word error to
+It knows ten words and was trained on every voice it judges, so it is lenient: use its word error to
 compare variants of the embedded model, and for nothing else.
 
 Notation: b batch, s samples, t 10 ms mel frames, u 40 ms output frames, m mel bands, v words + 1.
@@ -15,10 +15,11 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+from jobs.spec.strict import Strict
 
 MEL_BANDS = 40
 FFT_SIZE = 512
@@ -29,10 +30,8 @@ BLANK = 0
 _FLOOR = 1e-6  # of mel power; about the quantisation noise of 16-bit audio
 
 
-class RecogniserConfig(BaseModel):
+class RecogniserConfig(Strict):
     """`config.json` of a recogniser directory."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     words: tuple[str, ...]
     sample_rate: int
@@ -86,7 +85,7 @@ class WordRecogniser:
         return cls(config, model.eval(), hashlib.sha256(described + weights).hexdigest())
 
     def transcribe(self, audio: NDArray[np.float32], rate: int) -> list[str]:
-        """The words heard in audio (s,), best path, repeats merged.
+        """The words recognised in audio (s,), best path, repeats merged.
 
         Raises:
             ValueError: `rate` is not the recogniser's.
@@ -94,7 +93,7 @@ class WordRecogniser:
         return self.transcribe_batch([audio], rate)[0]
 
     def transcribe_batch(self, audios: Sequence[NDArray[np.float32]], rate: int) -> list[list[str]]:
-        """The words heard in each of several audios (s,); see `transcribe`."""
+        """The words recognised in each of several audios (s,); see `transcribe`."""
         return [
             [self.config.words[i - 1] for i in _collapse(scores.argmax(axis=1))]
             for scores in self._log_probabilities(audios, rate)

@@ -34,7 +34,7 @@ FEATURES = CEPSTRA + 3  # cepstra, band aperiodicity in dB, log F0, voicing
 SAMPLES_PER_CODE = int(SAMPLE_RATE * FRAME_PERIOD_MS / 1000) * FRAMES_PER_CODE
 _FFT_SIZE = pyworld.get_cheaptrick_fft_size(SAMPLE_RATE)
 _LOG_F0, _VOICING = CEPSTRA + 1, CEPSTRA + 2
-_SILENT_LOG_F0 = float(np.log(150.0))  # Hz; where nothing is voiced, F0 is not heard
+_SILENT_LOG_F0 = float(np.log(150.0))  # Hz; where nothing is voiced, F0 is inaudible
 
 
 def analyse(audio: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,10 +12,11 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from jobs.export.codec_lm_reference import compare_model, reference_tokens, source_of
+from jobs.export.codec_lm_reference import compare_model, reference_tokens
 from jobs.export.formats import Quantization
 from jobs.export.load_back import Check, LoadBack, passed
 from jobs.export.peft_files import merge_adapter, write_adapter
+from jobs.families.description import directory_of
 from jobs.families.layout import LAYOUT_FILE, Layout
 from jobs.speech.voice_files import VoiceFiles
 
@@ -39,7 +40,7 @@ tokenizer = AutoTokenizer.from_pretrained("THIS_DIRECTORY")
 
 def write(voice: VoiceFiles, directory: Path, quantization: Quantization) -> None:
     """Into ``directory``, which is empty: what a base of the family has."""
-    source = source_of(voice)
+    source = directory_of(voice.facts.host.source)
     base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     with TemporaryDirectory() as adapter:
         write_adapter(voice, Path(adapter))

@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from jobs.export.codec_lm_reference import compare_model, reference_tokens, source_of
+from jobs.export.codec_lm_reference import compare_model, reference_tokens
 from jobs.export.formats import Quantization
 from jobs.export.load_back import LoadBack, passed
 from jobs.export.peft_files import load_adapter, write_adapter
+from jobs.families.description import directory_of
 from jobs.speech.voice_files import VoiceFiles
 
 USE = """\
@@ -29,5 +30,7 @@ def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) ->
         LoadBackError: it is not the voice.
     """
     reference = reference_tokens(voice)
-    base = AutoModelForCausalLM.from_pretrained(source_of(voice), dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(
+        directory_of(voice.facts.host.source), dtype=torch.float32
+    )
     return passed(compare_model(load_adapter(base, directory), reference))

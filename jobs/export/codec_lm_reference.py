@@ -4,16 +4,14 @@ Notation: p tokens of a prompt, n written ones, v vocabulary.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from jobs.export.load_back import Check, count_differences
-from jobs.export.resident import SENTENCE, reference_prompt, resident
+from jobs.export.reference import SENTENCE, reference_base, reference_prompt
 from jobs.families.codec_lm import CodecLM
-from jobs.families.description import directory_of
 from jobs.families.layout import TokenStream
 from jobs.spec.trial import DecodingSpec
 from jobs.speech.voice_files import VoiceFiles
@@ -51,17 +49,17 @@ def reference_tokens(voice: VoiceFiles) -> ReferenceTokens:
     """What the voice writes, as voxsweep runs it.
 
     Raises:
-        InputError: see :func:`jobs.export.resident.resident`.
+        InputError: see :func:`jobs.export.reference.reference_base`.
     """
-    with resident(voice) as base:
+    with reference_base(voice) as base:
         assert isinstance(base, CodecLM)
         layout = base.stream.layout
         prompt = reference_prompt(voice.facts, _TEXTS[layout.front_end], voice.facts.speaker)
-        asked = prompt.text, base.voice_of(prompt.speaker), prompt.language
-        read = base.stream.prompt_ids(*asked)
+        arguments = prompt.text, base.voice_of(prompt.speaker), prompt.language
+        read = base.stream.prompt_ids(*arguments)
         (written,) = base.generate(base.model, [prompt], DecodingSpec(max_tokens=_TOKENS))
         logits = logits_of(base.model, read, written)
-        return ReferenceTokens(base.stream, layout.prompt_text(*asked), read, written, logits)
+        return ReferenceTokens(base.stream, layout.prompt_text(*arguments), read, written, logits)
 
 
 @torch.no_grad()
@@ -98,8 +96,3 @@ def compare_model(model: nn.Module, reference: ReferenceTokens) -> list[Check]:
             0,
         ),
     ]
-
-
-def source_of(voice: VoiceFiles) -> Path:
-    """The directory of the voice's base."""
-    return directory_of(voice.facts.host.source)

@@ -1,6 +1,6 @@
-"""An adapter for anybody's PEFT: its strength is in its alpha, and its base is named.
+"""An adapter as plain PEFT loads it: its strength is in its alpha, and its base is named.
 
-PEFT is at home in ``jobs/training/adapter.py``. Here it loads what was written, as a stranger does.
+Training's own PEFT code is in ``jobs/training/adapter.py``. Here PEFT loads the written files.
 """
 
 import json

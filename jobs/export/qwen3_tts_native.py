@@ -19,8 +19,7 @@ from torch import Tensor
 from jobs.export.formats import Quantization
 from jobs.export.load_back import Check, LoadBack, passed
 from jobs.export.peft_files import merge_adapter, write_adapter
-from jobs.export.qwen3_tts import KeptVoice, add_speakers
-from jobs.export.qwen3_tts_reference import compare_package, reference_codes
+from jobs.export.qwen3_tts import KeptVoice, add_speakers, compare_package, reference_codes
 from jobs.families.description import directory_of
 from jobs.families.qwen3_tts.model import SPEECH_TOKENIZER
 from jobs.families.vendor import qwen_tts

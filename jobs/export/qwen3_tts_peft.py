@@ -5,8 +5,7 @@ from pathlib import Path
 from jobs.export.formats import Quantization
 from jobs.export.load_back import LoadBack, passed
 from jobs.export.peft_files import load_adapter, write_adapter
-from jobs.export.qwen3_tts import KeptVoice
-from jobs.export.qwen3_tts_reference import compare_package, reference_codes
+from jobs.export.qwen3_tts import KeptVoice, compare_package, reference_codes
 from jobs.families.description import directory_of
 from jobs.families.vendor import qwen_tts
 from jobs.speech.voice_files import VoiceFiles

@@ -1,6 +1,6 @@
-"""A voice as a directory that other tools load, whole and tried, or not at all.
+"""Export a voice as a directory that other tools load; one that does not load back is deleted.
 
-Its ``manifest.json`` says what lies in it, of whom, made by what, and how it was checked.
+Its ``manifest.json`` lists the files, the voice, the versions of the tools, and the checks.
 """
 
 import json

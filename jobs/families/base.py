@@ -1,4 +1,4 @@
-"""What training, speaking and scoring need of a family; each family is one implementation.
+"""The interface between a family and training, speech and scoring.
 
 Notation: b clips in a batch, s tokens, v vocabulary.
 """
@@ -49,7 +49,7 @@ WHOLE_LOSS = LossTerms()
 
 @dataclass(frozen=True)
 class AdapterExtras:
-    """What has to be kept with an adapter, for it to speak where the base is all there is."""
+    """What is saved with an adapter, so that it speaks wherever the base is installed."""
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
@@ -94,22 +94,22 @@ class FrozenBase(Protocol):
         ...
 
     def voice_of(self, speaker: str | None) -> str | None:
-        """Which of the base's own voices a speaker is asked for by.
+        """The base's own voice that stands for ``speaker`` in a prompt.
 
-        None where the base has no voices by name: a speaker is then told by recordings or not at
-        all. Somebody whom it does not know is asked for by the voice that the base was loaded with.
+        For an unknown speaker, the voice that the base was loaded with. None where the base has no
+        named voices: it is then conditioned on recordings of the speaker, or on nothing.
         """
         ...
 
     def encode(self, audio: NDArray[np.float32], text: str) -> tuple[Codes, tuple[int, ...] | None]:
         """A recording, shape (samples,) at ``sample_rate``, as codes and word starts.
 
-        One at a time: with others in its batch, a clip's last frame may come out otherwise.
+        Recordings are encoded one at a time: in a batch, a clip's last frame may differ.
 
         Word starts are frames, one a word, or None for a layout without word markers.
 
         Raises:
-            ValueError: the recording does not say ``text``, as far as can be heard.
+            ValueError: ``text`` cannot be aligned to the recording.
         """
         ...
 
@@ -122,24 +122,24 @@ class FrozenBase(Protocol):
         ...
 
     def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
-        """Get to know the data before anything is trained or said: whose voices it is in.
+        """Compute what the base needs of each speaker in ``clips``, before training or speaking.
 
         Raises:
-            ValueError: these clips do not fit the untouched base, and why.
+            ValueError: the clips do not fit the pretrained base.
         """
         ...
 
     def adapter_extras(self) -> AdapterExtras | None:
-        """What has to be kept with an adapter; None where that is nothing."""
+        """What to save with an adapter; None for nothing."""
         ...
 
     def load_extras(self, extras: AdapterExtras) -> None:
-        """Know again what :meth:`adapter_extras` gave, in place of meeting the data."""
+        """Restore what :meth:`adapter_extras` gave, in place of :meth:`fit_speakers`."""
         ...
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
-        """Lay the clips out as the model reads them: by their speaker's voice, and behind the tag
-        of their language where the base was loaded so.
+        """The clips as the model reads them: in their speaker's voice, and behind their language's
+        tag where the base was loaded with ``language_tag``.
 
         Raises:
             ValueError: a tag is wanted, and a clip has no language.
@@ -174,8 +174,8 @@ class FrozenBase(Protocol):
     ) -> list[SpokenClip]:
         """Say all prompts with each of ``voices`` adapters, voice by voice, in one batch.
 
-        A clip does not depend on which others are asked for. A prompt is read as :meth:`examples`
-        reads a clip of its speaker and language; the clip that comes back has its plain text.
+        A clip does not depend on the rest of the batch. A prompt is read as :meth:`examples` reads
+        a clip of its speaker and language; the returned clip has the plain text.
 
         Raises:
             ValueError: a tag is wanted, and a prompt has no language.

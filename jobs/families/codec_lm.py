@@ -130,11 +130,11 @@ class CodecLM:
         """Nothing to do: a clip that does not fit was refused when it was encoded."""
 
     def adapter_extras(self) -> AdapterExtras | None:
-        """Nothing: the base knows its voices."""
+        """None: the base has its voices in its vocabulary."""
         return None
 
     def load_extras(self, extras: AdapterExtras) -> None:
-        """Nothing to know."""
+        """Nothing to do."""
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Prompt, codes and, where the layout has them, word markers as ids and labels."""
@@ -198,22 +198,22 @@ class CodecLM:
         """Generate everything in one batch, then decode each one's codes to sound."""
         with share([len(prompts)] * voices):
             sequences = self.generate(model, [*prompts] * voices, decoding)
-        asked = zip([*prompts] * voices, sequences, strict=True)
-        return [self._sound(prompt, ids) for prompt, ids in asked]
+        pairs = zip([*prompts] * voices, sequences, strict=True)
+        return [self._to_clip(prompt, ids) for prompt, ids in pairs]
 
     @torch.no_grad()  # inference mode would spoil the weights that ZeRO stage 3 gathers
     def generate(
         self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> list[list[int]]:
         """Token ids of each prompt's speech, END included unless the cap came first."""
-        asked = [
+        prompt_ids = [
             self.stream.prompt_ids(prompt.text, self.voice_of(prompt.speaker), self._tag(prompt))
             for prompt in prompts
         ]
         caps = [capped(self.stream.max_new_tokens(prompt.text), decoding) for prompt in prompts]
         sampler = Sampler(decoding, [prompt.id for prompt in prompts])
-        ids = self._pad(asked, self.stream.pad_id, "left")
-        mask = self._pad([[1] * len(row) for row in asked], 0, "left")
+        ids = self._pad(prompt_ids, self.stream.pad_id, "left")
+        mask = self._pad([[1] * len(row) for row in prompt_ids], 0, "left")
         written: list[list[int]] = [[] for _ in prompts]
         cache = None
         while True:
@@ -237,11 +237,11 @@ class CodecLM:
             ids = chosen[:, None]
             mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
 
-    def _tag(self, said: PreparedClip | PromptSpec) -> str | None:
-        """The language that ``said`` is tagged with; None where texts stand without a tag."""
-        if self._language_tag and said.language is None:
-            raise ValueError(f"a language tag needs a language, but {said.id} has none")
-        return said.language if self._language_tag else None
+    def _tag(self, utterance: PreparedClip | PromptSpec) -> str | None:
+        """The language tag of a clip or prompt; None where texts have no tag."""
+        if self._language_tag and utterance.language is None:
+            raise ValueError(f"a language tag needs a language, but {utterance.id} has none")
+        return utterance.language if self._language_tag else None
 
     def _ended(self, written: list[int], cap: int) -> bool:
         return len(written) >= cap or (bool(written) and written[-1] == self.stream.end_id)
@@ -254,7 +254,7 @@ class CodecLM:
         padded = pad_sequence(tensors, batch_first=True, padding_value=value, padding_side=side)
         return padded.to(device_of(self.model))
 
-    def _sound(self, prompt: PromptSpec, ids: list[int]) -> SpokenClip:
+    def _to_clip(self, prompt: PromptSpec, ids: list[int]) -> SpokenClip:
         codes = self.stream.codes(ids)
         silence = np.zeros(0, dtype=np.float32)
         return SpokenClip(

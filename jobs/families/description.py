@@ -69,8 +69,8 @@ class Family:
 def tagged(text: str, language: str) -> str:
     """``text`` behind the tag of its language, ``[km] text``: in training and in speech.
 
-    Aligners and metrics get the text without the tag, since nobody says it. It counts for a limit
-    on a text's length.
+    Aligners and metrics get the text without the tag, which is not spoken. A limit on a text's
+    length counts it.
     """
     return f"[{language}] {text}"
 

@@ -53,7 +53,7 @@ def qwen_tts() -> Any:  # noqa: ANN401 (a module without types)
 def _stood_in() -> Iterator[None]:
     """Empty modules in place of what does not import, for the block alone.
 
-    Others that ask for them later are told the truth.
+    Later imports of them fail as they would have.
     """
     added: list[str] = []
     try:

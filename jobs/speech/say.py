@@ -1,4 +1,4 @@
-"""A text of any length said by one voice: chunk by chunk, joined, and what went wrong in each."""
+"""Synthesise a text of any length: chunk by chunk, joined, with the problems of each chunk."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

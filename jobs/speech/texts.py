@@ -1,11 +1,12 @@
 """A long text cut into chunks that a voice can say: at sentence ends, else clauses, else words.
 
-No torch: what a base cannot read is told before its weights are loaded.
+No torch: text that a base cannot read is an error before its weights are loaded.
 """
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from jobs.families.registry import open_text
 from jobs.problems import InputError, Problem
@@ -22,7 +23,7 @@ _WIDE = "。！？、，；：។៕।॥"
 """Those of the marks that no space follows."""
 
 Fit = Callable[[str], str | None]
-"""What a chunk is said as, or None where it is no chunk: too long, or not to be read."""
+"""The text of a chunk as the base gets it; None for one that is too long or cannot be read."""
 
 
 def chunks(text: str, facts: VoiceFacts, language: str | None, where: str = "text") -> list[str]:
@@ -47,11 +48,11 @@ def chunks(text: str, facts: VoiceFacts, language: str | None, where: str = "tex
         return reader.count(piece, tag)
 
     def fit(piece: str) -> str | None:
-        for said in dict.fromkeys((piece, piece.rstrip(_SENTENCE_ENDS + _CLAUSE_ENDS + " "))):
-            if not said or "<|" in said:
+        for candidate in dict.fromkeys((piece, piece.rstrip(_SENTENCE_ENDS + _CLAUSE_ENDS + " "))):
+            if not candidate or "<|" in candidate:
                 return None
             try:
-                return said if count(said) <= most else None
+                return candidate if count(candidate) <= most else None
             except ValueError:
                 continue
         return None
@@ -66,12 +67,12 @@ def chunks(text: str, facts: VoiceFacts, language: str | None, where: str = "tex
 
 
 def _cut(
-    text: str, fit: Fit, levels: Sequence[Callable[[str], list[str]]]
+    text: str, fit: Fit, levels: Sequence[Callable[[str], Iterable[str]]]
 ) -> tuple[list[str], list[str]]:
     """Chunks, and what of the text is in none."""
-    said = fit(text)
-    if said is not None or not text:
-        return ([said] if said else []), []
+    chunk = fit(text)
+    if chunk is not None or not text:
+        return ([chunk] if chunk else []), []
     if not levels:
         return [], [text]
     found: list[str] = []
@@ -80,11 +81,11 @@ def _cut(
     """What the chunk under way is made of, as written."""
     for piece in levels[0](text):
         joined = f"{whole}{piece}".strip()
-        if whole and (said := fit(joined)) is not None:
-            whole, found[-1] = f"{whole}{piece}", said
-        elif (said := fit(piece.strip())) is not None:
+        if whole and (chunk := fit(joined)) is not None:
+            whole, found[-1] = f"{whole}{piece}", chunk
+        elif (chunk := fit(piece.strip())) is not None:
             whole = piece
-            found.append(said)
+            found.append(chunk)
         else:
             inner, missed = _cut(piece.strip(), fit, levels[1:])
             whole = ""
@@ -92,18 +93,6 @@ def _cut(
             unread += missed
     # A word of letters none of which is read is one problem, not one a letter.
     return ([], [text]) if unread and levels[0] is _letters else (found, unread)
-
-
-def _sentences(text: str) -> list[str]:
-    return _after(text, _SENTENCE_ENDS)
-
-
-def _clauses(text: str) -> list[str]:
-    return _after(text, _CLAUSE_ENDS + _SENTENCE_ENDS)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\S+\s*", text)
 
 
 def _letters(text: str) -> list[str]:
@@ -117,17 +106,11 @@ def _letters(text: str) -> list[str]:
     return found
 
 
-_LEVELS = (_sentences, _clauses, _words, _letters)
-
-
-def _after(text: str, ends: str) -> list[str]:
-    """Pieces that end behind one of ``ends`` and the space after it, which some do without."""
-    wide = "".join(mark for mark in ends if mark in _WIDE)
-    mark, closer = re.escape(ends), re.escape(_CLOSERS)
-    places = rf"[{mark}]+[{closer}]*\s+"
-    if wide:
-        places += rf"|[{re.escape(wide)}]+[{closer}]*"
-    return list(_pieces(text, re.compile(places)))
+def _ends(marks: str) -> re.Pattern[str]:
+    """Where a piece ends: behind one of ``marks`` and the space after it, which some do without."""
+    wide = "".join(mark for mark in marks if mark in _WIDE)
+    closers = rf"[{re.escape(_CLOSERS)}]*"
+    return re.compile(rf"[{re.escape(marks)}]+{closers}\s+|[{re.escape(wide)}]+{closers}")
 
 
 def _pieces(text: str, ends: re.Pattern[str]) -> Iterator[str]:
@@ -137,6 +120,15 @@ def _pieces(text: str, ends: re.Pattern[str]) -> Iterator[str]:
         start = end.end()
     if start < len(text):
         yield text[start:]
+
+
+_LEVELS: tuple[Callable[[str], Iterable[str]], ...] = (
+    partial(_pieces, ends=_ends(_SENTENCE_ENDS)),
+    partial(_pieces, ends=_ends(_CLAUSE_ENDS + _SENTENCE_ENDS)),
+    partial(_pieces, ends=re.compile(r"\s+")),
+    _letters,
+)
+"""Sentences, clauses, words, letters."""
 
 
 def _why(piece: str, count: Callable[[str], int]) -> str:

@@ -1,4 +1,4 @@
-"""A voice that speaks away from its sweep, as it spoke in it."""
+"""A voice loaded outside its sweep; it sounds as it did in it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ class LoadedVoice:
     """A base in memory with one adapter on it.
 
     The layers are the sweep's own, not PEFT's: the adapter stays fp32 on a base of less precision,
-    and what was heard there is what is heard here.
+    and the sound is that of the sweep.
     """
 
     def __init__(self, files: VoiceFiles) -> None:
@@ -43,7 +43,7 @@ class LoadedVoice:
         """Say the prompts at the voice's strength and decoding, all in one batch.
 
         Raises:
-            ValueError: the base cannot read a text, or does not know who is to say it.
+            ValueError: the base cannot read a text, or does not know the speaker.
         """
         facts = self.facts
         named = [
@@ -62,7 +62,7 @@ class LoadedVoice:
 
     @contextmanager
     def adapted(self) -> Iterator[FrozenBase]:
-        """For the block, all that the base's model says, it says in the voice."""
+        """The base, whose model speaks with the adapter within the block."""
         rows = self._adapters.rows
         with rows.owned_by([AdapterUse(_SLOT, self.facts.lora_scale)]), rows.share([1]):
             yield self._base

@@ -56,15 +56,15 @@ class VoiceFacts(Strict):
     longest: _Seconds
     """Seconds of the longest clip that it may have learned from: longer texts are cut for it."""
     max_text_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Of the longest text that it may have learned from; None where nobody set a limit."""
+    """Of the longest text that it may have learned from; None where no limit was set."""
     language: Language | None = None
     """What a text is written in that does not say it."""
     speaker: str | None = None
-    """Who says a text that names nobody; None is the voice's only or first speaker."""
+    """The speaker of texts that name none; None is the voice's only or first speaker."""
     languages: tuple[str, ...] = ()
-    """What its sweep heard it speak, where the prompts said it."""
+    """The languages of its sweep's prompts, where they have one."""
     speakers: tuple[str, ...] = ()
-    """In whose voices its sweep heard it, where the prompts said it."""
+    """The speakers of its sweep's prompts, where they have one."""
     provenance: str
     """By what right the voice is used."""
     protocol: _Digest
@@ -82,7 +82,7 @@ class VoiceFacts(Strict):
 
 @dataclass(frozen=True)
 class VoiceFiles:
-    """A voice directory that was found whole."""
+    """A voice directory that passed all checks."""
 
     directory: Path
     facts: VoiceFacts
@@ -168,14 +168,14 @@ def _adapter_problems(adapter: Path, facts: VoiceFacts) -> Iterator[Problem]:
         return
     ranks = {shape[0] for key, shape in shapes.items() if re.search(r"\.lora_A\.", key)}
     try:
-        told = json.loads(config.read_text(encoding="utf-8"))["r"]
+        configured = json.loads(config.read_text(encoding="utf-8"))["r"]
     except (ValueError, KeyError, TypeError) as error:
         yield Problem(str(config), f"it must be PEFT's configuration: {error!r}", _AGAIN)
         return
-    if ranks != {facts.training.rank} or told != facts.training.rank:
+    if ranks != {facts.training.rank} or configured != facts.training.rank:
         what = (
             f"the adapter must have the rank of {VOICE_FILE}, {facts.training.rank}, but its "
-            f"weights have {sorted(ranks)} and its configuration has {told}"
+            f"weights have {sorted(ranks)} and its configuration has {configured}"
         )
         yield Problem(str(adapter), what, _AGAIN)
 

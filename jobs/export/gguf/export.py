@@ -53,7 +53,7 @@ def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) ->
     with TemporaryDirectory(dir=directory) as folder:
         codec_lm_merged.write(voice, Path(folder), quantization)
         checks = read_again(path, Path(folder), quantization)
-    passed(checks)  # what is not whole is not run
+    passed(checks)  # a file that differs is not run
     reference = reference_tokens(voice)
     checks.append(in_transformers(path, reference, quantization))
     if not is_installed():
@@ -103,7 +103,7 @@ def in_llama(path: Path, reference: ReferenceTokens, quantization: Quantization)
 
 
 def _codes_missed(run: Run, reference: ReferenceTokens) -> int:
-    """Codes that a reader of llama.cpp's text would miss, or find though they were not meant."""
+    """Codes by which a reader of llama.cpp's text differs from a reader of its token ids."""
     before, after = reference.stream.layout.code.split("{code}")
     read = re.findall(rf"{re.escape(before)}(\d+){re.escape(after)}", run.text)
     return count_differences(

@@ -87,8 +87,8 @@ _TYPES = {
     "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
 _ARCHITECTURE = gguf.MODEL_ARCH.QWEN2
-_NOT_THERE = ("rope_scaling", "use_sliding_window")
-"""What a base may have, and llama.cpp does not do for it."""
+_UNSUPPORTED = ("rope_scaling", "use_sliding_window")
+"""Settings of a base that llama.cpp has no equivalent of."""
 
 
 def write_gguf(merged: Path, path: Path, quantization: Quantization) -> None:
@@ -119,8 +119,8 @@ def read_config(merged: Path) -> dict[str, Any]:
     """
     path = merged / "config.json"
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if asked := [key for key in _NOT_THERE if config.get(key)]:
-        what = f"a GGUF file of this kind has no {' and no '.join(asked)}, and the base has"
+    if unsupported := [key for key in _UNSUPPORTED if config.get(key)]:
+        what = f"a GGUF file of this kind has no {' and no '.join(unsupported)}, and the base has"
         raise InputError([Problem(str(path), what, "Export it as merged.")])
     return config
 

@@ -35,17 +35,17 @@ class Llama:
     def __init__(self, path: Path, context: int) -> None:
         import xllamacpp
 
-        asked = xllamacpp.CommonParams()
-        asked.model.path = str(path)
-        asked.n_ctx = context
-        asked.n_parallel = 1
-        asked.n_gpu_layers = 0
-        asked.warmup = False
-        asked.verbosity = 0
-        asked.hostnames = ["127.0.0.1"]
-        asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = 1
-        asked.cache_type_k = asked.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        self._server = xllamacpp.Server(asked)
+        params = xllamacpp.CommonParams()
+        params.model.path = str(path)
+        params.n_ctx = context
+        params.n_parallel = 1
+        params.n_gpu_layers = 0
+        params.warmup = False
+        params.verbosity = 0
+        params.hostnames = ["127.0.0.1"]
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        self._server = xllamacpp.Server(params)
 
     def write(self, prompt: list[int] | str, tokens: int) -> Run:
         """What follows ``prompt``, at most ``tokens`` of it."""

@@ -27,12 +27,12 @@ from jobs.families.base import (
 from jobs.families.description import QWEN3_TTS_RULES, tagged
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.families.qwen3_tts import batch, description, generate, objective
-from jobs.families.qwen3_tts.codec import SpeechCodec
 from jobs.families.qwen3_tts.layout import ChatLayout, PromptTokens, SpeechExample, Utterance
 from jobs.families.qwen3_tts.model import (
     SPEECH_TOKENIZER,
     CodeTables,
     Digests,
+    SpeechCodec,
     TalkingModel,
     linear_layers,
     load_model,
@@ -86,21 +86,21 @@ class Qwen3TTS:
         return self.codec.encode(audio), None
 
     def voice_of(self, speaker: str | None) -> None:
-        """None: a speaker is told by a recording, so that each has a voice of their own."""
+        """None: each speaker has a vector of their own, computed from a recording."""
 
     def layers(self, names: Sequence[str]) -> list[str]:
-        """Names and groups of layers, as ``description`` says, as whole names."""
+        """The whole names of the layers that ``names`` and groups of ``TARGETS`` mean."""
         return description.layers(names, self._layers)
 
     def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
-        """Take the speakers' vectors, and see whether the base predicts what the clips say."""
+        """Compute the speakers' vectors, and check that the base predicts the clips' codes."""
         self.speakers.fit(clips)
         batches = [self.collate([each]) for each in self.examples(clips[: objective.CHECKED_CLIPS])]
         found = objective.shifts(self.model, self.tables, self.layout.pad_id, batches)
         objective.check_fit(found)
 
     def adapter_extras(self) -> AdapterExtras:
-        """The speakers' vectors, and what the adapter was trained on and as."""
+        """The speakers' vectors, and the base that the adapter was trained on."""
         return self.speakers.extras(self._digests)
 
     def load_extras(self, extras: AdapterExtras) -> None:
@@ -151,23 +151,24 @@ class Qwen3TTS:
         share: RowShare = unshared,
     ) -> list[SpokenClip]:
         """Generate everything in one batch, then decode each one's codes to sound."""
-        asked = [*prompts] * voices
+        repeated = [*prompts] * voices
         with share([len(prompts)] * voices):
-            spoken = self.generate(model, asked, decoding)
+            spoken = self.generate(model, repeated, decoding)
         return [
             SpokenClip(
                 self.codec.decode(each.codes), self.sample_rate, prompt.text, each.reached_end
             )
-            for prompt, each in zip(asked, spoken, strict=True)
+            for prompt, each in zip(repeated, spoken, strict=True)
         ]
 
-    def _prompt(self, said: PreparedClip | PromptSpec) -> PromptTokens:
+    def _prompt(self, utterance: PreparedClip | PromptSpec) -> PromptTokens:
         """As it is read, in training and in speech; a tag stands beside the language's token."""
         if not self._language_tag:
-            return self.layout.prompt(said.text, said.language)
-        if said.language is None:
-            raise ValueError(f"a language tag needs a language, but {said.id} has none")
-        return self.layout.prompt(tagged(said.text, said.language), said.language)
+            return self.layout.prompt(utterance.text, utterance.language)
+        if utterance.language is None:
+            raise ValueError(f"a language tag needs a language, but {utterance.id} has none")
+        text = tagged(utterance.text, utterance.language)
+        return self.layout.prompt(text, utterance.language)
 
     def generate(
         self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
@@ -203,7 +204,7 @@ def load(
 ) -> Qwen3TTS:
     """Load a base's directory; its codec lies in it, so ``codec`` is not read.
 
-    ``voice`` is the speaker who talks where a prompt names nobody; None is the first of the clips.
+    ``voice`` is the speaker of prompts that name none; None is the first speaker of the clips.
 
     Raises:
         FileNotFoundError: a file is missing.

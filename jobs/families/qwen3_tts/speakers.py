@@ -22,7 +22,7 @@ id, and never picked. Further speakers get the rows below it."""
 
 
 class Speakers:
-    """Speaker vectors by name, each computed once, from the first recording that is met."""
+    """Speaker vectors by name, each computed once, from the first recording of the speaker."""
 
     def __init__(self, model: Any, rate: int) -> None:  # noqa: ANN401 (the package's own)
         self._model = model
@@ -30,7 +30,7 @@ class Speakers:
         self._vectors: dict[str | None, Tensor] = {}
 
     def fit(self, clips: Sequence[PreparedClip]) -> None:
-        """Take the voices of those speakers of ``clips`` that are not known yet.
+        """Compute the vectors of those speakers of ``clips`` that are not known yet.
 
         Raises:
             ValueError: there is no recording of a speaker, or two names differ in case alone.
@@ -72,7 +72,7 @@ class Speakers:
     def load(self, extras: AdapterExtras) -> None:
         """Know the speakers of ``extras``, by lower-cased name, and no others.
 
-        They come in the order in which they were met first, which files do not keep.
+        Slots give the order in which they became known, which files do not keep.
         """
         slots = extras.facts["speakers"]
         names = sorted(slots, key=lambda name: -slots[name]["slot"])
@@ -81,10 +81,10 @@ class Speakers:
             self._vectors[None] = self._vectors[UNNAMED]
 
     def vector(self, speaker: str | None) -> Tensor:
-        """(hidden,), fp32, on the CPU; None is the first who was met.
+        """(hidden,), fp32, on the CPU; None is the first speaker that became known.
 
         Raises:
-            ValueError: nobody of that name was met.
+            ValueError: no speaker of that name is known.
         """
         if not self._vectors:
             raise ValueError("a voice must be known before it speaks: give the base clips of it")
@@ -98,7 +98,7 @@ class Speakers:
         return self._vectors[speaker]
 
     def _check_names(self, names: Sequence[str | None]) -> None:
-        """The package knows speakers by names in lower case."""
+        """The package looks speakers up by lower-cased names."""
         by_name: dict[str, str | None] = {}
         for name in names:
             other = by_name.setdefault(str(name).lower(), name)

@@ -21,7 +21,7 @@ def reference_prompt(facts: VoiceFacts, text: str, speaker: str | None) -> Promp
 
 
 @contextmanager
-def resident(voice: VoiceFiles) -> Iterator[FrozenBase]:
+def reference_base(voice: VoiceFiles) -> Iterator[FrozenBase]:
     """The voice's base with the adapter on it, in fp32 and on the CPU, as exports are compared.
 
     Raises:
