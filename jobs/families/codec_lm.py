@@ -31,7 +31,7 @@ from jobs.families.base import (
     frozen,
     unshared,
 )
-from jobs.families.description import CODEC_LM_RULES
+from jobs.families.description import CODEC_LM_RULES, digest_files
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
 from jobs.families.sampling import Sampler, capped
 from jobs.families.segments import Segments, segmented
@@ -282,7 +282,4 @@ def digest_of(source: Path) -> str:
     """SHA-256 over the files that decide what the base says: weights, tokenizer, layout."""
     names = ["config.json", "tokenizer.json", LAYOUT_FILE]
     names += sorted(path.name for path in source.glob("*.safetensors"))
-    total = hashlib.sha256()
-    for name in names:
-        total.update(name.encode() + b"\0" + hashlib.sha256((source / name).read_bytes()).digest())
-    return total.hexdigest()
+    return digest_files(source / name for name in names)

@@ -1,6 +1,7 @@
 """What is known of a family and of a base before a model is loaded. No torch in here."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -73,6 +74,15 @@ def tagged(text: str, language: str) -> str:
     length counts it.
     """
     return f"[{language}] {text}"
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """SHA-256, hex, over the names and the contents of files, in their order."""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
 
 
 def is_path(source: str) -> bool:

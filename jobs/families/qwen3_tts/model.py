@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jobs.families.base import device_of
+from jobs.families.description import digest_files
 from jobs.families.qwen3_tts.layout import VERSION
 from jobs.families.vendor import QWEN_TTS, qwen_tts
 
@@ -101,18 +102,10 @@ class Digests:
     def read(cls, source: Path) -> Self:
         """Of a base's directory; reads all of its weights."""
         codec = sorted(p for p in (source / SPEECH_TOKENIZER).iterdir() if p.is_file())
-        tokenizer = _digest(source / name for name in _TOKENIZER if (source / name).is_file())
-        encoder = _of([_digest(codec), version(QWEN_TTS)])
-        weights = _digest([source / "config.json", *sorted(source.glob("*.safetensors"))])
+        tokenizer = digest_files(source / name for name in _TOKENIZER if (source / name).is_file())
+        encoder = _of([digest_files(codec), version(QWEN_TTS)])
+        weights = digest_files([source / "config.json", *sorted(source.glob("*.safetensors"))])
         return cls(tokenizer, encoder, _of([weights, tokenizer, encoder, str(VERSION)]))
-
-
-def _digest(paths: Iterable[Path]) -> str:
-    total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
 
 
 def _of(parts: Iterable[str]) -> str:
