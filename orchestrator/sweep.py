@@ -1,8 +1,10 @@
 """The main job: prepare, search, judge, report, record. Running it again goes on where it was."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import ray
@@ -13,6 +15,7 @@ from jobs.data.clips import TargetClip
 from jobs.data.prepared.keys import data_key
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, Variant
+from jobs.speech.clips import clip_name
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.fleet import fleet
@@ -20,6 +23,7 @@ from orchestrator.ledger import (
     CONFIRMATION,
     PROTOCOL_FILE,
     REPORT_FILE,
+    SCREEN,
     SHORTLIST,
     VARIANTS_FILE,
     VERDICT_FILE,
@@ -29,8 +33,9 @@ from orchestrator.ledger import (
 )
 from orchestrator.records.recorder import Recorder
 from orchestrator.records.tracking import mlflow_store
+from orchestrator.report.clip_selection import select_clips
 from orchestrator.report.page import render
-from orchestrator.report.report_input import DataReport
+from orchestrator.report.report_input import DataReport, ReportInput
 from orchestrator.scores import from_ledger
 from orchestrator.scores.from_files import variant_lines
 from orchestrator.search.study_storage import check_study
@@ -57,6 +62,8 @@ _MLFLOW_SILENCE = 30.0
 _MLFLOW_WAIT = 300.0
 """Seconds that the end of a sweep waits for MLflow at most."""
 
+_VERSIONS = ("voxsweep", "torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
+"""Packages whose versions the page lists."""
 _SHOWN = ("epoch", "training_loss", "validation_loss", "objective", "best_variant")
 """What the live table shows of a trial's result."""
 
@@ -261,10 +268,19 @@ class Sweep:
             ("Storage", f"{self._ledger.storage.url}/{self._spec.name}"),
             ("Wall time of the last run", f"{minutes:.1f} min"),
             ("Epochs trained by the last run", str(self._epochs_trained)),
+            *((f"{name} version", version(name)) for name in _VERSIONS),
         ]
         page = render(
-            from_ledger.report_input(
-                self._ledger, self._spec, protocol, table, verdict, facts, data
+            ReportInput(
+                sweep=self._spec.name,
+                family=self._spec.family,
+                protocol=protocol,
+                verdict=verdict,
+                table=table,
+                trials=self._ledger.histories(),
+                clips=self._clips(select_clips(verdict, table, protocol).clips(), protocol),
+                facts=facts,
+                data=data,
             )
         )
         self._ledger.write_text(REPORT_FILE, page)
@@ -273,6 +289,20 @@ class Sweep:
         if self._ledger.read_text(VERDICT_FILE) != text:
             self._ledger.end()
             self._ledger.write_text(VERDICT_FILE, text)
+
+    def _clips(
+        self, selected: Mapping[str, Sequence[str]], protocol: Protocol
+    ) -> dict[str, dict[str, bytes]]:
+        """FLAC files by variant and prompt; a clip without sound has none."""
+        fresh = {prompt.id for prompt in protocol.confirmation}
+        clips: dict[str, dict[str, bytes]] = {variant: {} for variant in selected}
+        for variant, prompts in selected.items():
+            for prompt in prompts:
+                key = self._ledger.clips(variant, CONFIRMATION if prompt in fresh else SCREEN)
+                with suppress(FileNotFoundError):
+                    file = self._ledger.storage.read_from(key, clip_name(prompt))
+                    clips[variant][prompt] = file
+        return clips
 
     def _finish_recording(self) -> bool:
         """Give MLflow a while to catch up; whether it did."""

@@ -1,15 +1,12 @@
-"""From the ledger to a protocol, a score table, a verdict and the report's page."""
+"""From a sweep's spec and ledger to its protocol, score tables and assessments."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from importlib.metadata import version
 
 from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
 from jobs.spec.trial import BASE_VARIANT, PromptSpec, Variant
-from jobs.speech.clips import clip_name
 from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import (
     CONFIRMATION,
@@ -19,17 +16,12 @@ from orchestrator.ledger import (
     PromptSet,
     TrialRecord,
 )
-from orchestrator.report.clip_selection import select_clips
-from orchestrator.report.report_input import DataReport, ReportInput
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_spec
 from orchestrator.verdict.comparison import Assessment, Comparison
-from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.preparation import Prepared
-
-_VERSIONS = ("voxsweep", "torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
 
 
 def protocol_for(
@@ -203,44 +195,3 @@ def _table_of(
     names = (BASE_VARIANT, *variants)
     rows = [row for name in names for part in parts for row in ledger.scores(name, part) or []]
     return ScoreTable.build([screen.variants[name] for name in names], rows, protocol)
-
-
-def report_input(
-    ledger: Ledger,
-    spec: SweepSpec,
-    protocol: Protocol,
-    table: ScoreTable,
-    verdict: Verdict,
-    facts: Sequence[tuple[str, str]],
-    data: DataReport | str,
-) -> ReportInput:
-    """What the page of this sweep shows."""
-    return ReportInput(
-        sweep=spec.name,
-        family=spec.family,
-        protocol=protocol,
-        verdict=verdict,
-        table=table,
-        trials=ledger.histories(),
-        clips=_clips(
-            ledger,
-            select_clips(verdict, table, protocol).clips(),
-            {prompt.id for prompt in protocol.confirmation},
-        ),
-        facts=[*facts, *((f"{name} version", version(name)) for name in _VERSIONS)],
-        data=data,
-    )
-
-
-def _clips(
-    ledger: Ledger, wanted: Mapping[str, Sequence[str]], fresh: Collection[str]
-) -> dict[str, dict[str, bytes]]:
-    """The FLAC files of the prompts wanted of each variant; what does not sound has none."""
-    clips: dict[str, dict[str, bytes]] = {}
-    for variant, prompts in wanted.items():
-        clips[variant] = {}
-        for prompt in prompts:
-            key = ledger.clips(variant, CONFIRMATION if prompt in fresh else SCREEN)
-            with suppress(FileNotFoundError):
-                clips[variant][prompt] = ledger.storage.read_from(key, clip_name(prompt))
-    return clips
