@@ -122,20 +122,23 @@ def _values_of(name: str, spec: SweepSpec) -> Iterator[tuple[Location, Any]]:
 
 def _metrics(scoring: ScoringSpec) -> Iterator[Violation]:
     """Metrics that are unknown, asked for wrongly, or cannot run here."""
-    written = {("metrics", index): each for index, each in enumerate(scoring.metrics)} | {
-        ("finalist_metrics", index): each
-        for index, each in enumerate(scoring.finalist_metrics)
-        if each.name not in _of_every_variant(scoring)  # _late_metrics reports those
-    }
-    locations: list[Location] = [("scoring", *key) for key in written]
-    metrics = list(written.values())
+    entries: list[tuple[Location, MetricSpec]] = [
+        (("scoring", key, index), each)
+        for key in ("metrics", "finalist_metrics")
+        for index, each in enumerate(getattr(scoring, key))
+        # _late_metrics reports those.
+        if key == "metrics" or each.name not in _of_every_variant(scoring)
+    ]
     unfit = set()
-    for at, what, next_step in metric_problems(metrics):
+    for at, what, next_step in metric_problems([each for _, each in entries]):
         unfit.add(at)
-        yield Violation(locations[at], what, next_step)
-    deciding = {RATIO_SOURCES.get(name, name): why for name, why in _deciding(scoring).items()}
+        yield Violation(entries[at][0], what, next_step)
+    roles = dict.fromkeys(GATE_METRICS, "the gates read it")
+    roles |= {constraint.metric: "a constraint" for constraint in scoring.constraints}
+    roles[scoring.primary] = "the primary metric"
+    deciding = {RATIO_SOURCES.get(name, name): role for name, role in roles.items()}
     tried = set()
-    for at, (location, each) in enumerate(zip(locations, metrics, strict=True)):
+    for at, (location, each) in enumerate(entries):
         if not each.required and each.name in deciding:
             what = f"{each.name} decides ({deciding[each.name]}), so it must be required"
             yield Violation((*location, "required"), what, "Remove required: false.")
@@ -162,15 +165,6 @@ def _unavailable(metric: MetricSpec) -> str:
 def _of_every_variant(scoring: ScoringSpec) -> tuple[str, ...]:
     """Metrics that every variant needs, not only finalists."""
     return (scoring.primary, *GATE_METRICS)
-
-
-def _deciding(scoring: ScoringSpec) -> dict[str, str]:
-    """The metrics that the verdict depends on, and as what."""
-    return {
-        **dict.fromkeys(GATE_METRICS, "the gates read it"),
-        **{constraint.metric: "a constraint" for constraint in scoring.constraints},
-        scoring.primary: "the primary metric",
-    }
 
 
 def _deciding_metrics(scoring: ScoringSpec) -> Iterator[Violation]:
