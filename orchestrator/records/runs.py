@@ -30,7 +30,7 @@ _STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "fa
 
 
 @dataclass(frozen=True)
-class Value:
+class MetricValue:
     """A metric's value at a step; ``time`` is in milliseconds since 1970."""
 
     name: str
@@ -53,17 +53,17 @@ class RunContent:
     """How and when it ended; None while it may go on."""
     epochs: int = 0
     """Those that are trained and scored, and stay as they are from then on."""
-    epoch_values: Callable[[int], Sequence[Value]] = field(default=lambda _: ())
+    epoch_values: Callable[[int], Sequence[MetricValue]] = field(default=lambda _: ())
     """What an epoch from 1 to ``epochs`` gave."""
-    summary: Sequence[Value] = ()
+    summary: Sequence[MetricValue] = ()
     """What is known when the sweep has come to its verdict."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Artifacts' names, and the storage's keys of what is in them."""
 
 
 @dataclass(frozen=True)
-class _Epoch:
-    """What later epochs and the trial's tags need to know of one."""
+class _ScoredEpoch:
+    """What later epochs and the tags of the trial need to know of an epoch."""
 
     steps: int
     """Optimiser steps, up to its end."""
@@ -77,7 +77,7 @@ class _Epoch:
     """By variant."""
 
 
-_NO_EPOCH = _Epoch(0, 0.0, 0.0, -np.inf, "", {})
+_NO_EPOCH = _ScoredEpoch(0, 0.0, 0.0, -np.inf, "", {})
 """Before the first."""
 
 
@@ -86,7 +86,7 @@ class TrialRuns:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._epochs: dict[str, list[_Epoch]] = defaultdict(list)
+        self._epochs: dict[str, list[_ScoredEpoch]] = defaultdict(list)
 
     def read(self, trial: str) -> RunContent:
         """The run of a trial that was started."""
@@ -111,14 +111,14 @@ class TrialRuns:
             summary=list(self._confirmed(trial, _ms(sweep.ended_at or 0.0))) if over else (),
         )
 
-    def _complete(self, record: TrialRecord) -> list[_Epoch]:
+    def _complete(self, record: TrialRecord) -> list[_ScoredEpoch]:
         """The epochs whose every variant was scored, in their order."""
         known = self._epochs[record.id]
         while (found := self._next(record, known)) is not None:
             known.append(found)
         return known
 
-    def _next(self, record: TrialRecord, before: Sequence[_Epoch]) -> _Epoch | None:
+    def _next(self, record: TrialRecord, before: Sequence[_ScoredEpoch]) -> _ScoredEpoch | None:
         ledger, number = self._ledger, len(before) + 1
         if not ledger.storage.is_committed(ledger.checkpoint(record.id, number)):
             return None
@@ -134,7 +134,7 @@ class TrialRuns:
         last = before[-1] if before else _NO_EPOCH
         ranked = {last.best_variant: last.best, **objectives}
         best = max(ranked, key=ranked.__getitem__)  # of equal ones the earliest
-        return _Epoch(
+        return _ScoredEpoch(
             steps=last.steps + len(losses.step_losses),
             seconds=last.seconds + losses.seconds,
             ended_at=losses.finished_at,
@@ -143,15 +143,15 @@ class TrialRuns:
             objectives=objectives,
         )
 
-    def _values(self, record: TrialRecord, number: int) -> Iterator[Value]:
+    def _values(self, record: TrialRecord, number: int) -> Iterator[MetricValue]:
         """Of one epoch; by optimiser step what is named so, by epoch the rest."""
         trial = record.id
         before, epoch = [_NO_EPOCH, *self._epochs[trial]][number - 1 : number + 1]
         losses = self._ledger.losses(trial, number)
         time = _ms(losses.finished_at)
 
-        def value(name: str, of: float) -> Value:
-            return Value(name, of, time, number)
+        def value(name: str, of: float) -> MetricValue:
+            return MetricValue(name, of, time, number)
 
         yield value("loss/training", losses.training_loss)
         yield value("loss/validation", losses.validation_loss)
@@ -167,10 +167,10 @@ class TrialRuns:
                 yield value(f"{name}/{scale}", of)
         steps = zip(losses.step_losses, losses.learning_rates, strict=True)
         for step, (loss, rate) in enumerate(steps, start=1 + before.steps):
-            yield Value("by_step/loss", loss, time, step)
-            yield Value("by_step/learning_rate", rate, time, step)
+            yield MetricValue("by_step/loss", loss, time, step)
+            yield MetricValue("by_step/learning_rate", rate, time, step)
 
-    def _confirmed(self, trial: str, time: int) -> Iterator[Value]:
+    def _confirmed(self, trial: str, time: int) -> Iterator[MetricValue]:
         """What its finalists scored on set B."""
         finalists = set(self._ledger.scored_variants(CONFIRMATION))
         for number in range(1, len(self._epochs[trial]) + 1):
@@ -179,13 +179,13 @@ class TrialRuns:
                     rows = self._ledger.scores(variant.id, CONFIRMATION) or []
                     scale = f"confirmation_scale_{variant.lora_scale:.2f}"
                     for name, of in means(rows):
-                        yield Value(f"{name}/{scale}", of, time, number)
+                        yield MetricValue(f"{name}/{scale}", of, time, number)
 
     def _tags(
         self,
         record: TrialRecord,
         result: TrialResult | None,
-        epochs: Sequence[_Epoch],
+        epochs: Sequence[_ScoredEpoch],
         sweep_id: str,
     ) -> Iterator[tuple[str, str]]:
         ledger = self._ledger
@@ -235,7 +235,7 @@ def _name(record: TrialRecord) -> str:
 
 
 def _end(
-    result: TrialResult | None, epochs: Sequence[_Epoch], started: float
+    result: TrialResult | None, epochs: Sequence[_ScoredEpoch], started: float
 ) -> tuple[Status, int] | None:
     """None for a trial that has not ended, or that went on after it had."""
     if result is None or (not result.final and len(epochs) > result.epochs):

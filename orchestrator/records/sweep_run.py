@@ -16,7 +16,7 @@ from orchestrator.ledger import (
 )
 from orchestrator.records.notes import link, sweep_note
 from orchestrator.records.params import data_params, spec_params
-from orchestrator.records.runs import NOTE_TAG, RunContent, Value
+from orchestrator.records.runs import NOTE_TAG, MetricValue, RunContent
 from orchestrator.report.report_input import Speaker
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_verdict
@@ -84,18 +84,18 @@ def _tags(
         yield "voxsweep.protocol", verdict.protocol_hash
 
 
-def _figures(verdict: Verdict, time: int) -> Iterator[Value]:
+def _figures(verdict: Verdict, time: int) -> Iterator[MetricValue]:
     """On set B, of the winner or else of the first finalist, and of the base."""
     finalists = {each.row.id: each.row for each in verdict.confirmed}
     row = finalists.get(verdict.variant or "") or next(iter(finalists.values()), None)
     if row is None:
         return
-    yield Value("gain/mean", row.gain.mean, time, 0)
-    yield Value("gain/low", row.gain.low, time, 0)
-    yield Value("gain/high", row.gain.high, time, 0)
-    yield Value("gain/prompts", float(row.gain.n), time, 0)
+    yield MetricValue("gain/mean", row.gain.mean, time, 0)
+    yield MetricValue("gain/low", row.gain.low, time, 0)
+    yield MetricValue("gain/high", row.gain.high, time, 0)
+    yield MetricValue("gain/prompts", float(row.gain.n), time, 0)
     who = "winner" if verdict.variant else "first_finalist"
     for metric, mean in row.means.items():
-        yield Value(f"{metric}/{who}", mean, time, 0)
+        yield MetricValue(f"{metric}/{who}", mean, time, 0)
         if metric in row.differences:
-            yield Value(f"{metric}/base", mean - row.differences[metric].mean, time, 0)
+            yield MetricValue(f"{metric}/base", mean - row.differences[metric].mean, time, 0)

@@ -21,7 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from cluster.storage.base import Storage
 from orchestrator.addresses import is_database
 from orchestrator.errors import InfrastructureError
-from orchestrator.records.runs import TRIAL_TAG, RunContent, Value
+from orchestrator.records.runs import TRIAL_TAG, MetricValue, RunContent
 
 SWEEP_ID_TAG = "voxsweep.sweep_id"
 EPOCHS_TAG = "voxsweep.epochs_logged"
@@ -208,7 +208,7 @@ class Tracker:
             self._write(run, params=batch)
 
     def _log(
-        self, run: _KnownRun, values: Sequence[Value], then: Mapping[str, str] | None = None
+        self, run: _KnownRun, values: Sequence[MetricValue], then: Mapping[str, str] | None = None
     ) -> None:
         """Log ``values`` in their order; the tags ``then`` come with the last of them."""
         metrics = [Metric(v.name, v.value, v.time, v.step) for v in values]

@@ -26,8 +26,8 @@ from orchestrator.records.runs import TRIAL_TAG
 from orchestrator.records.sweep_run import SWEEP_TAG
 from orchestrator.records.tracking import MlflowStore, mlflow_store
 from orchestrator.release.registry_events import (
-    Event,
     EventKind,
+    RegistryEvent,
     former_champions,
     next_key,
     read_history,
@@ -276,7 +276,7 @@ class Registry:
                 )
             )
 
-    def history(self, model: str) -> list[Event]:
+    def history(self, model: str) -> list[RegistryEvent]:
         """What happened to a model's champions. Raises InputError: there is no such model."""
         with self._answering():
             return read_history(self._known(model).tags)
@@ -315,7 +315,7 @@ class Registry:
             raise
 
     def _record(self, model: str, kind: EventKind, number: str, reason: str) -> None:
-        event = Event(_now(), kind, number, reason[: _LONGEST // 2])
+        event = RegistryEvent(_now(), kind, number, reason[: _LONGEST // 2])
         key = next_key(self._known(model).tags)
         self._client.set_registered_model_tag(model, key, event.to_json())
 

@@ -12,7 +12,7 @@ EventKind = Literal["champion", "demoted", "rollback"]
 
 
 @dataclass(frozen=True)
-class Event:
+class RegistryEvent:
     """Something that happened to the alias ``champion``."""
 
     at: str
@@ -26,10 +26,10 @@ class Event:
         return json.dumps(asdict(self))
 
 
-def read_history(tags: Mapping[str, str]) -> list[Event]:
+def read_history(tags: Mapping[str, str]) -> list[RegistryEvent]:
     """The events among a registered model's tags, in their order."""
     keys = sorted(key for key in tags if key.startswith(HISTORY_TAG))
-    return [Event(**json.loads(tags[key])) for key in keys]
+    return [RegistryEvent(**json.loads(tags[key])) for key in keys]
 
 
 def next_key(tags: Mapping[str, str]) -> str:
@@ -38,13 +38,13 @@ def next_key(tags: Mapping[str, str]) -> str:
     return f"{HISTORY_TAG}{max(numbers, default=0) + 1:04d}"
 
 
-def former_champions(events: Iterable[Event]) -> list[str]:
+def former_champions(events: Iterable[RegistryEvent]) -> list[str]:
     """Versions that a rollback can go back to, the latest last; a demoted one is not among them.
 
-    >>> events = [Event("", "champion", v, "") for v in ("1", "2", "3")]
-    >>> former_champions([*events, Event("", "rollback", "2", "")])
+    >>> events = [RegistryEvent("", "champion", v, "") for v in ("1", "2", "3")]
+    >>> former_champions([*events, RegistryEvent("", "rollback", "2", "")])
     ['1', '2']
-    >>> former_champions([*events, Event("", "demoted", "3", "")])
+    >>> former_champions([*events, RegistryEvent("", "demoted", "3", "")])
     ['1', '2']
     """
     stack: list[str] = []

@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from orchestrator.records.runs import RunContent, TrialRuns, Value
+from orchestrator.records.runs import MetricValue, RunContent, TrialRuns
 from orchestrator.records.sweep_run import read_sweep
 from orchestrator.records.tracking import DeletedExperimentError, Recorded, Tracker
 from tests.orchestrator.records.made_sweep import everything
@@ -94,7 +94,7 @@ def test_an_epoch_logged_twice_is_there_once(open_tracker, contents, store, clie
 
 
 def test_more_metrics_than_one_request_takes(open_tracker, contents, client):
-    values = [Value("by_step/loss", float(step), 1000, step) for step in range(1, 1301)]
+    values = [MetricValue("by_step/loss", float(step), 1000, step) for step in range(1, 1301)]
     tracker = open_tracker()
     tracker.record(contents[0])
     tracker.record(replace(contents[1], epochs=1, epoch_values=lambda _: values))
