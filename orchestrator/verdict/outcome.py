@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -233,13 +233,9 @@ class Verdict:
         """
         return {row.id: row for row in self.rows}[variant]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts and tuples, as JSON has them."""
-        return asdict(self)
-
     def to_json(self) -> str:
         """The text of ``verdict.json``."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Verdict":

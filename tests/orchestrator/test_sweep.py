@@ -268,8 +268,8 @@ def test_there_is_a_report(sweep):
 def test_the_data_was_measured_once_and_told(sweep, monkeypatch):
     told = json.loads(sweep.ledger.read_text(DATA_FILE))
     measured = read_measured(sweep.ledger.storage, told["features"])
-    assert len(measured.clips) == TRAINING_CLIPS
-    assert not any(clip.failures for clip in measured.clips)
+    assert len(measured) == TRAINING_CLIPS
+    assert not any(clip.failures for clip in measured)
     (speaker,) = told["speakers"]
     page = sweep.ledger.read_text(REPORT_FILE)
     assert speaker["forecast"]["sentence"] in page
