@@ -32,8 +32,8 @@ REPORT_FILE = "report/index.html"
 DATA_FILE = "data.json"
 
 PromptSet = Literal["screen", "shortlist", "confirmation"]
-"""What of set A every variant says, the rest of it, which the base and the shortlist say, and set
-B, which the base and the finalists say."""
+"""``screen``: the part of set A that every variant speaks. ``shortlist``: the rest of set A, which
+the base and the shortlist speak. ``confirmation``: set B, for the base and the finalists."""
 
 SCREEN: PromptSet = "screen"
 SHORTLIST: PromptSet = "shortlist"
@@ -47,10 +47,10 @@ class SweepRecord:
     """Which sweep this is, and when it ran. Times are Unix times in seconds."""
 
     id: str
-    """Chosen at random when the sweep began: other storages may have one of the same name."""
+    """Chosen at random at the start: other storages may have a sweep of the same name."""
     started_at: float
     ended_at: float | None = None
-    """When the verdict that stands was reached; None while there is none."""
+    """When the current verdict was reached; None while there is none."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TrialResult:
     """Committed epochs."""
     reason: str = ""
     final: bool = True
-    """False when only its process failed: the next run of the sweep goes on with it."""
+    """False if only its process failed: the next run of the sweep resumes it."""
     ended_at: float | None = field(default=None, compare=False)
     """Unix time, seconds; None where an earlier version of voxsweep wrote it."""
 
@@ -75,14 +75,14 @@ class TrialRecord:
     order: int
     """Its position among the trials that the search started, from 0."""
     point: dict[str, Any]
-    """What the search chose, by key of ``training``."""
+    """The searched hyperparameters, by key of ``training``."""
     spec: TrialSpec
     started_at: float | None = field(default=None, compare=False)
     """Unix time, seconds; None where an earlier version of voxsweep wrote it."""
 
     @property
     def training(self) -> TrainingSpec:
-        """The trial's hyper-parameters."""
+        """The trial's hyperparameters."""
         return self.spec.training
 
 
@@ -98,7 +98,7 @@ class TrialHistory:
 
     @property
     def training(self) -> TrainingSpec:
-        """The trial's hyper-parameters."""
+        """The trial's hyperparameters."""
         return self.record.training
 
     @property
@@ -130,7 +130,7 @@ class Ledger:
         """Trials of the sweep, once they were counted: only this ledger starts more."""
 
     def path(self, *parts: str) -> StorageKey:
-        """The key of something of this sweep."""
+        """The storage key of something in this sweep's folder."""
         return StorageKey("/".join((self.sweep, *parts)))
 
     def write_text(self, name: str, text: str) -> None:
@@ -147,7 +147,7 @@ class Ledger:
     # the sweep
 
     def begin(self) -> SweepRecord:
-        """Record that the sweep has begun, or give what was recorded when it had."""
+        """The sweep's record, which is written at the first call."""
         if text := self.read_text(SWEEP_FILE):
             return SweepRecord(**json.loads(text))
         record = SweepRecord(secrets.token_hex(8), self._earliest() or time.time())
@@ -162,7 +162,7 @@ class Ledger:
         self.write_text(SWEEP_FILE, json.dumps(asdict(record)) + "\n")
 
     def _earliest(self) -> float | None:
-        """When the first epoch began: sweeps of before there was a record have no other time."""
+        """When the first epoch began, for sweeps that an earlier version of voxsweep started."""
         first = [epochs[0] for each in self._started() if (epochs := self.epochs(each))]
         return min((losses.finished_at - losses.seconds for losses in first), default=None)
 
@@ -231,7 +231,7 @@ class Ledger:
         return TrialResult(**json.loads(text)) if text else None
 
     def final_result(self, trial: str) -> TrialResult | None:
-        """How a trial ended for good, or None while a run of the sweep may go on with it."""
+        """How a trial ended for good, or None while a run of the sweep may resume it."""
         result = self.result(trial)
         return result if result is not None and result.final else None
 
@@ -242,11 +242,11 @@ class Ledger:
         return checkpoint_key(self.sweep, trial, epoch)
 
     def partial(self, trial: str, epoch: int) -> str:
-        """How the keys of checkpoints within an epoch begin."""
+        """The prefix of the keys of checkpoints within an epoch."""
         return partial_key(self.sweep, trial, epoch)
 
     def furthest_partial(self, trial: str, epoch: int) -> StorageKey | None:
-        """The key of the checkpoint that is furthest within an epoch, if there is one."""
+        """The key of the last checkpoint within an epoch; None if there is none."""
         folder, _, start = self.partial(trial, epoch).rpartition("/")
         for name in reversed(self.storage.children(folder)):
             if name.startswith(f"{start}-") and self.storage.is_committed(f"{folder}/{name}"):
@@ -254,14 +254,14 @@ class Ledger:
         return None
 
     def epochs(self, trial: str) -> list[EpochLosses]:
-        """What each committed epoch gave, from the first on."""
+        """The losses of each committed epoch, from the first on."""
         losses: list[EpochLosses] = []
         while self.storage.is_committed(self.checkpoint(trial, len(losses) + 1)):
             losses.append(self.losses(trial, len(losses) + 1))
         return losses
 
     def losses(self, trial: str, epoch: int) -> EpochLosses:
-        """What a committed epoch gave."""
+        """The losses of a committed epoch."""
         key = self.checkpoint(trial, epoch)
         if key not in self._losses:
             self._losses[key] = parse_losses(self.storage.read_from(key, LOSSES_FILE))

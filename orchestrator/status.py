@@ -1,4 +1,4 @@
-"""How far a sweep has come, read from its storage: no cluster need answer, nothing is touched."""
+"""A sweep's progress, read from its storage alone; nothing is written."""
 
 import json
 from collections.abc import Iterator
@@ -13,22 +13,22 @@ from orchestrator.spec.stored import stored_spec
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """How far a trial is, as ``voxsweep status`` and the live table show it."""
+    """A trial's progress, as ``voxsweep status`` and the live table show it."""
 
     trial: str
     rank: int
     learning_rate: float
     epoch: int
-    """Committed ones."""
+    """Committed epochs."""
     epochs: int
-    """Asked for."""
+    """Epochs that the trial trains for at most."""
     training_loss: float | None = None
     validation_loss: float | None = None
     objective: float | None = None
     """Of the best variant so far; None while none was scored."""
     best_variant: str | None = None
     status: str = "running"
-    """``running``, ``open`` where only the storage was asked, or how it ended."""
+    """``running``, ``open`` where only the storage was read, or how the trial ended."""
     reason: str = ""
     seconds: float = 0.0
     """Wall time of its epochs. One that it shared with other trials counts whole for each."""
@@ -42,7 +42,7 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class RungStatus:
-    """A rung, by how many trials came to it and how many it stopped."""
+    """A rung, with how many trials reached it and how many it stopped."""
 
     epoch: int
     reached: int
@@ -51,7 +51,7 @@ class RungStatus:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """A sweep, by what its storage holds."""
+    """A sweep's progress."""
 
     sweep: str
     storage: str
@@ -59,7 +59,7 @@ class SweepStatus:
     asked: int
     """Trials that the search may start."""
     epochs: int
-    """Committed ones."""
+    """Committed epochs."""
     most_epochs: int
     rungs: tuple[RungStatus, ...]
     training_hours: float
@@ -69,7 +69,7 @@ class SweepStatus:
 
 
 def sweep_status(ledger: Ledger) -> SweepStatus:
-    """Read how far a sweep has come.
+    """Read a sweep's progress.
 
     Raises:
         InputError: the storage has no sweep of this name.

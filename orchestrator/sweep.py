@@ -1,4 +1,4 @@
-"""The main job: prepare, search, judge, report, record. Running it again goes on where it was."""
+"""The main job: prepare, search, judge, report, record. Running it again resumes it."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ class SweepResult:
     table: ScoreTable
     trials: int
     epochs_trained: int
-    """By this run; epochs that earlier ones committed are not trained again."""
+    """By this run; epochs that earlier runs committed are not trained again."""
     report: str
     storage: str
     recorded: bool
@@ -211,7 +211,7 @@ class Sweep:
 
         of_all_a, shortlist = screen, None
         if listed := choose_shortlist(Comparison(screen, protocol.screening()), protocol):
-            self._progress.stage(f"hearing the best {len(listed)} variants on the rest of set A")
+            self._progress.stage(f"scoring the best {len(listed)} variants on the rest of set A")
             score(listed, SHORTLIST)
             of_all_a = shortlist = from_ledger.shortlist_table(ledger, screen, listed, protocol)
         self._progress.stage("confirming the finalists on fresh prompts")
@@ -262,7 +262,7 @@ class Sweep:
     def _report(
         self, protocol: Protocol, table: ScoreTable, verdict: Verdict, data: DataReport | str
     ) -> None:
-        """The page, and last ``verdict.json``: with it the sweep is complete."""
+        """Write the page, and last ``verdict.json``, which completes the sweep."""
         minutes = (time.time() - self._started) / 60
         facts = [
             ("Storage", f"{self._ledger.storage.url}/{self._spec.name}"),
@@ -305,7 +305,7 @@ class Sweep:
         return clips
 
     def _finish_recording(self) -> bool:
-        """Give MLflow a while to catch up; whether it did."""
+        """Wait a while for MLflow to catch up; return whether it did."""
         self._progress.stage("logging the rest to MLflow")
         self._recorder.enqueue_all()
         trouble = self._recorder.close(_MLFLOW_SILENCE, _MLFLOW_WAIT)
@@ -319,7 +319,7 @@ class Sweep:
 
     @property
     def _epochs_trained(self) -> int:
-        """By this run; a process that was killed after a commit had no time to tell of it."""
+        """By this run, from the ledger: a process may be killed before it reports an epoch."""
         return self._epochs_committed() - self._epochs_before
 
     def _epochs_committed(self) -> int:

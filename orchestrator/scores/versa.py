@@ -84,7 +84,7 @@ def to_our_names(row: VersaRow) -> tuple[dict[str, float], dict[str, str]]:
 def _edit_scores(counts: Mapping[str, Any]) -> tuple[float, float, float] | str:
     """Share (at most 1), edits and count, as ``jobs.metrics.whisper`` counts; or why there is none.
 
-    VERSA counts insertions and deletions from the text to what was heard.
+    VERSA counts insertions and deletions from the text to the transcript.
     """
     for operation, count in counts.items():
         if not _is_number(count) or not math.isfinite(count):
