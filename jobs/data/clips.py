@@ -1,8 +1,12 @@
 """A clip as a manifest names it, and as a check accepted it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobs.clips import Split
+
+Progress = Callable[[int, int], None]
+"""Called with the number of clips that are done, and of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

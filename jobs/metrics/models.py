@@ -21,7 +21,7 @@ _INDEX = f"{SAFETENSORS}.index.json"
 
 
 @dataclass(frozen=True)
-class Model:
+class HubModel:
     """A model on disk."""
 
     directory: Path
@@ -45,7 +45,7 @@ class Model:
         return f"{weights} settings:{hashlib.sha256(lines.encode()).hexdigest()[:12]}"
 
 
-def find_model(model: str, settings: Sequence[str], *, pickled: bool = False) -> Model:
+def find_model(model: str, settings: Sequence[str], *, pickled: bool = False) -> HubModel:
     """The model in directory ``model``, or of that id in the hub's cache.
 
     Args:
@@ -70,7 +70,7 @@ def find_model(model: str, settings: Sequence[str], *, pickled: bool = False) ->
             f"{_advice(model, here, settings, pickled)}"
         )
     there = (directory / name for name in sorted({"config.json", *settings}))
-    return Model(directory, weights, tuple(path for path in there if path.is_file()))
+    return HubModel(directory, weights, tuple(path for path in there if path.is_file()))
 
 
 def _weights(directory: Path, pickled: bool) -> tuple[Path, ...]:

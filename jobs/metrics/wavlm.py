@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
-from jobs.metrics.models import Model, find_model, library, one_thread
+from jobs.metrics.models import HubModel, find_model, library, one_thread
 from jobs.metrics.references import References, SpeakerCentroids, check_reference_count
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
 from jobs.spec.metric import MetricSpec
@@ -104,5 +104,5 @@ def _min_samples(config: Any) -> int:  # noqa: ANN401 (transformers' WavLMConfig
     return int(samples)
 
 
-def _find_model(spec: MetricSpec) -> Model:
+def _find_model(spec: MetricSpec) -> HubModel:
     return find_model(spec.model or DEFAULT_MODEL, ["preprocessor_config.json"], pickled=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from jobs.audio.files import RESAMPLER
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
-from jobs.metrics.models import Model, find_model, library, one_thread
+from jobs.metrics.models import HubModel, find_model, library, one_thread
 from jobs.metrics.signal import RATE, at_16k
 from jobs.metrics.words import MOST_WORDS, word_edits
 from jobs.spec.metric import MetricSpec
@@ -200,5 +200,5 @@ def _primary_subtag(language: str) -> str:
     return language.split("-")[0]
 
 
-def _find_model(spec: MetricSpec) -> Model:
+def _find_model(spec: MetricSpec) -> HubModel:
     return find_model(spec.model or DEFAULT_MODEL, _SETTINGS)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.data.checks.check import Checked
-from jobs.data.checks.target import Progress, check_target
-from jobs.data.clips import TargetClip
+from jobs.data.checks.target import check_target
+from jobs.data.clips import Progress, TargetClip
 from jobs.data.findings import Finding
 from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.catalogue import METRICS

@@ -1,12 +1,11 @@
 """The check of the clips that a spec names, over all its manifests."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from jobs.data.checks.check import Checked, check
 from jobs.data.checks.limits import Limits
-from jobs.data.clips import ManifestRow, TargetClip
+from jobs.data.clips import ManifestRow, Progress, TargetClip
 from jobs.data.findings import Finding
 from jobs.data.manifest.reading import read_rows
 from jobs.families.description import DataRules
@@ -14,9 +13,6 @@ from jobs.families.registry import FAMILIES, open_text, sample_rate
 from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec, ManifestSpec
 from jobs.spec.trial import HostSpec
-
-Progress = Callable[[int, int], None]
-"""Told how many rows are done, and of how many."""
 
 _MANY = 200
 """Rows from which on starting other processes, a second or two each, pays."""
@@ -52,7 +48,10 @@ def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
 
 
 def check_target(
-    data: DataSpec, host: HostSpec, workers: int | None = None, progress: Progress | None = None
+    data: DataSpec,
+    host: HostSpec,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> CheckedTarget:
     """Check the clips that ``data`` names for the base that ``host`` names, without loading it.
 

@@ -1,13 +1,13 @@
 """Preparing a dataset: each clip is encoded once, by one process."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.storage.base import Storage
 from jobs.clips import Codes, PreparedClip
-from jobs.data.clips import TargetClip
+from jobs.data.clips import Progress, TargetClip
 from jobs.data.prepared.files import read_prepared, recording_path, write_prepared
 from jobs.data.prepared.keys import data_key, recipe_key
 from jobs.data.prepared.recipe import Recipe
@@ -23,9 +23,6 @@ from jobs.spec.data import DataSpec
 
 if TYPE_CHECKING:
     from jobs.families.base import FrozenBase  # which imports torch; encoding may need none
-
-Progress = Callable[[int, int], None]
-"""Told how many clips are encoded, and of how many."""
 
 
 @dataclass(frozen=True)
