@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from cluster.storage.base import open_storage
 from jobs.spec import EMBEDDED
 from orchestrator.commands.common import AsJson, SpecPath, StorageUrl, print_json, read_sweep
 from orchestrator.errors import Exit
@@ -98,6 +97,7 @@ def check(
 
 def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
     """Encode a sweep's clips ahead of training; each clip is encoded once for all sweeps."""
+    from cluster.storage.base import open_storage
     from orchestrator.terminal.data import show_prepared
     from orchestrator.workers.preparation import prepare_data
 

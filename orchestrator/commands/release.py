@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from cluster.storage.base import open_storage
 from jobs.export.formats import Quantization
 from orchestrator.commands.common import (
     AsJson,
@@ -39,6 +38,7 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Register a sweep's winner in MLflow, as champion if it beats the current one."""
+    from cluster.storage.base import open_storage
     from orchestrator.ledger import Ledger
     from orchestrator.release.finished_sweep import read_finished
     from orchestrator.release.promotion import promote as register
@@ -88,6 +88,7 @@ def demote(
     as_json: AsJson = False,
 ) -> None:
     """Remove the alias champion from a version and never promote that version again."""
+    from cluster.storage.base import open_storage
     from orchestrator.release.registry import Registry, registry_store
 
     demoted = Registry(registry_store(open_storage(storage), mlflow)).demote(name, reason)
@@ -107,6 +108,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Give the alias champion back to the version that had it before."""
+    from cluster.storage.base import open_storage
     from orchestrator.release.registry import Registry, registry_store
 
     restored = Registry(registry_store(open_storage(storage), mlflow)).rollback(name, reason)
@@ -135,6 +137,7 @@ def say(
     as_json: AsJson = False,
 ) -> None:
     """Synthesise a text with a registered voice, a sweep's winner, or any of its variants."""
+    from cluster.storage.base import open_storage
     from orchestrator.release.voices import open_voice, synthesise, write_wav
 
     with open_voice(model, open_storage(storage), variant, mlflow) as files:
@@ -178,6 +181,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export a voice in another tool's format, load it back, and compare the two."""
+    from cluster.storage.base import open_storage
     from jobs.export.load_back import LoadBackError
     from jobs.export.write import export_voice
     from orchestrator.release.voices import open_voice
