@@ -31,12 +31,17 @@ class PluginError(ValueError):
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry of one distribution."""
+    """One entry of an installed distribution."""
 
     group: str
     name: str
     distribution: str
     """Name and version."""
+    problem: str
+    """Why it cannot be used; empty where it can."""
+
+    def __str__(self) -> str:
+        return self.problem or f"{self.name} of {self.group} comes from {self.distribution}"
 
 
 class Table(Mapping[str, T], Generic[T]):
@@ -93,8 +98,11 @@ class Table(Mapping[str, T], Generic[T]):
         return ""
 
     def plugins(self) -> list[Plugin]:
-        """The entries that are not built in."""
-        return [Plugin(self.group, each.name, _distribution(each)) for each in self._entry_points()]
+        """The entries that are not built in; imports them to see whether they can be used."""
+        return [
+            Plugin(self.group, each.name, _distribution(each), self.problem(each.name))
+            for each in self._entry_points()
+        ]
 
     def _entry_points(self) -> tuple[EntryPoint, ...]:
         return _installed(self.group, tuple(sys.path))

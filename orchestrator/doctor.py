@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Self
+from typing import Any
 
 from cluster.plugins import Plugin, Table
 from cluster.storage.base import STORAGES
@@ -13,13 +13,8 @@ from jobs.metrics.catalogue import METRICS
 
 _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
 """Needed by every family, in any version that pyproject.toml allows."""
-_TABLES: dict[str, Table[Any]] = {
-    "family": FAMILIES,
-    "metric": METRICS,
-    "storage": STORAGES,
-    "export format": EXPORTERS,
-}
-"""What plug-ins may add to, by what an entry is."""
+_TABLES: tuple[Table[Any], ...] = (FAMILIES, METRICS, STORAGES, EXPORTERS)
+"""What plug-ins add to."""
 
 
 @dataclass(frozen=True)
@@ -46,35 +41,13 @@ class Need:
 
 
 @dataclass(frozen=True)
-class FoundPlugin:
-    """An entry that an installed distribution adds to one of voxsweep's tables."""
-
-    kind: str
-    name: str
-    distribution: str
-    """Name and version."""
-    problem: str
-    """Why it cannot be used; empty where it can."""
-
-    @classmethod
-    def of(cls, kind: str, table: Table[Any], plugin: Plugin) -> Self:
-        """``plugin`` of ``table``, imported to see whether it can be used."""
-        return cls(kind, plugin.name, plugin.distribution, table.problem(plugin.name))
-
-    def line(self) -> str:
-        """For people."""
-        line = f"plug-in {self.distribution}: {self.kind} {self.name}"
-        return f"{line} cannot be used: {self.problem}" if self.problem else line
-
-
-@dataclass(frozen=True)
 class Health:
     """Packages and families as :func:`examine` found them."""
 
     packages: tuple[Need, ...]
     families: dict[str, tuple[Need, ...]]
     """Needs of each family beside ``packages``."""
-    plugins: tuple[FoundPlugin, ...]
+    plugins: tuple[Plugin, ...]
 
     def runs(self, family: str) -> bool:
         """Whether all needs of a family are met."""
@@ -98,7 +71,7 @@ class Health:
         for name, needs in self.families.items():
             yield f"family {name}: {'can run' if self.runs(name) else 'cannot run'}"
             yield from (f"  {_line(need)}" for need in needs)
-        yield from (plugin.line() for plugin in self.plugins)
+        yield from (f"plug-in: {plugin}" for plugin in self.plugins)
 
 
 def examine() -> Health:
@@ -108,11 +81,7 @@ def examine() -> Health:
         name: tuple(_need(package, wanted) for package, wanted in family.packages.items())
         for name, family in FAMILIES.usable().items()
     }
-    plugins = tuple(
-        FoundPlugin.of(kind, table, plugin)
-        for kind, table in _TABLES.items()
-        for plugin in table.plugins()
-    )
+    plugins = tuple(plugin for table in _TABLES for plugin in table.plugins())
     return Health(packages, families, plugins)
 
 

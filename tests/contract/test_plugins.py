@@ -71,10 +71,10 @@ def test_the_example_is_in_every_table(example: Path):
     lines = [*examine().lines()]
     assert "family quiet_lm: can run" in lines
     assert [line for line in lines if line.startswith("plug-in")] == [
-        "plug-in voxsweep-example 1.0: family quiet_lm",
-        "plug-in voxsweep-example 1.0: metric peak",
-        "plug-in voxsweep-example 1.0: storage example",
-        "plug-in voxsweep-example 1.0: export format codec_lm.weights",
+        "plug-in: quiet_lm of voxsweep.families comes from voxsweep-example 1.0",
+        "plug-in: peak of voxsweep.metrics comes from voxsweep-example 1.0",
+        "plug-in: example of voxsweep.storages comes from voxsweep-example 1.0",
+        "plug-in: codec_lm.weights of voxsweep.export_formats comes from voxsweep-example 1.0",
     ]
 
 

@@ -91,7 +91,9 @@ def test_a_plug_in_that_does_not_import_fails_only_where_it_is_asked_for(
     assert exporter("codec_lm", "peft") is EXPORTERS["codec_lm.peft"]
     told = [line for line in examine().lines() if line.startswith("plug-in")]
     assert len(told) == 2
-    assert told[0].startswith("plug-in broken 2.0: metric bad cannot be used: bad of voxsweep.met")
+    assert told[0].startswith(
+        "plug-in: bad of voxsweep.metrics comes from broken 2.0, which cannot"
+    )
 
 
 def test_an_entry_of_another_kind_is_refused(installed: Installed):
