@@ -1,5 +1,6 @@
 """A thousand hosts in one process: what the driver's own code talks to, in virtual time."""
 
+import asyncio
 import heapq
 import json
 import math
@@ -313,7 +314,7 @@ class SimulatedHost:
 
     def _watch(self) -> Any:  # noqa: ANN401
         self._end = self._call()
-        return SimpleNamespace(future=lambda: self._end)
+        return asyncio.wrap_future(self._end)
 
     def die(self) -> None:
         """End its process; the next one is there at once."""

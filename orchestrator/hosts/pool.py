@@ -59,7 +59,7 @@ class _Host:
     openings: int = 0
     """A call from before the last one may fail after it; that says nothing of the host now."""
     suspected: asyncio.Event = field(default_factory=asyncio.Event)
-    """A call to it failed."""
+    """It ended, or a call to it failed."""
     deaths: list[str] = field(default_factory=list)
     """Why it was lost, each time."""
     hung: int = 0
@@ -238,7 +238,9 @@ class Pool:
         except RayError:
             served = None
         while await self._open(host, served):
-            await self._wait_until_lost(host)
+            # A call of its own each time: one from before may yet fail for the process before.
+            self._spawn(self._wait_for_end(host))
+            await host.suspected.wait()
             served = None
 
     async def _open(self, host: _Host, served: list[SlotLease] | None) -> bool:
@@ -268,19 +270,11 @@ class Pool:
         self._settle()
         return True
 
-    async def _wait_until_lost(self, host: _Host) -> None:
-        """Until the host ends, or a call to it fails."""
-        # A call of its own each time: one from before may yet fail for the process before.
-        ended = asyncio.wrap_future(host.actor.wait_for_end.remote().future())
-        suspected = asyncio.ensure_future(host.suspected.wait())
-        either: set[asyncio.Future[Any]] = {ended, suspected}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        suspected.cancel()
-        if ended.done():
-            error = ended.exception()
-            self._close(host, str(error) if error else ended.result())
-        else:
-            ended.add_done_callback(asyncio.Future.exception)  # nobody needs its error
+    async def _wait_for_end(self, host: _Host) -> None:
+        """Wait until the host ends, by itself or with its process."""
+        opening = host.openings
+        with self._noticing_loss(host):
+            self._lose(host, opening, await host.actor.wait_for_end.remote())
 
     @contextmanager
     def _noticing_loss(self, host: _Host) -> Iterator[None]:
@@ -289,9 +283,13 @@ class Pool:
         try:
             yield
         except RayError as error:
-            if opening == host.openings:
-                self._close(host, str(error))
-                host.suspected.set()
+            self._lose(host, opening, str(error))
+
+    def _lose(self, host: _Host, opening: int, reason: str) -> None:
+        """The host that was opened so many times is lost, unless it was opened again."""
+        if opening == host.openings:
+            self._close(host, reason)
+            host.suspected.set()
 
     def _close(self, host: _Host, reason: str) -> None:
         """The host's slots are lost; their holders learn it from their own calls."""
