@@ -57,12 +57,81 @@ def test_the_layout_of_the_codec_lm_page_is_one():
     assert set(Layout.model_fields) <= {*keys}
 
 
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives its headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
 def test_every_link_leads_somewhere():
     links = [
         (document, target)
         for document in DOCUMENTS
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text())
+        for target in re.findall(r"\]\(([^)]+)\)", document.read_text())
         if "://" not in target
     ]
-    assert len(links) > 10
-    assert [link for link in links if not (link[0].parent / link[1]).exists()] == []
+    assert len(links) > 60
+    for document, target in links:
+        file, _, anchor = target.partition("#")
+        page = document.parent / file if file else document
+        assert page.exists(), (document.name, target)
+        assert not anchor or anchor in anchors(page), (document.name, target)
+
+
+FOLDERS = "benchmarks|cluster|configs|docs|jobs|k8s|orchestrator|tests|tools"
+FILE_TYPES = "html|md|py|toml|txt|yaml"
+WRITTEN_BY_A_SWEEP = {"report.html", "spec.yaml"}
+"""Files that a sweep writes and the repository has not."""
+OF_OTHERS = {"ray.io_rayjobs.yaml"}
+"""Files that another project ships."""
+PAGES = [*DOCUMENTS, ROOT / "benchmarks" / "README.md", *ROOT.glob("configs/**/*.yaml")]
+
+
+def test_every_path_exists():
+    """Of what begins with a folder of the repository; ``mine`` is the reader's own overlay."""
+    paths = [
+        (page.name, path)
+        for page in PAGES
+        for path in re.findall(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w", page.read_text())
+        if "/mine" not in path
+    ]
+    assert len(paths) > 150
+    assert [(page, path) for page, path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_file_name_exists():
+    """Of names in backticks without a folder."""
+    names = [
+        (page.name, name)
+        for page in PAGES
+        for code in re.findall(r"`([^`\n]+)`", page.read_text())
+        for name in re.findall(rf"(?<!\S)[\w.]+\.(?:{FILE_TYPES})(?!\S)", code)
+    ]
+    there = {path.name for folder in FOLDERS.split("|") for path in (ROOT / folder).rglob("*.*")}
+    there |= {path.name for path in ROOT.iterdir()} | WRITTEN_BY_A_SWEEP | OF_OTHERS
+    assert len(names) > 30
+    assert [(page, name) for page, name in names if name not in there] == []
+
+
+def test_every_module_exists():
+    """Of dotted names below a package, what a module defines included."""
+    dotted = [
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(
+            r"(?<![\w/.-])(?:cluster|jobs|orchestrator|tests|tools)(?:\.[A-Za-z_]\w*)+",
+            page.read_text(),
+        )
+        if not name.endswith(".md")
+    ]
+    assert len(dotted) > 8
+    assert [(page, name) for page, name in dotted if not defined(name)] == []
+
+
+def defined(name: str) -> bool:
+    """Whether there is a module of that name, or one that defines its last part."""
+    module = ROOT.joinpath(*name.split("."))
+    if module.is_dir() or module.with_suffix(".py").exists():
+        return True
+    source = module.parent.with_suffix(".py")
+    return source.exists() and re.search(rf"\b{module.name}\b", source.read_text()) is not None
