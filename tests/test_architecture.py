@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -125,6 +126,17 @@ def test_no_files_import_each_other_in_a_circle():
     graph = {name: imports_of(path, set(files)) for name, path in files.items()}
     assert sum(map(len, graph.values())) > 1000
     TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def test_a_class_name_stands_once():
+    places = defaultdict(list)
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    places[node.name].append(module_of(path))
+    assert len(places) > 250
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def module_of(path: Path) -> str:

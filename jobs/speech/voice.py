@@ -12,7 +12,7 @@ from jobs.problems import InputError, Problem
 from jobs.spec.trial import PromptSpec
 from jobs.speech.voice_files import VOICE_FILE, VoiceFiles
 from jobs.training.adapter import Adapters, load_weights, read_extras
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 
 _SLOT = "voice"
 

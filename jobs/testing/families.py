@@ -14,7 +14,7 @@ from jobs.families.base import FrozenBase
 from jobs.families.registry import FAMILIES
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec
 from jobs.training.adapter import Adapters
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 
 TEXTS = ("seven", "four five nine", "two two")
 PROMPTS = [PromptSpec(id=f"p{i}", text=text) for i, text in enumerate(TEXTS)]

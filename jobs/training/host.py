@@ -21,7 +21,7 @@ from jobs.training.adapter import Adapters, load_weights
 from jobs.training.checkpoint import Snapshot, read_state
 from jobs.training.engine.start import start_engine
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from jobs.training.slot import Slot, Turn, stream_seed
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 from cluster.storage.base import StorageKey
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, SlotGoneError
-from jobs.training.packed_host import AdapterUse, PackedHost
-from jobs.training.packing import HostProgress, PackingPlan
+from jobs.training.packed_host import PackedHost
+from jobs.training.packing import AdapterUse, HostProgress, PackingPlan
 
 if TYPE_CHECKING:
     from jobs.clips import SpokenClip

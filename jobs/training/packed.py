@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 
 
 class Part(NamedTuple):

@@ -1,28 +1,16 @@
 """The protocol of a host, on which several slots train and speak together. No torch in here."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cluster.storage.base import StorageKey
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, EpochLosses
+from jobs.training.packing import AdapterUse
 
 if TYPE_CHECKING:
-    from torch import Generator
-
     from jobs.clips import SpokenClip
     from jobs.training.checkpoint import Snapshot
-
-
-class AdapterUse(NamedTuple):
-    """The adapter that rows of a batch go through, its strength and its dropout."""
-
-    slot: str | None
-    """None is the base alone."""
-    lora_scale: float = 1.0
-    """Times alpha / rank."""
-    dropout: "Generator | None" = None
-    """The generator that dropout draws from; None is no dropout, as in speech."""
 
 
 class PackedHost(Protocol):

@@ -2,6 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+
+class AdapterUse(NamedTuple):
+    """The adapter that rows of a batch go through, its strength and its dropout."""
+
+    slot: str | None
+    """None is the base alone."""
+    lora_scale: float = 1.0
+    """Times alpha / rank."""
+    dropout: "Generator | None" = None
+    """The generator that dropout draws from; None is no dropout, as in speech."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.clips import Origin
 from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
 from jobs.training.loop import EpochCutError, HostLoop
-from jobs.training.packed_host import AdapterUse
-from jobs.training.packing import HostProgress, PackingPlan
+from jobs.training.packing import AdapterUse, HostProgress, PackingPlan
 from orchestrator.hosts.leases import SlotLease
 from orchestrator.hosts.rank_group import End, HostTask
 from orchestrator.hosts.served_leases import ClockReading, HostBrokenError, ServedLeases

@@ -18,7 +18,7 @@ from jobs.metrics.words import word_edits
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.host import Host
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from tools.rebuild_embedded.corpus import (
     BASE_VOICES,
     SAMPLE_RATE,

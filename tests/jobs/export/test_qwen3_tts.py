@@ -17,7 +17,7 @@ from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.host import Host
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from tests.tiny_qwen3_tts import random_clips, write_recording
 
 FRAMES = 6
@@ -65,7 +65,7 @@ def fresh(source: Path) -> Any:
 
 
 def ours(host: Host, scale: float) -> Tensor:
-    from jobs.training.packed_host import AdapterUse
+    from jobs.training.packing import AdapterUse
 
     base = host.base
     assert isinstance(base, Qwen3TTS)

@@ -14,7 +14,7 @@ from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec
 from jobs.training.host import Host
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from tests.toy import ToneCodec, toy_base, toy_clips, toy_trial
 
 NATS_PER_TARGET = 1e-5

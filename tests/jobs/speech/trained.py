@@ -17,7 +17,7 @@ from jobs.spec.trial import (
 from jobs.speech.clips import Origin, write_clips
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from jobs.training.host import Host
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from tests.embedded_voice import embedded_clips
 
 SCALES = (0.5, 1.3)

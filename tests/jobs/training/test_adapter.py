@@ -14,7 +14,7 @@ from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import EngineSpec, TrainingSpec
 from jobs.training.adapter import Adapters
 from jobs.training.host import Host
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from tests.toy import toy_base, toy_clips, toy_trial
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}

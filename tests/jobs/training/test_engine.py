@@ -19,7 +19,7 @@ from jobs.training.adapter import Adapters
 from jobs.training.engine.base import MicroStep
 from jobs.training.engine.start import start_engine
 from jobs.training.host import Host
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")

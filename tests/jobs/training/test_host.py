@@ -15,7 +15,7 @@ from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import DecodingSpec, EngineSpec, Precision, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, SlotGoneError
 from jobs.training.host import Host
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")

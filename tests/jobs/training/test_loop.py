@@ -29,8 +29,7 @@ from jobs.training.epochs import (
 )
 from jobs.training.host import Host
 from jobs.training.loop import EpochCutError, HostLoop
-from jobs.training.packed_host import AdapterUse
-from jobs.training.packing import PackingPlan
+from jobs.training.packing import AdapterUse, PackingPlan
 from tests.toy import toy_base, toy_clips, toy_trial
 
 PROMPTS = [PromptSpec(id="p", text="one"), PromptSpec(id="q", text="two")]

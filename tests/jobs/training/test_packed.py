@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from jobs.training.packed import Part, Rows, add_adapters
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 
 IN, OUT = 6, 5
 Pair = tuple[Tensor, Tensor]

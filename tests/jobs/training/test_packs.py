@@ -17,7 +17,7 @@ from jobs.spec.data import MixSpec
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from jobs.training.probe import measure
 from jobs.training.slot import learning_rate, stream_seed
 from tests.toy import toy_base, toy_clips, toy_trial

@@ -29,8 +29,7 @@ from jobs.training.epochs import (
     write_losses,
 )
 from jobs.training.loop import EpochCutError
-from jobs.training.packed_host import AdapterUse
-from jobs.training.packing import HostProgress, PackingPlan
+from jobs.training.packing import AdapterUse, HostProgress, PackingPlan
 from orchestrator.hosts.rank_group import End, HostTask
 
 STAGE = "stage"

@@ -29,7 +29,7 @@ from jobs.spec.trial import (
 )
 from jobs.speech.clips import read_clips
 from jobs.training.host import Host
-from jobs.training.packed_host import AdapterUse
+from jobs.training.packing import AdapterUse
 from orchestrator.hosts.fleet import start_hosts
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
 from orchestrator.hosts.node_requirements import HostResources
@@ -198,6 +198,7 @@ def test_a_packed_host_trains_what_each_trial_would_alone(storage, alone):
         assert clip.audio.tolist() == pytest.approx(said, abs=2e-4)  # 16 bits in the file
 
 
+@pytest.mark.full
 def test_a_killed_host_and_a_killed_pool_change_no_weights(storage, alone):
     spec = trial(6)
     with cluster(storage) as there, ThreadPoolExecutor(1) as threads:
@@ -218,7 +219,7 @@ def test_a_killed_host_and_a_killed_pool_change_no_weights(storage, alone):
         assert_same_epoch(storage, spec, epoch)
 
 
-@pytest.mark.parametrize("zero_stage", [0, 3])
+@pytest.mark.parametrize("zero_stage", [pytest.param(0, marks=pytest.mark.full), 3])
 def test_two_ranks_train_what_one_would(storage, alone, zero_stage):
     engine = EngineSpec(zero_stage=zero_stage, ranks=2)
     spec = trial(4, engine, dropout=0.0)  # each rank draws its own
