@@ -88,10 +88,10 @@ def check(
     with check_progress(messages) as progress:
         checked = check_target(data, host, workers, progress)
     if as_json:
-        print_json(to_dict(checked))
+        print_json(to_dict(checked, data, family))
     else:
         show_check(output, checked)
-    if checked.checked.errors:
+    if checked.errors:
         raise typer.Exit(Exit.BAD_INPUT)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs.audio.files import RESAMPLER
-from jobs.data.checks.target import CheckedTarget
+from jobs.data.checks.check import Checked
 from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
 from jobs.families.registry import FAMILIES
@@ -47,10 +47,9 @@ def data_from_options(**options: object) -> DataSpec:
         raise InputError(problems) from None
 
 
-def to_dict(target: CheckedTarget) -> dict[str, Any]:
+def to_dict(checked: Checked, data: DataSpec, family: str) -> dict[str, Any]:
     """The one object that ``voxsweep check --json`` prints."""
-    clips, findings = target.checked.clips, target.checked.findings
-    errors = len(target.checked.errors)
+    clips, findings, errors = checked.clips, checked.findings, len(checked.errors)
     groups = {
         f"{key}s": [
             {"name": name, "clips": count, "seconds": round(seconds, 3)}
@@ -59,12 +58,12 @@ def to_dict(target: CheckedTarget) -> dict[str, Any]:
         for key in ("split", "speaker", "language")
     }
     return {
-        "manifest": list(target.data.paths),
-        "family": target.family,
+        "manifest": list(data.paths),
+        "family": family,
         "clips": len(clips),
         "seconds": round(sum(clip.seconds for clip in clips), 3),
         "rates": {str(rate): count for rate, count in rates(clips).items()},
-        "base_rate": target.rate,
+        "base_rate": checked.base_rate,
         "resampler": RESAMPLER,
         **groups,
         "errors": errors,

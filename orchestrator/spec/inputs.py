@@ -40,7 +40,7 @@ class Inputs:
     """Set B."""
 
 
-def read_inputs(spec: SweepSpec, progress: Progress | None = None) -> Inputs:
+def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) -> Inputs:
     """Check the clips and read both prompt sets; ``progress`` is called as clips are checked.
 
     Raises:
@@ -115,9 +115,9 @@ def _language_problems(
             yield Problem(str(file), what, "Give the prompts a language, or the metric.")
 
 
-def _check_clips(spec: SweepSpec, progress: Progress | None) -> Checked:
+def _check_clips(spec: SweepSpec, progress: Progress) -> Checked:
     """The clips without errors. Raises InputError with all that is wrong with them."""
-    checked = check_target(spec.data, spec.host(), progress=progress).checked
+    checked = check_target(spec.data, spec.host(), progress=progress)
     problems = list(_limit_per_rule(checked.errors, spec.data.paths))
     # Where clips are missing, the speakers and languages that are left prove nothing.
     problems = problems or list(_group_problems(spec.data, checked.clips))

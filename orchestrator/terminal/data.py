@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from jobs.audio.files import RESAMPLER
-from jobs.data.checks.target import CheckedTarget
+from jobs.data.checks.check import Checked
 from jobs.data.findings import Finding
 from orchestrator.spec.check_summary import by_rule, rates, totals
 from orchestrator.terminal.console import plain_table, print_line, progress_bar
@@ -39,10 +39,10 @@ def check_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
         yield advance if console.is_terminal else print_tenths
 
 
-def show_check(console: Console, target: CheckedTarget) -> None:
+def show_check(console: Console, checked: Checked) -> None:
     """Print the summary, the rules that were broken, then where."""
-    findings = target.checked.findings
-    console.print(_summary(target))
+    findings = checked.findings
+    console.print(_summary(checked))
     console.print()
     if not findings:
         console.print("[green]No problem found.[/]")
@@ -69,9 +69,9 @@ def print_warnings(console: Console, findings: Sequence[Finding], dropped: int) 
         print_line(console, line, "yellow")
 
 
-def _summary(target: CheckedTarget) -> Table:
+def _summary(checked: Checked) -> Table:
     table = plain_table("usable", "clips", "minutes", "", left=("usable", ""))
-    clips = target.checked.clips
+    clips = checked.clips
     minutes = sum(clip.seconds for clip in clips) / 60
     table.add_row("all", str(len(clips)), f"{minutes:.1f}", "")
     for kind in ("split", "speaker", "language"):
@@ -82,9 +82,11 @@ def _summary(target: CheckedTarget) -> Table:
         if len(groups) > _SHOWN:
             table.add_row(f"... and {len(groups) - _SHOWN} more {kind}s: --json lists them")
     for rate, count in rates(clips).items():
-        matches = rate == target.rate
+        matches = rate == checked.base_rate
         note = (
-            "as the base takes it" if matches else f"resampled to {target.rate} Hz by {RESAMPLER}"
+            "as the base takes it"
+            if matches
+            else f"resampled to {checked.base_rate} Hz by {RESAMPLER}"
         )
         table.add_row(f"{rate} Hz", str(count), "", note)
     return table

@@ -2,11 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.audio.files import AudioError
-from jobs.clips import Split
 from jobs.data.checks.corpus import (
     Candidate,
     Fault,
@@ -24,7 +23,7 @@ from jobs.data.checks.recording import (
     measure_recording,
 )
 from jobs.data.checks.text import check_text, strip_annotations
-from jobs.data.clips import ManifestRow, TargetClip
+from jobs.data.clips import ManifestRow, Progress, TargetClip
 from jobs.data.findings import Finding, error
 from jobs.data.order.split import assign_splits
 from jobs.data.texts import normalise_text
@@ -47,6 +46,8 @@ class Checked:
     """In the order of the rows; those that concern all rows come last."""
     dropped: int
     """Clips left out because ``data.bad_clips`` is ``drop``; their errors are warnings."""
+    base_rate: int
+    """Hz: that of the base which the clips were checked for."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -55,13 +56,13 @@ class Checked:
 
 
 def check(
-    rows: Iterable[ManifestRow | Finding],
+    rows: Sequence[ManifestRow | Finding],
     data: DataSpec,
     rules: DataRules,
     text: TextReader | None,
     sample_rate: int,
     workers: int = 1,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Progress = lambda done, total: None,
 ) -> Checked:
     """Check every row by itself, then all together.
 
@@ -73,21 +74,18 @@ def check(
         text: how the base reads texts; None leaves them uncounted.
         sample_rate: the base's, in Hz.
         workers: processes that decode audio; with one it is this process.
-        progress: called with the number of rows that are done, now and then.
+        progress: called now and then.
 
     Clips with errors of their own are compared with the others too, so that every problem is
     reported at once, unless they are left out or silent. Rows without a split get one after the
     clips have been checked by themselves.
     """
-    checking = _Checking(data, Limits.of(data, rules), text, sample_rate)
-    done = 0
-    for done, (job, facts) in enumerate(
-        map_ordered(_measure, checking.jobs(rows), workers), start=1
-    ):
+    checking = _Checking(rows, data, Limits.of(data, rules), text, sample_rate)
+    for job, facts in map_ordered(_measure, checking.jobs(), workers):
         checking.check_row(job, *facts)
-        if done % _PROGRESS_EVERY == 0:
-            progress(done)
-    progress(done)
+        if (done := job.place + 1) % _PROGRESS_EVERY == 0 and done < len(rows):
+            progress(done, len(rows))
+    progress(len(rows), len(rows))
     return checking.conclude()
 
 
@@ -116,34 +114,34 @@ def _measure(job: _Job) -> tuple[_Measured, _Measured | None]:
 class _Checking:
     """The state of one check: a few facts of every row, never its samples."""
 
-    def __init__(self, data: DataSpec, limits: Limits, text: TextReader | None, rate: int) -> None:
-        self._data, self._limits, self._text, self._rate = data, limits, text, rate
+    def __init__(
+        self,
+        rows: Sequence[ManifestRow | Finding],
+        data: DataSpec,
+        limits: Limits,
+        text: TextReader | None,
+        rate: int,
+    ) -> None:
+        self._rows, self._data, self._limits = rows, data, limits
+        self._text, self._rate = text, rate
         self._found: list[tuple[int, Finding]] = []
         self._candidates: list[Candidate] = []
         self._references: dict[str, _Measured | None] = {}
-        self._with_split: Counter[str] = Counter()
-        self._splits: set[Split | None] = set()
         self._dropped: set[str] = set()
-        self._split_missing: list[tuple[int, ManifestRow]] = []
-        self._last = 0
+        self._with_split = [row for row in rows if isinstance(row, ManifestRow) and row.split]
 
-    def jobs(self, rows: Iterable[ManifestRow | Finding]) -> Iterator[_Job]:
+    def jobs(self) -> Iterator[_Job]:
         """The decoding jobs; findings of the reading are kept."""
-        for place, row in enumerate(rows):
-            self._last = place + 1
-            if isinstance(row, Finding):
-                self._read(place, row)
-                continue
-            reference = row.ref_audio
-            is_new = reference is not None and reference not in self._references
-            if reference is not None and is_new:
-                self._references[reference] = None
-            if row.split is None:
-                self._split_missing.append((place, row))
+        for place, row in enumerate(self._rows):
+            if isinstance(row, ManifestRow):
+                reference = None if row.ref_audio in self._references else row.ref_audio
+                if reference is not None:
+                    self._references[reference] = None
+                yield _Job(place, row, reference)
+            elif row.rule.startswith(_OF_AUDIO):
+                self._keep(place, [row])  # its clip may be dropped
             else:
-                self._with_split[row.manifest] += 1
-                self._splits.add(row.split)
-            yield _Job(place, row, reference if is_new else None)
+                self._found.append((place, row))
 
     def check_row(self, job: _Job, facts: _Measured, reference: _Measured | None) -> None:
         """Check one row by itself. Rows come in order: its reference was measured before."""
@@ -158,16 +156,15 @@ class _Checking:
         if written.ref_audio and (known := self._references[written.ref_audio]) is not None:
             found += check_reference(written, known)
         is_good = self._keep(job.place, found)
-        if isinstance(facts, RecordingFacts) and (is_good or self._is_compared(facts)):
+        if isinstance(facts, RecordingFacts) and (
+            # Of bad clips, not those that are left out, nor silences: any two are the same.
+            is_good or (self._data.bad_clips == "refuse" and facts.level >= SILENCE)
+        ):
             clip = TargetClip(learned, facts.pcm, facts.rate, facts.seconds)
             plain = normalise_text(learned.text)
             digest = hashlib.blake2b(plain.encode(), digest_size=16).digest() if plain else None
             letters = len(plain.replace(" ", ""))
             self._candidates.append(Candidate(job.place, clip, digest, letters, is_good))
-
-    def _is_compared(self, bad: RecordingFacts) -> bool:
-        """Whether a clip with an error is compared with others: any two silences are the same."""
-        return self._data.bad_clips == "refuse" and bad.level >= SILENCE
 
     def conclude(self) -> Checked:
         """Compare the clips with each other."""
@@ -179,14 +176,8 @@ class _Checking:
         self._check_splits()
         clips = [each.clip for each in self._candidates if each.is_good]
         self._found.sort(key=lambda found: found[0])
-        return Checked(clips, [finding for _, finding in self._found], len(self._dropped))
-
-    def _read(self, place: int, found: Finding) -> None:
-        """Keep a finding of the reading; only those of audio can be dropped with their clip."""
-        if found.rule.startswith(_OF_AUDIO):
-            self._keep(place, [found])
-        else:
-            self._found.append((place, found))
+        findings = [finding for _, finding in self._found]
+        return Checked(clips, findings, len(self._dropped), self._rate)
 
     def _leave_out(self, faults: Iterator[Fault]) -> None:
         found: dict[int, list[Finding]] = {}
@@ -207,15 +198,18 @@ class _Checking:
 
     def _split(self) -> None:
         """Hold out clips of the manifests that leave it open, all of them together."""
-        for place, row in self._split_missing:
-            if count := self._with_split[row.manifest]:
+        with_split = Counter(row.manifest for row in self._with_split)
+        for place, row in enumerate(self._rows):
+            if isinstance(row, Finding) or row.split is not None:
+                continue
+            if count := with_split[row.manifest]:
                 what = f"a manifest must give all its clips a split or none, but {count} have one"
                 advice = "Write train or validation, or take the key out everywhere."
                 self._found.append((place, error("split-missing", row.where, what, advice)))
         open_rows = [
             each.clip.row
             for each in self._candidates
-            if each.clip.row.split is None and not self._with_split[each.clip.row.manifest]
+            if each.clip.row.split is None and not with_split[each.clip.row.manifest]
         ]
         split = {row.where: row for row in assign_splits(open_rows, self._data.split)}
         self._candidates = [
@@ -227,10 +221,11 @@ class _Checking:
 
     def _check_splits(self) -> None:
         present = {each.clip.row.split for each in self._candidates}
+        given = {row.split for row in self._with_split}
         if self._data.bad_clips == "refuse":
             # A bad clip may be corrected, so its split counts as present.
-            present |= self._splits
-            if not self._splits and any(found.severity == "error" for _, found in self._found):
+            present |= given
+            if not given and any(found.severity == "error" for _, found in self._found):
                 return
         for split in ("train", "validation"):
             if split not in present:
@@ -240,10 +235,10 @@ class _Checking:
                 )
                 advice = (
                     "Mark about a fifth as validation."
-                    if self._with_split
+                    if given
                     else "Correct the clips, or set data.split.validation."
                 )
-                self._found.append((self._last, error("split-empty", where, what, advice)))
+                self._found.append((len(self._rows), error("split-empty", where, what, advice)))
 
 
 def _as_left_out(finding: Finding) -> Finding:

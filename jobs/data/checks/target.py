@@ -1,7 +1,7 @@
 """The check of the clips that a spec names, over all its manifests."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from jobs.data.checks.check import Checked, check
 from jobs.data.checks.limits import Limits
@@ -16,17 +16,6 @@ from jobs.spec.trial import HostSpec
 
 _MANY = 200
 """Rows from which on starting other processes, a second or two each, pays."""
-
-
-@dataclass(frozen=True)
-class CheckedTarget:
-    """The result of a check, and the base that it was for."""
-
-    data: DataSpec
-    family: str
-    rate: int
-    """The base's, Hz."""
-    checked: Checked
 
 
 def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
@@ -51,8 +40,8 @@ def check_target(
     data: DataSpec,
     host: HostSpec,
     workers: int | None = None,
-    progress: Progress | None = None,
-) -> CheckedTarget:
+    progress: Progress = lambda done, total: None,
+) -> Checked:
     """Check the clips that ``data`` names for the base that ``host`` names, without loading it.
 
     ``workers`` decode audio; None takes one a CPU where there are many clips.
@@ -72,14 +61,7 @@ def check_target(
     rows = target_rows(data)
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if len(rows) >= _MANY else 1
-
-    def tell(done: int) -> None:
-        if progress is not None:
-            progress(done, len(rows))
-
-    return CheckedTarget(
-        data, host.family, rate, check(rows, data, rules, reader, rate, workers, tell)
-    )
+    return check(rows, data, rules, reader, rate, workers, progress)
 
 
 def checked_clips(data: DataSpec, host: HostSpec) -> list[TargetClip]:
@@ -88,7 +70,7 @@ def checked_clips(data: DataSpec, host: HostSpec) -> list[TargetClip]:
     Raises:
         InputError: with every error of the data.
     """
-    checked = check_target(data, host).checked
+    checked = check_target(data, host)
     if checked.errors:
         raise InputError([finding.problem for finding in checked.errors])
     return checked.clips

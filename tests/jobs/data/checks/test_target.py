@@ -52,7 +52,7 @@ def test_clips_with_errors_are_refused_all_at_once(tmp_path):
     data = DataSpec(manifest=(manifest(tmp_path, *rows),), root=str(VOICE_DIR))
     where = [f"{data.paths[0]}:{line}" for line in (1, 1, 2)]
     assert problems_of(lambda: checked_clips(data, EMBEDDED_HOST)) == where
-    assert {each.rule for each in check_target(data, EMBEDDED_HOST).checked.errors} == {
+    assert {each.rule for each in check_target(data, EMBEDDED_HOST).errors} == {
         "text-tag",
         "leak-audio",
         "text-unreadable",
@@ -100,5 +100,5 @@ def test_a_manifest_with_half_its_splits_is_refused(tmp_path):
     del told[2]["split"]
     path = manifest(tmp_path, *told)
     data = DataSpec.model_validate({"manifest": ["embedded", path], "root": str(VOICE_DIR)})
-    found = check_target(data, EMBEDDED_HOST).checked.errors
+    found = check_target(data, EMBEDDED_HOST).errors
     assert [each.problem.where for each in found if each.rule == "split-missing"] == [f"{path}:3"]
