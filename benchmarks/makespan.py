@@ -175,10 +175,10 @@ def plain_training(
     from jobs.data.order.batches import BatchPlan
     from jobs.data.prepared.files import read_prepared
     from jobs.embedded import BASE_DIR
-    from jobs.families.layout import IGNORED_LABEL, Layout
+    from jobs.families.layout import IGNORED_LABEL, Layout, TokenStream
     from jobs.training.slot import stream_seed
 
-    stream = Layout.read(BASE_DIR).bind(AutoTokenizer.from_pretrained(BASE_DIR))
+    stream = TokenStream(Layout.read(BASE_DIR), AutoTokenizer.from_pretrained(BASE_DIR))
     clips = {
         split: [
             stream.example(clip.text, clip.codes.tolist(), clip.word_starts, None)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from jobs.clips import PreparedClip
 from jobs.families.codec_lm import CodecLM
-from jobs.families.layout import Layout, Length, Markers
+from jobs.families.layout import Layout, Length, Markers, TokenStream
 from jobs.spec.trial import EngineSpec, Precision, TrainingSpec, TrialSpec
 
 CODEBOOK = 16
@@ -81,7 +81,7 @@ def toy_base(
     model = Qwen2ForCausalLM(config)
     return CodecLM(
         model,
-        layout.bind(tokenizer),
+        TokenStream(layout, tokenizer),
         ToneCodec(),
         None,
         None,

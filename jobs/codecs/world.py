@@ -12,7 +12,7 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,6 @@ with warnings.catch_warnings():
     # pyworld 0.3.5 asks pkg_resources for its own version while it is imported.
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
     import pyworld
-
-if TYPE_CHECKING:
-    from jobs.codecs.base import Codec
 
 SAMPLE_RATE = 16_000  # Hz
 FRAME_PERIOD_MS = 10.0
@@ -74,9 +71,11 @@ def stack(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, eq=False)
 class WorldCodec:
-    """One codebook over WORLD features; implements `jobs.codecs.base.Codec`.
+    """One codebook over WORLD features.
 
     `codebook` (k, 4 d) holds weighted, centred features; `mean` and `weight` (d,) undo that.
+    `digest` is the SHA-256 of the files: two codecs of one digest give the same codes for the same
+    audio. `frame_rate` is in codes a second.
     """
 
     codebook: NDArray[np.float32]
@@ -112,7 +111,12 @@ class WorldCodec:
         return len(self.codebook)
 
     def encode(self, audio: NDArray[np.float32], rate: int) -> NDArray[np.int64]:
-        """Codes (n,) of audio (samples,) at 16 kHz; see `Codec.encode`."""
+        """Codes (n,) of mono audio (samples,) at `rate` Hz.
+
+        Raises:
+            ValueError: `rate` is not `sample_rate` (nothing is resampled silently), the audio is
+                not one-dimensional, or it is shorter than one code.
+        """
         if rate != SAMPLE_RATE:
             raise ValueError(f"audio must be {SAMPLE_RATE} Hz, got {rate} Hz; resample it first")
         if audio.ndim != 1 or len(audio) < SAMPLES_PER_CODE:
@@ -129,7 +133,11 @@ class WorldCodec:
         return codes
 
     def decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Audio (640 n,) of codes (n,); see `Codec.decode`."""
+        """Mono audio (640 n,) at `sample_rate` of codes (n,).
+
+        Raises:
+            ValueError: a code is outside `0 .. codebook_size - 1`, or there is none.
+        """
         if len(codes) == 0:
             raise ValueError("cannot decode an empty sequence of codes")
         if codes.min() < 0 or codes.max() >= self.codebook_size:
@@ -145,7 +153,3 @@ def _continuous_log_f0(f0: NDArray[np.float64], voiced: NDArray[np.bool_]) -> ND
         return np.full(len(f0), _SILENT_LOG_F0)
     at = np.flatnonzero(voiced)
     return np.interp(np.arange(len(f0)), at, np.log(f0[at]))
-
-
-if TYPE_CHECKING:
-    _: type[Codec] = WorldCodec

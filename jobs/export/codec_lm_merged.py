@@ -6,7 +6,6 @@ adapter what is smaller than their last bit.
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from huggingface_hub import save_torch_state_dict
@@ -15,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jobs.export.codec_lm_reference import compare_model, reference_tokens
 from jobs.export.formats import Quantization
 from jobs.export.load_back import Check, LoadBack, passed
-from jobs.export.peft_files import merge_adapter, write_adapter
+from jobs.export.peft_files import merge_voice
 from jobs.families.description import directory_of
 from jobs.families.layout import LAYOUT_FILE, Layout
 from jobs.speech.voice_files import VoiceFiles
@@ -42,10 +41,7 @@ def write(voice: VoiceFiles, directory: Path, quantization: Quantization) -> Non
     """Into ``directory``, which is empty: what a base of the family has."""
     source = directory_of(voice.facts.host.source)
     base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    with TemporaryDirectory() as adapter:
-        write_adapter(voice, Path(adapter))
-        merged = merge_adapter(base, Path(adapter))
-    weights = merged.state_dict()
+    weights = merge_voice(base, voice).state_dict()
     if base.config.tie_word_embeddings:
         del weights["lm_head.weight"]
     # Not by the model's own save_pretrained, which imports DeepSpeed, which prints.

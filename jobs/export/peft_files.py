@@ -6,6 +6,7 @@ Training's own PEFT code is in ``jobs/training/adapter.py``. Here PEFT loads the
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from peft import PeftModel
 from torch import nn
@@ -41,7 +42,9 @@ def load_adapter(model: nn.Module, directory: Path) -> PeftModel:
     return PeftModel.from_pretrained(model, str(directory))
 
 
-def merge_adapter(model: nn.Module, directory: Path) -> nn.Module:
-    """``model`` with the adapter's product in its weights."""
-    merged: nn.Module = load_adapter(model, directory).merge_and_unload()
+def merge_voice(model: nn.Module, voice: VoiceFiles) -> nn.Module:
+    """``model`` with the product of the voice's adapter in its weights."""
+    with TemporaryDirectory() as adapter:
+        write_adapter(voice, Path(adapter))
+        merged: nn.Module = load_adapter(model, Path(adapter)).merge_and_unload()
     return merged

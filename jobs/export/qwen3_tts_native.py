@@ -9,7 +9,6 @@ smaller than their last bit.
 import json
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from jobs.export.formats import Quantization
 from jobs.export.load_back import Check, LoadBack, passed
-from jobs.export.peft_files import merge_adapter, write_adapter
+from jobs.export.peft_files import merge_voice
 from jobs.export.qwen3_tts import KeptVoice, add_speakers, compare_package, reference_codes
 from jobs.families.description import directory_of
 from jobs.families.qwen3_tts.model import SPEECH_TOKENIZER
@@ -42,9 +41,7 @@ def write(voice: VoiceFiles, directory: Path, quantization: Quantization) -> Non
     source = directory_of(voice.facts.host.source)
     kept = KeptVoice.read(voice.adapter)
     package = qwen_tts().Qwen3TTSModel.from_pretrained(str(source))
-    with TemporaryDirectory() as adapter:
-        write_adapter(voice, Path(adapter))
-        package.model = merge_adapter(package.model, Path(adapter))
+    package.model = merge_voice(package.model, voice)
     add_speakers(package, kept)
     save_torch_state_dict(_weights(package.model), str(directory))
     for path in sorted(source.iterdir()):

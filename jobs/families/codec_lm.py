@@ -17,7 +17,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from jobs.clips import PreparedClip, SpokenClip
-from jobs.codecs.base import Codec
 from jobs.codecs.recogniser import WordRecogniser
 from jobs.codecs.world import WorldCodec
 from jobs.embedded import RECOGNISER_DIR
@@ -49,7 +48,7 @@ class CodecLM:
         self,
         model: nn.Module,
         stream: TokenStream,
-        codec: Codec,
+        codec: WorldCodec,
         aligner: WordRecogniser | None,
         voice: str | None,
         digest: str,
@@ -87,7 +86,7 @@ class CodecLM:
         model = Qwen2ForCausalLM.from_pretrained(source, dtype=_DTYPES[precision])
         return cls(
             model,
-            layout.bind(AutoTokenizer.from_pretrained(source)),
+            TokenStream(layout, AutoTokenizer.from_pretrained(source)),
             WorldCodec.load(codec),
             WordRecogniser.load(RECOGNISER_DIR) if layout.markers else None,
             voice,

@@ -181,14 +181,6 @@ class Layout(Strict, strict=True):
         """More codes than a sound reading of the text needs; where generation gives up."""
         return self.length.fixed + self.length.per_word * len(self.words(text))
 
-    def bind(self, tokenizer: Tokenizer) -> "TokenStream":
-        """This layout in the ids of a tokenizer.
-
-        Raises:
-            ValueError: the tokenizer lacks one of `added_tokens`.
-        """
-        return TokenStream(self, tokenizer)
-
     def _checked(self, starts: Sequence[int] | None, words: int, frames: int) -> Sequence[int]:
         if self.markers is None:
             raise ValueError("word_starts must be None: this layout has no word markers")
@@ -231,6 +223,7 @@ class TokenStream:
     """A layout in the ids of one tokenizer."""
 
     def __init__(self, layout: Layout, tokenizer: Tokenizer) -> None:
+        """Raises ValueError where the tokenizer lacks one of `Layout.added_tokens`."""
         self.layout = layout
         self._tokenizer = tokenizer
         ids = self._ids(layout.added_tokens())
@@ -292,7 +285,7 @@ def _digit_words(text: str) -> list[str]:
     words = [
         word
         for piece in text.lower().split()
-        for word in (map(_digit_word, piece) if piece.isdecimal() else [piece])
+        for word in ((DIGIT_WORDS[int(digit)] for digit in piece) if piece.isdecimal() else [piece])
     ]
     unknown = sorted(set(words) - set(DIGIT_WORDS))
     if unknown:
@@ -301,7 +294,3 @@ def _digit_words(text: str) -> list[str]:
             f"got {' '.join(unknown)} in {text!r}"
         )
     return words
-
-
-def _digit_word(digit: str) -> str:
-    return DIGIT_WORDS[int(digit)]

@@ -110,10 +110,7 @@ class Adapters:
         self._configs[slot] = config
         for module in self._layers().values():
             module.rows = self.rows
-        # PEFT freezes the adapters that were there before.
-        for other in self._configs:
-            for parameter in self.parameters(other).values():
-                parameter.requires_grad_(True)
+        self._unfreeze()
 
     def remove(self, slot: str) -> None:
         """Remove a slot's LoRA layers."""
@@ -121,12 +118,9 @@ class Adapters:
         for name, module in self._layers().items():
             module.set_adapter([])  # or PEFT warns that it makes another one active
             module.delete_adapter(slot)
-            for other in self._configs:
-                for weights in (module.lora_A, module.lora_B):
-                    if other in weights:
-                        weights[other].requires_grad_(True)
             if not module.lora_A:
                 self._model.set_submodule(name, module.base_layer)
+        self._unfreeze()
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
         """A slot's trainable parameters, by PEFT's key."""
@@ -147,6 +141,12 @@ class Adapters:
         config["inference_mode"] = True
         config["base_model_name_or_path"] = None
         return SavedAdapter(config, weights)
+
+    def _unfreeze(self) -> None:
+        """PEFT freezes the adapters that were there before."""
+        for slot in self._configs:
+            for parameter in self.parameters(slot).values():
+                parameter.requires_grad_(True)
 
     def _layers(self) -> dict[str, PackedLinear]:
         named = self._model.named_modules()

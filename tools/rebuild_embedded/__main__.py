@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from jobs.codecs.recogniser import WordRecogniser
 from jobs.codecs.world import WorldCodec
 from jobs.embedded import BASE_DIR
-from jobs.families.layout import Layout
+from jobs.families.layout import Layout, TokenStream
 from jobs.spec.trial import PromptSpec
 from tools.rebuild_embedded.assets import install_assets
 from tools.rebuild_embedded.codec import analyse_corpus, fit_codec, read_features
@@ -92,7 +92,7 @@ class Rebuild:
         """Train the language model."""
         directory = self.work / "base"
         write_tokenizer(directory)
-        stream = Layout.read(directory).bind(AutoTokenizer.from_pretrained(directory))
+        stream = TokenStream(Layout.read(directory), AutoTokenizer.from_pretrained(directory))
         examples = make_examples(
             [clip for clip in self.clips if clip.role == "training"],
             self.work / "corpus",

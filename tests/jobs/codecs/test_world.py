@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from jobs.codecs.base import Codec
 from jobs.codecs.recogniser import WordRecogniser
 from jobs.codecs.world import FEATURES, SAMPLE_RATE, SAMPLES_PER_CODE, WorldCodec, analyse
 from jobs.embedded import CODEC_DIR, RECOGNISER_DIR, VOICE_DIR
@@ -17,7 +16,7 @@ CLIPS = 20
 
 
 @pytest.fixture(scope="module")
-def codec() -> Codec:
+def codec() -> WorldCodec:
     return WorldCodec.load(CODEC_DIR)
 
 
@@ -30,7 +29,7 @@ def clips() -> list[tuple[np.ndarray, list[str]]]:
     ]
 
 
-def test_coded_speech_is_still_understood(codec: Codec, clips: list):
+def test_coded_speech_is_still_understood(codec: WorldCodec, clips: list):
     recogniser = WordRecogniser.load(RECOGNISER_DIR)
     coded = [codec.decode(codec.encode(audio, SAMPLE_RATE)) for audio, _ in clips]
     heard = recogniser.transcribe_batch(coded, SAMPLE_RATE)
@@ -38,7 +37,7 @@ def test_coded_speech_is_still_understood(codec: Codec, clips: list):
     assert edits / sum(len(words) for _, words in clips) < 0.12
 
 
-def test_rates_are_those_of_the_codes(codec: Codec, clips: list):
+def test_rates_are_those_of_the_codes(codec: WorldCodec, clips: list):
     audio, _ = clips[0]
     codes = codec.encode(audio, SAMPLE_RATE)
     assert codes.dtype == np.int64
@@ -47,30 +46,30 @@ def test_rates_are_those_of_the_codes(codec: Codec, clips: list):
     assert (codec.sample_rate, codec.frame_rate, codec.codebook_size) == (16_000, 25.0, 1024)
 
 
-def test_encoding_is_a_function_of_the_audio(codec: Codec, clips: list):
+def test_encoding_is_a_function_of_the_audio(codec: WorldCodec, clips: list):
     audio, _ = clips[0]
     first, second = (codec.encode(audio.copy(), SAMPLE_RATE) for _ in range(2))
     assert (first == second).all()
 
 
-def test_wrong_rate_is_refused_rather_than_resampled(codec: Codec, clips: list):
+def test_wrong_rate_is_refused_rather_than_resampled(codec: WorldCodec, clips: list):
     with pytest.raises(ValueError, match="must be 16000 Hz, got 24000 Hz"):
         codec.encode(clips[0][0], 24_000)
 
 
 @pytest.mark.parametrize("shape", [(SAMPLES_PER_CODE - 1,), (SAMPLE_RATE, 2)])
-def test_audio_of_another_shape_is_refused(codec: Codec, shape: tuple[int, ...]):
+def test_audio_of_another_shape_is_refused(codec: WorldCodec, shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"must be \(samples,\)"):
         codec.encode(np.zeros(shape, dtype=np.float32), SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("codes", [[], [-1], [1024]])
-def test_codes_outside_the_book_are_refused(codec: Codec, codes: list[int]):
+def test_codes_outside_the_book_are_refused(codec: WorldCodec, codes: list[int]):
     with pytest.raises(ValueError, match="codes"):
         codec.decode(np.array(codes, dtype=np.int64))
 
 
-def test_silence_has_finite_features_and_codes(codec: Codec):
+def test_silence_has_finite_features_and_codes(codec: WorldCodec):
     silence = np.zeros(SAMPLE_RATE, dtype=np.float32)
     features = analyse(silence)
     assert features.shape[1] == FEATURES

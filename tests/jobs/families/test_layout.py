@@ -28,7 +28,7 @@ NEUTTS = Layout(
 
 @pytest.fixture(scope="module")
 def embedded() -> TokenStream:
-    return Layout.read(BASE_DIR).bind(AutoTokenizer.from_pretrained(BASE_DIR))
+    return TokenStream(Layout.read(BASE_DIR), AutoTokenizer.from_pretrained(BASE_DIR))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_codes_survive_the_embedded_stream(embedded: TokenStream):
 
 def test_codes_survive_the_neutts_stream(toy_tokenizer: PreTrainedTokenizerFast):
     toy_tokenizer.add_tokens(NEUTTS.added_tokens())
-    stream = NEUTTS.bind(toy_tokenizer)
+    stream = TokenStream(NEUTTS, toy_tokenizer)
     example = stream.example("həlˈoʊ wˈɜːld.", [49, 0, 7])
     assert stream.codes(example.input_ids).tolist() == [49, 0, 7]
     assert toy_tokenizer.decode(example.input_ids) == (
@@ -148,12 +148,12 @@ def test_word_starts_without_markers_are_refused():
 
 def test_tokenizer_without_the_tokens_is_refused(toy_tokenizer: PreTrainedTokenizerFast):
     with pytest.raises(ValueError, match="54 are missing"):
-        NEUTTS.bind(toy_tokenizer)
+        TokenStream(NEUTTS, toy_tokenizer)
 
 
 def test_padding_falls_back_on_the_end_token(toy_tokenizer: PreTrainedTokenizerFast):
     toy_tokenizer.add_tokens(NEUTTS.added_tokens())
-    stream = NEUTTS.bind(toy_tokenizer)
+    stream = TokenStream(NEUTTS, toy_tokenizer)
     assert stream.pad_id == stream.end_id
 
 
