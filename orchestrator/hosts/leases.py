@@ -149,7 +149,8 @@ class LeaseTable:
         for request in list(self._requests.values()):
             if request.trial in served or (is_full and not request.alone):
                 continue
-            host = self._place_alone(request) if request.alone else self._place()
+            with_room = (h for h in self._slots if self._free(h) > 0 and not self._is_taken(h))
+            host = self._place_alone(request) if request.alone else self._emptiest(with_room)
             if host is not None:
                 del self._requests[request.trial]
                 lease = SlotLease(
@@ -177,9 +178,6 @@ class LeaseTable:
     def free(self) -> int:
         """Slots of open hosts in which no adapter is."""
         return sum(map(self._free, self._slots))
-
-    def _place(self) -> int | None:
-        return self._emptiest(h for h in self._slots if self._free(h) > 0 and not self._is_taken(h))
 
     def _place_alone(self, request: _Request) -> int | None:
         """A host without any lease. While there is none, one is kept for this request until it is

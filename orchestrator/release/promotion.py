@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from jobs.metrics.base import ClipScores
-from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, Variant
 from orchestrator.ledger import CONFIRMATION, PROTOCOL_FILE, VERDICT_FILE
 from orchestrator.records.params import legal_name
@@ -27,7 +26,7 @@ from orchestrator.release.registry import (
     Registry,
     Version,
 )
-from orchestrator.scores.from_files import read_ratings
+from orchestrator.scores.from_files import apply_ratings, read_ratings
 from orchestrator.verdict.confirm import contest, differing_keys
 from orchestrator.verdict.listening import Ratings, apply_listening_test
 from orchestrator.verdict.outcome import Confirmation, GroupVerdict, Verdict
@@ -109,15 +108,12 @@ def select_nominees(
     Raises:
         InputError: there is no such variant, or the ratings cannot be used.
     """
-    rated = _read_ratings(ratings, sweep) if ratings else None
+    sentences = {prompt.id for prompt in sweep.protocol.confirmation}
+    rated = read_ratings(ratings, sentences, sweep.variants) if ratings else None
     fresh, verdict = sweep.protocol.confirming(), sweep.verdict
     groups = _divided(verdict.groups)
-    if rated is not None and not groups:
-        try:
-            verdict = apply_listening_test(verdict, rated, sweep.protocol)
-        except ValueError as error:
-            step = "Have listeners rate the winner and the base on the same sentences."
-            raise InputError([Problem(str(ratings), str(error), step)]) from None
+    if ratings and rated is not None and not groups:
+        verdict = apply_ratings(verdict, rated, sweep.protocol, ratings)
     is_by_hand = variant is not None and variant != verdict.variant
     if groups and not is_by_hand:
         return _by_group(sweep, model, groups, rated)
@@ -291,8 +287,3 @@ def _group_verdict(
                 alone, ratings.only([prompt.id for prompt in rule.prompts]), rule
             )
     return replace(alone, sentence=f"{group.group} {group.name}: {alone.verdict}")
-
-
-def _read_ratings(path: Path, sweep: FinishedSweep) -> Ratings:
-    sentences = {prompt.id for prompt in sweep.protocol.confirmation}
-    return read_ratings(path, sentences, sweep.variants)

@@ -1,10 +1,11 @@
 """MLflow's model registry: one version for each promoted variant, and which is champion."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -317,7 +318,7 @@ class Registry:
     def _record(self, model: str, kind: EventKind, number: str, reason: str) -> None:
         event = RegistryEvent(_now(), kind, number, reason[: _LONGEST // 2])
         key = next_key(self._known(model).tags)
-        self._client.set_registered_model_tag(model, key, event.to_json())
+        self._client.set_registered_model_tag(model, key, json.dumps(asdict(event)))
 
     def _experiment(self, sweep: str) -> str:
         """The sweep's, or a new one."""

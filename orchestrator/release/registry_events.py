@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 HISTORY_TAG = "voxsweep.history."
@@ -20,10 +20,6 @@ class RegistryEvent:
     event: EventKind
     version: str
     reason: str
-
-    def to_json(self) -> str:
-        """The value of a tag."""
-        return json.dumps(asdict(self))
 
 
 def read_history(tags: Mapping[str, str]) -> list[RegistryEvent]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.audio import Sounds
 from orchestrator.report.report_input import ReportInput, labelled, number, short
-from orchestrator.verdict.outcome import Confirmation, ErrorRate, VariantRow
+from orchestrator.verdict.outcome import Confirmation, VariantRow
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import VariantInfo, as_trained
@@ -154,18 +154,17 @@ def _group_losses(report: ReportInput, group: str, trained: Sequence[VariantInfo
 
 def error_rates(report: ReportInput) -> list[Cells]:
     """Each rate: the variant, metric, language, mean of clips, of the corpus, prompts."""
-    return [_rate(report, rate) for rate in report.verdict.error_rates]
-
-
-def _rate(report: ReportInput, rate: ErrorRate) -> Cells:
-    return (
-        short(report.table.variants[rate.variant]),
-        rate.metric,
-        rate.language or "all",
-        f"{rate.macro:.1%}",
-        number(rate.corpus, ".1%"),
-        str(rate.prompts),
-    )
+    return [
+        (
+            short(report.table.variants[rate.variant]),
+            rate.metric,
+            rate.language or "all",
+            f"{rate.macro:.1%}",
+            number(rate.corpus, ".1%"),
+            str(rate.prompts),
+        )
+        for rate in report.verdict.error_rates
+    ]
 
 
 def listening(report: ReportInput) -> Sequence[tuple[str, str]]:

@@ -69,11 +69,12 @@ def judge_files(
     problems: list[Problem] = []
     rule = _read_protocol(protocol, problems)
     files = sorted(scores.rglob("*.jsonl")) if scores.is_dir() else [scores]
-    read = list(_lines(files, _read_clip, _ROW, problems))
-    infos = list(_lines([variants] if variants else [], _read_variant, _VARIANT, problems))
+    clips = list(_lines(files, _read_clip, _ROW, problems))
+    listed = [variants] if variants else []
+    infos = list(_lines(listed, lambda *at: _VARIANTS.validate_json(at[-1]), _VARIANT, problems))
     if problems or rule is None:
         raise InputError(problems)
-    rows = _with_versa(read, rule)
+    rows = _with_versa(clips, rule)
     scored = {row.variant for row in rows}
     known = {info.id: info for info in infos if info.id in scored}
     known |= {name: VariantInfo.unlisted(name) for name in sorted(scored - known.keys())}
@@ -83,7 +84,10 @@ def judge_files(
         step = "Correct the scores, or take the protocol they were made under."
         raise InputError([Problem(str(scores), e, step) for e in str(error).splitlines()]) from None
     verdict = judge(screen, confirmation, rule, shortlist)
-    return (_with_ratings(verdict, ratings, known, rule) if ratings else verdict), screen
+    if ratings:
+        read = read_ratings(ratings, {prompt.id for prompt in rule.confirmation}, known)
+        verdict = apply_ratings(verdict, read, rule, ratings)
+    return verdict, screen
 
 
 def _with_versa(read: Sequence[ClipScores | VersaRow], rule: Protocol) -> list[ClipScores]:
@@ -124,16 +128,17 @@ def _tables(
     )
 
 
-def _with_ratings(
-    verdict: Verdict, ratings: Path, known: Collection[str], rule: Protocol
-) -> Verdict:
-    """The verdict after the listening test in the file ``ratings``."""
-    read = read_ratings(ratings, {prompt.id for prompt in rule.confirmation}, known)
+def apply_ratings(verdict: Verdict, ratings: Ratings, rule: Protocol, path: Path) -> Verdict:
+    """The verdict after the listening test whose ``ratings`` the file at ``path`` holds.
+
+    Raises:
+        InputError: the winner and the base were not rated on the same sentences.
+    """
     try:
-        return apply_listening_test(verdict, read, rule)
+        return apply_listening_test(verdict, ratings, rule)
     except ValueError as error:
         step = "Have listeners rate the winner and the base on the same sentences."
-        raise InputError([Problem(str(ratings), str(error), step)]) from None
+        raise InputError([Problem(str(path), str(error), step)]) from None
 
 
 def variant_lines(table: ScoreTable) -> str:
@@ -165,10 +170,6 @@ def _read_clip(path: Path, number: int, line: str) -> ClipScores | VersaRow:
     """Raises ValidationError for a line that is neither ours nor VERSA's."""
     by_versa = versa.read_row(path, number, line)
     return by_versa or _Row.model_validate_json(line).scores()
-
-
-def _read_variant(path: Path, number: int, line: str) -> VariantInfo:
-    return _VARIANTS.validate_json(line)
 
 
 def _lines(

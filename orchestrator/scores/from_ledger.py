@@ -23,6 +23,10 @@ from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protoc
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.preparation import Prepared
 
+_OTHER_FORM = {"metrics", "finalist_metrics"}
+_SAME_KEYS = (ScoringSpec.model_fields.keys() & Protocol.model_fields.keys()) - _OTHER_FORM
+"""What the scoring of a spec and its protocol say in the same form."""
+
 
 def protocol_for(
     spec: SweepSpec,
@@ -37,36 +41,23 @@ def protocol_for(
     """
     omitted = tuple(_omitted(spec.scoring))
     scoring = spec.scoring.without([each.name for each in omitted])
-    decoding = spec.variants.decoding
+    variants = spec.variants
     return Protocol(
-        prompt_set=spec.variants.prompts,
+        **variants.decoding.model_dump(),
+        **scoring.model_dump(include=_SAME_KEYS),
+        prompt_set=variants.prompts,
         prompts=tuple(Prompt(**prompt.model_dump()) for prompt in prompts),
-        shortlist_after=spec.variants.shortlist_after,
-        seed=decoding.seed,
-        confirmation_set=spec.variants.confirmation_prompts,
+        shortlist_after=variants.shortlist_after,
+        confirmation_set=variants.confirmation_prompts,
         confirmation=tuple(Prompt(**prompt.model_dump()) for prompt in confirmation),
         confirmation_seed=spec.confirmation_decoding.seed,
-        lora_scales=spec.variants.lora_scales,
-        temperature=decoding.temperature,
-        top_k=decoding.top_k,
-        top_p=decoding.top_p,
-        repetition_penalty=decoding.repetition_penalty,
-        max_tokens=decoding.max_tokens,
-        primary=scoring.primary,
-        min_effect=scoring.min_effect,
-        significance=scoring.significance,
-        constraints=scoring.constraints,
-        gates=scoring.gates,
+        lora_scales=variants.lora_scales,
         metrics=tuple(
             MetricVersion.model_validate(metric_of(metric), from_attributes=True)
             for metric in scoring.metric_specs(scoring.confirmed_by)
         ),
-        finalists=scoring.finalists,
         finalist_metrics=tuple(each.name for each in scoring.finalist_metrics),
         omitted=omitted,
-        listening=scoring.listening,
-        bootstrap_resamples=scoring.bootstrap_resamples,
-        confidence=scoring.confidence,
         family_digests=asdict(prepared),
     )
 
