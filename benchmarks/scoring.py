@@ -35,7 +35,7 @@ from speechmos import dnsmos, plcmos
 from jobs.audio.files import read_audio
 from jobs.clips import SpokenClip
 from jobs.embedded import VOICE_DIR
-from jobs.metrics.base import Scorer
+from jobs.metrics.base import FunctionScorer, Scorer
 from jobs.metrics.catalogue import METRICS, build_scorers
 from jobs.metrics.plcmos import RATERS_SEED
 from jobs.metrics.references import MIN_REFERENCES, References
@@ -70,7 +70,7 @@ def spoken(count: int, seconds: float) -> list[SpokenClip]:
 
 
 def scorers() -> dict[str, Scorer]:
-    """Every scorer that is built from what is installed, by its class."""
+    """Every scorer that is built from what is installed, by its class, or by its metric."""
     references = [(audio, rate) for audio, rate, _ in voice()[:MIN_REFERENCES]]
     asked = [
         MetricSpec(name=name)
@@ -78,7 +78,7 @@ def scorers() -> dict[str, Scorer]:
         if not source.options and not name.startswith("word_")
     ]
     return {
-        type(scorer).__name__: scorer
+        scorer.metric.name if isinstance(scorer, FunctionScorer) else type(scorer).__name__: scorer
         for scorer in build_scorers(asked, References({None: references}))
     }
 
