@@ -8,10 +8,9 @@ from jobs.data.findings import Finding, error, warning
 from jobs.data.manifest.lines import (
     MAX_LINE_BYTES,
     Entry,
-    TextLine,
     byte_order_mark,
     decode_text,
-    read_text_lines,
+    read_entries,
     show,
 )
 
@@ -32,20 +31,17 @@ def read_ljspeech(folder: str, root: Root) -> Iterator[Entry | Finding]:
     Raises:
         SourceError: the list cannot be read.
     """
-    location = root.locate(METADATA)
-    for line in read_text_lines(location, join(folder, METADATA)):
-        if not isinstance(line, TextLine):
-            yield line
-            continue
-        columns = line.text.split("|")
-        if len(columns) not in {2, 3}:
-            what = f"a line must be id|text or id|text|normalised text, got {show(line.text)}"
-            hint = "Write it so, or make a list of JSON lines."
-            yield error("bad-columns", line.where, what, hint)
-            continue
-        name, text, *normalised = columns
-        spoken = next((each for each in normalised if each.strip()), text)
-        yield Entry(line.where, {"audio": f"wavs/{name}.wav", "text": spoken})
+    return read_entries(root.locate(METADATA), join(folder, METADATA), _parse_columns)
+
+
+def _parse_columns(where: str, line: str) -> Entry | Finding:
+    columns = line.split("|")
+    if len(columns) not in {2, 3}:
+        what = f"a line must be id|text or id|text|normalised text, got {show(line)}"
+        return error("bad-columns", where, what, "Write it so, or make a list of JSON lines.")
+    name, text, *normalised = columns
+    spoken = next((each for each in normalised if each.strip()), text)
+    return Entry(where, {"audio": f"wavs/{name}.wav", "text": spoken})
 
 
 def read_pairs(folder: str, root: Root) -> Iterator[Entry | Finding]:

@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +27,13 @@ class Entry:
     """Findings of the parsing."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextLine:
-    """A line without its end."""
-
-    where: str
-    text: str
-
-
-def read_text_lines(location: str, where: str) -> Iterator[TextLine | Finding]:
+def read_entries(
+    location: str, where: str, parse: Callable[[str, str], Entry | Finding]
+) -> Iterator[Entry | Finding]:
     """The lines of a UTF-8 file, in order, one at a time in memory.
 
-    A byte order mark or CRLF ends are warned of once and taken off.
+    ``parse`` is given the place of a line and its text. A byte order mark or CRLF ends are warned
+    of once and taken off.
 
     Raises:
         SourceError: the file cannot be read.
@@ -66,7 +61,7 @@ def read_text_lines(location: str, where: str) -> Iterator[TextLine | Finding]:
             what = "a line must hold a clip, but this one is blank"
             yield error("blank-line", place, what, "Delete the line.")
         else:
-            yield TextLine(place, text)
+            yield parse(place, text)
 
 
 def byte_order_mark(where: str) -> Finding:
@@ -88,12 +83,6 @@ def decode_text(data: bytes, where: str) -> str | Finding:
         return error("not-utf8", where, what, hint)
 
 
-def read_jsonl(location: str, where: str) -> Iterator[Entry | Finding]:
-    """The objects of a file of JSON lines. Raises as :func:`read_text_lines`."""
-    for line in read_text_lines(location, where):
-        yield _parse(line) if isinstance(line, TextLine) else line
-
-
 def show(value: object) -> str:
     """A value of JSON as a finding shows it: its kind and itself, escaped and cut."""
     text = repr(value)
@@ -113,7 +102,8 @@ def show(value: object) -> str:
     return "an object"
 
 
-def _parse(line: TextLine) -> Entry | Finding:
+def parse_json(where: str, line: str) -> Entry | Finding:
+    """The object that a line of JSON is."""
     repeated: list[str] = []
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -125,16 +115,16 @@ def _parse(line: TextLine) -> Entry | Finding:
         return values
 
     try:
-        values = json.loads(line.text, object_pairs_hook=collect)
+        values = json.loads(line, object_pairs_hook=collect)
     except (ValueError, RecursionError) as problem:
         # ValueError: no JSON, or a number with thousands of digits, which Python does not read.
         reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
-        return error("not-json", line.where, f"a line must be JSON, but: {reason}", _AS_JSON)
+        return error("not-json", where, f"a line must be JSON, but: {reason}", _AS_JSON)
     if not isinstance(values, dict):
         what = f"a line must be a JSON object, got {show(values)}"
-        return error("not-an-object", line.where, what, _AS_JSON)
+        return error("not-an-object", where, what, _AS_JSON)
     findings = tuple(
-        error("duplicate-key", line.where, f"a key must stand once: {show(key)}", "Delete one.")
+        error("duplicate-key", where, f"a key must stand once: {show(key)}", "Delete one.")
         for key in dict.fromkeys(repeated)
     )
-    return Entry(line.where, values, findings)
+    return Entry(where, values, findings)

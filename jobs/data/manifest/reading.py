@@ -18,7 +18,7 @@ from jobs.clips import Split
 from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding, error
 from jobs.data.manifest.layouts import METADATA, read_ljspeech, read_pairs
-from jobs.data.manifest.lines import Entry, read_jsonl, show
+from jobs.data.manifest.lines import Entry, parse_json, read_entries, show
 from jobs.embedded import VOICE_DIR
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec import EMBEDDED
@@ -50,29 +50,16 @@ def read_rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding
     """
     if manifest == EMBEDDED:
         manifest, root = str(VOICE_DIR / "manifest.jsonl"), None
-    try:
-        entries, place = _open(manifest, root)
-    except SourceError as problem:
-        raise _unreadable(manifest, problem) from None
-    return _check_all(manifest, entries, place)
-
-
-def _open(manifest: str, root: str | None) -> tuple[Iterator[Entry | Finding], Root]:
-    if not is_folder(manifest):
-        check_file(manifest)
-        place = open_root(os.path.dirname(manifest) or ".", root)
-        return read_jsonl(manifest, manifest), place
-    place = open_root(manifest, root)
-    files, _, _ = list_folder(manifest)
-    read = read_ljspeech if METADATA in files else read_pairs
-    return read(manifest, place), place
-
-
-def _check_all(
-    manifest: str, entries: Iterator[Entry | Finding], place: Root
-) -> Iterator[ManifestRow | Finding]:
     is_empty = True
     try:
+        if is_folder(manifest):
+            place = open_root(manifest, root)
+            files, _, _ = list_folder(manifest)
+            entries = (read_ljspeech if METADATA in files else read_pairs)(manifest, place)
+        else:
+            check_file(manifest)
+            place = open_root(os.path.dirname(manifest) or ".", root)
+            entries = read_entries(manifest, manifest, parse_json)
         for entry in entries:
             is_empty = False
             if isinstance(entry, Finding):
@@ -80,7 +67,8 @@ def _check_all(
             else:
                 yield from _check(manifest, entry, place)
     except SourceError as problem:
-        raise _unreadable(manifest, problem) from None
+        what = f"a manifest {problem.what}"
+        raise InputError([Problem(manifest, what, problem.next_step)]) from None
     if is_empty:
         yield error("no-clips", manifest, "a manifest must name clips, but has none", "Add some.")
 
@@ -105,10 +93,6 @@ def _check(manifest: str, entry: Entry, place: Root) -> Iterator[ManifestRow | F
         yield ManifestRow(where=entry.where, manifest=manifest, **{**entry.values, **located})
 
 
-def _unreadable(manifest: str, problem: SourceError) -> InputError:
-    return InputError([Problem(manifest, f"a manifest {problem.what}", problem.next_step)])
-
-
 def _check_values(values: Mapping[str, Any], where: str) -> Iterator[Finding]:
     """Every rule that the values of one clip break, whatever the audio is."""
     for key in _REQUIRED:
@@ -124,17 +108,16 @@ def _check_values(values: Mapping[str, Any], where: str) -> Iterator[Finding]:
 
 
 def _check_value(key: str, value: object, where: str) -> Iterator[Finding]:
-    if key in _STRINGS:
-        if isinstance(value, str):
-            yield from _check_string(key, value, where)
-        else:
-            yield _wrong_type(key, "a string", value, where)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        if not _is_duration(value):
-            what = f"duration must be a number of seconds greater than 0, got {show(value)}"
-            yield error("bad-duration", where, what, "Correct it, or leave it out.")
-    else:
-        yield _wrong_type(key, "a number", value, where)
+    wanted = "a string" if key in _STRINGS else "a number"
+    if isinstance(value, str) and key in _STRINGS:
+        yield from _check_string(key, value, where)
+    elif key in _STRINGS or isinstance(value, bool) or not isinstance(value, int | float):
+        what = f"{key} must be {wanted}, got {show(value)}"
+        yield error("wrong-type", where, what, "Correct it.")
+    # A whole number of JSON may be too large for a float; NaN is in no range.
+    elif not 0 < value <= sys.float_info.max:
+        what = f"duration must be a number of seconds greater than 0, got {show(value)}"
+        yield error("bad-duration", where, what, "Correct it, or leave it out.")
 
 
 def _check_string(key: str, value: str, where: str) -> Iterator[Finding]:
@@ -155,12 +138,3 @@ def _check_string(key: str, value: str, where: str) -> Iterator[Finding]:
             f"stands for what was lost, but holds U+{ord(bad.group()):04X}"
         )
         yield error("bad-characters", where, what, "Correct the text at its source.")
-
-
-def _wrong_type(key: str, wanted: str, value: object, where: str) -> Finding:
-    return error("wrong-type", where, f"{key} must be {wanted}, got {show(value)}", "Correct it.")
-
-
-def _is_duration(value: float) -> bool:
-    # A whole number of JSON may be too large for a float; NaN is in no range.
-    return 0 < value <= sys.float_info.max

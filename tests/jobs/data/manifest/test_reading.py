@@ -112,7 +112,7 @@ def test_a_manifest_that_cannot_be_read_is_told_at_once(tmp_path: Path, name: st
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(InputError) as caught:
-        read_rows(str(tmp_path / name), None)
+        list(read_rows(str(tmp_path / name), None))
     (problem,) = caught.value.problems
     assert problem.where == str(tmp_path / name)
     assert problem.what.startswith("a manifest must")
@@ -146,7 +146,7 @@ def test_a_manifest_is_read_in_s3(bucket):
     assert isinstance(four, Finding)
     assert (four.rule, four.problem.where) == ("not-json", "s3://voices/v/m.jsonl:4")
     with pytest.raises(InputError, match=r"there is no s3://voices/v/gone\.jsonl"):
-        read_rows("s3://voices/v/gone.jsonl", None)
+        list(read_rows("s3://voices/v/gone.jsonl", None))
 
 
 def generated_lines(count: int) -> Iterator[bytes]:
