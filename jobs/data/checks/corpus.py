@@ -86,16 +86,13 @@ def leaks(candidates: Sequence[Candidate]) -> Iterator[Fault]:
             what = f"a training clip must not be held out too, but {held_out} is the same sound"
             yield at, error("leak-audio", each.clip.row.where, what, "Delete one of the two.")
         elif each.text_digest is not None and each.text_digest in texts:
-            yield at, _leaked_text(each.clip, texts[each.text_digest])
-
-
-def _leaked_text(clip: TargetClip, held_out: dict[str | None, str]) -> Finding:
-    own = held_out.get(clip.row.speaker)
-    finding = warning if own is None else error
-    by = "another speaker" if own is None else "the same speaker"
-    where = own or next(iter(held_out.values()))
-    what = f"a training text should not be held out too, but {where} has it, by {by}"
-    return finding("leak-text", clip.row.where, what, "Give both clips the same split.")
+            by_speaker = texts[each.text_digest]
+            own = by_speaker.get(each.clip.row.speaker)
+            finding, by = (error, "the same speaker") if own else (warning, "another speaker")
+            where = own or next(iter(by_speaker.values()))
+            what = f"a training text should not be held out too, but {where} has it, by {by}"
+            advice = "Give both clips the same split."
+            yield at, finding("leak-text", each.clip.row.where, what, advice)
 
 
 def odd_speaking_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:

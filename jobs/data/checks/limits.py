@@ -21,16 +21,15 @@ class Limits:
     @classmethod
     def of(cls, data: DataSpec, rules: DataRules) -> "Limits":
         """The spec's bounds, and the family's where the spec sets none."""
-        low, low_by = _chosen("min_seconds", data.min_seconds, rules.min_seconds)
-        high, high_by = _chosen("max_seconds", data.max_seconds, rules.max_seconds)
-        tokens = data.max_text_tokens or rules.max_text_tokens
-        set_here = data.max_text_tokens is not None
-        return cls(low, low_by, high, high_by, tokens, _source("max_text_tokens", set_here))
 
+        def source(key: str) -> str:
+            return "the family's bound" if getattr(data, key) is None else f"data.{key}"
 
-def _chosen(key: str, asked: float | None, default: float) -> tuple[float, str]:
-    return default if asked is None else asked, _source(key, asked is not None)
-
-
-def _source(key: str, set_here: bool) -> str:
-    return f"data.{key}" if set_here else "the family's bound"
+        return cls(
+            rules.min_seconds if data.min_seconds is None else data.min_seconds,
+            source("min_seconds"),
+            rules.max_seconds if data.max_seconds is None else data.max_seconds,
+            source("max_seconds"),
+            data.max_text_tokens or rules.max_text_tokens,
+            source("max_text_tokens"),
+        )

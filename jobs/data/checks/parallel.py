@@ -31,24 +31,15 @@ def map_ordered(
     under_way: deque[tuple[list[T], Future[list[R]]]] = deque()
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         try:
-            for bundle in _bundles(iter(items)):
-                under_way.append((bundle, pool.submit(_each, function, bundle)))
-                if len(under_way) > workers * _WAITING:
-                    yield from _taken(under_way.popleft())
-            while under_way:
-                yield from _taken(under_way.popleft())
+            ahead = iter(items)
+            while (bundle := list(itertools.islice(ahead, _TOGETHER))) or under_way:
+                if bundle:
+                    under_way.append((bundle, pool.submit(_each, function, bundle)))
+                if not bundle or len(under_way) > workers * _WAITING:
+                    done, results = under_way.popleft()
+                    yield from zip(done, results.result(), strict=True)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _bundles(items: Iterator[T]) -> Iterator[list[T]]:
-    while bundle := list(itertools.islice(items, _TOGETHER)):
-        yield bundle
-
-
-def _taken(bundle: tuple[list[T], "Future[list[R]]"]) -> Iterator[tuple[T, R]]:
-    items, results = bundle
-    yield from zip(items, results.result(), strict=True)
 
 
 def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -27,8 +27,8 @@ def check_text(
 ) -> Iterator[Finding]:
     """Findings in the manifest's text, ``written``, and in what is trained on, ``learned``."""
     where = written.where
-    if tokens := control_tokens(written.text):
-        what = f"text must not hold a model's own tokens, but it has {_quoted(tokens)}"
+    if own := control_tokens(written.text):
+        what = f"text must not hold a model's own tokens, but it has {_quoted(own)}"
         yield error("text-control", where, what, "Take them out.")
         return
     if tags := annotations(written.text):
@@ -46,26 +46,19 @@ def check_text(
     if data.language_tag and learned.language is None:
         what = "data.language_tag needs a language for each clip, but this one has none"
         yield error("language-missing", where, what, "Add the key language.")
-    yield from _check_tokens(learned, data, limits, reader)
-
-
-def _check_tokens(
-    row: ManifestRow, data: DataSpec, limits: Limits, reader: TextReader | None
-) -> Iterator[Finding]:
-    """Whether the base can read the text, and how long it is in tokens."""
     if reader is None:
         return
     try:
-        tokens = reader.count(row.text, row.language if data.language_tag else None)
+        tokens = reader.count(learned.text, learned.language if data.language_tag else None)
     except ValueError as reason:
         what = f"the base must be able to read the text, but: {reason}"
-        yield error("text-unreadable", row.where, what, "Correct it, or drop the clip.")
+        yield error("text-unreadable", where, what, "Correct it, or drop the clip.")
         return
     if limits.max_tokens is not None and tokens > limits.max_tokens:
         what = (
             f"text must have at most {limits.max_tokens} tokens ({limits.tokens_by}), got {tokens}"
         )
-        yield error("text-long", row.where, what, "Cut the clip in two, or drop it.")
+        yield error("text-long", where, what, "Cut the clip in two, or drop it.")
 
 
 def _quoted(found: list[str]) -> str:

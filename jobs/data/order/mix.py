@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, localcontext
 from fractions import Fraction
-from itertools import chain
 from math import ceil
 from typing import get_args
 
@@ -87,22 +86,14 @@ class Mix:
         without repeats, and goes on through the group from epoch to epoch, so that after any
         number of them no clip was seen more than once more than another of its group.
         """
-        return sorted(
-            chain.from_iterable(
-                _epoch_part(group, count, np.random.default_rng([seed, 0, place]), epoch)
-                for place, (group, count) in enumerate(zip(self.groups, self.counts, strict=True))
-            )
-        )
-
-
-def _epoch_part(
-    group: Sequence[int], count: int, draw: np.random.Generator, epoch: int
-) -> list[int]:
-    often, rest = divmod(count, len(group))
-    order = draw.permutation(len(group))
-    first = (epoch - 1) * rest
-    drawn = (order[at % len(group)] for at in range(first, first + rest))
-    return [*group] * often + [group[place] for place in drawn]
+        clips: list[int] = []
+        for place, (group, count) in enumerate(zip(self.groups, self.counts, strict=True)):
+            often, rest = divmod(count, len(group))
+            order = np.random.default_rng([seed, 0, place]).permutation(len(group))
+            first = (epoch - 1) * rest
+            drawn = (order[at % len(group)] for at in range(first, first + rest))
+            clips += [*group] * often + [group[at] for at in drawn]
+        return sorted(clips)
 
 
 def apply_mix(mix: MixSpec, clips: Sequence[PreparedClip]) -> Mix:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -25,7 +25,8 @@ def assign_splits(rows: Sequence[ManifestRow], split: SplitSpec) -> list[Manifes
         return list(rows)
     groups: defaultdict[str | None, list[ManifestRow]] = defaultdict(list)
     for row in rows:
-        groups[_group(row, split)].append(row)
+        own = {None: None, "speaker": row.speaker, "language": row.language}
+        groups[own[split.by]].append(row)
     held_out = {id(row) for group in groups.values() for row in _held_out(group, split)}
     return [replace(row, split="validation" if id(row) in held_out else "train") for row in rows]
 
@@ -39,37 +40,20 @@ def validation_count(clips: int, share: float) -> int:
     return min(max(rounded, 1), clips - 1)
 
 
-def _group(row: ManifestRow, split: SplitSpec) -> str | None:
-    match split.by:
-        case "speaker":
-            return row.speaker
-        case "language":
-            return row.language
-        case None:
-            return None
-
-
 def _held_out(group: Sequence[ManifestRow], split: SplitSpec) -> list[ManifestRow]:
-    together: defaultdict[Hashable, list[ManifestRow]] = defaultdict(list)
+    def draw(name: str) -> str:
+        return hashlib.sha256(f"{split.seed}\n{name}".encode()).hexdigest()
+
+    texts: defaultdict[str, list[ManifestRow]] = defaultdict(list)
     for row in group:
-        together[normalise_text(row.text)].append(row)
-    if len(together) == 1:
-        together = defaultdict(list, {(row.audio, row.where): [row] for row in group})
-        units = sorted(together.values(), key=lambda unit: _drawn_clip(unit[0], split.seed))
-    else:
-        units = sorted(together.values(), key=lambda unit: _drawn_text(unit[0], split.seed))
+        texts[normalise_text(row.text)].append(row)
+    units = [texts[text] for text in sorted(texts, key=draw)]
+    if len(units) == 1:
+        # By the file's name, so that moving the folder moves no clip; by its place after that.
+        drawn = sorted(group, key=lambda row: (draw(row.audio.rpartition("/")[2]), row.audio))
+        units = [[row] for row in drawn]
     chosen = _choose([len(unit) for unit in units], validation_count(len(group), split.validation))
     return [row for index in chosen for row in units[index]]
-
-
-def _drawn_text(row: ManifestRow, seed: int) -> str:
-    return hashlib.sha256(f"{seed}\n{normalise_text(row.text)}".encode()).hexdigest()
-
-
-def _drawn_clip(row: ManifestRow, seed: int) -> tuple[str, str]:
-    """By the file's name, so that moving the folder moves no clip; by its place after that."""
-    name = row.audio.rpartition("/")[2]
-    return hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest(), row.audio
 
 
 def _choose(sizes: Sequence[int], wanted: int) -> list[int]:

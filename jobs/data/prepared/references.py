@@ -41,7 +41,9 @@ def choose_references(clips: Sequence[TargetClip]) -> dict[str | None, SpeakerRe
     for speaker, of_speaker in groups.items():
         named = next((clip.row for clip in of_speaker if clip.row.ref_audio is not None), None)
         if named is None or named.ref_audio is None:
-            clip = min(of_speaker, key=_reference_rank)
+            clip = min(
+                of_speaker, key=lambda c: (c.row.split != "train", abs(c.seconds - _SECONDS))
+            )
             chosen[speaker] = SpeakerReference(clip.row.where, clip.row.audio, clip.pcm)
             continue
         try:
@@ -94,8 +96,3 @@ def write_recording(path: Path, recording: Recording, rate: int) -> None:
     audio = resample(recording.samples, recording.rate, rate)
     peak = float(np.max(np.abs(audio), initial=0.0))
     write_flac(path, audio / np.float32(peak) if peak > 1 else audio, rate)
-
-
-def _reference_rank(clip: TargetClip) -> tuple[bool, float]:
-    """Sort key: training clips before validation clips, then by distance from 6 s."""
-    return clip.row.split != "train", abs(clip.seconds - _SECONDS)
