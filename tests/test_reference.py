@@ -21,7 +21,9 @@ def test_every_module_has_its_page(tmp_path):
         text=True,
         check=True,
     )
-    assert "Warn" not in built.stderr
+    # Ray's type of an actor's handle names a type that its module does not have.
+    warnings = [line for line in built.stderr.splitlines() if "Import of ActorHandle" not in line]
+    assert warnings == []
     modules = {
         path.relative_to(ROOT).with_suffix("")
         for package in PACKAGES

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Generator
 
 
-class AdapterUse(NamedTuple):
+@dataclass(frozen=True)
+class AdapterUse:
     """The adapter that rows of a batch go through, its strength and its dropout."""
 
     slot: str | None
