@@ -38,7 +38,7 @@ from jobs.embedded import VOICE_DIR
 from jobs.metrics.base import FunctionScorer, Scorer
 from jobs.metrics.catalogue import METRICS, build_scorers
 from jobs.metrics.plcmos import RATERS_SEED
-from jobs.metrics.references import MIN_REFERENCES, References
+from jobs.metrics.references import MIN_REFERENCES
 from jobs.metrics.signal import RATE, at_16k, normalise_level
 from jobs.spec.metric import MetricSpec
 
@@ -79,7 +79,7 @@ def scorers() -> dict[str, Scorer]:
     ]
     return {
         scorer.metric.name if isinstance(scorer, FunctionScorer) else type(scorer).__name__: scorer
-        for scorer in build_scorers(asked, References({None: references}))
+        for scorer in build_scorers(asked, {None: references})
     }
 
 

@@ -6,6 +6,7 @@ Importing this module, and looking a metric up, loads no model and no inference 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cluster.plugins import PluginError, Table
 from jobs.clips import SpokenClip
@@ -165,12 +166,9 @@ def metric_of(spec: MetricSpec) -> Metric:
         return source.metrics(spec)[[*source.directions].index(spec.name)]
 
 
-_NO_REFERENCES = References()
-
-
 def build_scorers(
     specs: Iterable[MetricSpec],
-    references: References = _NO_REFERENCES,
+    references: References = MappingProxyType({}),
     recogniser: words.Recogniser | None = None,
     spell: words.Words = words.plain_words,
 ) -> list[Scorer]:

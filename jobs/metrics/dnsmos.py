@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from typing import Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric
-from jobs.metrics.models import fingerprint
+from jobs.metrics.models import fingerprint, library
 from jobs.metrics.onnx import open_model, open_part
 from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
 
@@ -71,7 +70,7 @@ _PREDICTED = {
 @cache
 def p808_metrics() -> tuple[Metric, ...]:
     """Metadata of :class:`Dnsmos808`; reads the model file once to identify it."""
-    made_of = f"{fingerprint('speechmos', P808_FILE)} librosa-{version('librosa')}"
+    made_of = f"{fingerprint('speechmos', P808_FILE)} {library('librosa')}"
     return tuple(_opinion(name, made_of) for name in P808_NAMES)
 
 
@@ -177,16 +176,12 @@ class Dnsmos835:
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Mean opinions over the clip's windows. Raises MetricError when there is no speech."""
         windows = Windows.of(normalise_level(at_16k(clip)))
-        raw = np.concatenate([self._predict(features) for features in self._features(windows)])
+        maps = (features[np.newaxis] for features in self._features(windows))
+        raw = np.concatenate([self._head.run(None, {_MAP: each})[0] for each in maps])
         return {
             name: windows.mean(np.polyval(polynomial, raw[:, output]))
             for output, (name, polynomial) in enumerate(_TO_OPINION.items())
         }
-
-    def _predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raw predictions (1, 3) of one window's map (32, c, 40)."""
-        raw: NDArray[np.float32] = self._head.run(None, {_MAP: features[np.newaxis]})[0]
-        return raw
 
     def _features(self, windows: Windows) -> Iterator[NDArray[np.float32]]:
         """The map (32, c, 40) of each window, as the network makes it of the window alone."""

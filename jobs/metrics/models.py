@@ -56,18 +56,23 @@ def find_model(model: str, settings: Sequence[str], *, pickled: bool = False) ->
     Raises:
         FileNotFoundError: it is not there, or not whole, with the command that downloads it.
     """
-    here = Path(model)
-    directory = here if here.is_dir() else _cached(model, settings, pickled)
+    directory, advice = Path(model), "complete the directory"
+    if not directory.is_dir():
+        weights_files = (f"{SAFETENSORS}*", "model-*.safetensors", *([PICKLED] if pickled else []))
+        wanted = dict.fromkeys((*weights_files, "config.json", *settings))
+        files = " ".join(f"'{name}'" if "*" in name else name for name in wanted)
+        advice = f"run `hf download {model} --include {files}`, or name a directory that holds it"
+        directory = _cached(model, advice)
     weights = _weights(directory, pickled)
     if missing := [f.name for f in weights if not f.is_file()] or (not weights and [SAFETENSORS]):
         raise FileNotFoundError(
             f"a model's weights must be there, and {', '.join(missing)} of {model!r} are not "
-            f"(searched {directory}); {_advice(model, here, settings, pickled)}"
+            f"(searched {directory}); {advice}"
         )
     if not (directory / "config.json").is_file():
         raise FileNotFoundError(
             f"a model must have a config.json, and {model!r} has none (searched {directory}); "
-            f"{_advice(model, here, settings, pickled)}"
+            f"{advice}"
         )
     there = (directory / name for name in sorted({"config.json", *settings}))
     return HubModel(directory, weights, tuple(path for path in there if path.is_file()))
@@ -84,7 +89,7 @@ def _weights(directory: Path, pickled: bool) -> tuple[Path, ...]:
     return (binary,) if pickled and binary.is_file() else ()
 
 
-def _cached(model: str, settings: Sequence[str], pickled: bool) -> Path:
+def _cached(model: str, advice: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -92,18 +97,8 @@ def _cached(model: str, settings: Sequence[str], pickled: bool) -> Path:
         return Path(snapshot_download(model, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(
-            f"a model must be a directory or in the hub's cache, and {model!r} is neither; "
-            f"{_advice(model, Path(model), settings, pickled)}"
+            f"a model must be a directory or in the hub's cache, and {model!r} is neither; {advice}"
         ) from error
-
-
-def _advice(model: str, here: Path, settings: Sequence[str], pickled: bool) -> str:
-    if here.is_dir():
-        return "complete the directory"
-    weights = (f"{SAFETENSORS}*", "model-*.safetensors", *([PICKLED] if pickled else []))
-    wanted = (*weights, "config.json", *settings)
-    files = " ".join(f"'{name}'" if "*" in name else name for name in dict.fromkeys(wanted))
-    return f"run `hf download {model} --include {files}`, or name a directory that holds it"
 
 
 @cache

@@ -1,7 +1,6 @@
 """Reference clips of speakers: whose a clip is compared with, and their voices' centroid."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,9 @@ from jobs.spec.trial import PromptSpec
 
 Reference = tuple[NDArray[np.float32], int]
 """Mono audio of a speaker, shape (samples,), and its rate in Hz."""
+
+References = Mapping[str | None, Sequence[Reference]]
+"""Recordings that the adapters did not train on, by speaker; None is one without a name."""
 
 MIN_REFERENCES = 10
 """Fewer clips give a centroid of those sentences rather than of the speaker."""
@@ -27,14 +29,6 @@ class NoReferenceSpeakerError(ValueError):
         self.what = what
         self.next_step = next_step
         super().__init__(f"{what}: {next_step}")
-
-
-@dataclass(frozen=True)
-class References:
-    """Recordings that the adapters did not train on."""
-
-    recordings: Mapping[str | None, Sequence[Reference]] = field(default_factory=dict)
-    """By speaker; None is one without a name."""
 
 
 def reference_speaker(speaker: str | None, recorded: Collection[str | None]) -> str | None:
@@ -89,7 +83,7 @@ def reference_problems(
 
 def check_reference_count(metric: str, references: References) -> None:
     """Raises ValueError when a speaker has fewer than ``MIN_REFERENCES``, or there is none."""
-    for speaker, clips in (references.recordings or {None: ()}).items():
+    for speaker, clips in (references or {None: ()}).items():
         if len(clips) < MIN_REFERENCES:
             whose = "the target speaker" if speaker is None else f"speaker {speaker!r}"
             raise ValueError(
@@ -104,9 +98,7 @@ class SpeakerCentroids:
     def __init__(self, references: References, embed: Embed) -> None:
         """Raises ValueError when a reference clip holds no speech."""
         self._embed = embed
-        self._centres = {
-            speaker: centroid(clips, embed) for speaker, clips in references.recordings.items()
-        }
+        self._centres = {who: _centroid(clips, embed) for who, clips in references.items()}
 
     def similarity(self, clip: SpokenClip) -> float:
         """Cosine to the centroid of whom the clip is compared with, in [0, 1].
@@ -118,10 +110,11 @@ class SpeakerCentroids:
             whose = reference_speaker(clip.speaker, self._centres)
         except NoReferenceSpeakerError as error:
             raise MetricError(str(error)) from None
-        return cosine(self._embed(clip), self._centres[whose])
+        cosine = float(self._embed(clip) @ self._centres[whose])
+        return min(max(cosine, 0.0), 1.0)  # below 0 is no nearer than 0, where another voice is
 
 
-def centroid(references: Sequence[Reference], embed: Embed) -> NDArray[np.float32]:
+def _centroid(references: Sequence[Reference], embed: Embed) -> NDArray[np.float32]:
     """Mean of the unit embeddings of the references, scaled to unit length, shape (dimensions,).
 
     Raises:
@@ -138,8 +131,3 @@ def centroid(references: Sequence[Reference], embed: Embed) -> NDArray[np.float3
             ) from error
     mean: NDArray[np.float32] = np.mean(embeddings, axis=0)
     return mean / np.linalg.norm(mean)
-
-
-def cosine(voice: NDArray[np.float32], centre: NDArray[np.float32]) -> float:
-    """Of two unit vectors; below 0 is no nearer than 0, where another voice already is."""
-    return min(max(float(voice @ centre), 0.0), 1.0)

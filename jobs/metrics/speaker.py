@@ -3,20 +3,15 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
-from jobs.metrics.models import fingerprint, one_thread
+from jobs.metrics.models import fingerprint, library, one_thread
 from jobs.metrics.references import References, SpeakerCentroids, check_reference_count
 from jobs.metrics.signal import ACTIVE_LEVEL, VAD_VERSION, at_16k, normalise_level
-
-if TYPE_CHECKING:
-    from resemblyzer import VoiceEncoder
 
 SPEAKER_NAMES = ("similarity",)
 
@@ -24,7 +19,7 @@ SPEAKER_NAMES = ("similarity",)
 @cache
 def speaker_metrics() -> tuple[Metric, ...]:
     """Metadata of :class:`SpeakerSimilarity`; reads the encoder's file once to identify it."""
-    made_of = f"{fingerprint('resemblyzer', 'pretrained.pt')} librosa-{version('librosa')}"
+    made_of = f"{fingerprint('resemblyzer', 'pretrained.pt')} {library('librosa')}"
     return (
         Metric(
             name=SPEAKER_NAMES[0],
@@ -42,7 +37,13 @@ class VoiceEmbedder:
     """Clips to embeddings of the voice in them; the words hardly matter."""
 
     def __init__(self) -> None:
-        self._encoder = _load_encoder()
+        with warnings.catch_warnings():
+            # resemblyzer 0.1.4, its last release, imports a name SciPy has moved.
+            warnings.filterwarnings(
+                "ignore", "Please import `binary_dilation`", category=DeprecationWarning
+            )
+            from resemblyzer import VoiceEncoder
+        self._encoder = VoiceEncoder("cpu", verbose=False)
 
     def embed(self, clip: SpokenClip) -> NDArray[np.float32]:
         """Unit embedding, shape (256,), after Resemblyzer's own trimming of pauses.
@@ -78,13 +79,3 @@ class SpeakerSimilarity:
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Cosine in [0, 1]. Raises MetricError when there is no speech."""
         return {SPEAKER_NAMES[0]: self._voices.similarity(clip)}
-
-
-def _load_encoder() -> "VoiceEncoder":
-    with warnings.catch_warnings():
-        # resemblyzer 0.1.4, its last release, imports a name SciPy has moved.
-        warnings.filterwarnings(
-            "ignore", "Please import `binary_dilation`", category=DeprecationWarning
-        )
-        from resemblyzer import VoiceEncoder
-    return VoiceEncoder("cpu", verbose=False)

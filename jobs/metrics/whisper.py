@@ -17,7 +17,7 @@ from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
 from jobs.metrics.models import HubModel, find_model, library, one_thread
 from jobs.metrics.signal import RATE, at_16k
-from jobs.metrics.words import MOST_WORDS, word_edits
+from jobs.metrics.words import MOST_WORDS, error_scores
 from jobs.spec.metric import MetricSpec
 
 DEFAULT_MODEL = "openai/whisper-large-v3"
@@ -125,9 +125,10 @@ class Whisper:
         if not any(map(str.isalnum, expected)):
             raise MetricError(f"the text has no words to compare with: {clip.text!r}")
         transcript = self.normalise(self.transcribe(at_16k(clip), language), language)
+        found, words = transcript.split(), expected.split()
         return {
-            **_error_scores("word", transcript.split(), expected.split()),
-            **_error_scores("character", "".join(transcript.split()), "".join(expected.split())),
+            **error_scores("whisper_word", found, words),
+            **error_scores("whisper_character", "".join(found), "".join(words)),
         }
 
     def transcribe(self, audio: NDArray[np.float32], language: str) -> str:
@@ -182,17 +183,6 @@ def _kept(letter: str) -> str:
     if letter == _ZERO_WIDTH_SPACE or category[0] in "SP":
         return " "
     return "" if category == "Cf" else letter
-
-
-def _error_scores(
-    unit: str, transcript: Sequence[str], expected: Sequence[str]
-) -> dict[str, float]:
-    edits = word_edits(transcript, expected)  # of characters in the same way
-    return {
-        f"whisper_{unit}_error": min(edits / len(expected), 1.0),
-        f"whisper_{unit}_edits": float(edits),
-        f"whisper_{unit}_count": float(len(expected)),
-    }
 
 
 def _primary_subtag(language: str) -> str:

@@ -79,12 +79,17 @@ class WordError:
         if not expected:
             raise MetricError(f"the text has no words to compare with: {clip.text!r}")
         transcript = self._recogniser.transcribe(at_16k(clip), RATE)
-        edits = word_edits(transcript, expected)
-        return {
-            WORD_ERROR.name: min(edits / len(expected), 1.0),
-            WORD_EDITS.name: float(edits),
-            WORD_COUNT.name: float(len(expected)),
-        }
+        return error_scores("word", transcript, expected)
+
+
+def error_scores(unit: str, transcript: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
+    """The error, the edits and the count of words, or of characters in the same way."""
+    edits = word_edits(transcript, expected)
+    return {
+        f"{unit}_error": min(edits / len(expected), 1.0),
+        f"{unit}_edits": float(edits),
+        f"{unit}_count": float(len(expected)),
+    }
 
 
 def plain_words(text: str) -> list[str]:

@@ -32,7 +32,7 @@ class MetricBattery:
     def scorers(cls) -> list[Scorer]:
         """What measures ``asked``, with recordings of the speaker to compare with."""
         recordings = shipped_recordings()[:MIN_REFERENCES]
-        references = References({None: [(clip.audio, clip.rate) for clip in recordings]})
+        references: References = {None: [(clip.audio, clip.rate) for clip in recordings]}
         return build_scorers(cls.asked, references, cls.recogniser)
 
     @pytest.fixture(scope="class")

@@ -89,17 +89,17 @@ class ClipScorer:
         from jobs.audio.files import read_audio
         from jobs.data.prepared.files import reference_recordings
         from jobs.metrics.catalogue import METRICS
-        from jobs.metrics.references import References, reference_speaker
+        from jobs.metrics.references import reference_speaker
 
         if not any(METRICS[name].needs_references for name in names):
-            return References()
+            return {}
         data = self._ledger.storage.fetch(self._task.data_key)
         files = reference_recordings(data)
         protocol = self._task.protocol
         speakers = {prompt.speaker for prompt in (*protocol.prompts, *protocol.confirmation)}
         needed = {reference_speaker(speaker, files) for speaker in speakers}
         recordings = {who: [read_audio(path) for path in files[who]] for who in needed}
-        return References(recordings)
+        return recordings
 
 
 class ScorerPool:

@@ -12,7 +12,6 @@ from jobs.codecs.recogniser import WordRecogniser
 from jobs.codecs.world import WorldCodec
 from jobs.families import codec_lm
 from jobs.metrics.base import MetricError
-from jobs.metrics.references import References
 from jobs.metrics.speaker import SPEAKER_NAMES, SpeakerSimilarity
 from jobs.metrics.words import word_edits
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
@@ -47,8 +46,8 @@ class Judge:
     def of(cls, corpus: Path, clips: Sequence[Clip], recogniser: WordRecogniser) -> "Judge":
         """Similarity is to the target's validation clips, as in a sweep."""
         target = [read_audio(corpus / clip.path) for clip in clips if clip.role == "validation"]
-        references = References({None: [(audio, SAMPLE_RATE) for audio in target]})
-        return cls(corpus, clips, recogniser, SpeakerSimilarity(references))
+        similarity = SpeakerSimilarity({None: [(audio, SAMPLE_RATE) for audio in target]})
+        return cls(corpus, clips, recogniser, similarity)
 
     def recordings(self, voice: str) -> list[SpokenClip]:
         """The held-out recordings of a voice."""

@@ -10,7 +10,6 @@ from jobs.metrics.base import MetricError
 from jobs.metrics.references import (
     MIN_REFERENCES,
     NoReferenceSpeakerError,
-    References,
     SpeakerCentroids,
     check_reference_count,
     reference_problems,
@@ -104,7 +103,7 @@ ANN, BOB = [heading([1, 0])] * MIN_REFERENCES, [heading([0, 1]), heading([0, 2])
 
 
 def test_a_clip_is_compared_with_its_own_speaker():
-    voices = SpeakerCentroids(References({"ann": ANN, "bob": BOB}), embed)
+    voices = SpeakerCentroids({"ann": ANN, "bob": BOB}, embed)
     assert voices.similarity(said([1, 0], "ann")) == 1.0
     assert voices.similarity(said([1, 0], "bob")) == 0.0
     assert voices.similarity(said([3, 4], "bob")) == pytest.approx(0.8)
@@ -120,19 +119,19 @@ def test_one_speaker_has_the_values_of_before(speaker):
     clip = said(generator.normal(size=16) + 1)
     centre = np.mean([embed(said(audio)) for audio, _ in recordings], axis=0)
     expected = float(embed(clip) @ (centre / np.linalg.norm(centre)))
-    assert SpeakerCentroids(References({speaker: recordings}), embed).similarity(clip) == expected
+    assert SpeakerCentroids({speaker: recordings}, embed).similarity(clip) == expected
 
 
 def test_there_must_be_enough_of_each():
-    check_reference_count("similarity", References({"ann": ANN, None: BOB}))
+    check_reference_count("similarity", {"ann": ANN, None: BOB})
     with pytest.raises(
         ValueError, match=r"similarity needs at least 10 .* of speaker 'ann', got 9"
     ):
-        check_reference_count("similarity", References({None: BOB, "ann": ANN[1:]}))
+        check_reference_count("similarity", {None: BOB, "ann": ANN[1:]})
     with pytest.raises(ValueError, match="of the target speaker, got 0"):
-        check_reference_count("similarity", References())
+        check_reference_count("similarity", {})
 
 
 def test_a_silent_reference_is_named():
     with pytest.raises(ValueError, match="clip 2 of 11: silence; remove it"):
-        SpeakerCentroids(References({"ann": [ANN[0], heading([0, 0]), *ANN[1:]]}), embed)
+        SpeakerCentroids({"ann": [ANN[0], heading([0, 0]), *ANN[1:]]}, embed)

@@ -10,7 +10,7 @@ from jobs.metrics.speaker import SpeakerSimilarity
 
 
 def of_one(recordings) -> References:
-    return References({None: recordings})
+    return {None: recordings}
 
 
 @pytest.fixture(scope="module")

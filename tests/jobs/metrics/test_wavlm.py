@@ -24,7 +24,7 @@ def asked(model):
 
 
 def of_one(recordings) -> References:
-    return References({None: recordings})
+    return {None: recordings}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from jobs.data.prepared.files import reference_recordings
 from jobs.data.prepared.keys import data_key
 from jobs.data.prepared.prepare import prepare
 from jobs.metrics.catalogue import ScorerUnavailable
-from jobs.metrics.references import MIN_REFERENCES, References
+from jobs.metrics.references import MIN_REFERENCES
 from jobs.metrics.speaker import SpeakerSimilarity
 from jobs.spec.data import DataSpec
 from jobs.spec.metric import MetricSpec
@@ -104,7 +104,7 @@ def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp
     for prompt, who in (("p0", "awb"), ("p1", "rms")):
         heard = [read_audio(path) for path in recordings[who]]
         clip = read_clips(storage.fetch(ledger.clips("base", SCREEN)))[prompt]
-        alone = SpeakerSimilarity(References({None: heard})).measure(replace(clip, speaker=None))
+        alone = SpeakerSimilarity({None: heard}).measure(replace(clip, speaker=None))
         assert found[prompt] == alone["similarity"]
     assert found["p0"] != found["p1"]
 
