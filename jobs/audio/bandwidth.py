@@ -48,13 +48,10 @@ def spectral_edge(audio: NDArray[np.float32], rate: int) -> float | None:
         if len(above) < 4:
             break
         fall = float(np.median(bands[max(0, at - filled) : at]) - above.max())
-        if fall > best and _is_rounding(above):
+        # Nothing but rounding may follow.
+        if fall > best and above.max() <= max(_ROUNDING, float(np.median(above)) + _FLAT):
             best, edge = fall, at * width
     return edge
-
-
-def _is_rounding(bands: NDArray[np.float64]) -> bool:
-    return bool(bands.max() <= max(_ROUNDING, float(np.median(bands)) + _FLAT))
 
 
 def _band_levels(audio: NDArray[np.float32], rate: int) -> tuple[NDArray[np.float64], float]:

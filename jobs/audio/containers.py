@@ -6,7 +6,6 @@ there and says nothing; of an Ogg file it takes the last page that is there for 
 
 import os
 import zlib
-from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
 UNKNOWN_LENGTH = 0xFFFFFFFF
@@ -56,28 +55,17 @@ def _find_missing_sound(
 
 def _find_bad_page(file: BinaryIO, size: int) -> str | None:
     """Check every page of an Ogg file, and that the last one says that it is."""
-    flags = 0
-    for place, page in _pages(file):
+    flags = place = 0
+    file.seek(0)
+    while header := file.read(_PAGE_HEADER):
+        table = file.read(header[-1] if len(header) == _PAGE_HEADER else 0)
+        page = header.ljust(_PAGE_HEADER, b"\0") + table + file.read(sum(table))
         if page[:4] != b"OggS" or _checksum(page) != int.from_bytes(page[22:26], "little"):
             return f"the page at byte {place:,} of {size:,} is damaged"
-        flags = page[5]
+        flags, place = page[5], file.tell()
     if not flags & _END_OF_STREAM:
         return "its last page does not end the stream"
     return None
-
-
-def _pages(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The pages of an Ogg file with their places; the last may be cut or be something else."""
-    place = 0
-    while True:
-        file.seek(place)
-        header = file.read(_PAGE_HEADER)
-        if not header:
-            return
-        table = file.read(header[-1] if len(header) == _PAGE_HEADER else 0)
-        page = header.ljust(_PAGE_HEADER, b"\0") + table + file.read(sum(table))
-        yield place, page
-        place += len(header) + len(table) + sum(table)
 
 
 def _checksum(page: bytes) -> int:

@@ -38,9 +38,6 @@ _SCORED = [
 """What the metrics measure; of ``f0_mean`` the logarithm is kept."""
 _SIMILARITY = "centroid_similarity"
 
-Vectors = NDArray[np.float64]
-"""Unit voice embeddings, shape (clips, 256)."""
-
 
 def training_clips(clips: Sequence[TargetClip]) -> list[TargetClip]:
     """The clips that adapters train on."""
@@ -108,8 +105,11 @@ def measure_clips(clips: Sequence[TargetClip]) -> list[ClipFeatures]:
     ]
 
 
-def leave_one_out(embeddings: Vectors) -> NDArray[np.float64]:
-    """Cosine of each row of (n, d) to the mean of all others, shape (n,); NaN for a single row."""
+def leave_one_out(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine of each row to the mean of the others, shape (clips,); NaN for a single row.
+
+    ``embeddings`` have unit length, shape (clips, dimensions).
+    """
     others = embeddings.sum(axis=0) - embeddings
     lengths = np.linalg.norm(others, axis=1)
     if len(embeddings) < 2:

@@ -121,11 +121,14 @@ def score_clip(
     for scorer in scorers:
         measured = unscorable or _measure(scorer, clip)
         for metric in scorer.metrics:
-            value = _finite(metric.name, measured)
-            if isinstance(value, str):
-                failures[metric.name] = value
-            else:
+            if isinstance(measured, str):
+                failures[metric.name] = measured
+            elif metric.name not in measured:
+                failures[metric.name] = "the scorer gave no value"
+            elif math.isfinite(value := float(measured[metric.name])):
                 values[metric.name] = value
+            else:
+                failures[metric.name] = f"not a finite number: {value}"
     return ClipScores(variant, prompt, seed, values, failures)
 
 
@@ -155,13 +158,3 @@ def _measure(scorer: Scorer, clip: SpokenClip) -> Mapping[str, float] | str:
         names = ", ".join(metric.name for metric in scorer.metrics)
         log.exception("the scorer of %s crashed on a clip of %r", names, clip.text)
         return f"{type(error).__name__}: {error}"
-
-
-def _finite(name: str, measured: Mapping[str, float] | str) -> float | str:
-    """The value of metric ``name``, or the reason it has none."""
-    if isinstance(measured, str):
-        return measured
-    if name not in measured:
-        return "the scorer gave no value"
-    value = float(measured[name])
-    return value if math.isfinite(value) else f"not a finite number: {value}"

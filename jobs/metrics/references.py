@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
-from jobs.metrics.base import MetricError
+from jobs.metrics.base import Metric, MetricError
+from jobs.metrics.signal import ACTIVE_LEVEL, VAD_VERSION
 from jobs.spec.trial import PromptSpec
 
 Reference = tuple[NDArray[np.float32], int]
@@ -90,6 +91,19 @@ def check_reference_count(metric: str, references: References) -> None:
                 f"{metric} needs at least {MIN_REFERENCES} reference clips of {whose}, got "
                 f"{len(clips)}; hold out more clips or drop the metric"
             )
+
+
+def similarity_metric(name: str, version: str, vector: str) -> Metric:
+    """A metric that :class:`SpeakerCentroids` measures, in the clips' ``vector``s."""
+    return Metric(
+        name=name,
+        unit="cosine",
+        direction="higher",
+        version=f"{version} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
+        low=0.0,
+        high=1.0,
+        description=f"cosine of the {vector} to the centroid of the reference clips",
+    )
 
 
 class SpeakerCentroids:

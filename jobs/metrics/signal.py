@@ -137,23 +137,14 @@ def _wada_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     snr = np.arange(_WADA_RANGE[0], _WADA_RANGE[1] + 0.5, 0.5)
     # A gamma of shape k and scale b has power k(k+1)b^2; the noise has power 1.
     scales = np.sqrt(10 ** (snr / 10) / (_SPEECH_SHAPE * (_SPEECH_SHAPE + 1)))
-    nodes, weights = _gamma_quadrature()
+    # E f(s) for s ~ gamma(0.4): with s = u^(1/k), the density s^(k-1) e^-s ds becomes e^-s du / k,
+    # and the pole at 0 is gone. s goes up to 43, where e^-s is spent.
+    nodes = np.arange(5e-4, 4.5, 1e-3) ** (1 / _SPEECH_SHAPE)
+    weights = np.exp(-nodes) / np.exp(-nodes).sum()
     log_nodes = np.log(np.multiply.outer(scales, nodes))
     mean = np.interp(log_nodes, log_amplitude, mean_given) @ weights
     mean_log = np.interp(log_nodes, log_amplitude, log_given) @ weights
     return snr, np.log(mean) - mean_log
-
-
-def _gamma_quadrature() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes and weights of E f(s) for s ~ gamma(0.4).
-
-    With s = u^(1/k), the density s^(k-1) e^-s ds becomes e^-s du / k: the pole at 0 is gone.
-    """
-    step = 1e-3
-    u = np.arange(step / 2, 4.5, step)  # s up to 43, where e^-s is spent
-    nodes = u ** (1 / _SPEECH_SHAPE)
-    weights = np.exp(-nodes)
-    return nodes, weights / weights.sum()
 
 
 def _gain(decibels: float) -> float:

@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.models import fingerprint, library, one_thread
-from jobs.metrics.references import References, SpeakerCentroids, check_reference_count
-from jobs.metrics.signal import ACTIVE_LEVEL, VAD_VERSION, at_16k, normalise_level
+from jobs.metrics.references import (
+    References,
+    SpeakerCentroids,
+    check_reference_count,
+    similarity_metric,
+)
+from jobs.metrics.signal import at_16k, normalise_level
 
 SPEAKER_NAMES = ("similarity",)
 
@@ -20,17 +25,7 @@ SPEAKER_NAMES = ("similarity",)
 def speaker_metrics() -> tuple[Metric, ...]:
     """Metadata of :class:`SpeakerSimilarity`; reads the encoder's file once to identify it."""
     made_of = f"{fingerprint('resemblyzer', 'pretrained.pt')} {library('librosa')}"
-    return (
-        Metric(
-            name=SPEAKER_NAMES[0],
-            unit="cosine",
-            direction="higher",
-            version=f"2 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
-            low=0.0,
-            high=1.0,
-            description="cosine of the voice embedding to the centroid of the reference clips",
-        ),
-    )
+    return (similarity_metric(SPEAKER_NAMES[0], f"2 {made_of}", "voice embedding"),)
 
 
 class VoiceEmbedder:

@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
 from jobs.metrics.models import HubModel, find_model, library, one_thread
-from jobs.metrics.references import References, SpeakerCentroids, check_reference_count
-from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
+from jobs.metrics.references import (
+    References,
+    SpeakerCentroids,
+    check_reference_count,
+    similarity_metric,
+)
+from jobs.metrics.signal import RATE, at_16k, normalise_level
 from jobs.spec.metric import MetricSpec
 
 DEFAULT_MODEL = "microsoft/wavlm-base-plus-sv"
@@ -31,18 +36,7 @@ def wavlm_metrics(spec: MetricSpec) -> tuple[Metric, ...]:
         FileNotFoundError: the model is not there, with the command that downloads it.
     """
     made_of = f"{_find_model(spec).fingerprint()} {library('transformers')} first-{MOST_SECONDS}s"
-    return tuple(
-        Metric(
-            name=name,
-            unit="cosine",
-            direction=direction,
-            version=f"1 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
-            low=0.0,
-            high=1.0,
-            description="cosine of the WavLM x-vector to the centroid of the reference clips",
-        )
-        for name, direction in WAVLM_METRICS.items()
-    )
+    return tuple(similarity_metric(n, f"1 {made_of}", "WavLM x-vector") for n in WAVLM_METRICS)
 
 
 class WavLM:

@@ -24,7 +24,7 @@ from jobs.data.checks.recording import (
 )
 from jobs.data.checks.text import check_text, strip_annotations
 from jobs.data.clips import ManifestRow, Progress, TargetClip
-from jobs.data.findings import Finding, error
+from jobs.data.findings import Finding, error, warning
 from jobs.data.order.split import assign_splits
 from jobs.data.texts import normalise_text
 from jobs.families.description import DataRules, TextReader
@@ -192,7 +192,12 @@ class _Checking:
         is_bad = any(finding.severity == "error" for finding in found)
         if is_bad and self._data.bad_clips == "drop":
             self._dropped.add(found[0].problem.where)
-            found = [_as_left_out(finding) for finding in found]
+            found = [
+                warning(each.rule, each.problem.where, each.problem.what, _LEFT_OUT)
+                if each.severity == "error"
+                else each
+                for each in found
+            ]
         self._found += [(place, finding) for finding in found]
         return not is_bad
 
@@ -200,7 +205,7 @@ class _Checking:
         """Hold out clips of the manifests that leave it open, all of them together."""
         with_split = Counter(row.manifest for row in self._with_split)
         for place, row in enumerate(self._rows):
-            if isinstance(row, Finding) or row.split is not None:
+            if isinstance(row, Finding) or row.split:
                 continue
             if count := with_split[row.manifest]:
                 what = f"a manifest must give all its clips a split or none, but {count} have one"
@@ -239,9 +244,3 @@ class _Checking:
                     else "Correct the clips, or set data.split.validation."
                 )
                 self._found.append((len(self._rows), error("split-empty", where, what, advice)))
-
-
-def _as_left_out(finding: Finding) -> Finding:
-    if finding.severity == "warning":
-        return finding
-    return Finding(finding.rule, "warning", replace(finding.problem, next_step=_LEFT_OUT))

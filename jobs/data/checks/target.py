@@ -8,7 +8,6 @@ from jobs.data.checks.limits import Limits
 from jobs.data.clips import ManifestRow, Progress, TargetClip
 from jobs.data.findings import Finding
 from jobs.data.manifest.reading import read_rows
-from jobs.families.description import DataRules
 from jobs.families.registry import FAMILIES, open_text, sample_rate
 from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec, ManifestSpec
@@ -57,7 +56,13 @@ def check_target(
         what = f"data.max_text_tokens needs the base's tokenizer, which {host.source} does not give"
         raise InputError([Problem("base", what, "Name the directory that holds the base.")])
     rules = FAMILIES[host.family].rules
-    _check_bounds(data, rules)
+    limits = Limits.of(data, rules)
+    if limits.min_seconds > limits.max_seconds:
+        what = (
+            f"the shortest clip ({limits.min_seconds:g} s, {limits.min_by}) must not be longer "
+            f"than the longest ({limits.max_seconds:g} s, {limits.max_by})"
+        )
+        raise InputError([Problem("data.min_seconds", what, "Correct one of the two.")])
     rows = target_rows(data)
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if len(rows) >= _MANY else 1
@@ -85,13 +90,3 @@ def _with_defaults(row: ManifestRow | Finding, manifest: ManifestSpec) -> Manife
         speaker=row.speaker or manifest.speaker,
         language=row.language or manifest.language,
     )
-
-
-def _check_bounds(data: DataSpec, rules: DataRules) -> None:
-    limits = Limits.of(data, rules)
-    if limits.min_seconds > limits.max_seconds:
-        what = (
-            f"the shortest clip ({limits.min_seconds:g} s, {limits.min_by}) must not be longer "
-            f"than the longest ({limits.max_seconds:g} s, {limits.max_by})"
-        )
-        raise InputError([Problem("data.min_seconds", what, "Correct one of the two.")])
