@@ -60,13 +60,6 @@ def _function(metric: Metric, function: Callable[[SpokenClip], float]) -> Scorer
     return _plain(_directions(scorer.metrics), lambda: scorer.metrics, lambda: scorer)
 
 
-def _opinions(
-    names: Sequence[str], metrics: Callable[[], Sequence[Metric]], scorer: Callable[[], Scorer]
-) -> ScorerSource:
-    """A scorer of perceived quality, its model in an installed package."""
-    return _plain(dict.fromkeys(names, "higher"), metrics, scorer)
-
-
 def _word_error(inputs: ScorerInputs) -> Scorer:
     if inputs.recogniser is None:
         raise ValueError(
@@ -77,9 +70,9 @@ def _word_error(inputs: ScorerInputs) -> Scorer:
 
 
 _SOURCES = (
-    _opinions(dnsmos.P808_NAMES, dnsmos.p808_metrics, dnsmos.Dnsmos808),
-    _opinions(dnsmos.P835_NAMES, dnsmos.p835_metrics, dnsmos.Dnsmos835),
-    _opinions(plcmos.PLCMOS_NAMES, plcmos.plcmos_metrics, plcmos.Plcmos),
+    _plain(dict.fromkeys(dnsmos.P808_NAMES, "higher"), dnsmos.p808_metrics, dnsmos.Dnsmos808),
+    _plain(dict.fromkeys(dnsmos.P835_NAMES, "higher"), dnsmos.p835_metrics, dnsmos.Dnsmos835),
+    _plain(dict.fromkeys(plcmos.PLCMOS_NAMES, "higher"), plcmos.plcmos_metrics, plcmos.Plcmos),
     ScorerSource(
         dict.fromkeys(speaker.SPEAKER_NAMES, "higher"),
         lambda spec: speaker.speaker_metrics(),

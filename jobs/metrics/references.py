@@ -82,17 +82,6 @@ def reference_problems(
             yield what, "mark more, or drop the metric"
 
 
-def check_reference_count(metric: str, references: References) -> None:
-    """Raises ValueError when a speaker has fewer than ``MIN_REFERENCES``, or there is none."""
-    for speaker, clips in (references or {None: ()}).items():
-        if len(clips) < MIN_REFERENCES:
-            whose = "the target speaker" if speaker is None else f"speaker {speaker!r}"
-            raise ValueError(
-                f"{metric} needs at least {MIN_REFERENCES} reference clips of {whose}, got "
-                f"{len(clips)}; hold out more clips or drop the metric"
-            )
-
-
 def similarity_metric(name: str, version: str, vector: str) -> Metric:
     """A metric that :class:`SpeakerCentroids` measures, in the clips' ``vector``s."""
     return Metric(
@@ -109,8 +98,20 @@ def similarity_metric(name: str, version: str, vector: str) -> Metric:
 class SpeakerCentroids:
     """The centroid of each speaker's reference clips."""
 
-    def __init__(self, references: References, embed: Embed) -> None:
-        """Raises ValueError when a reference clip holds no speech."""
+    def __init__(self, metric: str, references: References, embed: Embed) -> None:
+        """Embed the reference clips.
+
+        Raises:
+            ValueError: a speaker has fewer than ``MIN_REFERENCES`` clips, there is no speaker, or
+                a clip holds no speech.
+        """
+        for speaker, clips in (references or {None: ()}).items():
+            if len(clips) < MIN_REFERENCES:
+                whose = "the target speaker" if speaker is None else f"speaker {speaker!r}"
+                raise ValueError(
+                    f"{metric} needs at least {MIN_REFERENCES} reference clips of {whose}, got "
+                    f"{len(clips)}; hold out more clips or drop the metric"
+                )
         self._embed = embed
         self._centres = {who: _centroid(clips, embed) for who, clips in references.items()}
 

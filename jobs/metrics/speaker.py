@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.models import fingerprint, library, one_thread
-from jobs.metrics.references import (
-    References,
-    SpeakerCentroids,
-    check_reference_count,
-    similarity_metric,
-)
+from jobs.metrics.references import References, SpeakerCentroids, similarity_metric
 from jobs.metrics.signal import at_16k, normalise_level
 
 SPEAKER_NAMES = ("similarity",)
@@ -67,9 +62,8 @@ class SpeakerSimilarity:
         Raises:
             ValueError: a speaker has fewer than ``MIN_REFERENCES`` clips, or one holds no speech.
         """
-        check_reference_count(SPEAKER_NAMES[0], references)
         self.metrics: Sequence[Metric] = speaker_metrics()
-        self._voices = SpeakerCentroids(references, VoiceEmbedder().embed)
+        self._voices = SpeakerCentroids(SPEAKER_NAMES[0], references, VoiceEmbedder().embed)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Cosine in [0, 1]. Raises MetricError when there is no speech."""

@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
 from jobs.metrics.models import HubModel, find_model, library, one_thread
-from jobs.metrics.references import (
-    References,
-    SpeakerCentroids,
-    check_reference_count,
-    similarity_metric,
-)
+from jobs.metrics.references import References, SpeakerCentroids, similarity_metric
 from jobs.metrics.signal import RATE, at_16k, normalise_level
 from jobs.spec.metric import MetricSpec
 
@@ -49,7 +44,6 @@ class WavLM:
             FileNotFoundError: the model is not there.
             ValueError: too few clips, or one that holds no speech.
         """
-        check_reference_count(spec.name, references)
         import torch
         from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
@@ -66,7 +60,7 @@ class WavLM:
             dtype=torch.float32,
         ).eval()
         self._min_samples = _min_samples(self._model.config)
-        self._voices = SpeakerCentroids(references, self._embed)
+        self._voices = SpeakerCentroids(spec.name, references, self._embed)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Cosine in [0, 1]. Raises MetricError when there is no speech."""

@@ -47,23 +47,19 @@ def epoch_counts(mix: MixSpec, clips: Mapping[str, int]) -> dict[str, int]:
             "correct the name, or drop the share"
         )
     if mix.temperature is not None:
-        return _by_temperature(Decimal(repr(mix.temperature)), clips)
+        # The largest group is the largest for its share, too, since the share of a clip falls.
+        largest = max(clips.values())
+        counts = {}
+        with localcontext(prec=_DIGITS):
+            for name, number in sorted(clips.items()):
+                share = (Decimal(number) / largest) ** (1 / Decimal(repr(mix.temperature)))
+                wanted = (share * largest).quantize(_LEAST)
+                counts[name] = int(wanted.to_integral_value(ROUND_CEILING))
+        return counts
     # What was written: 0.4 is two fifths, and not the nearest binary number.
     shares = {name: Fraction(repr(share)) for name, share in sorted(mix.shares.items())}
     scale = max(clips[name] / share for name, share in shares.items())
     return {name: ceil(share * scale) for name, share in shares.items()}
-
-
-def _by_temperature(temperature: Decimal, clips: Mapping[str, int]) -> dict[str, int]:
-    """The largest group is the largest for its share, too, since the share of a clip falls."""
-    largest = max(clips.values())
-    counts = {}
-    with localcontext() as context:
-        context.prec = _DIGITS
-        for name, number in sorted(clips.items()):
-            wanted = (Decimal(number) / largest) ** (1 / temperature) * largest
-            counts[name] = int(wanted.quantize(_LEAST).to_integral_value(ROUND_CEILING))
-    return counts
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,13 @@ def prepare(
             tag needs, a recording does not say its text or has changed since it was looked into.
             Nothing is kept then.
     """
-    _check(clips, base, data)
+    problems = _shared_voices(clips, base)
+    untold = [clip.row for clip in clips if clip.row.language is None]
+    if data.language_tag and untold:
+        what = f"data.language_tag needs a language for every clip, but {len(untold)} have none"
+        problems.append(Problem(untold[0].where, what, "Add it, or switch the tag off."))
+    if problems:
+        raise InputError(problems)
     recipe = Recipe.of(base, data)
     references = choose_references(clips) if base.rules.conditions_on_reference else {}
     digests = {speaker: reference.pcm for speaker, reference in references.items()}
@@ -80,16 +86,6 @@ def prepare(
                     _write(directory, clips, {**known, **fresh}, recipe, references)
                 encoded = len(fresh)
     return Preparation(digest, len(clips), encoded)
-
-
-def _check(clips: Sequence[TargetClip], base: "FrozenBase", data: DataSpec) -> None:
-    problems = _shared_voices(clips, base)
-    untold = [clip.row for clip in clips if clip.row.language is None]
-    if data.language_tag and untold:
-        what = f"data.language_tag needs a language for every clip, but {len(untold)} have none"
-        problems.append(Problem(untold[0].where, what, "Add it, or switch the tag off."))
-    if problems:
-        raise InputError(problems)
 
 
 def _shared_voices(clips: Sequence[TargetClip], base: "FrozenBase") -> list[Problem]:

@@ -11,7 +11,6 @@ from jobs.metrics.references import (
     MIN_REFERENCES,
     NoReferenceSpeakerError,
     SpeakerCentroids,
-    check_reference_count,
     reference_problems,
     reference_speaker,
 )
@@ -103,7 +102,7 @@ ANN, BOB = [heading([1, 0])] * MIN_REFERENCES, [heading([0, 1]), heading([0, 2])
 
 
 def test_a_clip_is_compared_with_its_own_speaker():
-    voices = SpeakerCentroids({"ann": ANN, "bob": BOB}, embed)
+    voices = SpeakerCentroids("similarity", {"ann": ANN, "bob": BOB}, embed)
     assert voices.similarity(said([1, 0], "ann")) == 1.0
     assert voices.similarity(said([1, 0], "bob")) == 0.0
     assert voices.similarity(said([3, 4], "bob")) == pytest.approx(0.8)
@@ -119,19 +118,19 @@ def test_one_speaker_has_the_values_of_before(speaker):
     clip = said(generator.normal(size=16) + 1)
     centre = np.mean([embed(said(audio)) for audio, _ in recordings], axis=0)
     expected = float(embed(clip) @ (centre / np.linalg.norm(centre)))
-    assert SpeakerCentroids({speaker: recordings}, embed).similarity(clip) == expected
+    assert SpeakerCentroids("similarity", {speaker: recordings}, embed).similarity(clip) == expected
 
 
 def test_there_must_be_enough_of_each():
-    check_reference_count("similarity", {"ann": ANN, None: BOB})
+    SpeakerCentroids("similarity", {"ann": ANN, None: BOB}, embed)
     with pytest.raises(
         ValueError, match=r"similarity needs at least 10 .* of speaker 'ann', got 9"
     ):
-        check_reference_count("similarity", {None: BOB, "ann": ANN[1:]})
+        SpeakerCentroids("similarity", {None: BOB, "ann": ANN[1:]}, embed)
     with pytest.raises(ValueError, match="of the target speaker, got 0"):
-        check_reference_count("similarity", {})
+        SpeakerCentroids("similarity", {}, embed)
 
 
 def test_a_silent_reference_is_named():
     with pytest.raises(ValueError, match="clip 2 of 11: silence; remove it"):
-        SpeakerCentroids({"ann": [ANN[0], heading([0, 0]), *ANN[1:]]}, embed)
+        SpeakerCentroids("similarity", {"ann": [ANN[0], heading([0, 0]), *ANN[1:]]}, embed)
