@@ -83,7 +83,7 @@ def reference_problems(
 
 
 def similarity_metric(name: str, version: str, vector: str) -> Metric:
-    """A metric that :class:`SpeakerCentroids` measures, in the clips' ``vector``s."""
+    """A metric of :class:`SpeakerCentroids`; ``vector`` says what of a clip is compared."""
     return Metric(
         name=name,
         unit="cosine",

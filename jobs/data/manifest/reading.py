@@ -102,22 +102,18 @@ def _check_values(values: Mapping[str, Any], where: str) -> Iterator[Finding]:
         if key not in _KEYS:
             what = f"{show(key)} is no key of a manifest"
             yield error("unknown-key", where, what, nearest(key, _KEYS))
-        # null says of an optional key what leaving it out says.
-        elif key in _REQUIRED or value is not None:
-            yield from _check_value(key, value, where)
-
-
-def _check_value(key: str, value: object, where: str) -> Iterator[Finding]:
-    wanted = "a string" if key in _STRINGS else "a number"
-    if isinstance(value, str) and key in _STRINGS:
-        yield from _check_string(key, value, where)
-    elif key in _STRINGS or isinstance(value, bool) or not isinstance(value, int | float):
-        what = f"{key} must be {wanted}, got {show(value)}"
-        yield error("wrong-type", where, what, "Correct it.")
-    # A whole number of JSON may be too large for a float; NaN is in no range.
-    elif not 0 < value <= sys.float_info.max:
-        what = f"duration must be a number of seconds greater than 0, got {show(value)}"
-        yield error("bad-duration", where, what, "Correct it, or leave it out.")
+        elif value is None and key not in _REQUIRED:
+            continue  # null says of an optional key what leaving it out says
+        elif isinstance(value, str) and key in _STRINGS:
+            yield from _check_string(key, value, where)
+        elif key in _STRINGS or isinstance(value, bool) or not isinstance(value, int | float):
+            wanted = "a string" if key in _STRINGS else "a number"
+            what = f"{key} must be {wanted}, got {show(value)}"
+            yield error("wrong-type", where, what, "Correct it.")
+        # A whole number of JSON may be too large for a float; NaN is in no range.
+        elif not 0 < value <= sys.float_info.max:
+            what = f"duration must be a number of seconds greater than 0, got {show(value)}"
+            yield error("bad-duration", where, what, "Correct it, or leave it out.")
 
 
 def _check_string(key: str, value: str, where: str) -> Iterator[Finding]:
