@@ -59,7 +59,8 @@ class ConvGruCtc(nn.Module):
         for conv in (self.conv1, self.conv2):
             lengths = (lengths + 1) // 2
             hidden = torch.relu(conv(hidden))
-            hidden = hidden * _valid(lengths, hidden.shape[2])[:, None]
+            valid = torch.arange(hidden.shape[2]) < lengths[:, None]
+            hidden = hidden * valid[:, None].float()
         hidden = self.dropout(hidden.transpose(1, 2))
         packed = pack_padded_sequence(hidden, lengths, batch_first=True, enforce_sorted=False)
         hidden, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
@@ -160,10 +161,6 @@ def pad_mels(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mel frames of several clips as one zero-padded batch (b, t, m) with lengths (b,)."""
     lengths = torch.tensor([len(mel) for mel in mels])
     return pad_sequence(list(mels), batch_first=True), lengths
-
-
-def _valid(lengths: Tensor, width: int) -> Tensor:
-    return (torch.arange(width) < lengths[:, None]).float()
 
 
 def _collapse(path: NDArray[np.int64]) -> list[int]:

@@ -15,20 +15,9 @@ from jobs.export.codec_lm_reference import compare_model, reference_tokens
 from jobs.export.formats import Quantization
 from jobs.export.load_back import Check, LoadBack, passed
 from jobs.export.peft_files import merge_voice
-from jobs.families.description import directory_of
+from jobs.families.description import TOKENIZER_FILES, directory_of
 from jobs.families.layout import LAYOUT_FILE, Layout
 from jobs.speech.voice_files import VoiceFiles
-
-_TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
-"""Those of them that a base has."""
 
 USE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -49,7 +38,7 @@ def write(voice: VoiceFiles, directory: Path, quantization: Quantization) -> Non
     base.config.save_pretrained(directory)
     if base.generation_config is not None:
         base.generation_config.save_pretrained(directory)
-    for name in (*_TOKENIZER, LAYOUT_FILE):
+    for name in (*TOKENIZER_FILES, "chat_template.jinja", LAYOUT_FILE):
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
 

@@ -183,6 +183,17 @@ class FrozenBase(Protocol):
         ...
 
 
+def language_tag_of(utterance: PreparedClip | PromptSpec, language_tag: bool) -> str | None:
+    """The tag that stands before the text of a clip or prompt; None unless ``language_tag``.
+
+    Raises:
+        ValueError: a tag is wanted, and there is no language.
+    """
+    if language_tag and utterance.language is None:
+        raise ValueError(f"a language tag needs a language, but {utterance.id} has none")
+    return utterance.language if language_tag else None
+
+
 def frozen(model: nn.Module) -> nn.Module:
     """Freeze every parameter and switch dropout off; returns the same module."""
     for parameter in model.parameters():

@@ -28,6 +28,7 @@ from jobs.families.base import (
     RowShare,
     device_of,
     frozen,
+    language_tag_of,
     unshared,
 )
 from jobs.families.description import CODEC_LM_RULES, digest_files
@@ -83,6 +84,9 @@ class CodecLM:
         if voice is not None and voice not in layout.voices:
             known = list(layout.voices)
             raise ValueError(f"voice must be one of {known} of {source}, got {voice!r}")
+        # What decides what the base says: weights, tokenizer, layout.
+        files = [source / name for name in ("config.json", "tokenizer.json", LAYOUT_FILE)]
+        files += sorted(source.glob("*.safetensors"))
         model = Qwen2ForCausalLM.from_pretrained(source, dtype=_DTYPES[precision])
         return cls(
             model,
@@ -90,7 +94,7 @@ class CodecLM:
             WorldCodec.load(codec),
             WordRecogniser.load(RECOGNISER_DIR) if layout.markers else None,
             voice,
-            digest_of(source),
+            digest_files(files),
             language_tag=language_tag,
         )
 
@@ -143,7 +147,7 @@ class CodecLM:
                 clip.codes.tolist(),
                 clip.word_starts,
                 self.voice_of(clip.speaker),
-                self._tag(clip),
+                language_tag_of(clip, self._language_tag),
             )
             for clip in clips
         ]
@@ -195,10 +199,16 @@ class CodecLM:
         share: RowShare = unshared,
     ) -> list[SpokenClip]:
         """Generate everything in one batch, then decode each one's codes to sound."""
+        repeated = [*prompts] * voices
         with share([len(prompts)] * voices):
-            sequences = self.generate(model, [*prompts] * voices, decoding)
-        pairs = zip([*prompts] * voices, sequences, strict=True)
-        return [self._to_clip(prompt, ids) for prompt, ids in pairs]
+            sequences = self.generate(model, repeated, decoding)
+        clips = []
+        for prompt, ids in zip(repeated, sequences, strict=True):
+            codes = self.stream.codes(ids)
+            audio = self.codec.decode(codes) if len(codes) else np.zeros(0, dtype=np.float32)
+            reached_end = ids[-1] == self.stream.end_id
+            clips.append(SpokenClip(audio, self.sample_rate, prompt.text, reached_end))
+        return clips
 
     @torch.no_grad()  # inference mode would spoil the weights that ZeRO stage 3 gathers
     def generate(
@@ -206,7 +216,11 @@ class CodecLM:
     ) -> list[list[int]]:
         """Token ids of each prompt's speech, END included unless the cap came first."""
         prompt_ids = [
-            self.stream.prompt_ids(prompt.text, self.voice_of(prompt.speaker), self._tag(prompt))
+            self.stream.prompt_ids(
+                prompt.text,
+                self.voice_of(prompt.speaker),
+                language_tag_of(prompt, self._language_tag),
+            )
             for prompt in prompts
         ]
         caps = [capped(self.stream.max_new_tokens(prompt.text), decoding) for prompt in prompts]
@@ -236,12 +250,6 @@ class CodecLM:
             ids = chosen[:, None]
             mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
 
-    def _tag(self, utterance: PreparedClip | PromptSpec) -> str | None:
-        """The language tag of a clip or prompt; None where texts have no tag."""
-        if self._language_tag and utterance.language is None:
-            raise ValueError(f"a language tag needs a language, but {utterance.id} has none")
-        return utterance.language if self._language_tag else None
-
     def _ended(self, written: list[int], cap: int) -> bool:
         return len(written) >= cap or (bool(written) and written[-1] == self.stream.end_id)
 
@@ -252,16 +260,6 @@ class CodecLM:
         tensors = [torch.tensor(row) for row in rows]
         padded = pad_sequence(tensors, batch_first=True, padding_value=value, padding_side=side)
         return padded.to(device_of(self.model))
-
-    def _to_clip(self, prompt: PromptSpec, ids: list[int]) -> SpokenClip:
-        codes = self.stream.codes(ids)
-        silence = np.zeros(0, dtype=np.float32)
-        return SpokenClip(
-            audio=self.codec.decode(codes) if len(codes) else silence,
-            rate=self.codec.sample_rate,
-            text=prompt.text,
-            reached_end=ids[-1] == self.stream.end_id,
-        )
 
 
 def _loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
@@ -275,10 +273,3 @@ def _loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 load = CodecLM.load
-
-
-def digest_of(source: Path) -> str:
-    """SHA-256 over the files that decide what the base says: weights, tokenizer, layout."""
-    names = ["config.json", "tokenizer.json", LAYOUT_FILE]
-    names += sorted(path.name for path in source.glob("*.safetensors"))
-    return digest_files(source / name for name in names)

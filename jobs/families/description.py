@@ -9,6 +9,15 @@ from typing import Protocol
 from jobs.embedded import BASE_DIR
 from jobs.spec import EMBEDDED
 
+TOKENIZER_FILES = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""Of a base, those of them that it has."""
 HUB = "hub:"
 """Before an id of the model hub, such as ``hub:Qwen/Qwen3-TTS-12Hz-1.7B-Base``."""
 

@@ -56,7 +56,7 @@ def write_clips(
         sounds = clip.audio.size > 0 and bool(np.isfinite(clip.audio).all())
         if sounds:
             audio = np.clip(clip.audio, -1.0, 1.0)
-            write_flac(clip_path(directory, prompt.id), audio, clip.rate, origin.tags())
+            write_flac(directory / clip_name(prompt.id), audio, clip.rate, origin.tags())
         index[prompt.id] = {
             "text": prompt.text,
             "language": prompt.language,
@@ -75,19 +75,14 @@ def read_clips(directory: Path) -> dict[str, SpokenClip]:
     return {prompt: _read_clip(directory, prompt, row) for prompt, row in index.items()}
 
 
-def clip_path(directory: Path, prompt: str) -> Path:
-    """Where the clip of ``prompt`` is, if it sounds."""
-    return directory / clip_name(prompt)
-
-
 def clip_name(prompt: str) -> str:
-    """The name of its file."""
+    """The file of the clip of ``prompt``, if it sounds."""
     return f"{prompt}.flac"
 
 
 def _read_clip(directory: Path, prompt: str, row: dict[str, Any]) -> SpokenClip:
     audio = np.zeros(0, dtype=np.float32)
     if row["sounds"]:
-        audio, _ = read_audio(clip_path(directory, prompt))
+        audio, _ = read_audio(directory / clip_name(prompt))
     said_by = row.get("language"), row.get("speaker")
     return SpokenClip(audio, row["rate"], row["text"], row["reached_end"], *said_by)

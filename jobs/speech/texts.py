@@ -26,7 +26,7 @@ Fit = Callable[[str], str | None]
 """The text of a chunk as the base gets it; None for one that is too long or cannot be read."""
 
 
-def chunks(text: str, facts: VoiceFacts, language: str | None, where: str = "text") -> list[str]:
+def chunks(text: str, facts: VoiceFacts, language: str | None) -> list[str]:
     """Cut ``text`` so that every chunk is read by the voice's base and is no longer than what the
     voice learned from. Sentences that fit together stay together.
 
@@ -62,7 +62,7 @@ def chunks(text: str, facts: VoiceFacts, language: str | None, where: str = "tex
         unread = [text]
     if unread:
         step = "Leave it out, or write what the base reads."
-        raise InputError([Problem(where, _why(piece, count), step) for piece in unread])
+        raise InputError([Problem("text", _why(piece, count), step) for piece in unread])
     return found
 
 

@@ -64,7 +64,7 @@ class SavedAdapter:
     config: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     """By PEFT's key, fp32."""
-    extras: AdapterExtras | None = None
+    extras: AdapterExtras | None
 
     def write(self, directory: Path) -> None:
         """Write it so that ``PeftModel.from_pretrained`` loads it."""
@@ -131,8 +131,10 @@ class Adapters:
             if inner in name
         }
 
-    def saved(self, slot: str, weights: Mapping[str, Tensor]) -> SavedAdapter:
-        """A slot's adapter with these weights, by PEFT's key.
+    def saved(
+        self, slot: str, weights: Mapping[str, Tensor], extras: AdapterExtras | None
+    ) -> SavedAdapter:
+        """A slot's adapter with these weights, by PEFT's key, and what the family keeps with it.
 
         The weights are given, because an engine may hold them in parts.
         """
@@ -140,7 +142,7 @@ class Adapters:
         config["target_modules"] = sorted(config["target_modules"])
         config["inference_mode"] = True
         config["base_model_name_or_path"] = None
-        return SavedAdapter(config, weights)
+        return SavedAdapter(config, weights, extras)
 
     def _unfreeze(self) -> None:
         """PEFT freezes the adapters that were there before."""

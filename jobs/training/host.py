@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -168,8 +167,8 @@ class Host:
             RuntimeError: in the middle of a step.
         """
         state = self._slot(slot).state
-        adapter = self._adapters.saved(slot, self._engine.weights(slot))
-        adapter = replace(adapter, extras=self.base.adapter_extras())
+        weights, extras = self._engine.weights(slot), self.base.adapter_extras()
+        adapter = self._adapters.saved(slot, weights, extras)
         return Snapshot(adapter, self._engine.moments(slot), state)
 
     def speak(

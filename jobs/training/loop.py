@@ -74,8 +74,8 @@ class HostLoop:
         self._batch_sizes: dict[str, int] = {}
         self._plan: PackingPlan | None = None
         self._is_closed = False
-        self._progress = HostProgress(0, "", 0.0)
-        self._since = time.monotonic()
+        self._progress = (0, "", 0.0)
+        """Finished pieces of work, the one in hand, and since when."""
         self._opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
 
@@ -173,10 +173,8 @@ class HostLoop:
 
     def progress(self) -> HostProgress:
         """How far the work is; returns at once, also while the host hangs."""
-        now = self._progress
-        return HostProgress(
-            now.finished, now.doing, time.monotonic() - self._since if now.doing else 0.0
-        )
+        finished, doing, since = self._progress
+        return HostProgress(finished, doing, time.monotonic() - since if doing else 0.0)
 
     def close(self) -> None:
         """End the thread after its current work; waiting calls raise SlotGoneError."""
@@ -309,10 +307,9 @@ class HostLoop:
     @contextmanager
     def _working(self, what: str) -> Iterator[None]:
         """Report the block as the current piece of work."""
-        finished = self._progress.finished
-        self._since = time.monotonic()
-        self._progress = HostProgress(finished, what, 0.0)
+        finished, _, _ = self._progress
+        self._progress = (finished, what, time.monotonic())
         try:
             yield
         finally:
-            self._progress = HostProgress(finished + 1, "", 0.0)
+            self._progress = (finished + 1, "", 0.0)

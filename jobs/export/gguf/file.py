@@ -1,7 +1,7 @@
 """A directory of merged weights as one GGUF file."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -60,13 +60,9 @@ class Tokens:
             control = added["special"] and added["content"] not in speech
             texts[added["id"]] = added["content"]
             types[added["id"]] = TokenType.CONTROL if control else TokenType.USER_DEFINED
-        merges = map(_merge, tokenizer["model"]["merges"])
+        # As one string; newer files have a pair of them.
+        merges = [m if isinstance(m, str) else " ".join(m) for m in tokenizer["model"]["merges"]]
         return cls(tuple(texts), tuple(types), tuple(merges), texts.index(layout.end))
-
-
-def _merge(pair: str | Sequence[str]) -> str:
-    """As one string; newer files have a pair of them."""
-    return pair if isinstance(pair, str) else " ".join(pair)
 
 
 def _check(tokenizer: dict[str, Any], path: Path) -> None:

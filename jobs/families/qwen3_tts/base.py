@@ -22,6 +22,7 @@ from jobs.families.base import (
     RowShare,
     device_of,
     frozen,
+    language_tag_of,
     unshared,
 )
 from jobs.families.description import QWEN3_TTS_RULES, tagged
@@ -72,7 +73,7 @@ class Qwen3TTS:
         self.codec = SpeechCodec(model.speech_tokenizer, model)
         self.layout = ChatLayout(model.config, tokenizer)
         self.tables = CodeTables(model.talker)
-        self.speakers = Speakers(model, model.speaker_encoder_sample_rate)
+        self.speakers = Speakers(model)
         self.digest = digests.base
         self.encoder_digest = digests.encoder
         self.sample_rate = self.codec.sample_rate
@@ -96,8 +97,7 @@ class Qwen3TTS:
         """Compute the speakers' vectors, and check that the base predicts the clips' codes."""
         self.speakers.fit(clips)
         batches = [self.collate([each]) for each in self.examples(clips[: objective.CHECKED_CLIPS])]
-        found = objective.shifts(self.model, self.tables, self.layout.pad_id, batches)
-        objective.check_fit(found)
+        objective.check_fit(self.model, self.tables, self.layout.pad_id, batches)
 
     def adapter_extras(self) -> AdapterExtras:
         """The speakers' vectors, and the base that the adapter was trained on."""
@@ -111,11 +111,7 @@ class Qwen3TTS:
         """Prompt and frames of each clip, in the voice of its speaker."""
         self.speakers.fit(clips)
         return [
-            self.layout.example(
-                self._prompt(clip),
-                clip.codes,
-                self.speakers.vector(clip.speaker),
-            )
+            self.layout.example(self._prompt(clip), clip.codes, self.speakers.vector(clip.speaker))
             for clip in clips
         ]
 
@@ -163,11 +159,8 @@ class Qwen3TTS:
 
     def _prompt(self, utterance: PreparedClip | PromptSpec) -> PromptTokens:
         """As it is read, in training and in speech; a tag stands beside the language's token."""
-        if not self._language_tag:
-            return self.layout.prompt(utterance.text, utterance.language)
-        if utterance.language is None:
-            raise ValueError(f"a language tag needs a language, but {utterance.id} has none")
-        text = tagged(utterance.text, utterance.language)
+        tag = language_tag_of(utterance, self._language_tag)
+        text = utterance.text if tag is None else tagged(utterance.text, tag)
         return self.layout.prompt(text, utterance.language)
 
     def generate(
@@ -175,14 +168,17 @@ class Qwen3TTS:
     ) -> list[generate.GeneratedCodes]:
         """The codes of each prompt's speech."""
         nothing = np.zeros((0, self.codebooks), dtype=np.int64)
-        laid = [self._prompt(prompt) for prompt in prompts]
-        voices = [self.speakers.vector(prompt.speaker or self._voice) for prompt in prompts]
         utterances = [
-            Utterance(prompt, nothing, voice) for prompt, voice in zip(laid, voices, strict=True)
+            Utterance(
+                self._prompt(each), nothing, self.speakers.vector(each.speaker or self._voice)
+            )
+            for each in prompts
         ]
         read = batch.pad_utterances(utterances, device_of(self.model), left=True)
-        limits = [_FIXED_FRAMES + _FRAMES_PER_TOKEN * prompt.text_tokens for prompt in laid]
-        caps = [capped(limit, decoding) for limit in limits]
+        caps = [
+            capped(_FIXED_FRAMES + _FRAMES_PER_TOKEN * each.prompt.text_tokens, decoding)
+            for each in utterances
+        ]
         sampler = Sampler(decoding, [prompt.id for prompt in prompts])
         spoken: list[generate.GeneratedCodes] = []
 

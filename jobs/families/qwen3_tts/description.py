@@ -14,23 +14,15 @@ _PARTS = {
     "attention": (r"self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
     "mlp": (r"mlp", ("gate_proj", "up_proj", "down_proj")),
 }
-
-
-def _patterns() -> dict[str, str]:
-    """A regular expression for each target."""
-    found: dict[str, str] = {}
-    both = "|".join(_STACKS.values())
-    for part, (module, names) in _PARTS.items():
-        for stack, prefix in _STACKS.items():
-            found[f"{stack}.{part}"] = (
-                rf"(?:{prefix})\.layers\.\d+\.{module}\.(?:{'|'.join(names)})"
-            )
-        for name in names:
-            found[name] = rf"(?:{both})\.layers\.\d+\.{module}\.{name}"
-    return found
-
-
-TARGETS = _patterns()
+_BOTH = "|".join(_STACKS.values())
+TARGETS = {
+    target: rf"(?:{stacks})\.layers\.\d+\.{module}\.(?:{'|'.join(meant)})"
+    for part, (module, names) in _PARTS.items()
+    for target, stacks, meant in (
+        *((f"{stack}.{part}", prefix, names) for stack, prefix in _STACKS.items()),
+        *((name, _BOTH, (name,)) for name in names),
+    )
+}
 """What ``training.targets`` may name, with what the whole name of a layer matches.
 
 The talker and the code predictor have layers of the same names, so a bare name such as ``q_proj``

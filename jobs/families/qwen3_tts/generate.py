@@ -57,7 +57,9 @@ def generate(
         sampler: a random stream for each.
     """
     end = talker.config.codec_eos_token_id
-    forbidden = _forbidden(talker, end, prompts["text"].device)
+    size = talker.config.vocab_size
+    ids = torch.arange(size, device=prompts["text"].device)
+    forbidden = (ids >= size - _CONTROL_IDS) & (ids != end)
     pad = project(talker, prompts["text"].new_tensor([pad_id]))
     mask, cache = prompts["attention_mask"], DynamicCache()
     read = embed(talker, tables, pad_id, prompts)
@@ -127,10 +129,3 @@ def frame_vectors(talker: Any, tables: CodeTables, codes: Tensor) -> Tensor:  # 
     """
     own = talker.get_input_embeddings()(codes[:, :1])
     return torch.cat([own, tables(codes[:, 1:], first=1)], dim=1)
-
-
-def _forbidden(talker: Any, end: int, device: torch.device) -> Tensor:  # noqa: ANN401
-    """(v,), true where an id must not be picked."""
-    size: int = talker.config.vocab_size
-    ids = torch.arange(size, device=device)
-    return (ids >= size - _CONTROL_IDS) & (ids != end)

@@ -143,15 +143,11 @@ class ChatLayout:
 
     def _prefix(self, language: str | None) -> list[int]:
         talker = self._talker
+        bos, eos = talker.codec_think_bos_id, talker.codec_think_eos_id
         token = self.language_token(language)
         if token is None:
-            return [talker.codec_nothink_id, talker.codec_think_bos_id, talker.codec_think_eos_id]
-        return [
-            talker.codec_think_id,
-            talker.codec_think_bos_id,
-            token,
-            talker.codec_think_eos_id,
-        ]
+            return [talker.codec_nothink_id, bos, eos]
+        return [talker.codec_think_id, bos, token, eos]
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text)["input_ids"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jobs.families.base import device_of
-from jobs.families.description import digest_files
+from jobs.families.description import TOKENIZER_FILES, digest_files
 from jobs.families.qwen3_tts.layout import VERSION
 from jobs.families.vendor import QWEN_TTS, qwen_tts
 
@@ -76,17 +76,6 @@ class CodeTables:
         return nn.functional.embedding(rows, self._table)
 
 
-_TOKENIZER = (
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
-"""Those of them that a base has."""
-
-
 @dataclass(frozen=True)
 class Digests:
     """SHA-256, hex."""
@@ -102,7 +91,9 @@ class Digests:
     def read(cls, source: Path) -> Self:
         """Of a base's directory; reads all of its weights."""
         codec = sorted(p for p in (source / SPEECH_TOKENIZER).iterdir() if p.is_file())
-        tokenizer = digest_files(source / name for name in _TOKENIZER if (source / name).is_file())
+        tokenizer = digest_files(
+            source / name for name in TOKENIZER_FILES if (source / name).is_file()
+        )
         encoder = _of([digest_files(codec), version(QWEN_TTS)])
         weights = digest_files([source / "config.json", *sorted(source.glob("*.safetensors"))])
         return cls(tokenizer, encoder, _of([weights, tokenizer, encoder, str(VERSION)]))

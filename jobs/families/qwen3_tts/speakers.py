@@ -24,9 +24,8 @@ id, and never picked. Further speakers get the rows below it."""
 class Speakers:
     """Speaker vectors by name, each computed once, from the first recording of the speaker."""
 
-    def __init__(self, model: Any, rate: int) -> None:  # noqa: ANN401 (the package's own)
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 (the package's own)
         self._model = model
-        self._rate = rate
         self._vectors: dict[str | None, Tensor] = {}
 
     def fit(self, clips: Sequence[PreparedClip]) -> None:
@@ -109,7 +108,8 @@ class Speakers:
                 )
 
     def _vector(self, audio: Any, rate: int) -> Tensor:  # noqa: ANN401 (samples, as read)
-        resampled = resample(audio, rate, self._rate)
-        vector: Tensor = self._model.extract_speaker_embedding(resampled, self._rate)
+        wanted = self._model.speaker_encoder_sample_rate
+        resampled = resample(audio, rate, wanted)
+        vector: Tensor = self._model.extract_speaker_embedding(resampled, wanted)
         # A copy, because the package computes it in inference mode, out of which it cannot be used.
         return torch.tensor(vector.float().tolist())

@@ -1,6 +1,5 @@
 """Voices to export: adapters far from nothing, which nobody had to train."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ def random_voice(directory: Path, base: FrozenBase, host: HostSpec = EMBEDDED_HO
         key: _SPREAD[host.family] * torch.randn(weight.shape, generator=draw)
         for key, weight in adapters.parameters("slot").items()
     }
-    saved = replace(adapters.saved("slot", weights), extras=base.adapter_extras())
+    saved = adapters.saved("slot", weights, base.adapter_extras())
     adapters.remove("slot")
     checkpoint = directory / "checkpoint"
     checkpoint.mkdir(parents=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.spec.trial import PromptSpec
-from jobs.speech.clips import Origin, clip_path, read_clips, write_clips
+from jobs.speech.clips import Origin, clip_name, read_clips, write_clips
 
 RATE = 16_000
 ORIGIN = Origin("t0123456789ab-e03-s0.70", "codec_lm", "consent: records/ann.pdf")
@@ -47,13 +47,13 @@ def test_what_is_not_finite_is_no_sound(tmp_path: Path, bad: float):
     clip = through_disk(tmp_path, audio, reached_end=True)
     assert clip.audio.shape == (0,)
     assert clip.reached_end
-    assert not clip_path(tmp_path, "p").exists()
+    assert not (tmp_path / clip_name("p")).exists()
 
 
 def test_nothing_generated_is_no_sound(tmp_path: Path):
     clip = through_disk(tmp_path, np.zeros(0, dtype=np.float32), reached_end=False)
     assert clip.audio.shape == (0,)
-    assert not clip_path(tmp_path, "p").exists()
+    assert not (tmp_path / clip_name("p")).exists()
 
 
 def test_silence_is_a_sound(tmp_path: Path):
@@ -84,7 +84,7 @@ def test_a_clip_short_of_its_prompt_is_an_error(tmp_path: Path):
 
 def test_a_clip_says_that_it_is_synthetic_and_by_what_right(tmp_path: Path):
     through_disk(tmp_path, TONE, reached_end=True)
-    with soundfile.SoundFile(clip_path(tmp_path, "p")) as sound:
+    with soundfile.SoundFile(tmp_path / clip_name("p")) as sound:
         told = sound.copy_metadata()
     assert told["comment"] == (
         "Synthetic speech, not a recording: variant t0123456789ab-e03-s0.70 of codec_lm."

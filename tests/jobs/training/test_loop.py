@@ -35,7 +35,7 @@ from tests.toy import toy_base, toy_clips, toy_trial
 PROMPTS = [PromptSpec(id="p", text="one"), PromptSpec(id="q", text="two")]
 GREEDY = DecodingSpec()
 SAMPLED = DecodingSpec(temperature=1.0)
-SNAPSHOT = Snapshot(SavedAdapter({}, {}), {}, SlotState(seed=0, epoch=0, steps=0))
+SNAPSHOT = Snapshot(SavedAdapter({}, {}, None), {}, SlotState(seed=0, epoch=0, steps=0))
 PATIENCE = 60.0
 """Seconds until a test is taken to hang."""
 FOREVER = 10**9
