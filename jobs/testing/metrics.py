@@ -20,9 +20,9 @@ from jobs.testing.speech import join_clips, shipped_recordings
 
 
 class MetricBattery:
-    """Subclass it in a test file and set ``asked``."""
+    """Subclass it in a test file and set ``specs``."""
 
-    asked: ClassVar[Sequence[MetricSpec]]
+    specs: ClassVar[Sequence[MetricSpec]]
     """The metrics to test, with their options: ``[MetricSpec(name="...")]``."""
     recogniser: ClassVar[Recogniser | None] = None
     """For metrics of words."""
@@ -30,10 +30,10 @@ class MetricBattery:
     @pytest.fixture(scope="class")
     @classmethod
     def scorers(cls) -> list[Scorer]:
-        """What measures ``asked``, with recordings of the speaker to compare with."""
+        """The scorers of ``specs``, with recordings of the speaker to compare with."""
         recordings = shipped_recordings()[:MIN_REFERENCES]
         references: References = {None: [(clip.audio, clip.rate) for clip in recordings]}
-        return build_scorers(cls.asked, references, cls.recogniser)
+        return build_scorers(cls.specs, references, cls.recogniser)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -41,19 +41,19 @@ class MetricBattery:
         """About ten seconds of speech that the references do not have."""
         return join_clips(shipped_recordings()[MIN_REFERENCES : MIN_REFERENCES + 5], seconds=10.0)
 
-    def test_a_metric_says_what_it_is(self) -> None:
-        for asked in self.asked:
-            found = metric_of(asked)
-            assert found.name == asked.name
+    def test_metrics_are_described(self) -> None:
+        for spec in self.specs:
+            found = metric_of(spec)
+            assert found.name == spec.name
             assert found.unit
             assert found.description
             assert found.version
-            assert found.direction == METRICS[asked.name].directions[asked.name]
+            assert found.direction == METRICS[spec.name].directions[spec.name]
             assert -math.inf < found.low < found.high < math.inf
             assert found.worst == (found.low if found.direction == "higher" else found.high)
 
-    def test_scorers_measure_what_was_asked_for(self, scorers: list[Scorer]) -> None:
-        assert {asked.name for asked in self.asked} <= _names(scorers)
+    def test_scorers_measure_every_metric(self, scorers: list[Scorer]) -> None:
+        assert {spec.name for spec in self.specs} <= _names(scorers)
 
     def test_speech_has_every_score_within_its_bounds(
         self, scorers: list[Scorer], speech: SpokenClip

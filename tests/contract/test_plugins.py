@@ -60,7 +60,7 @@ class TestExampleFamily(FamilyBattery):
 
 @pytest.mark.usefixtures("example")
 class TestExampleMetric(MetricBattery):
-    asked = (MetricSpec(name="peak"),)
+    specs = (MetricSpec(name="peak"),)
 
 
 def test_the_example_is_in_every_table(example: Path):

@@ -62,7 +62,7 @@ def score(scorers, clip):
 class TestShipped(MetricBattery):
     """Every metric that needs no download, in one go."""
 
-    asked = asked(*SHIPPED)
+    specs = asked(*SHIPPED)
     recogniser = NoWords()
 
     def test_versions_are_numbered(self):
