@@ -213,12 +213,15 @@ class Sweep:
         if listed := choose_shortlist(Comparison(screen, protocol.screening()), protocol):
             self._progress.stage(f"scoring the best {len(listed)} variants on the rest of set A")
             score(listed, SHORTLIST)
-            of_all_a = shortlist = from_ledger.shortlist_table(ledger, screen, listed, protocol)
+            of_all_a = shortlist = from_ledger.table_of(
+                ledger, screen, listed, (SCREEN, SHORTLIST), protocol
+            )
         self._progress.stage("confirming the finalists on fresh prompts")
         finalists = choose_finalists(Comparison(of_all_a, protocol))
         score(finalists, CONFIRMATION)
         self._progress.stage("judging")
-        confirmation = from_ledger.confirmation_table(ledger, screen, finalists, protocol)
+        fresh = protocol.confirming()
+        confirmation = from_ledger.table_of(ledger, screen, finalists, (CONFIRMATION,), fresh)
         return judge(screen, confirmation, protocol, shortlist)
 
     def _check_protocol(self, protocol: Protocol) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs.problems import InputError
-from orchestrator.commands.cluster import job_fields, jobs_at, refuse_open_cluster
+from orchestrator.commands.cluster import JobName, job_fields, jobs_at, refuse_open_cluster
 from orchestrator.commands.common import (
     AsJson,
     Insecure,
@@ -30,7 +30,7 @@ def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False
     sweep, inputs = read_sweep(spec)
     planned = make_plan(sweep, inputs, open_storage(storage))
     if as_json:
-        print_json(planned.to_dict())
+        print_json(asdict(planned))
     else:
         show_plan(output, planned)
 
@@ -82,9 +82,7 @@ def run(
 
 
 def status(
-    sweep: Annotated[
-        str, typer.Argument(metavar="SWEEP", help="The sweep's name, or the id of one of its jobs.")
-    ],
+    sweep: JobName,
     storage: StorageUrl = "sweeps",
     address: Annotated[
         str | None,

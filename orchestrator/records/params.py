@@ -3,7 +3,7 @@ MLflow takes them."""
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from jobs.spec.trial import TrainingSpec
 from orchestrator.report.report_input import Speaker
@@ -41,7 +41,6 @@ def data_params(speakers: Sequence[Speaker]) -> dict[str, str]:
     taken: set[str] = set()
     for speaker in speakers[:SPEAKERS]:
         name = legal_name(speaker.summary.speaker, taken)
-        taken.add(name)
         params |= {f"data.{name}.{key}": value for key, value in _measures(speaker)}
     return params
 
@@ -67,10 +66,11 @@ def _measures(speaker: Speaker) -> Iterator[tuple[str, str]]:
             yield name, f"{value:.4g}"
 
 
-def legal_name(name: str, taken: Collection[str]) -> str:
-    """A speaker's or language's name in characters that MLflow takes, unlike those ``taken``.
+def legal_name(name: str, taken: set[str]) -> str:
+    """A speaker's or language's name in characters that MLflow takes, which is ``taken`` then.
 
-    >>> legal_name("Ann B.", []), legal_name("Ann?B?", ["Ann_B_"])
+    >>> taken = set()
+    >>> legal_name("Ann B.", taken), legal_name("Ann?B?", taken)
     ('Ann_B_', 'Ann_B__2')
     """
     plain = re.sub(r"[^0-9A-Za-z_-]+", "_", name)[:_LONGEST_NAME] or "_"
@@ -78,6 +78,7 @@ def legal_name(name: str, taken: Collection[str]) -> str:
     while found in taken:
         number += 1
         found = f"{plain}_{number}"
+    taken.add(found)
     return found
 
 

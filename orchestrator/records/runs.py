@@ -223,9 +223,7 @@ def _by_group(losses: EpochLosses) -> Iterator[tuple[str, float]]:
     taken: dict[str, set[str]] = defaultdict(set)
     for group, loss in losses.group_losses.items():
         by, _, name = group.partition("/")
-        legal = legal_name(name, taken[by])
-        taken[by].add(legal)
-        yield f"validation_loss/{by}.{legal}", loss
+        yield f"validation_loss/{by}.{legal_name(name, taken[by])}", loss
 
 
 def _name(record: TrialRecord) -> str:

@@ -266,7 +266,6 @@ def _by_group(
             refusals.append(f"{verdict.sentence}, so no version of {model} is registered for it")
             continue
         name = legal_name(group.name, taken)
-        taken.add(name)
         variant = sweep.variant(verdict.variant)
         key = (group.group, group.name)
         nominees.append(Nominee(f"{model}-{name}", variant, verdict, rule, key))

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -145,6 +145,8 @@ class Registry:
             logged = self._client.create_logged_model(
                 experiment, name=new.model, source_run_id=run_id
             )
+            columns = (ColSpec("string", name, required=False) for name in new.optional)
+            inputs = Schema([ColSpec("string", "text"), *columns])
             with TemporaryDirectory() as folder:
                 # Not log_model: to try the example it would load the base into this process.
                 path = Path(folder) / "model"
@@ -152,7 +154,7 @@ class Registry:
                     path=str(path),
                     python_model=str(_CODE),
                     artifacts={name: str(path) for name, path in new.artifacts.items()},
-                    signature=_signature(new.optional),
+                    signature=ModelSignature(inputs, _OUTPUT),
                     input_example=[{"text": new.example}],
                     pip_requirements=[f"voxsweep=={installed('voxsweep')}"],
                 )
@@ -347,11 +349,6 @@ class Registry:
                 f"MLflow's model registry must answer at {self.store.uri}, but: {error}. Start it, "
                 "or name another with --mlflow."
             ) from error
-
-
-def _signature(optional: Sequence[str]) -> ModelSignature:
-    columns = (ColSpec("string", name, required=False) for name in optional)
-    return ModelSignature(Schema([ColSpec("string", "text"), *columns]), _OUTPUT)
 
 
 def _version(found: ModelVersion) -> Version:

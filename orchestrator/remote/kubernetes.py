@@ -104,7 +104,12 @@ def render(path: Path, kube: KubeSpec, storage: str | None = None) -> RenderedSw
     files, unread = _prompt_files(spec, kube)
     if problems := [*problems, *unread]:
         raise InputError(problems)
-    hosts = _pods(spec)
+    ranks, resources = spec.engine.ranks, spec.resources
+    hosts = HostPods(
+        count=spec.hosts,
+        cpus=round(ranks * resources.cpus_per_rank),
+        gpus=round(ranks * resources.gpus_per_rank),
+    )
     job = KubeJob(
         name=kubernetes_name(spec.name),
         command=f"voxsweep run {CONFIG_PATH}/{SPEC_FILE} --storage {shlex.quote(storage)} "
@@ -128,15 +133,6 @@ def default_image(gpus: bool) -> str:
     """The image that k8s/Dockerfile builds for CPUs or for CUDA."""
     version = importlib.metadata.version("voxsweep")
     return f"voxsweep:{version}-ray{ray_version()}-{'cuda' if gpus else 'cpu'}"
-
-
-def _pods(spec: SweepSpec) -> HostPods:
-    resources, ranks = spec.resources, spec.engine.ranks
-    return HostPods(
-        count=spec.hosts,
-        cpus=round(ranks * resources.cpus_per_rank),
-        gpus=round(ranks * resources.gpus_per_rank),
-    )
 
 
 def _prompt_files(spec: SweepSpec, kube: KubeSpec) -> tuple[dict[str, str], list[Problem]]:

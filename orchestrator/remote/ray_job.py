@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,10 @@ def make_submission(
     problems += (Problem(str(path), *found) for found in package.problems())
     if problems or storage is None:
         raise InputError(problems)
+    # Of the sweep's results: spec, storage and files, not the cluster and the code.
     question = {k: v for k, v in values.items() if k not in MAY_CHANGE}
-    digest = _digest(question, storage, files)
+    identity = json.dumps([question, storage, Package(files).digest])
+    digest = hashlib.sha256(identity.encode()).hexdigest()
     return Submission(
         id=f"{spec.name[:_NAME_IN_ID]}-{digest[:12]}",
         command=(
@@ -107,12 +109,6 @@ def make_submission(
         cluster=where,
         package=package,
     )
-
-
-def _digest(question: dict[str, Any], storage: str, files: Mapping[str, bytes]) -> str:
-    """Identifies the sweep's results: spec, storage and files, not the cluster and the code."""
-    contents = Package(files).digest
-    return hashlib.sha256(json.dumps([question, storage, contents]).encode()).hexdigest()
 
 
 def _code() -> dict[str, bytes]:

@@ -8,14 +8,7 @@ from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
 from jobs.spec.trial import BASE_VARIANT, PromptSpec, Variant
 from jobs.training.epochs import EpochLosses
-from orchestrator.ledger import (
-    CONFIRMATION,
-    SCREEN,
-    SHORTLIST,
-    Ledger,
-    PromptSet,
-    TrialRecord,
-)
+from orchestrator.ledger import Ledger, PromptSet, TrialRecord
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_spec
 from orchestrator.verdict.comparison import Assessment, Comparison
@@ -162,27 +155,14 @@ class ScoredSweep:
         return self.ledger.scores(BASE_VARIANT) or []
 
 
-def shortlist_table(
-    ledger: Ledger, screen: ScoreTable, shortlist: Sequence[str], protocol: Protocol
-) -> ScoreTable:
-    """The base and the shortlist on all of set A."""
-    return _table_of(ledger, screen, shortlist, (SCREEN, SHORTLIST), protocol)
-
-
-def confirmation_table(
-    ledger: Ledger, screen: ScoreTable, finalists: Sequence[str], protocol: Protocol
-) -> ScoreTable:
-    """The base and the finalists on set B."""
-    return _table_of(ledger, screen, finalists, (CONFIRMATION,), protocol.confirming())
-
-
-def _table_of(
+def table_of(
     ledger: Ledger,
     screen: ScoreTable,
     variants: Sequence[str],
     parts: Sequence[PromptSet],
     protocol: Protocol,
 ) -> ScoreTable:
+    """The base and these variants of ``screen`` on the prompt sets ``parts``."""
     names = (BASE_VARIANT, *variants)
     rows = [row for name in names for part in parts for row in ledger.scores(name, part) or []]
     return ScoreTable.build([screen.variants[name] for name in names], rows, protocol)

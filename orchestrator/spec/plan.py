@@ -1,8 +1,8 @@
 """The dry run: what a sweep would run, and how much of it is done. It changes nothing."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cluster.storage.base import Storage
 from jobs.data.clips import TargetClip
@@ -52,10 +52,6 @@ class Plan:
     """Estimated from epochs already trained; None before the first, or without GPUs."""
     trials_done: int
     epochs_done: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON has them."""
-        return asdict(self)
 
 
 def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:

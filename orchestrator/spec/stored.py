@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import yaml
@@ -39,7 +40,7 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
             raise InputError([Problem(where, what, "Give the changed spec another name.")])
     ledger.write_text(SPEC_FILE, yaml.safe_dump(written, sort_keys=False))
     planned = plan(spec, inputs, ledger.storage)
-    ledger.write_text(PLAN_FILE, json.dumps(planned.to_dict(), indent=2) + "\n")
+    ledger.write_text(PLAN_FILE, json.dumps(asdict(planned), indent=2) + "\n")
 
 
 def stored_spec(ledger: Ledger) -> SweepSpec | None:

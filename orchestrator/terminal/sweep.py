@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -98,7 +98,7 @@ def show_plan(console: Console, plan: Plan) -> None:
     """Print a plan, a line for each of its fields."""
     table = plain_table("", "", left=("",))
     table.show_header = False
-    for name, value in plan.to_dict().items():
+    for name, value in asdict(plan).items():
         table.add_row(name.replace("_", " "), "unknown yet" if value is None else str(value))
     console.print(table)
 

@@ -99,7 +99,8 @@ class MadeSweep:
                 for p in FRESH
             ]
             ledger.write_scores(name, rows, CONFIRMATION)
-        confirmation = from_ledger.confirmation_table(ledger, screen, finalists, protocol)
+        fresh = protocol.confirming()
+        confirmation = from_ledger.table_of(ledger, screen, finalists, (CONFIRMATION,), fresh)
         ledger.write_text(REPORT_FILE, "<!doctype html><title>small</title>")
         ledger.end()
         ledger.write_text(VERDICT_FILE, judge(screen, confirmation, protocol).to_json() + "\n")

@@ -1,5 +1,7 @@
 """What a plan says, against numbers worked out by hand."""
 
+from dataclasses import asdict
+
 import pytest
 
 from cluster.storage.base import LocalStorage
@@ -95,7 +97,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_counts(make_spec, storage, case):
     sections, expected = CASES[case]
-    planned = plan(make_spec(**sections), INPUTS, storage).to_dict()
+    planned = asdict(plan(make_spec(**sections), INPUTS, storage))
     assert {key: planned[key] for key in expected} == expected
     # set A by all variants, set B by the base and three finalists
     clips = expected["most_variants"] * 5 + 4 * 6
