@@ -31,9 +31,8 @@ def rebuild(
     spec = require_spec(ledger)
     named = address or spec.records.mlflow
     if named and (problem := tracking_problem(named)):
-        what, next_step = problem
         where = "--mlflow" if address else f"{storage.url}/{sweep}/{SPEC_FILE}: records.mlflow"
-        raise InputError([Problem(where, what, next_step)])
+        raise InputError([Problem(where, *problem)])
     store = mlflow_store(named, storage.workspace(sweep))
     recorder = Recorder(ledger, spec, store, note)
     recorder.start()

@@ -92,7 +92,9 @@ class TrialRuns:
         """The run of a trial that was started."""
         ledger = self._ledger
         record, result = ledger.trial(trial), ledger.result(trial)
-        epochs = self._complete(record)
+        epochs = self._epochs[trial]
+        while (found := self._next(record, epochs)) is not None:
+            epochs.append(found)
         sweep = ledger.begin()
         started = record.started_at
         if started is None:
@@ -111,14 +113,8 @@ class TrialRuns:
             summary=list(self._confirmed(trial, _ms(sweep.ended_at or 0.0))) if over else (),
         )
 
-    def _complete(self, record: TrialRecord) -> list[_ScoredEpoch]:
-        """The epochs whose every variant was scored, in their order."""
-        known = self._epochs[record.id]
-        while (found := self._next(record, known)) is not None:
-            known.append(found)
-        return known
-
     def _next(self, record: TrialRecord, before: Sequence[_ScoredEpoch]) -> _ScoredEpoch | None:
+        """The epoch after those ``before``, once its every variant was scored."""
         ledger, number = self._ledger, len(before) + 1
         if not ledger.storage.is_committed(ledger.checkpoint(record.id, number)):
             return None

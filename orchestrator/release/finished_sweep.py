@@ -74,9 +74,7 @@ class FinishedSweep:
         only_language = languages[0] if len(languages) == 1 else None
         return VoiceFacts(
             sweep=spec.name,
-            trial=variant.trial,
-            epoch=variant.epoch,
-            lora_scale=variant.lora_scale,
+            **variant.model_dump(),
             training=trial.training,
             host=spec.host(),
             base_digest=trial.base_digest,

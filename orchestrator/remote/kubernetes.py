@@ -157,8 +157,7 @@ def _spec_text(spec: SweepSpec, files: Iterable[str]) -> str:
     data = {section: keys for section, keys in written.items() if keys != {}}
     for name in files:
         data["variants"][name.removesuffix(".jsonl")] = f"{CONFIG_PATH}/{name}"
-    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    return text
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 
 def _refuse(path: Path, files: Mapping[str, str]) -> None:

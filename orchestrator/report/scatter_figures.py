@@ -1,7 +1,7 @@
 """The pictures of points: what a metric has to do with loss, and with other metrics."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from orchestrator.verdict.table import VariantInfo
 COST_METRICS = ("similarity", "word_error")
 """What a better primary metric may cost: another voice, or words."""
 
-_Horizontal = Callable[[VariantInfo], float]
+_Places = Mapping[str, float]
+"""Where variants stand from left to right, by id."""
 
 
 def loss_scatter(report: ReportInput) -> Markup | None:
@@ -34,17 +35,18 @@ def loss_scatter(report: ReportInput) -> Markup | None:
     names = {variant.id for variant in trained}
     others = [v for v in report.table.adapted if v.id not in names]
     best = max(trained, key=lambda v: report.verdict.row(v.id).gain.mean)
+    places = {v.id: _loss(v) for v in report.table.adapted}
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         base = report.verdict.row(BASE_VARIANT).means[primary]
         axes.axhline(base, label="base", **BASE_LINE)
-        _scatter(axes, report, others, _loss, PAPER, "other scales")
-        _scatter(axes, report, trained, _loss, BLUE, "as trained (scale nearest 1)")
-        _mark(axes, report, loss.lowest, _loss, "v", "lowest loss")
-        _mark(axes, report, best.id, _loss, "^", f"best {primary} as trained")
+        _scatter(axes, report, others, places, PAPER, "other scales")
+        _scatter(axes, report, trained, places, BLUE, "as trained (scale nearest 1)")
+        _mark(axes, report, loss.lowest, places, "v", "lowest loss")
+        _mark(axes, report, best.id, places, "^", f"best {primary} as trained")
         if report.verdict.variant:
-            _mark(axes, report, report.verdict.variant, _loss, "D", "winner")
+            _mark(axes, report, report.verdict.variant, places, "D", "winner")
         axes.set(xlabel="validation loss", ylabel=labelled(report, primary))
         axes.margins(0.08)
         figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2)
@@ -70,7 +72,7 @@ def _scatter(
     axes: Axes,
     report: ReportInput,
     variants: Sequence[VariantInfo],
-    horizontal: _Horizontal,
+    places: _Places,
     face: str,
     label: str,
 ) -> None:
@@ -81,7 +83,7 @@ def _scatter(
             # One entry in the legend for both markers, whichever there is.
             named = not feasible and any(row.feasible for row in rows.values())
             axes.plot(
-                [horizontal(v) for v in shown],
+                [places[v.id] for v in shown],
                 [rows[v.id].means[report.verdict.primary] for v in shown],
                 marker,
                 color=BLUE,
@@ -92,11 +94,11 @@ def _scatter(
 
 
 def _mark(
-    axes: Axes, report: ReportInput, name: str, horizontal: _Horizontal, marker: str, label: str
+    axes: Axes, report: ReportInput, name: str, places: _Places, marker: str, label: str
 ) -> None:
     mean = report.verdict.row(name).means[report.verdict.primary]
     look: dict[str, Any] = {**POINT, "markersize": 11, "color": ORANGE, "markerfacecolor": "none"}
-    axes.plot(horizontal(report.table.variants[name]), mean, marker, label=label, **look)
+    axes.plot(places[name], mean, marker, label=label, **look)
 
 
 def spearman_interval(report: ReportInput) -> tuple[float, float] | None:
@@ -160,19 +162,15 @@ def pareto(report: ReportInput) -> Markup | None:
 def _pareto_panel(axes: Axes, report: ReportInput, metric: str) -> None:
     primary = report.verdict.primary
     means = {row.id: row.means for row in report.verdict.rows if metric in row.means}
+    places = {name: of[metric] for name, of in means.items()}
     shown = [v for v in report.table.adapted if v.id in means]
-
-    def horizontal(variant: VariantInfo) -> float:
-        return means[variant.id][metric]
-
     front = sorted(pareto_front([r for r in report.verdict.rows if r.id in means], report, metric))
     axes.plot(*zip(*front, strict=True), color=GREEN, linewidth=1.6, label="Pareto front")
-    _scatter(axes, report, shown, horizontal, PAPER, "variant")
-    at_base = means[BASE_VARIANT]
-    look = {**POINT, "markersize": 8}
-    axes.plot(at_base[metric], at_base[primary], "s", color=INK, label="base", **look)
+    _scatter(axes, report, shown, places, PAPER, "variant")
+    at_base = (places[BASE_VARIANT], means[BASE_VARIANT][primary])
+    axes.plot(*at_base, "s", color=INK, label="base", **{**POINT, "markersize": 8})
     if report.verdict.variant in means:
-        _mark(axes, report, report.verdict.variant, horizontal, "D", "winner")
+        _mark(axes, report, report.verdict.variant, places, "D", "winner")
     axes.set_xlabel(labelled(report, metric))
     axes.margins(0.08)
 
@@ -189,16 +187,8 @@ def pareto_front(
     signs = [
         1 if report.table.metrics[name].direction == "higher" else -1 for name in (metric, primary)
     ]
-    points = {(row.means[metric], row.means[primary]) for row in rows}
-
-    def beaten(point: tuple[float, float]) -> bool:
-        return any(
-            other != point
-            and all(
-                sign * theirs >= sign * ours
-                for sign, theirs, ours in zip(signs, other, point, strict=True)
-            )
-            for other in points
-        )
-
-    return {point for point in points if not beaten(point)}
+    means = np.array([(row.means[metric], row.means[primary]) for row in rows])
+    scores = means * signs
+    others = scores[:, np.newaxis]
+    beaten = (others >= scores).all(axis=-1) & (others > scores).any(axis=-1)
+    return {(float(x), float(y)) for x, y in means[~beaten.any(axis=0)]}

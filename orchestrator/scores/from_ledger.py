@@ -73,9 +73,7 @@ def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> 
     training = record.training
     return VariantInfo(
         id=variant.id,
-        trial=variant.trial,
-        epoch=variant.epoch,
-        lora_scale=variant.lora_scale,
+        **variant.model_dump(),
         rank=training.rank,
         learning_rate=training.learning_rate,
         validation_loss=losses.validation_loss,

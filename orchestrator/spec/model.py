@@ -343,9 +343,7 @@ class SweepSpec(Strict):
         """What the sweep's hosts load."""
         return HostSpec(
             family=self.family,
-            source=self.base.source,
-            codec=self.base.codec,
-            voice=self.base.voice,
+            **self.base.model_dump(),
             precision=self.engine.precision,
             language_tag=self.data.language_tag,
         )
