@@ -14,8 +14,7 @@ from orchestrator.addresses import redacted
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import Ledger
 from orchestrator.records.params import shorten
-from orchestrator.records.runs import TrialRuns
-from orchestrator.records.sweep_run import read_sweep
+from orchestrator.records.runs import TrialRuns, read_sweep
 from orchestrator.records.tracking import MlflowStore, Recorded, Tracker
 from orchestrator.spec.model import SweepSpec
 

@@ -4,6 +4,7 @@ The same ledger gives the same runs, whether the sweep runs or was over long ago
 steps and times. A run is the sweep's, or one trial's.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +12,31 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from jobs.metrics.base import ClipScores
 from jobs.training.epochs import EpochLosses
-from orchestrator.ledger import CONFIRMATION, VERDICT_FILE, Ledger, TrialRecord, TrialResult
-from orchestrator.records.notes import link, trial_note
-from orchestrator.records.params import legal_name, training_params
+from orchestrator.ledger import (
+    CONFIRMATION,
+    DATA_FILE,
+    PLAN_FILE,
+    PROTOCOL_FILE,
+    REPORT_FILE,
+    SPEC_FILE,
+    VERDICT_FILE,
+    Ledger,
+    TrialRecord,
+    TrialResult,
+)
+from orchestrator.records.notes import link, sweep_note, trial_note
+from orchestrator.records.params import data_params, legal_name, spec_params, training_params
+from orchestrator.report.report_input import Speaker
 from orchestrator.scores.from_ledger import ScoredSweep
+from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.stored import stored_protocol, stored_verdict
+from orchestrator.verdict.outcome import Verdict
 
+SWEEP_TAG = "voxsweep.sweep"
 TRIAL_TAG = "voxsweep.trial"
 NOTE_TAG = "mlflow.note.content"
 """What MLflow's pages show of a run as its description, in Markdown."""
@@ -26,6 +44,14 @@ NOTE_TAG = "mlflow.note.content"
 Status = Literal["FINISHED", "FAILED"]
 _LONGEST_NAME = 120
 """Characters; more is cut off in MLflow's tables."""
+_FILES = {
+    "spec.yaml": SPEC_FILE,
+    "plan.json": PLAN_FILE,
+    "protocol.json": PROTOCOL_FILE,
+    "verdict.json": VERDICT_FILE,
+    "report.html": REPORT_FILE,
+}
+"""Artifacts and the ledger's documents."""
 _STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
 
@@ -242,3 +268,70 @@ def _end(
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
+
+
+def read_sweep(ledger: Ledger, spec: SweepSpec) -> RunContent:
+    """The sweep's own run, as far as the sweep has come."""
+    record = ledger.begin()
+    verdict = stored_verdict(ledger)
+    ended_at = None if verdict is None else _ms(record.ended_at or _last_epoch_end(ledger))
+    return RunContent(
+        trial=None,
+        name=spec.name,
+        started_at=_ms(record.started_at),
+        params=spec_params(spec) | _data(ledger),
+        tags=dict(_sweep_tags(ledger, spec, record.id, verdict)),
+        end=None if ended_at is None else ("FINISHED", ended_at),
+        summary=list(_figures(verdict, ended_at)) if verdict and ended_at else (),
+        files={
+            name: ledger.path(document)
+            for name, document in _FILES.items()
+            if ledger.storage.exists(ledger.path(document))
+        },
+    )
+
+
+def _last_epoch_end(ledger: Ledger) -> float:
+    """When the last epoch ended, for sweeps whose ledger does not have when they ended."""
+    last = [epochs[-1] for each in ledger.trials() if (epochs := ledger.epochs(each.id))]
+    return max((losses.finished_at for losses in last), default=ledger.begin().started_at)
+
+
+def _data(ledger: Ledger) -> dict[str, str]:
+    text = ledger.read_text(DATA_FILE)
+    if text is None:
+        return {}
+    return data_params(TypeAdapter(list[Speaker]).validate_python(json.loads(text)["speakers"]))
+
+
+def _sweep_tags(
+    ledger: Ledger, spec: SweepSpec, sweep_id: str, verdict: Verdict | None
+) -> Iterator[tuple[str, str]]:
+    yield "voxsweep.sweep_id", sweep_id
+    yield SWEEP_TAG, spec.name
+    yield "voxsweep.storage", link(ledger)
+    yield "voxsweep.clips", link(ledger, "clips")
+    yield NOTE_TAG, sweep_note(ledger, spec, stored_protocol(ledger), verdict)
+    if verdict is not None:
+        yield "voxsweep.report", link(ledger, *REPORT_FILE.split("/"))
+        yield "voxsweep.verdict", verdict.verdict
+        yield "voxsweep.variant", verdict.variant or ""
+        yield "voxsweep.runner_up", verdict.runner_up or ""
+        yield "voxsweep.protocol", verdict.protocol_hash
+
+
+def _figures(verdict: Verdict, time: int) -> Iterator[MetricValue]:
+    """On set B, of the winner or else of the first finalist, and of the base."""
+    finalists = {each.row.id: each.row for each in verdict.confirmed}
+    row = finalists.get(verdict.variant or "") or next(iter(finalists.values()), None)
+    if row is None:
+        return
+    yield MetricValue("gain/mean", row.gain.mean, time, 0)
+    yield MetricValue("gain/low", row.gain.low, time, 0)
+    yield MetricValue("gain/high", row.gain.high, time, 0)
+    yield MetricValue("gain/prompts", float(row.gain.n), time, 0)
+    who = "winner" if verdict.variant else "first_finalist"
+    for metric, mean in row.means.items():
+        yield MetricValue(f"{metric}/{who}", mean, time, 0)
+        if metric in row.differences:
+            yield MetricValue(f"{metric}/base", mean - row.differences[metric].mean, time, 0)

@@ -11,8 +11,7 @@ from jobs.metrics.base import ClipScores
 from jobs.spec.trial import BASE_VARIANT, Variant
 from orchestrator.ledger import CONFIRMATION, PROTOCOL_FILE, VERDICT_FILE
 from orchestrator.records.params import legal_name
-from orchestrator.records.runs import TRIAL_TAG
-from orchestrator.records.sweep_run import SWEEP_TAG
+from orchestrator.records.runs import SWEEP_TAG, TRIAL_TAG
 from orchestrator.release.finished_sweep import FinishedSweep
 from orchestrator.release.model_card import CARD_FILE, model_card
 from orchestrator.release.registry import (

@@ -3,13 +3,14 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import mlflow
 from mlflow import MlflowClient
@@ -23,23 +24,18 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from cluster.storage.base import Storage
 from jobs.problems import InputError, Problem
 from orchestrator.errors import InfrastructureError
-from orchestrator.records.runs import TRIAL_TAG
-from orchestrator.records.sweep_run import SWEEP_TAG
+from orchestrator.records.runs import SWEEP_TAG, TRIAL_TAG
 from orchestrator.records.tracking import MlflowStore, mlflow_store
-from orchestrator.release.registry_events import (
-    EventKind,
-    RegistryEvent,
-    former_champions,
-    next_key,
-    read_history,
-)
 
+EventKind = Literal["champion", "demoted", "rollback"]
 CHAMPION: EventKind = "champion"
 CANDIDATE = "candidate"
 VARIANT_TAG, PROTOCOL_TAG = "voxsweep.variant", "voxsweep.protocol"
 REASON_TAG, DEMOTED_TAG = "voxsweep.reason", "voxsweep.demoted"
 VERDICT_TAG = "voxsweep.verdict"
 _PROMOTED_TAG = "voxsweep.promoted"
+_HISTORY_TAG = "voxsweep.history."
+"""Before the number of an event, from 0001 on."""
 
 _OUTPUT = Schema(
     [
@@ -121,6 +117,17 @@ class Version:
         return f"models:/{self.model}/{self.number}"
 
 
+@dataclass(frozen=True)
+class RegistryEvent:
+    """Something that happened to the alias ``champion``."""
+
+    at: str
+    """UTC, as ISO 8601 writes it."""
+    event: EventKind
+    version: str
+    reason: str
+
+
 class Registry:
     """Every method raises InfrastructureError when MLflow does not answer."""
 
@@ -163,9 +170,7 @@ class Registry:
             self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
             self._client.set_terminated(run_id)
             if self._registered(new.model) is None:
-                self._client.create_registered_model(
-                    new.model, tags={SWEEP_TAG: new.tags[SWEEP_TAG]}
-                )
+                self._client.create_registered_model(new.model, tags={SWEEP_TAG: sweep})
             made = self._client.create_model_version(
                 new.model,
                 logged.artifact_location,  # models:/ID is looked up where MLflow's globals say
@@ -197,7 +202,7 @@ class Registry:
         with self._answering():
             # The history first: after a crash in between, the same command does the rest.
             registered = self._known(model)
-            last = former_champions(read_history(registered.tags))[-1:]
+            last = former_champions(_read_history(registered.tags))[-1:]
             if last != [number] or str(registered.aliases.get(CHAMPION)) != number:
                 self._record(model, event, number, reason)
             self._client.set_registered_model_alias(model, CHAMPION, number)
@@ -282,7 +287,7 @@ class Registry:
     def history(self, model: str) -> list[RegistryEvent]:
         """What happened to a model's champions. Raises InputError: there is no such model."""
         with self._answering():
-            return read_history(self._known(model).tags)
+            return _read_history(self._known(model).tags)
 
     def _resolve(self, model: str, alias: str | None, number: str | None) -> Version:
         aliases = {name: str(of) for name, of in self._known(model).aliases.items()}
@@ -319,7 +324,7 @@ class Registry:
 
     def _record(self, model: str, kind: EventKind, number: str, reason: str) -> None:
         event = RegistryEvent(_now(), kind, number, reason[: _LONGEST // 2])
-        key = next_key(self._known(model).tags)
+        key = _next_key(self._known(model).tags)
         self._client.set_registered_model_tag(model, key, json.dumps(asdict(event)))
 
     def _experiment(self, sweep: str) -> str:
@@ -364,3 +369,35 @@ def _shortened(text: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _read_history(tags: Mapping[str, str]) -> list[RegistryEvent]:
+    """The events among a registered model's tags, in their order."""
+    keys = sorted(key for key in tags if key.startswith(_HISTORY_TAG))
+    return [RegistryEvent(**json.loads(tags[key])) for key in keys]
+
+
+def _next_key(tags: Mapping[str, str]) -> str:
+    """The key of the next event."""
+    numbers = [int(key.removeprefix(_HISTORY_TAG)) for key in tags if key.startswith(_HISTORY_TAG)]
+    return f"{_HISTORY_TAG}{max(numbers, default=0) + 1:04d}"
+
+
+def former_champions(events: Iterable[RegistryEvent]) -> list[str]:
+    """Versions that a rollback can go back to, the latest last; a demoted one is not among them.
+
+    >>> events = [RegistryEvent("", "champion", v, "") for v in ("1", "2", "3")]
+    >>> former_champions([*events, RegistryEvent("", "rollback", "2", "")])
+    ['1', '2']
+    >>> former_champions([*events, RegistryEvent("", "demoted", "3", "")])
+    ['1', '2']
+    """
+    stack: list[str] = []
+    for event in events:
+        if event.event == "rollback":
+            while stack and stack[-1] != event.version:
+                stack.pop()
+        stack = [version for version in stack if version != event.version]
+        if event.event != "demoted":
+            stack.append(event.version)
+    return stack

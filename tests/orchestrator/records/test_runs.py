@@ -6,8 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from orchestrator.ledger import Ledger, TrialResult
-from orchestrator.records.runs import NOTE_TAG, RunContent, TrialRuns
-from orchestrator.records.sweep_run import read_sweep
+from orchestrator.records.runs import NOTE_TAG, RunContent, TrialRuns, read_sweep
 from orchestrator.verdict.outcome import Verdict
 
 

@@ -7,8 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from orchestrator.records.runs import MetricValue, RunContent, TrialRuns
-from orchestrator.records.sweep_run import read_sweep
+from orchestrator.records.runs import MetricValue, RunContent, TrialRuns, read_sweep
 from orchestrator.records.tracking import DeletedExperimentError, Recorded, Tracker
 from tests.orchestrator.records.made_sweep import everything
 

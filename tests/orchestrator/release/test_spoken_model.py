@@ -20,8 +20,7 @@ import soundfile
 from jobs.speech.say import say
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VoiceFiles
-from orchestrator.records.runs import TRIAL_TAG
-from orchestrator.records.sweep_run import SWEEP_TAG
+from orchestrator.records.runs import SWEEP_TAG, TRIAL_TAG
 from orchestrator.records.tracking import MlflowStore
 from orchestrator.release.registry import PROTOCOL_TAG, VARIANT_TAG, NewVersion, Registry
 
