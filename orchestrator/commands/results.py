@@ -67,7 +67,7 @@ def records(
 ) -> None:
     """Write a sweep's missing MLflow runs from its storage; existing runs stay unchanged."""
     from cluster.storage.base import open_storage
-    from orchestrator.records.rebuild import rebuild
+    from orchestrator.records.recorder import rebuild
 
     address, done = rebuild(open_storage(storage), sweep, mlflow, lambda text: messages.print(text))
     counts = {"runs": done.runs, "created": done.created, "changes": done.changes}

@@ -253,7 +253,10 @@ class Pool:
             heartbeat = await host.actor.renew.remote([], None)
         except ActorDiedError as error:
             host.gone = str(error)
-            self._refuse_all()
+            if all(each.gone for each in self._hosts):
+                for waiting in self._waiting.values():
+                    waiting.set_exception(self._hosts_gone())
+                self._waiting.clear()
             return False
         except RayError:
             await asyncio.sleep(_RETRY)
@@ -301,12 +304,6 @@ class Pool:
             host.unconfirmed.update(lost)
             self._expire_after_term(host, lost)
             self._settle()
-
-    def _refuse_all(self) -> None:
-        if all(host.gone for host in self._hosts):
-            for waiting in self._waiting.values():
-                waiting.set_exception(self._hosts_gone())
-            self._waiting.clear()
 
     def _hosts_gone(self) -> HostsGoneError:
         return HostsGoneError("\n".join(host.gone for host in self._hosts))

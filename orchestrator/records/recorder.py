@@ -10,18 +10,24 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 
-from orchestrator.addresses import redacted
+from cluster.storage.base import Storage
+from jobs.problems import InputError, Problem
+from orchestrator.addresses import redacted, tracking_problem
 from orchestrator.errors import InfrastructureError
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import SPEC_FILE, Ledger
 from orchestrator.records.params import shorten
 from orchestrator.records.runs import TrialRuns, read_sweep
-from orchestrator.records.tracking import MlflowStore, Recorded, Tracker
+from orchestrator.records.tracking import MlflowStore, Recorded, Tracker, mlflow_store
 from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.stored import require_spec
 
 DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before the next try, by the number of failures in a row; the last is for all further."""
 _LONGEST_DELAY_AT_END = 2.0
 """Seconds; a person waits for the end."""
+
+_REBUILD_PATIENCE = 60.0
+"""Seconds without a sign of MLflow until a rebuild gives it up."""
 
 _PERMANENT = {401, 403, 405, 501}
 """HTTP statuses that no second try changes: a login that is missing, wrong or not enough, and what
@@ -189,6 +195,36 @@ class Recorder:
             self._given_up.wait(min(delay, _LONGEST_DELAY_AT_END))
         else:
             self._closing.wait(delay)
+
+
+def rebuild(
+    storage: Storage, sweep: str, address: str | None, note: Callable[[str], None]
+) -> tuple[str, Recorded]:
+    """Log what the storage has to MLflow at ``address``, or else where the sweep's spec says.
+
+    Returns:
+        Where MLflow is, without secrets, and what was done.
+
+    Raises:
+        InputError: no such sweep, or an address that is none.
+        InfrastructureError: MLflow does not answer, or refuses.
+    """
+    ledger = Ledger(storage, sweep)
+    spec = require_spec(ledger)
+    named = address or spec.records.mlflow
+    if named and (problem := tracking_problem(named)):
+        where = "--mlflow" if address else f"{storage.url}/{sweep}/{SPEC_FILE}: records.mlflow"
+        raise InputError([Problem(where, *problem)])
+    store = mlflow_store(named, storage.workspace(sweep))
+    recorder = Recorder(ledger, spec, store, note)
+    recorder.start()
+    recorder.await_contact(_REBUILD_PATIENCE)
+    if trouble := recorder.close(_REBUILD_PATIENCE, limit=float("inf")):
+        raise InfrastructureError(
+            f"MLflow at {recorder.uri} must answer, but: {trouble}. Start it, and run this again: "
+            "it goes on where it was."
+        )
+    return recorder.uri, recorder.recorded
 
 
 def is_permanent(failures: list[int]) -> bool:

@@ -1,4 +1,4 @@
-"""MLflow's model registry: one version for each promoted variant, and which is champion."""
+"""MLflow's model registry: a version for each promoted variant, which is champion, and why."""
 
 import json
 import os

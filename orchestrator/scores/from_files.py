@@ -74,7 +74,14 @@ def judge_files(
     infos = list(_lines(listed, lambda *at: _VARIANTS.validate_json(at[-1]), _VARIANT, problems))
     if problems or rule is None:
         raise InputError(problems)
-    rows = _with_versa(clips, rule)
+    rows, unfit = versa.complete(
+        [clip for clip in clips if isinstance(clip, ClipScores)],
+        [clip for clip in clips if isinstance(clip, VersaRow)],
+        {prompt.id for prompt in (*rule.prompts, *rule.confirmation)},
+        {metric.name for metric in rule.metrics},
+    )
+    if unfit:
+        raise InputError([Problem(where, what, "Keep one of the two.") for where, what in unfit])
     scored = {row.variant for row in rows}
     known = {info.id: info for info in infos if info.id in scored}
     known |= {name: VariantInfo.unlisted(name) for name in sorted(scored - known.keys())}
@@ -88,19 +95,6 @@ def judge_files(
         read = read_ratings(ratings, {prompt.id for prompt in rule.confirmation}, known)
         verdict = apply_ratings(verdict, read, rule, ratings)
     return verdict, screen
-
-
-def _with_versa(read: Sequence[ClipScores | VersaRow], rule: Protocol) -> list[ClipScores]:
-    """Every clip, with VERSA's scores of it."""
-    rows, unfit = versa.complete(
-        [row for row in read if isinstance(row, ClipScores)],
-        [row for row in read if isinstance(row, VersaRow)],
-        {prompt.id for prompt in (*rule.prompts, *rule.confirmation)},
-        {metric.name for metric in rule.metrics},
-    )
-    if unfit:
-        raise InputError([Problem(where, what, "Keep one of the two.") for where, what in unfit])
-    return rows
 
 
 def _tables(

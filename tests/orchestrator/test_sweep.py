@@ -28,7 +28,7 @@ from orchestrator.ledger import (
     VERDICT_FILE,
     Ledger,
 )
-from orchestrator.records.rebuild import rebuild
+from orchestrator.records.recorder import rebuild
 from orchestrator.scores import from_ledger
 from orchestrator.scores.from_files import judge_files
 from orchestrator.spec.reading import read_spec

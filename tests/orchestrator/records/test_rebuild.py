@@ -7,8 +7,8 @@ import pytest
 from jobs.problems import InputError
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import SPEC_FILE
-from orchestrator.records import rebuild as room
-from orchestrator.records.rebuild import rebuild
+from orchestrator.records import recorder as room
+from orchestrator.records.recorder import rebuild
 from tests.orchestrator.records.made_sweep import everything
 
 
@@ -57,6 +57,6 @@ def test_an_address_with_a_secret(made):
 
 
 def test_a_server_that_is_gone(made, monkeypatch):
-    monkeypatch.setattr(room, "_PATIENCE", 0.05)
+    monkeypatch.setattr(room, "_REBUILD_PATIENCE", 0.05)
     with pytest.raises(InfrastructureError, match=r"must answer, but: .*run this again"):
         rebuild(made.ledger.storage, "small", "http://127.0.0.1:9", print)
