@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,18 @@ class InputError(Exception):
     def __reduce__(self) -> "tuple[type[InputError], tuple[tuple[Problem, ...]]]":
         """From one process to another with the problems, not with their text."""
         return type(self), (self.problems,)
+
+
+def read_text(path: Path, next_step: str) -> str:
+    """The text of a file that a user named.
+
+    Raises:
+        InputError: it cannot be read, with ``next_step``.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(str(path), f"cannot read it: {error}", next_step)]) from None
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, read_text
 from jobs.spec.trial import PromptSpec
 
 _HINT = 'Each line is {"id": "a-001", "text": "..."}, and may have "language" and "speaker".'
@@ -19,11 +19,7 @@ def read_prompts(path: Path) -> list[PromptSpec]:
     """
     prompts: dict[str, PromptSpec] = {}
     problems: list[Problem] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError([Problem(str(path), f"cannot read it: {error}", _HINT)]) from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path, _HINT).splitlines(), start=1):
         where = f"{path}:{number}"
         try:
             prompt = PromptSpec.model_validate_json(line)

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, read_text
 from jobs.spec.strict import Language, Strict, validation_problems
 from jobs.spec.trial import DecodingSpec, HostSpec, TrainingSpec, Variant
 
@@ -115,11 +115,9 @@ def read_voice(directory: Path) -> VoiceFiles:
         InputError: with everything that keeps it from being one.
     """
     path = directory / VOICE_FILE
+    step = f"Name a directory that holds {VOICE_FILE} and {ADAPTER_FOLDER}/."
     try:
-        facts = VoiceFacts.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        step = f"Name a directory that holds {VOICE_FILE} and {ADAPTER_FOLDER}/."
-        raise InputError([Problem(str(path), f"cannot read it: {error}", step)]) from None
+        facts = VoiceFacts.model_validate_json(read_text(path, step))
     except ValidationError as error:
         raise InputError(validation_problems(error, str(path), _AGAIN)) from None
     if problems := list(_problems(directory, facts)):

@@ -31,7 +31,10 @@ def rank_rate(report: ReportInput) -> Markup | None:
         + [trial.training.learning_rate for trial in report.trials]
     )
     best = _best_by_cell(report, columns)
-    failed = _failed_by_cell(report, columns)
+    failed = Counter(
+        (trial.training.rank, columns[trial.training.learning_rate])
+        for trial in report.failed_trials
+    )
     cells = best.keys() | failed.keys()
     if not cells:
         return None
@@ -77,15 +80,6 @@ def _best_by_cell(report: ReportInput, columns: dict[float, str]) -> dict[_Cell,
         if cell not in best or row.objective > best[cell].objective:
             best[cell] = row
     return best
-
-
-def _failed_by_cell(report: ReportInput, columns: dict[float, str]) -> Counter[_Cell]:
-    """How many trials of each cell failed."""
-    return Counter(
-        (trial.training.rank, columns[trial.training.learning_rate])
-        for trial in report.trials
-        if trial.end == "failed"
-    )
 
 
 def _shade(gain: float, gains: Sequence[float]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobs.metrics.base import ClipScores
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, read_text
 from jobs.spec.strict import validation_problems
 from orchestrator.scores import versa
 from orchestrator.scores.versa import VersaRow
@@ -152,9 +152,9 @@ def read_variants(lines: str) -> dict[str, VariantInfo]:
 
 def _read_protocol(path: Path, problems: list[Problem]) -> Protocol | None:
     try:
-        return Protocol.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(str(path), f"cannot read it: {error}", "Name a protocol.json."))
+        return Protocol.model_validate_json(read_text(path, "Name a protocol.json."))
+    except InputError as error:
+        problems += error.problems
     except ValidationError as error:
         problems += validation_problems(error, str(path), "Correct it.")
     return None
@@ -171,9 +171,9 @@ def _lines(
 ) -> Iterator[Any]:
     for path in paths:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(Problem(str(path), f"cannot read it: {error}", hint))
+            lines = read_text(path, hint).splitlines()
+        except InputError as error:
+            problems += error.problems
             continue
         for number, line in enumerate(lines, start=1):
             try:
@@ -198,11 +198,7 @@ def read_ratings(path: Path, sentences: Collection[str], systems: Collection[str
     """
     problems: list[Problem] = []
     ratings: list[Rating] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError([Problem(str(path), f"cannot read it: {error}", _RATING_LINE)]) from None
-    rows = csv.DictReader(lines)
+    rows = csv.DictReader(read_text(path, _RATING_LINE).splitlines())
     if lacking := [name for name in _RATING_COLUMNS if name not in (rows.fieldnames or ())]:
         raise InputError([Problem(f"{path}:1", f"no column {', '.join(lacking)}", _RATING_LINE)])
     for row in rows:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, read_text
 
 Location = tuple[int | str, ...]
 """Where a value stands in a document: keys of mappings and indices of lists, outermost first."""
@@ -44,10 +44,7 @@ class Document:
         Raises:
             InputError: it cannot be read, is not YAML, or is no mapping.
         """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError([Problem(str(path), f"cannot read it: {error}", hint)]) from None
+        text = read_text(path, hint)
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             data = yaml.safe_load(text)

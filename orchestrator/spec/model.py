@@ -105,14 +105,10 @@ class SearchSpec(Strict):
     """Keys of ``training``, each with a list of choices or a range."""
 
     @model_validator(mode="after")
-    def _check_grid(self) -> Self:
+    def _check(self) -> Self:
         ranges = [name for name, dimension in self.space.items() if not dimension.choices]
         if self.sampler == "grid" and ranges:
             raise ValueError(f"a grid needs lists of choices, but {ranges} are ranges")
-        return self
-
-    @model_validator(mode="after")
-    def _check_objectives(self) -> Self:
         if self.objectives[:1] != (OBJECTIVE,):
             got = list(self.objectives)
             raise ValueError(f"objectives begin with {OBJECTIVE}, got {got}: name it first")

@@ -142,6 +142,5 @@ def _epoch_clips(mix: MixSpec | None, clips: list[TargetClip]) -> int:
     training = [clip.row for clip in clips if clip.row.split == "train"]
     if mix is None:
         return len(training)
-    names = [row.speaker if mix.by == "speaker" else row.language for row in training]
-    named = Counter(name for name in names if name is not None)
+    named = Counter(name for row in training if (name := getattr(row, mix.by)) is not None)
     return sum(epoch_counts(mix, named).values())
