@@ -84,7 +84,7 @@ WRITTEN_BY_A_SWEEP = {"report.html", "spec.yaml"}
 """Files that a sweep writes and the repository has not."""
 OF_OTHERS = {"ray.io_rayjobs.yaml"}
 """Files that another project ships."""
-PAGES = [*DOCUMENTS, ROOT / "benchmarks" / "README.md", *ROOT.glob("configs/**/*.yaml")]
+PAGES = [*DOCUMENTS, *ROOT.glob("benchmarks/*.md"), *ROOT.glob("configs/**/*.yaml")]
 
 
 def test_every_path_exists():

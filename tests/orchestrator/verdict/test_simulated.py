@@ -1,4 +1,4 @@
-"""The verdict keeps its word in simulated sweeps; ``benchmarks/verdicts.md`` has larger runs."""
+"""Error rates of verdicts in simulated sweeps; ``benchmarks/verdicts.md`` has larger runs."""
 
 from functools import cache
 
