@@ -46,11 +46,6 @@ class Manifest:
         voice = self.voice.model_dump(mode="json", exclude={"files", "format", "versions"})
         return {**asdict(self), "voice": voice, "family": self.voice.host.family}
 
-    def write(self, directory: Path) -> None:
-        """Beside what it lists."""
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
-        (directory / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
-
 
 def files_of(directory: Path) -> dict[str, dict[str, int | str]]:
     """What :attr:`Manifest.files` says of a directory."""
@@ -114,7 +109,8 @@ def export_voice(
             versions=versions(),
             load_back=loaded,
         )
-        made.write(written)
+        text = json.dumps(made.to_dict(), indent=2, sort_keys=True)
+        (written / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
         written.rename(target)
     finally:
         shutil.rmtree(written, ignore_errors=True)

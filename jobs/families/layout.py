@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,23 +31,6 @@ LAYOUT_FILE = "layout.json"
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NAMED_TOKEN = re.compile(r"<\|[^|]+\|>")
-
-
-class Tokenizer(Protocol):
-    """What a layout needs of a Hugging Face tokenizer."""
-
-    @property
-    def pad_token_id(self) -> int | None:
-        """Fills short rows of a batch."""
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text in which added tokens are written out."""
-
-    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int | None]:
-        """The id of each token; None (or the unknown token's) where it is missing."""
-
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-        """The token of each id."""
 
 
 class Markers(Strict, strict=True):
@@ -222,7 +205,7 @@ class Example:
 class TokenStream:
     """A layout in the ids of one tokenizer."""
 
-    def __init__(self, layout: Layout, tokenizer: Tokenizer) -> None:
+    def __init__(self, layout: Layout, tokenizer: Any) -> None:  # noqa: ANN401 (Hugging Face's)
         """Raises ValueError where the tokenizer lacks one of `Layout.added_tokens`."""
         self.layout = layout
         self._tokenizer = tokenizer
@@ -267,9 +250,11 @@ class TokenStream:
         return self.layout.max_codes(text) + len(self._encode(markers)) + 1
 
     def _encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
 
     def _ids(self, tokens: list[str]) -> list[int]:
+        # A missing token is None or the unknown token's.
         ids = [i for i in self._tokenizer.convert_tokens_to_ids(tokens) if i is not None]
         if self._tokenizer.convert_ids_to_tokens(ids) != tokens:
             known = set(self._tokenizer.convert_ids_to_tokens(ids))

@@ -52,10 +52,6 @@ class _Speech:
     decoding: DecodingSpec
     done: "Future[list[list[SpokenClip]]]" = field(default_factory=Future)
 
-    def fits(self, other: "_Speech") -> bool:
-        """Whether both can be spoken in one batch."""
-        return self.prompts == other.prompts and self.decoding == other.decoding
-
 
 class HostLoop:
     """Runs a host's work; its methods may be called from any thread, and wait.
@@ -238,7 +234,8 @@ class HostLoop:
         with self._changed:
             for other in [each for each in self._queue if isinstance(each, _Speech)]:
                 voices = sum(len(each.voices) for each in (*together, other))
-                if task.fits(other) and voices * len(task.prompts) <= _MOST_ROWS:
+                same = task.prompts == other.prompts and task.decoding == other.decoding
+                if same and voices * len(task.prompts) <= _MOST_ROWS:
                     self._queue.remove(other)
                     together.append(other)
         self._speak(host, together)
