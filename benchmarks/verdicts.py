@@ -1,4 +1,4 @@
-"""Does the verdict keep its word? Whole sweeps simulated, and judged as real ones are.
+"""Error rates of verdicts: whole sweeps are simulated, and judged by the code for real ones.
 
 Command: python benchmarks/verdicts.py [--quick] [--json]
 

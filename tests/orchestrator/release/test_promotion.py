@@ -124,7 +124,7 @@ def test_a_version_has_what_it_takes_and_no_pickle(registry: Registry, finished:
         CONSENT,
         facts.base_digest,
         "| similarity (primary) | 0.5 | 0.63 | +0.13 (",
-        "Nobody",
+        "There was no listening test",
     ):
         assert told in card
     assert (model / "MLmodel").read_text().count("text") == 1
