@@ -10,6 +10,8 @@ import requests
 
 from tests.raylets import Raylets, raylets, wait_until
 
+pytestmark = pytest.mark.full
+
 _DRIVER = """
 import json, sys
 import ray

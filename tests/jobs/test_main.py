@@ -94,6 +94,7 @@ def test_a_job_that_says_two_things_is_refused(tmp_path, caplog, lines, told):
     assert not (tmp_path / "st").exists()
 
 
+@pytest.mark.full
 def test_clips_that_do_not_fit_the_training_end_it_before_its_first_step(tmp_path, caplog):
     job, storage = tmp_path / "job.yaml", LocalStorage(tmp_path / "st")
     job.write_text((JOB % (1, 1)).replace("rank: 2", "rank: 2, batch_tokens: 9"))

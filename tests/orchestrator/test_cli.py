@@ -77,6 +77,7 @@ def few_clips(tmp_path, write_spec):
     )
 
 
+@pytest.mark.full
 def test_prepare_says_what_it_made_and_makes_it_once(tmp_path, few_clips):
     said = [
         voxsweep("prepare", few_clips, "--storage", "st", *more, cwd=tmp_path)

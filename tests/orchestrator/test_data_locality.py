@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.raylets import raylets
 
 _DRIVER = """
@@ -24,6 +26,7 @@ print(json.dumps(where))
 """
 
 
+@pytest.mark.full
 def test_a_recording_is_read_where_it_lies():
     """Files on the driver's node, though it has neither; what is in S3 where there is room."""
     with raylets(cpus=0) as cluster:

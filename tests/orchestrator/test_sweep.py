@@ -314,6 +314,7 @@ def test_nothing_is_left_running(sweep):
     assert sweep.run.left_behind == []
 
 
+@pytest.mark.full
 def test_again_trains_nothing_and_says_the_same(sweep):
     before = sweep.ledger.read_text(VERDICT_FILE)
     checkpoints = _inodes(sweep.folder / "trials")

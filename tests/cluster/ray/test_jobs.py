@@ -152,6 +152,7 @@ def test_twice_is_one_job_and_one_that_succeeded_stays(looked):
     assert answer["named"] == [answer["id"]]
 
 
+@pytest.mark.full
 def test_a_job_that_is_stopped_holds_nothing_and_is_followed_by_another(job_cluster):
     ended = client(
         job_cluster,

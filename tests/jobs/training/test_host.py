@@ -71,6 +71,7 @@ def test_a_trial_does_not_see_the_one_before_it(zero_stage: int):
     assert_same_bits(trained(used, trial), trained(wide_host(zero_stage), trial))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("before", STAGES)
 @pytest.mark.parametrize("after", [0, 3])
 def test_a_base_does_not_show_which_engine_it_had(before: int, after: int):

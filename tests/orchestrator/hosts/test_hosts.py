@@ -219,7 +219,8 @@ def test_a_killed_host_and_a_killed_pool_change_no_weights(storage, alone):
         assert_same_epoch(storage, spec, epoch)
 
 
-@pytest.mark.parametrize("zero_stage", [pytest.param(0, marks=pytest.mark.full), 3])
+@pytest.mark.full
+@pytest.mark.parametrize("zero_stage", [0, 3])
 def test_two_ranks_train_what_one_would(storage, alone, zero_stage):
     engine = EngineSpec(zero_stage=zero_stage, ranks=2)
     spec = trial(4, engine, dropout=0.0)  # each rank draws its own

@@ -95,6 +95,7 @@ def test_a_ghost_that_wakes_up_commits_nothing(tmp_path, beside):
         cluster.wait_until_empty()
 
 
+@pytest.mark.full
 def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path):
     """What a host made waits until it can be committed."""
     with fake_cluster(tmp_path) as cluster:

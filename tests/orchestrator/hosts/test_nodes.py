@@ -13,6 +13,8 @@ import pytest
 from tests.cluster_sweep import Nodes
 from tests.raylets import raylets
 
+pytestmark = pytest.mark.full
+
 _DRIVER = """
 import json, sys
 import ray

@@ -17,7 +17,7 @@ from tests.orchestrator.records.made_sweep import MadeSweep, everything
 from tests.orchestrator.records.server import Fault, Proxy, Server
 from tests.orchestrator.search.fake_sweep import SECTIONS
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.full, pytest.mark.postgres]
 
 PATIENCE = 400.0
 """Seconds that a test may wait at most; none needs them."""

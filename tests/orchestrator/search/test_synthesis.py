@@ -60,6 +60,7 @@ def test_each_says_set_b_once(cluster, context, finalists):
     cluster.wait_until_empty()
 
 
+@pytest.mark.full
 def test_one_whose_host_dies_speaks_on_the_next(cluster, context, finalists):
     (first, _) = finalists
     said = f"speak {first.trial} 2 0.5"

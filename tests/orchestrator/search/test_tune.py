@@ -84,6 +84,7 @@ def test_every_trial_is_trained_in_a_slot_and_leaves_it(run, tmp_path):
         assert [len(cluster.happened(f"attach {trial}")) for trial in trials] == [1] * 5
 
 
+@pytest.mark.full
 def test_a_killed_process_of_a_trial_reports_nothing_again(run, tmp_path):
     """Killed at the very moment when Ray Tune has heard of its second epoch."""
     kill = Heard({(1, 2): lambda result: os.kill(result["pid"], signal.SIGKILL)})
@@ -95,6 +96,7 @@ def test_a_killed_process_of_a_trial_reports_nothing_again(run, tmp_path):
         assert len(cluster.happened(f"attach {trials[0]}")) == 2
 
 
+@pytest.mark.full
 def test_a_dead_host_costs_its_trials_no_report_and_no_retry_of_tunes(run, tmp_path):
     heard = Heard()
     with fake_cluster(tmp_path / "st", slots=2) as cluster:
@@ -122,6 +124,7 @@ def diverge(cluster, trial) -> None:
     ray.get(cluster.stage.order.remote(f"advance {trial}", "diverge"))
 
 
+@pytest.mark.full
 def test_a_trial_whose_hosts_die_is_left_to_a_later_run(run, tmp_path):
     """Without retries, one death is too many."""
     with fake_cluster(tmp_path / "st", slots=1) as cluster:
