@@ -4,6 +4,7 @@ small sweep on one machine: nothing is done, reported or said twice.
 And the same sweep in S3, here because it is compared with the same undisturbed run.
 """
 
+import contextlib
 import json
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -84,6 +85,16 @@ def named(run: Run, actor: str) -> list[psutil.Process]:
     return found
 
 
+def kill_one(processes: list[psutil.Process]) -> list[str]:
+    """``kill -9`` of the first that still runs, and the files that it had mapped."""
+    for each in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # its trial may just have ended
+            libraries = [region.path for region in each.memory_maps()]
+            each.kill()
+            return libraries
+    pytest.fail("no process of a trial was there to be killed")
+
+
 @pytest.fixture(scope="module")
 def story(tmp_path_factory) -> Story:
     """The driver is killed while the first trial's last epoch speaks; when the second trial has an
@@ -104,10 +115,8 @@ def story(tmp_path_factory) -> Story:
         story.committed.append(story.inodes())
         named(run, "HostActor")[0].kill()
         run.wait_for(lambda: len(story.reported()) == len(RANKS))
-        trials = named(run, "Trainable")
-        story.thin_libraries = [region.path for each in trials for region in each.memory_maps()]
         story.committed.append(story.inodes())
-        trials[-1].kill()
+        story.thin_libraries = kill_one(named(run, "Trainable"))
         assert run.finish() == 0, run.stderr
     finally:
         run.end()
