@@ -20,8 +20,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 FILE, SERVICE = "VOXSWEEP_NOTICE_FILE", "VOXSWEEP_NOTICE_SERVICE"
 
@@ -33,76 +33,48 @@ _TOKEN_SECONDS = 60
 """Lifetime of a token of AWS's service."""
 
 
-class Source(Protocol):
-    """A source of notices."""
+_EC2_ADDRESS, _COMPUTE_ENGINE_HOST = "http://169.254.169.254", "metadata.google.internal"
 
-    def notice(self) -> str:
-        """Why this process must leave; empty while it may stay."""
-        ...
+Source = Callable[[], str]
+"""A source of notices: why this process must leave; empty while it may stay."""
 
 
-class Terminated:
-    """SIGTERM to this process, whose former handler is replaced. Made on the main thread."""
-
-    def __init__(self) -> None:
-        self._received = threading.Event()
-        signal.signal(signal.SIGTERM, lambda number, frame: self._received.set())
-
-    def notice(self) -> str:
-        """See :class:`Source`."""
-        return "its process was told to end (SIGTERM)" if self._received.is_set() else ""
+def sigterm_notice() -> Source:
+    """SIGTERM to this process, whose former handler is replaced. Called on the main thread."""
+    received = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: received.set())
+    return lambda: "its process was told to end (SIGTERM)" if received.is_set() else ""
 
 
-class NoticeFile:
+def _file_notice(path: Path) -> str:
     """A file that somebody puts on the node, for one a Kubernetes preStop hook."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def notice(self) -> str:
-        """See :class:`Source`."""
-        return f"{self._path} is there" if self._path.exists() else ""
+    return f"{path} is there" if path.exists() else ""
 
 
-class AwsSpot:
+def _ec2_notice(url: str) -> str:
     """The interruption notice of an EC2 spot instance, by version 2 of its metadata service.
 
     Source: "Spot Instance interruption notices" in the Amazon EC2 user guide.
     """
-
-    def __init__(self, url: str = "http://169.254.169.254") -> None:
-        self._url = url.rstrip("/")
-
-    def notice(self) -> str:
-        """See :class:`Source`."""
-        token = _ask(
-            f"{self._url}/latest/api/token",
-            {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)},
-            method="PUT",
-        )
-        answer = _ask(
-            f"{self._url}/latest/meta-data/spot/instance-action",
-            {"X-aws-ec2-metadata-token": token},
-        )
-        if not answer:
-            return ""
-        action = json.loads(answer)
-        return f"EC2 will {action['action']} its machine at {action['time']}"
+    lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_SECONDS)}
+    token = _ask(f"{url}/latest/api/token", lifetime, method="PUT")
+    answer = _ask(
+        f"{url}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token}
+    )
+    if not answer:
+        return ""
+    action = json.loads(answer)
+    return f"EC2 will {action['action']} its machine at {action['time']}"
 
 
-class GcpPreemption:
+def _compute_engine_notice(host: str) -> str:
     """Whether a Compute Engine machine is being preempted, by its metadata service.
 
     Source: "Preemptible VM instances" in the Compute Engine documentation.
     """
-
-    def __init__(self, host: str = "metadata.google.internal") -> None:
-        self._url = f"http://{host}/computeMetadata/v1/instance/preempted"
-
-    def notice(self) -> str:
-        """See :class:`Source`."""
-        answer = _ask(self._url, {"Metadata-Flavor": "Google"})
-        return "Compute Engine preempts its machine" if answer.strip() == "TRUE" else ""
+    url = f"http://{host}/computeMetadata/v1/instance/preempted"
+    answer = _ask(url, {"Metadata-Flavor": "Google"})
+    return "Compute Engine preempts its machine" if answer.strip() == "TRUE" else ""
 
 
 class Notices:
@@ -113,7 +85,7 @@ class Notices:
 
     def current(self) -> str:
         """The notice of the first source that has one; empty when none has."""
-        return next((notice for source in self._sources if (notice := source.notice())), "")
+        return next((notice for source in self._sources if (notice := source())), "")
 
     def wait(self, pause: Callable[[float], object]) -> str:
         """Wait for a notice and return it; ``pause`` is called with the seconds between polls."""
@@ -135,14 +107,14 @@ def node_sources(environment: Mapping[str, str]) -> list[Source]:
     """
     sources: list[Source] = []
     if path := environment.get(FILE):
-        sources.append(NoticeFile(Path(path)))
+        sources.append(partial(_file_notice, Path(path)))
     service = environment.get(SERVICE, "")
     if service == "aws":
-        url = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
-        sources.append(AwsSpot(url) if url else AwsSpot())
+        url = environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or _EC2_ADDRESS
+        sources.append(partial(_ec2_notice, url.rstrip("/")))
     elif service == "gcp":
-        host = environment.get("GCE_METADATA_HOST")
-        sources.append(GcpPreemption(host) if host else GcpPreemption())
+        host = environment.get("GCE_METADATA_HOST") or _COMPUTE_ENGINE_HOST
+        sources.append(partial(_compute_engine_notice, host))
     elif service:
         raise ValueError(f"{SERVICE} must be aws or gcp, got {service!r}; correct it on this node")
     return sources

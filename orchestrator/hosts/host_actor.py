@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from cluster.preemption import Notices, Terminated, end_with_raylet, node_sources
+from cluster.preemption import Notices, end_with_raylet, node_sources, sigterm_notice
 from cluster.storage.base import StorageKey, open_storage
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.clips import Origin
@@ -75,7 +75,7 @@ class HostActor:
         self._leases = ServedLeases(task.lease_seconds)
         # Ray makes an actor on its process's main thread, the one that gets signals; without this
         # SIGTERM would end the process at once.
-        self._terminated = Terminated()
+        self._terminated = sigterm_notice()
         self._notices = Notices([self._terminated, *node_sources(os.environ)])
         # A node that is going already: Ray starts what it lost there anew while it stands.
         self._notices.wait_until_none(time.sleep)
@@ -306,7 +306,7 @@ class HostActor:
     def _obey_notices(self) -> None:
         """Leave when the node is going; and end, so that a new process serves, if it stays."""
         self._leave(self._notices.wait(self._ended.wait))
-        if not self._terminated.notice():
+        if not self._terminated():
             self._notices.wait_until_none(self._ended.wait)
         self._end(self._reason)
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cluster.preemption import FILE, SERVICE, Notices, Terminated, node_sources
+from cluster.preemption import FILE, SERVICE, Notices, node_sources, sigterm_notice
 
 
 @contextmanager
@@ -109,8 +109,7 @@ def test_an_unknown_service_is_refused():
 def test_sigterm_is_heard():
     former = signal.getsignal(signal.SIGTERM)
     try:
-        terminated = Terminated()
-        notices = Notices([terminated])
+        notices = Notices([sigterm_notice()])
         assert notices.current() == ""
         os.kill(os.getpid(), signal.SIGTERM)
         assert notices.current() == "its process was told to end (SIGTERM)"
