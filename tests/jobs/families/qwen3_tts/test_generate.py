@@ -211,6 +211,8 @@ def test_a_clip_that_was_learnt_by_heart_is_said_again(
     assert torch.equal(spoken.codes, torch.from_numpy(clip.codes))
 
 
+# That each costs something else is tested with the objective (test_objective.py).
+@pytest.mark.full
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_with_a_defect_of_upstream_the_loss_falls_and_something_else_is_said(
     square_source: Any,
