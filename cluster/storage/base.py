@@ -25,23 +25,18 @@ class Storage(Protocol):
     @property
     def url(self) -> str:
         """What :func:`open_storage` takes to open the same place again."""
-        ...
 
     def read(self, key: str) -> bytes:
         """The bytes at ``key``. Raises FileNotFoundError when there are none."""
-        ...
 
     def write(self, key: str, data: bytes) -> None:
         """Put ``data`` at ``key``, replacing what stood there, atomically."""
-        ...
 
     def exists(self, key: str) -> bool:
         """Whether a file is at ``key``."""
-        ...
 
     def children(self, key: str) -> list[str]:
         """Sorted names directly under ``key``; unfinished ones are left out."""
-        ...
 
     @contextmanager
     def commit(self, key: str, check: Check | None = None) -> Iterator[Path]:
@@ -51,7 +46,6 @@ class Storage(Protocol):
         ``check`` is called at the last moment, when all is there but the marker: what it raises
         drops the files too.
         """
-        ...
 
     @contextmanager
     def exclusively(self, key: str) -> Iterator[None]:
@@ -61,11 +55,9 @@ class Storage(Protocol):
         commit it within the block. One whose process died is out of its block, and what it had
         written on this machine for ``key`` without committing it is gone when the next one commits.
         """
-        ...
 
     def is_committed(self, key: str) -> bool:
         """Whether the directory ``key`` was committed."""
-        ...
 
     def fetch(self, key: str) -> Path:
         """A local path where the committed directory ``key`` can be read, now and later.
@@ -73,7 +65,6 @@ class Storage(Protocol):
         For what is read often, such as prepared data: a copy stays on this machine. Raises
         FileNotFoundError when it was never committed.
         """
-        ...
 
     @contextmanager
     def borrow(self, key: str) -> Iterator[Path]:
@@ -81,18 +72,15 @@ class Storage(Protocol):
 
         For what is read once, such as a checkpoint: no copy stays. Raises as :meth:`fetch`.
         """
-        ...
 
     def read_from(self, key: str, name: str) -> bytes:
         """The bytes of one file of the committed directory ``key``.
 
         Raises FileNotFoundError when it was never committed, or has no such file.
         """
-        ...
 
     def workspace(self, key: str) -> Path:
         """A directory of this machine for files about ``key`` that can be made again."""
-        ...
 
 
 class LocalStorage:

@@ -66,32 +66,26 @@ class FrozenBase(Protocol):
     @property
     def model(self) -> nn.Module:
         """The pretrained network, every parameter frozen."""
-        ...
 
     @property
     def digest(self) -> str:
         """SHA-256 over weights, tokenizer and layout."""
-        ...
 
     @property
     def sample_rate(self) -> int:
         """Samples per second of everything that goes in or comes out."""
-        ...
 
     @property
     def rules(self) -> DataRules:
         """What the family asks of its data."""
-        ...
 
     @property
     def encoder_digest(self) -> str:
         """SHA-256 over what :meth:`encode` depends on besides its arguments."""
-        ...
 
     @property
     def aligns(self) -> bool:
         """Whether :meth:`encode` looks for the words of the text; if not, it does not read it."""
-        ...
 
     def voice_of(self, speaker: str | None) -> str | None:
         """The base's own voice that stands for ``speaker`` in a prompt.
@@ -99,7 +93,6 @@ class FrozenBase(Protocol):
         For an unknown speaker, the voice that the base was loaded with. None where the base has no
         named voices: it is then conditioned on recordings of the speaker, or on nothing.
         """
-        ...
 
     def encode(self, audio: NDArray[np.float32], text: str) -> tuple[Codes, tuple[int, ...] | None]:
         """A recording, shape (samples,) at ``sample_rate``, as codes and word starts.
@@ -111,7 +104,6 @@ class FrozenBase(Protocol):
         Raises:
             ValueError: ``text`` cannot be aligned to the recording.
         """
-        ...
 
     def layers(self, targets: Sequence[str]) -> list[str]:
         """The linear layers that ``training.targets`` means, as PEFT takes them.
@@ -119,7 +111,6 @@ class FrozenBase(Protocol):
         Raises:
             ValueError: a target is no layer of this family.
         """
-        ...
 
     def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
         """Compute what the base needs of each speaker in ``clips``, before training or speaking.
@@ -127,15 +118,12 @@ class FrozenBase(Protocol):
         Raises:
             ValueError: the clips do not fit the pretrained base.
         """
-        ...
 
     def adapter_extras(self) -> AdapterExtras | None:
         """What to save with an adapter; None for nothing."""
-        ...
 
     def load_extras(self, extras: AdapterExtras) -> None:
         """Restore what :meth:`adapter_extras` gave, in place of :meth:`fit_speakers`."""
-        ...
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """The clips as the model reads them: in their speaker's voice, and behind their language's
@@ -144,15 +132,12 @@ class FrozenBase(Protocol):
         Raises:
             ValueError: a tag is wanted, and a clip has no language.
         """
-        ...
 
     def collate(self, examples: Sequence[Example], terms: LossTerms = WHOLE_LOSS) -> Batch:
         """Pad to a batch on the model's device."""
-        ...
 
     def targets(self, examples: Sequence[Example]) -> int:
         """How many positions of ``examples`` the loss is taken over."""
-        ...
 
     def loss_sums(
         self, model: nn.Module, batches: Sequence[Batch], share: RowShare = unshared
@@ -162,7 +147,6 @@ class FrozenBase(Protocol):
         Each batch is for an adapter of its own. One forward pass serves them all, and a batch's
         loss and gradients are those it has when it comes alone.
         """
-        ...
 
     def speak(
         self,
@@ -180,7 +164,6 @@ class FrozenBase(Protocol):
         Raises:
             ValueError: a tag is wanted, and a prompt has no language.
         """
-        ...
 
 
 def language_tag_of(utterance: PreparedClip | PromptSpec, language_tag: bool) -> str | None:

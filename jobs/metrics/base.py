@@ -53,7 +53,6 @@ class Scorer(Protocol):
     @property
     def metrics(self) -> Sequence[Metric]:
         """Its metrics; :meth:`measure` gives a value for each."""
-        ...
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Score every metric in ``metrics`` on ``clip``.
@@ -61,7 +60,6 @@ class Scorer(Protocol):
         Raises:
             MetricError: the clip cannot be scored, with the reason.
         """
-        ...
 
 
 @dataclass(frozen=True)

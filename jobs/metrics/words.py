@@ -54,14 +54,12 @@ class Recogniser(Protocol):
     @property
     def digest(self) -> str:
         """Identifies the weights and rules; a protocol hashes it beside the metrics' versions."""
-        ...
 
     def transcribe(self, audio: NDArray[np.float32], rate: int) -> list[str]:
         """The words in mono ``audio``, shape (samples,), at ``rate`` Hz; empty if none.
 
         :class:`WordError` always gives it 16 kHz.
         """
-        ...
 
 
 class WordError:

@@ -40,15 +40,12 @@ class Engine(Protocol):
     @property
     def model(self) -> nn.Module:
         """The module to call for a forward pass."""
-        ...
 
     def open(self, slot: str, parameters: Parameters, training: TrainingSpec) -> None:
         """Make an optimiser for a slot."""
-        ...
 
     def close(self, slot: str) -> None:
         """Free what the engine holds for a slot; its parameters stay as they are, in full."""
-        ...
 
     def backward(self, loss: Tensor, steps: Mapping[str, MicroStep]) -> None:
         """Compute the gradients of a forward pass over the slots of ``steps``.
@@ -56,20 +53,15 @@ class Engine(Protocol):
         ``loss`` is this rank's share of the sum of the slots' losses: shares add up over
         micro-batches and ranks, where DeepSpeed would take the mean over ranks.
         """
-        ...
 
     def step(self, steps: Mapping[str, MicroStep]) -> None:
         """Accumulate the gradients of the slots of ``steps``; step those whose step is complete."""
-        ...
 
     def weights(self, slot: str) -> dict[str, Tensor]:
         """Every parameter in full, fp32, on the CPU."""
-        ...
 
     def moments(self, slot: str) -> dict[str, Tensor]:
         """AdamW's state in full, fp32, on the CPU: ``exp_avg/NAME`` and ``exp_avg_sq/NAME``."""
-        ...
 
     def load_moments(self, slot: str, moments: Mapping[str, Tensor], steps: int) -> None:
         """Restore what :meth:`moments` gave, after this many optimiser steps."""
-        ...
