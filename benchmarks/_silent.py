@@ -13,8 +13,7 @@ from orchestrator.context import SweepContext
 from orchestrator.hosts import fleet as fleets
 from orchestrator.hosts.fleet import open_loop, start_hosts
 from orchestrator.search import tune as searches
-from orchestrator.search.trainable import TrialTrainable
-from orchestrator.search.trial import TrialRun
+from orchestrator.search.trial import TrialRun, TrialTrainable
 from orchestrator.verdict.comparison import Assessment
 
 

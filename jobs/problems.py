@@ -1,7 +1,8 @@
 """Problems of an input: all are collected, each with its place and next step."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,15 @@ class InputError(Exception):
         return type(self), (self.problems,)
 
 
+@contextmanager
+def collecting(problems: list[Problem]) -> Iterator[None]:
+    """Go on after the block where it raises InputError, with its problems added to ``problems``."""
+    try:
+        yield
+    except InputError as error:
+        problems += error.problems
+
+
 def read_text(path: Path, next_step: str) -> str:
     """The text of a file that a user named.
 
@@ -47,6 +57,8 @@ def read_text(path: Path, next_step: str) -> str:
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Advice for a name that is not known: the nearest valid ones, else all of them."""
     names = sorted(valid)
+    if not names:
+        return "There are none."
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"Did you mean {' or '.join(close)}?"

@@ -55,14 +55,11 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "packages": [asdict(need) for need in self.packages],
-            "families": {
-                name: {"runs": self.runs(name), "needs": [asdict(need) for need in needs]}
-                for name, needs in self.families.items()
-            },
-            "plugins": [asdict(plugin) for plugin in self.plugins],
+        families = {
+            name: {"runs": self.runs(name), "needs": needs}
+            for name, needs in asdict(self)["families"].items()
         }
+        return {**asdict(self), "families": families}
 
     def lines(self) -> Iterator[str]:
         """For people: a line a package, then one a family, then one an entry of a plug-in."""

@@ -107,11 +107,6 @@ class TrialHistory:
         return self.result.end if self.result else None
 
     @property
-    def reason(self) -> str:
-        """Why it ended; empty if there is nothing to say."""
-        return self.result.reason if self.result else ""
-
-    @property
     def seconds(self) -> float:
         """Wall time of its epochs. One that it shared with other trials counts whole."""
         return sum(losses.seconds for losses in self.epochs)

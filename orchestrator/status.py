@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from jobs.problems import InputError, Problem
-from orchestrator.ledger import PLAN_FILE, VERDICT_FILE, Ledger, TrialRecord
+from orchestrator.ledger import VERDICT_FILE, Ledger, TrialRecord
 from orchestrator.scores.from_ledger import ScoredSweep
 from orchestrator.spec.model import SweepSpec
-from orchestrator.spec.stored import stored_spec
+from orchestrator.spec.plan import most_epochs
+from orchestrator.spec.stored import require_spec
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,17 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
     Raises:
         InputError: the storage has no sweep of this name.
     """
-    spec, plan = stored_spec(ledger), ledger.read_text(PLAN_FILE)
-    if spec is None or plan is None:
-        what = f"there must be a sweep of this name, but there is no {ledger.sweep!r}"
-        raise InputError([Problem(ledger.storage.url, what, "Correct the name or --storage.")])
+    spec = require_spec(ledger)
     trials = tuple(_trials(ledger))
     hours = sum(each.seconds for each in trials) / 3600
     verdict = ledger.read_text(VERDICT_FILE)
-    counted = json.loads(plan)
     return SweepStatus(
         sweep=ledger.sweep,
         storage=ledger.storage.url,
         trials=trials,
-        asked=counted["trials"],
+        asked=spec.search.trial_count,
         epochs=sum(each.epoch for each in trials),
-        most_epochs=counted["most_epochs"],
+        most_epochs=most_epochs(spec),
         rungs=tuple(_rungs(spec, trials)),
         training_hours=hours,
         most_gpu_hours=hours * spec.resources.gpus_per_rank * spec.engine.ranks,
@@ -110,7 +106,7 @@ def _trials(ledger: Ledger) -> Iterator[TrialStatus]:
             objective=variant.objective if variant else None,
             best_variant=variant.variant if variant else None,
             status=trial.result.end if trial.result and trial.result.final else "open",
-            reason=trial.reason,
+            reason=trial.result.reason if trial.result else "",
             seconds=trial.seconds,
         )
 

@@ -8,17 +8,18 @@ from importlib.metadata import version
 from typing import Any
 
 import ray
+from ray.actor import ActorProxy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.sources.reading import is_s3
 from jobs.data.clips import TargetClip
-from jobs.data.prepared.keys import data_key
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.speech.clips import clip_name
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.fleet import fleet
+from orchestrator.hosts.pool import Pool
 from orchestrator.ledger import (
     CONFIRMATION,
     PROTOCOL_FILE,
@@ -50,10 +51,10 @@ from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist
-from orchestrator.verdict.table import ScoreTable, VariantInfo
+from orchestrator.verdict.table import ScoreTable
 from orchestrator.workers.data_report import data_report, measure_data
 from orchestrator.workers.preparation import prepare_sweep
-from orchestrator.workers.scoring import ScorerPool, ScoringTask
+from orchestrator.workers.scoring import ScorerPool
 
 _MLFLOW_CONTACT = 30.0
 """Seconds in which MLflow may refuse the sweep before anything is spent."""
@@ -185,9 +186,7 @@ class Sweep:
         self._check_protocol(protocol)
         for omitted in protocol.omitted:
             self._progress.note(f"without {omitted.name}, which is not required: {omitted.reason}")
-        key = data_key(prepared.data_digest)
-        task = ScoringTask(storage.url, spec.name, key, spec.scoring, protocol)
-        scorers = ScorerPool(task, spec.resources.scorers)
+        scorers = ScorerPool(spec, storage.url, prepared.data_digest, protocol)
         # Of both sets: a scorer that cannot be loaded is found before the first trial.
         scorers.score([BASE_VARIANT])
         scorers.score([BASE_VARIANT], CONFIRMATION)
@@ -195,17 +194,13 @@ class Sweep:
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
         )
 
-    def _judge(
-        self,
-        context: SweepContext,
-        pool: Any,  # noqa: ANN401 (an actor handle)
-        screen: ScoreTable,
-    ) -> Verdict:
+    def _judge(self, context: SweepContext, pool: ActorProxy[Pool], screen: ScoreTable) -> Verdict:
         """Score the shortlist on the rest of set A and the finalists on set B, and judge."""
         ledger, protocol = self._ledger, context.protocol
 
         def score(names: Sequence[str], prompts: PromptSet) -> None:
-            variants = [_variant(screen.variants[name]) for name in names]
+            infos = [screen.variants[name] for name in names]
+            variants = [Variant.model_validate(each, from_attributes=True) for each in infos]
             synthesise_missing(context, pool, variants, prompts)
             context.scorers.score([BASE_VARIANT, *names], prompts)
 
@@ -238,7 +233,7 @@ class Sweep:
             raise InputError([Problem(where, what, "Run the spec under another name.")])
         self._ledger.write_text(PROTOCOL_FILE, text + "\n")
 
-    def _measure_data(self) -> Any:  # noqa: ANN401 (Ray's reference to the features' key)
+    def _measure_data(self) -> "ray.ObjectRef[str]":
         """Start to measure the training clips, unless an earlier run did; nothing waits for it."""
         # It takes no CPU from Ray's count, or it would begin when the trials have ended; its
         # process ends with it, since it has made itself the last in the queue for the CPU.
@@ -246,11 +241,7 @@ class Sweep:
         task = ray.remote(max_calls=1, **options)(measure_data)
         return task.remote(self._inputs.clips, self._ledger.storage.url)
 
-    def _data_report(
-        self,
-        measuring: Any,  # noqa: ANN401 (what _measure_data gives)
-        table: ScoreTable,
-    ) -> DataReport | str:
+    def _data_report(self, measuring: "ray.ObjectRef[str]", table: ScoreTable) -> DataReport | str:
         """The report on the training clips, or why there is none: no sweep fails by it."""
         try:
             key = ray.get(measuring)
@@ -327,10 +318,6 @@ class Sweep:
 
     def _epochs_committed(self) -> int:
         return sum(len(self._ledger.epochs(record.id)) for record in self._ledger.trials())
-
-
-def _variant(info: VariantInfo) -> Variant:
-    return Variant(trial=info.trial, epoch=info.epoch, lora_scale=info.lora_scale)
 
 
 def _to_user_error(cause: Exception) -> InputError | InfrastructureError | None:

@@ -156,7 +156,6 @@ RAY_MODULES = {
     "orchestrator.search.tune",
     "orchestrator.hosts.leased_slot",
     "orchestrator.search.study",
-    "orchestrator.search.trainable",
     "orchestrator.search.trial",
 }
 """What may import Ray when imported."""

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cluster.kubernetes.spec import KubeSpec
+from cluster.ray.spec import ClusterSpec
 from jobs.families.registry import FAMILIES
-from orchestrator.remote.kubernetes import read_kube_spec
-from orchestrator.remote.ray_job import read_cluster
 from orchestrator.spec.inputs import read_inputs
-from orchestrator.spec.reading import read_spec
+from orchestrator.spec.reading import read_cluster_file, read_spec
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.y*ml"))
@@ -33,10 +33,10 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.rel
 @each_file
 def test_it_is_valid(path):
     if path in KUBERAY:
-        read_kube_spec(path)
+        read_cluster_file(path, KubeSpec)
         return
     if path in CLUSTERS:
-        read_cluster(path)
+        read_cluster_file(path, ClusterSpec)
         return
     if path.name == "job.yaml":
         from jobs.__main__ import JobSpec  # seconds to import

@@ -89,6 +89,7 @@ class EnvironmentSpec(ClusterFileModel):
 class ClusterSpec(ClusterFileModel):
     """A cluster that sweeps are submitted to."""
 
+    holds_secrets = True
     address: str | None = None
     """Of Ray Jobs, as ``http://HOST:8265``; null where ``--address`` says it."""
     storage: str | None = None

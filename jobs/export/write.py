@@ -21,7 +21,7 @@ from jobs.export.formats import (
 )
 from jobs.export.load_back import LoadBack
 from jobs.families.vendor import QWEN_TTS
-from jobs.problems import InputError, Problem, nearest
+from jobs.problems import InputError, Problem, collecting, nearest
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, sha256_of
 
 MANIFEST_FILE = "manifest.json"
@@ -120,10 +120,8 @@ def export_voice(
 def _check(voice: VoiceFiles, wanted: str, target: Path, quantization: str | None) -> Exporter:
     problems: list[Problem] = []
     found: Exporter | None = None
-    try:
+    with collecting(problems):
         found = exporter(voice.facts.host.family, wanted)
-    except InputError as error:
-        problems += error.problems
     if quantization is not None and quantization not in QUANTIZATIONS:
         what = f"a quantization must be known, got {quantization!r}"
         problems.append(Problem("--quantization", what, nearest(quantization, QUANTIZATIONS)))

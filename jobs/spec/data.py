@@ -118,6 +118,6 @@ class DataSpec(Strict):
         if name is None:
             return None
         if name not in self.mixes:
-            advice = nearest(name, self.mixes) if self.mixes else "There are none."
-            raise ValueError(f"a mix must be one of data.mixes, got {name!r}. {advice}")
+            what = f"a mix must be one of data.mixes, got {name!r}"
+            raise ValueError(f"{what}. {nearest(name, self.mixes)}")
         return self.mixes[name]

@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, collecting
 from orchestrator.commands.common import AsJson, Insecure, SpecPath, print_json
 from orchestrator.terminal.console import messages, output, print_line
 
@@ -49,30 +50,23 @@ def submit(
     """Submit a sweep to a Ray cluster as a job; submitting it twice runs one job."""
     from cluster.ray.addresses import jobs_address_problems
     from cluster.ray.spec import ClusterSpec
-    from orchestrator.remote.ray_job import make_submission, read_cluster
-    from orchestrator.spec.reading import read_spec
+    from orchestrator.remote.ray_job import make_submission
+    from orchestrator.spec.reading import read_cluster_file, read_spec
 
     problems: list[Problem] = []
-    submission = None
-    place = ClusterSpec()
-    try:
-        place = read_cluster(cluster) if cluster else place
-    except InputError as error:
-        problems += error.problems
+    place, submission = ClusterSpec(), None
+    with collecting(problems):
+        place = read_cluster_file(cluster, ClusterSpec) if cluster else place
     url = address or place.address
     if url is None:
         what = "the address of Ray Jobs is needed, but none is named"
-        problems.append(
-            Problem("--address", what, "Name it, or write address: in the cluster's file.")
-        )
+        problems.append(Problem("--address", what, "Name it, or address: in the cluster file."))
     else:
         found = jobs_address_problems(url, insecure=insecure)
         problems += (Problem("--address", *each) for each in found)
-    try:
+    with collecting(problems):
         kept = storage or place.storage
         submission = make_submission(read_spec(spec), spec, place, kept, insecure=insecure)
-    except InputError as error:
-        problems += error.problems
     if problems or submission is None or url is None:
         raise InputError(problems)
     if dry_run:
@@ -149,8 +143,11 @@ def render(
     """Write the RayJob and the ConfigMap that run a sweep, without contacting a cluster."""
     from cluster.kubernetes.spec import KubeSpec
     from orchestrator.remote import kubernetes
+    from orchestrator.spec.reading import read_cluster_file
 
-    kube = kubernetes.read_kube_spec(cluster) if cluster else KubeSpec()
+    kube = KubeSpec()
+    if cluster:
+        kube = read_cluster_file(cluster, KubeSpec, may_be_empty=True)
     rendered = kubernetes.render(spec, kube, storage)
     if out != Path("-"):
         out.write_text(rendered.to_yaml(), encoding="utf-8")
@@ -168,32 +165,24 @@ def jobs_at(address: str, *, insecure: bool) -> "Jobs":
         InputError: the address is wrong, or the cluster is not this machine's and requires no
             token.
     """
-    from urllib.parse import urlsplit
-
-    from cluster.ray.addresses import is_loopback, jobs_address_problems, open_jobs, open_problem
+    from cluster.ray import addresses
     from cluster.ray.jobs import Jobs
 
-    _refuse(jobs_address_problems(address, insecure=insecure))
-    if not (insecure or is_loopback(urlsplit(address).hostname or "")) and open_jobs(address):
-        _refuse([open_problem(address)])
+    _refuse(addresses.jobs_address_problems(address, insecure=insecure))
+    is_here = addresses.is_loopback(urlsplit(address).hostname or "")
+    if not (insecure or is_here) and addresses.open_jobs(address):
+        _refuse([addresses.open_problem(address)])
     return Jobs(address)
 
 
 def refuse_open_cluster(address: str) -> None:
     """Raise InputError where a driver's address is wrong, or its cluster requires no token."""
-    from cluster.ray.addresses import (
-        gcs_address,
-        gcs_host,
-        is_loopback,
-        open_cluster,
-        open_problem,
-        ray_address_problems,
-    )
+    from cluster.ray import addresses
 
-    _refuse(ray_address_problems(address, insecure=False))
-    named = gcs_address(address)
-    if named and not is_loopback(gcs_host(address)) and open_cluster(named):
-        _refuse([open_problem(address)])
+    _refuse(addresses.ray_address_problems(address, insecure=False))
+    named, host = addresses.gcs_address(address), addresses.gcs_host(address)
+    if named and not addresses.is_loopback(host) and addresses.open_cluster(named):
+        _refuse([addresses.open_problem(address)])
 
 
 def _refuse(found: Iterable[tuple[str, str]]) -> None:

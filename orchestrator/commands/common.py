@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.storage.base import open_storage
 from orchestrator.terminal.console import messages
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 def _storage_url(text: str) -> str:
     """``text`` as the storage itself writes it. Raises BadParameter where it names none."""
-    from cluster.storage.base import open_storage
-
     try:
         return open_storage(text).url
     except ValueError as error:

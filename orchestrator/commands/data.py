@@ -5,10 +5,34 @@ from typing import Annotated
 
 import typer
 
+from cluster.storage.base import open_storage
 from jobs.spec import EMBEDDED
 from orchestrator.commands.common import AsJson, SpecPath, StorageUrl, print_json, read_sweep
 from orchestrator.errors import Exit
 from orchestrator.terminal.console import messages, output, progress_bar
+
+Manifests = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MANIFEST...",
+        help="The dataset: JSONL files, directories or s3:// URLs, as data.manifest.",
+    ),
+]
+Family = Annotated[
+    str, typer.Option(help="The model family whose limits apply; `voxsweep doctor` lists them.")
+]
+Base = Annotated[
+    str,
+    typer.Option(metavar="DIR", help="The base model, whose tokenizer reads the transcripts."),
+]
+Root = Annotated[
+    str | None,
+    typer.Option(help="The directory that must hold all audio. Default: each manifest's."),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that decode audio. Default: one for each CPU."),
+]
 
 
 class Tags(StrEnum):
@@ -19,24 +43,10 @@ class Tags(StrEnum):
 
 
 def check(
-    manifests: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MANIFEST...",
-            help="The dataset: JSONL files, directories or s3:// URLs, as data.manifest.",
-        ),
-    ],
-    family: Annotated[
-        str, typer.Option(help="The model family whose limits apply; `voxsweep doctor` lists them.")
-    ],
-    base: Annotated[
-        str,
-        typer.Option(metavar="DIR", help="The base model, whose tokenizer reads the transcripts."),
-    ] = EMBEDDED,
-    root: Annotated[
-        str | None,
-        typer.Option(help="The directory that must hold all audio. Default: each manifest's."),
-    ] = None,
+    manifests: Manifests,
+    family: Family,
+    base: Base = EMBEDDED,
+    root: Root = None,
     speaker: Annotated[
         str | None,
         typer.Option(help="The speaker of clips whose manifest names none. Default: unnamed."),
@@ -64,10 +74,7 @@ def check(
     language_tag: Annotated[
         bool, typer.Option("--language-tag", help="Put the language's tag before each transcript.")
     ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes that decode audio. Default: one for each CPU."),
-    ] = None,
+    workers: Processes = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a dataset and report every problem with its file and line, changing nothing."""
@@ -97,7 +104,6 @@ def check(
 
 def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
     """Encode a sweep's clips ahead of training; each clip is encoded once for all sweeps."""
-    from cluster.storage.base import open_storage
     from orchestrator.terminal.data import show_prepared
     from orchestrator.workers.preparation import prepare_data
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.storage.base import open_storage
 from jobs.export.formats import Quantization
 from orchestrator.commands.common import (
     AsJson,
@@ -38,7 +39,6 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Register a sweep's winner in MLflow, as champion if it beats the current one."""
-    from cluster.storage.base import open_storage
     from orchestrator.ledger import Ledger
     from orchestrator.release.finished_sweep import read_finished
     from orchestrator.release.promotion import promote as register
@@ -63,13 +63,9 @@ def promote(
         print_json({"registry": uri, "promoted": rows, "refused": selected.refusals})
         return
     for each in promoted:
-        done = "is now" if each.is_new else "is already"
-        print_line(
-            output, f"{each.variant} {done} {each.version.uri}, {each.alias}: {each.reason}."
-        )
-        print_line(
-            output, f'  voxsweep say models:/{each.version.model}@{each.alias} "..." -o out.wav'
-        )
+        version, done = each.version, "is now" if each.is_new else "is already"
+        print_line(output, f"{each.variant} {done} {version.uri}, {each.alias}: {each.reason}.")
+        print_line(output, f'  voxsweep say models:/{version.model}@{each.alias} "..." -o out.wav')
     for line in selected.refusals:
         print_line(output, line)
     print_line(output, f"Registry: {registry.store.uri}")
@@ -88,7 +84,6 @@ def demote(
     as_json: AsJson = False,
 ) -> None:
     """Remove the alias champion from a version and never promote that version again."""
-    from cluster.storage.base import open_storage
     from orchestrator.release.registry import Registry, registry_store
 
     demoted = Registry(registry_store(open_storage(storage), mlflow)).demote(name, reason)
@@ -108,7 +103,6 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Give the alias champion back to the version that had it before."""
-    from cluster.storage.base import open_storage
     from orchestrator.release.registry import Registry, registry_store
 
     restored = Registry(registry_store(open_storage(storage), mlflow)).rollback(name, reason)
@@ -137,7 +131,6 @@ def say(
     as_json: AsJson = False,
 ) -> None:
     """Synthesise a text with a registered voice, a sweep's winner, or any of its variants."""
-    from cluster.storage.base import open_storage
     from orchestrator.release.voices import open_voice, synthesise, write_wav
 
     with open_voice(model, open_storage(storage), variant, mlflow) as files:
@@ -181,7 +174,6 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export a voice in another tool's format, load it back, and compare the two."""
-    from cluster.storage.base import open_storage
     from jobs.export.load_back import LoadBackError
     from jobs.export.write import export_voice
     from orchestrator.release.voices import open_voice

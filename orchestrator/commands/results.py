@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.storage.base import open_storage
 from orchestrator.commands.common import AsJson, StorageUrl, SweepName, print_json
 from orchestrator.errors import Exit
 from orchestrator.terminal.console import messages, output, print_line
@@ -44,7 +45,6 @@ def judge(
 
 def study(sweep: SweepName, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
     """Show the importance of each searched hyperparameter and the Pareto-optimal variants."""
-    from cluster.storage.base import open_storage
     from orchestrator.ledger import Ledger
     from orchestrator.search.insight import study_insight
     from orchestrator.terminal.results import show_insight
@@ -66,7 +66,6 @@ def records(
     as_json: AsJson = False,
 ) -> None:
     """Write a sweep's missing MLflow runs from its storage; existing runs stay unchanged."""
-    from cluster.storage.base import open_storage
     from orchestrator.records.recorder import rebuild
 
     address, done = rebuild(open_storage(storage), sweep, mlflow, lambda text: messages.print(text))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.storage.base import open_storage
 from jobs.problems import InputError
 from orchestrator.commands.cluster import JobName, job_fields, jobs_at, refuse_open_cluster
 from orchestrator.commands.common import (
@@ -23,7 +24,6 @@ from orchestrator.terminal.console import messages, output, print_line
 
 def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
     """Show what a sweep would run and how much of it is done, without starting anything."""
-    from cluster.storage.base import open_storage
     from orchestrator.spec.plan import plan as make_plan
     from orchestrator.terminal.sweep import show_plan
 
@@ -47,7 +47,6 @@ def run(
 ) -> None:
     """Run a sweep to its verdict; run it again to resume after an interruption."""
     from cluster.ray.connect import ray_cluster
-    from cluster.storage.base import open_storage
     from orchestrator.ledger import Ledger
     from orchestrator.spec.stored import store_spec
     from orchestrator.terminal.results import show_verdict
@@ -92,7 +91,6 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show a sweep's progress: trials, rungs, epochs and GPU-hours."""
-    from cluster.storage.base import open_storage
     from orchestrator.ledger import Ledger
     from orchestrator.status import sweep_status
     from orchestrator.terminal.sweep import show_status

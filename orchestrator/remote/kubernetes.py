@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,19 +16,19 @@ from cluster.kubernetes.ray_job import config_map, kubernetes_name, ray_job
 from cluster.kubernetes.spec import KubeSpec
 from cluster.storage.base import STORAGES
 from jobs.families.description import is_path
-from jobs.problems import InputError, Problem
-from jobs.spec import EMBEDDED
+from jobs.problems import InputError, Problem, collecting
 from jobs.speech.prompts import read_prompts
+from orchestrator.addresses import redacted
 from orchestrator.ledger import SPEC_FILE
-from orchestrator.spec.document import Location, Violation, dotted
-from orchestrator.spec.model import REMOTE, SweepSpec
-from orchestrator.spec.reading import read_document, read_model, read_spec
+from orchestrator.remote.local_values import PROMPT_FILES, is_local, texts, what_instead
+from orchestrator.spec.document import Violation, dotted
+from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.reading import read_document, read_spec
 
 MAX_CONFIG = 2**20
 """Most bytes of a ConfigMap's data, by Kubernetes' validation."""
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 @dataclass(frozen=True)
@@ -81,16 +80,6 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def read_kube_spec(path: Path) -> KubeSpec:
-    """The cluster that the YAML file at ``path`` describes.
-
-    Raises:
-        InputError: with every problem of the file.
-    """
-    hint = "See configs/clusters/kuberay-kind.yaml for a complete one."
-    return read_model(path, KubeSpec, hint, may_be_empty=True)
-
-
 def render(path: Path, kube: KubeSpec, storage: str | None = None) -> RenderedSweep:
     """The objects that run the sweep at ``path``; ``storage`` overrides the cluster's.
 
@@ -139,14 +128,11 @@ def _prompt_files(spec: SweepSpec, kube: KubeSpec) -> tuple[dict[str, str], list
     """Local prompt sets by their names in the ConfigMap, and their problems."""
     files: dict[str, str] = {}
     problems: list[Problem] = []
-    for key in ("prompts", "confirmation_prompts"):
+    for _, key in PROMPT_FILES:
         place = getattr(spec.variants, key)
         if is_path(place) and not kube.holds(place):
-            try:
+            with collecting(problems):
                 read_prompts(Path(place))
-            except InputError as error:
-                problems += error.problems
-            else:
                 files[f"{key}.jsonl"] = Path(place).read_text(encoding="utf-8")
     return files, problems
 
@@ -166,7 +152,7 @@ def _refuse(path: Path, files: Mapping[str, str]) -> None:
     if size > MAX_CONFIG:
         what = f"spec and prompts must fit a ConfigMap ({MAX_CONFIG} bytes), and have {size}"
         raise InputError([Problem(str(path), what, "Put the prompts on a volume.")])
-    if _PASSWORD.search(files[SPEC_FILE]):
+    if redacted(files[SPEC_FILE]) != files[SPEC_FILE]:
         what = "a spec holds no password, but one of its addresses does"
         raise InputError([Problem(str(path), what, "Put it into a Secret: docs/kubernetes.md.")])
 
@@ -184,12 +170,11 @@ def _storage_problems(storage: str, kube: KubeSpec) -> Iterator[Problem]:
 
 def _unfit_for_pods(spec: SweepSpec, kube: KubeSpec) -> Iterator[Violation]:
     """Values that the pods cannot use: files and servers of this machine, parts of a CPU or GPU."""
-    for key, place, next_step in _places(spec):
-        if not kube.holds(place):
-            what = (
-                f"{dotted(key[:2])} must be where the pods find it, and {place} is on this machine"
-            )
-            yield Violation(key, what, f"{next_step}, or add the volume it lies on.")
+    for key, place in texts(spec.model_dump(mode="json")):
+        if is_local(place) and key[0] != "records" and not kube.holds(place):
+            named = dotted(key[:2])
+            what = f"{named} must be where the pods find it, and {place} is on this machine"
+            yield Violation(key, what, f"{what_instead(key)}, or add the volume it lies on.")
     for name in ("cpus_per_rank", "gpus_per_rank"):
         taken = spec.engine.ranks * getattr(spec.resources, name)
         if taken != round(taken):
@@ -206,23 +191,3 @@ def _unfit_for_pods(spec: SweepSpec, kube: KubeSpec) -> Iterator[Violation]:
         what = "records.optuna must be a database that the pods reach"
         step = "Name its service: postgresql://USER@HOST/DATABASE."
         yield Violation(("records", "optuna"), what, step)
-
-
-def _places(spec: SweepSpec) -> Iterator[tuple[Location, str, str]]:
-    """Paths of this machine: where the spec names them, and the next step."""
-    upload = "Copy it to a bucket and name that (`aws s3 sync`)"
-    for index, manifest in enumerate(spec.data.paths):
-        yield from _local(("data", "manifest", index), manifest, upload)
-    if spec.data.root is not None:
-        yield from _local(("data", "root"), spec.data.root, upload)
-    yield from _local(("base", "source"), spec.base.source, "Name a model of the hub")
-    yield from _local(("base", "codec"), spec.base.codec, f"Use {EMBEDDED}")
-    for key in ("metrics", "finalist_metrics"):
-        for index, metric in enumerate(getattr(spec.scoring, key)):
-            if metric.model is not None and Path(metric.model).is_absolute():
-                yield ("scoring", key, index), metric.model, "Name a model of the hub"
-
-
-def _local(key: Location, place: str, next_step: str) -> Iterator[tuple[Location, str, str]]:
-    if is_path(place) and not place.startswith(REMOTE):
-        yield key, place, next_step

@@ -18,34 +18,17 @@ from cluster.ray.package import Package, code_files
 from cluster.ray.spec import LOGIN, ClusterSpec
 from cluster.sources.local_files import LocalFolder, open_file
 from jobs.families.description import is_path
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, collecting
 from jobs.speech.prompts import read_prompts
 from orchestrator.ledger import SPEC_FILE
-from orchestrator.spec.document import Document, Location, Violation, dotted
+from orchestrator.remote.local_values import PROMPT_FILES, is_local, texts, what_instead
+from orchestrator.spec.document import Document, Violation, dotted
 from orchestrator.spec.model import MAY_CHANGE, REMOTE, SweepSpec
-from orchestrator.spec.reading import read_document, read_model
+from orchestrator.spec.reading import read_document
 
-_PACKED = (("variants", "prompts"), ("variants", "confirmation_prompts"))
-"""Keys whose files are sent with the job."""
-
-_LOCAL = ("/", "file:", "sqlite:")
-"""Prefixes of a value that means something on this machine alone."""
 _MOST_PROMPT_BYTES = 4 * 2**20
-_NOT_OPENED = (("data", "consent"),)
-"""Keys whose text may look like a path, but is never used as one."""
-
 _NAME_IN_ID = 60
 """Most characters of the sweep's name in a job's id, which names files on the head node."""
-
-
-def read_cluster(path: Path) -> ClusterSpec:
-    """The Ray cluster that the YAML file at ``path`` describes.
-
-    Raises:
-        InputError: with every problem of the file. No value is shown: one may be a secret.
-    """
-    hint = "See configs/clusters/ for complete ones."
-    return read_model(path, ClusterSpec, hint, show_values=False)
 
 
 def make_submission(
@@ -74,15 +57,13 @@ def make_submission(
     files: dict[str, bytes] = {}
     if storage is None:
         what = "a submitted sweep needs a storage that every node reaches, but none is named"
-        problems.append(Problem("--storage", what, "Name one, or storage: in the cluster's file."))
+        problems.append(Problem("--storage", what, "Name one, or storage: in the cluster file."))
     elif found := where.storage_problem(storage):
         problems.append(Problem("--storage", *found))
     if not where.nodes_share_files:
-        for location in _PACKED:
-            try:
+        for location in PROMPT_FILES:
+            with collecting(problems):
                 _pack(values, location, document, files)
-            except InputError as error:
-                problems += error.problems
     problems += document.problems(_unreachable(values, where))
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     code = _code() if where.code == "sent" else {}
@@ -90,10 +71,7 @@ def make_submission(
     problems += (Problem(str(path), *found) for found in package.problems())
     if problems or storage is None:
         raise InputError(problems)
-    # Of the sweep's results: spec, storage and files, not the cluster and the code.
-    question = {k: v for k, v in values.items() if k not in MAY_CHANGE}
-    identity = json.dumps([question, storage, Package(files).digest])
-    digest = hashlib.sha256(identity.encode()).hexdigest()
+    digest = _digest(values, storage, files)
     return Submission(
         id=f"{spec.name[:_NAME_IN_ID]}-{digest[:12]}",
         command=(
@@ -109,6 +87,13 @@ def make_submission(
         cluster=where,
         package=package,
     )
+
+
+def _digest(values: dict[str, Any], storage: str, files: dict[str, bytes]) -> str:
+    """Of what the results depend on: spec, storage and files, not the cluster and the code."""
+    question = {key: value for key, value in values.items() if key not in MAY_CHANGE}
+    identity = json.dumps([question, storage, Package(files).digest])
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _code() -> dict[str, bytes]:
@@ -147,34 +132,13 @@ def _pack(
 
 def _unreachable(values: dict[str, Any], where: ClusterSpec) -> Iterator[Violation]:
     """Values of the spec that mean something on this machine alone, or that hold a login."""
-    for location, value in _texts(values):
-        if location in (*_NOT_OPENED, *_PACKED):
-            continue
+    for location, value in texts(values):
         if LOGIN.search(value):
             what = f"{dotted(location)}: an address must hold no login, since every node and the "
             what += f"job's own page show it, got {shown(value)}"
             yield Violation(location, what, "Give the nodes the login in their environment.")
-        elif value.startswith(_LOCAL) and not where.nodes_share_files:
+        elif is_local(value) and not where.nodes_share_files:
             what = f"{dotted(location)} must be what every node reaches, but is of this machine: "
-            yield Violation(location, what + shown(value), _next_step(location))
-
-
-def _next_step(location: Location) -> str:
-    other = {"data": "Put the recordings and their list on s3://", "base": "Name it by hub:ID"}
-    other |= {"scoring": "Name the model by its id on the hub", "records": "Name a server"}
-    step = other.get(str(location[0]), "Name another place")
-    return (
-        f"{step}; where all nodes mount it, say so with "
-        "nodes_share_files: true in the cluster's file."
-    )
-
-
-def _texts(value: Any, location: Location = ()) -> Iterator[tuple[Location, str]]:  # noqa: ANN401 (JSON)
-    if isinstance(value, str):
-        yield location, value
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            yield from _texts(each, (*location, key))
-    elif isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _texts(each, (*location, index))
+            step = f"{what_instead(location)}; where all nodes mount it, say so with "
+            step += "nodes_share_files: true in the cluster file."
+            yield Violation(location, what + shown(value), step)

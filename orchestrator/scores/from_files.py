@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobs.metrics.base import ClipScores
-from jobs.problems import InputError, Problem, read_text
+from jobs.problems import InputError, Problem, collecting, read_text
 from jobs.spec.strict import validation_problems
 from orchestrator.scores import versa
 from orchestrator.scores.versa import VersaRow
@@ -67,7 +67,9 @@ def judge_files(
         InputError: with every line that cannot be read, or every score that cannot be compared.
     """
     problems: list[Problem] = []
-    rule = _read_protocol(protocol, problems)
+    rule = None
+    with collecting(problems):
+        rule = _read_protocol(protocol)
     files = sorted(scores.rglob("*.jsonl")) if scores.is_dir() else [scores]
     clips = list(_lines(files, _read_clip, _ROW, problems))
     listed = [variants] if variants else []
@@ -150,14 +152,11 @@ def read_variants(lines: str) -> dict[str, VariantInfo]:
     return {info.id: info for info in infos}
 
 
-def _read_protocol(path: Path, problems: list[Problem]) -> Protocol | None:
+def _read_protocol(path: Path) -> Protocol:
     try:
         return Protocol.model_validate_json(read_text(path, "Name a protocol.json."))
-    except InputError as error:
-        problems += error.problems
     except ValidationError as error:
-        problems += validation_problems(error, str(path), "Correct it.")
-    return None
+        raise InputError(validation_problems(error, str(path), "Correct it.")) from None
 
 
 def _read_clip(path: Path, number: int, line: str) -> ClipScores | VersaRow:
@@ -170,11 +169,9 @@ def _lines(
     paths: list[Path], read: Callable[[Path, int, str], Any], hint: str, problems: list[Problem]
 ) -> Iterator[Any]:
     for path in paths:
-        try:
+        lines: list[str] = []
+        with collecting(problems):
             lines = read_text(path, hint).splitlines()
-        except InputError as error:
-            problems += error.problems
-            continue
         for number, line in enumerate(lines, start=1):
             try:
                 yield read(path, number, line)

@@ -1,7 +1,6 @@
 """The stage that a search may begin with: the best point where trials are cheap goes elsewhere."""
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +43,10 @@ class FirstStage:
     def next_point(self) -> dict[str, Choice] | None:
         """The point to try next; None where the sampler has to choose."""
         free = [name for name in self._search.space if name not in self._first.hold]
-        if len(free) != 1 or not _are_numbers(self._search.space[free[0]].choices):
+        listed = self._search.space[free[0]].choices if len(free) == 1 else ()
+        if not listed or any(type(choice) not in (int, float) for choice in listed):
             return None
-        (name,) = free
-        choices = sorted(self._search.space[name].choices, key=_number)
+        name, choices = free[0], sorted(listed, key=_number)
         tried = {_number(point[name]) for point in self._points}
         untried = [at for at, choice in enumerate(choices) if _number(choice) not in tried]
         if not untried:
@@ -100,10 +99,6 @@ class FirstStage:
         products = itertools.product(*(self._search.space[name].choices for name in hold))
         combinations = [dict(zip(hold, values, strict=True)) for values in products]
         return [{**best.point, **values} for values in combinations if values != hold]
-
-
-def _are_numbers(choices: Sequence[Choice]) -> bool:
-    return bool(choices) and all(type(choice) in (int, float) for choice in choices)
 
 
 def _number(choice: Choice) -> float:

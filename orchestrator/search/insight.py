@@ -16,7 +16,7 @@ from orchestrator.scores.from_ledger import ScoredSweep
 from orchestrator.search.space import SearchSpace, directions
 from orchestrator.search.warm_start import ended_trials
 from orchestrator.spec.model import OBJECTIVE, SECONDS
-from orchestrator.verdict.protocol import Protocol
+from orchestrator.spec.stored import require_spec
 
 _MIN_COMPLETED = 2
 """Completed trials that importances need."""
@@ -55,13 +55,16 @@ def study_insight(ledger: Ledger) -> Insight:
     Raises:
         InputError: there is no such sweep, or nothing of it was scored.
     """
+    require_spec(ledger)
     scored = ScoredSweep.read(ledger)
     if scored is None:
-        what = f"no sweep {ledger.sweep!r} was scored in {ledger.storage.url}"
-        raise InputError([Problem(ledger.sweep, what, "Name another, or its --storage.")])
+        what = "must have a variant that was scored, but none was yet"
+        raise InputError([Problem(ledger.sweep, what, "Wait for the end of an epoch.")])
     study = _study_of(scored)
     importances, why_none = _importances(study)
-    ways = directions(_objectives(scored.protocol), scored.protocol)
+    protocol, metrics = scored.protocol, scored.protocol.judged_metrics()
+    ranked = (n for n in protocol.deciding_metrics if metrics[n].direction != "neither")
+    ways = directions([*ranked, SECONDS], protocol)
     states = Counter(trial.state.name.lower() for trial in study.trials)
     return Insight(
         sweep=ledger.sweep,
@@ -114,12 +117,6 @@ def _importances(study: optuna.Study) -> tuple[dict[str, float], str]:
     return dict(found), ""
 
 
-def _objectives(protocol: Protocol) -> list[str]:
-    ways = protocol.judged_metrics()
-    directed = [name for name in protocol.deciding_metrics if ways[name].direction != "neither"]
-    return [*directed, SECONDS]
-
-
 def _pareto(scored: ScoredSweep, ways: dict[str, str]) -> Sequence[ParetoVariant]:
     """Of all variants, at what their trial had cost by then."""
     cost = {
@@ -141,14 +138,12 @@ def _pareto(scored: ScoredSweep, ways: dict[str, str]) -> Sequence[ParetoVariant
             )
         )
     best = [trial for trial in study.best_trials if all(v <= 0 for v in trial.constraints.values())]
-    found = [
-        ParetoVariant(
-            trial.user_attrs["variant"],
-            infos[trial.user_attrs["variant"]].name,
-            dict(zip(ways, trial.values, strict=True)),
+    found = []
+    for trial in best:
+        name = trial.user_attrs["variant"]
+        found.append(
+            ParetoVariant(name, infos[name].name, dict(zip(ways, trial.values, strict=True)))
         )
-        for trial in best
-    ]
     primary = scored.protocol.primary
     sign = -1 if ways[primary] == "max" else 1
     return sorted(found, key=lambda each: sign * each.values[primary])

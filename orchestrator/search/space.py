@@ -1,10 +1,12 @@
 """A spec's search in Optuna's terms: distributions, sampler, directions and constraints."""
 
 import json
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from optuna import samplers
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -12,19 +14,14 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import (
-    BaseSampler,
-    GPSampler,
-    PartialFixedSampler,
-    QMCSampler,
-    RandomSampler,
-    TPESampler,
-)
 from pydantic import ValidationError
 
 from jobs.spec.trial import TrainingSpec
 from orchestrator.spec.model import OBJECTIVE, SECONDS, Choice, Dimension, SearchSpec
 from orchestrator.verdict.protocol import Protocol
+
+# Optuna prints a line for each study and trial to stderr, whatever the command prints.
+logging.getLogger("optuna").setLevel(logging.WARNING)
 
 
 class SearchSpace:
@@ -93,7 +90,7 @@ def _storable(value: Choice) -> int | float | str | bool | None:
     return json.dumps(value) if isinstance(value, tuple | list) else value
 
 
-def sampler_for(search: SearchSpec, known: int) -> BaseSampler:
+def sampler_for(search: SearchSpec, known: int) -> samplers.BaseSampler:
     """The sampler that the spec names, for a run that begins with so many ``known`` trials.
 
     A later run of a sweep draws from another seed than the runs that drew the known trials.
@@ -105,23 +102,27 @@ def sampler_for(search: SearchSpec, known: int) -> BaseSampler:
         warnings.simplefilter("ignore", ExperimentalWarning)
         if search.sampler == "tpe":
             # The constant liar keeps trials that run at the same time apart.
-            return TPESampler(seed=seed, constant_liar=True, n_startup_trials=at_random)
+            return samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=at_random)
         if search.sampler == "gp":
-            return GPSampler(seed=seed, n_startup_trials=at_random, warn_independent_sampling=False)
+            return samplers.GPSampler(
+                seed=seed, n_startup_trials=at_random, warn_independent_sampling=False
+            )
         if search.sampler == "qmc":
             # The sequence goes on where the study's earlier trials left it: its seed stays.
-            return QMCSampler(scramble=True, seed=search.seed, warn_independent_sampling=False)
-    return RandomSampler(seed=seed)
+            return samplers.QMCSampler(
+                scramble=True, seed=search.seed, warn_independent_sampling=False
+            )
+    return samplers.RandomSampler(seed=seed)
 
 
-def with_fixed_params(sampler: BaseSampler, search: SearchSpec) -> BaseSampler:
+def with_fixed_params(sampler: samplers.BaseSampler, search: SearchSpec) -> samplers.BaseSampler:
     """``sampler`` with the keys that ``search.first`` holds at their values."""
     if search.first is None:
         return sampler
     params = SearchSpace(search).params(dict(search.first.hold))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return PartialFixedSampler(params, sampler)
+        return samplers.PartialFixedSampler(params, sampler)
 
 
 FEASIBILITY = "constraints"

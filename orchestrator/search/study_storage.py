@@ -1,6 +1,5 @@
 """Where a sweep's Optuna study is kept, and whether the sweep can have its study there."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, collecting
 from orchestrator.addresses import JOURNAL, SQLITE, redacted
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import Ledger
@@ -22,8 +21,6 @@ STUDY_FILE = "optuna.db"
 POSTGRES = "postgresql://"
 SWEEP = "sweep"
 """The attribute of a study with the id of its sweep, whatever the study's name."""
-
-logging.getLogger("optuna").setLevel(logging.WARNING)
 
 
 def study_storage(address: str | None, directory: Path) -> BaseStorage:
@@ -66,7 +63,7 @@ def check_study(spec: SweepSpec, ledger: Ledger, directory: Path) -> None:
             sweep cannot be used.
     """
     storage = study_storage(spec.records.optuna, directory)
-    problems = []
+    problems: list[Problem] = []
     if spec.name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=spec.name, storage=storage)
         next_step = "Name the sweep otherwise, or delete the study."
@@ -74,10 +71,8 @@ def check_study(spec: SweepSpec, ledger: Ledger, directory: Path) -> None:
             Problem("records.optuna", f"the study {spec.name!r} {what}", next_step)
             for what in _conflicts(study, spec, ledger)
         ]
-    try:
+    with collecting(problems):
         earlier_sweeps(spec, ledger)
-    except InputError as error:
-        problems += error.problems
     if problems:
         raise InputError(problems)
 

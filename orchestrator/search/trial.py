@@ -1,15 +1,20 @@
-"""One trial's epochs: train or read back, commit, speak, score and report."""
+"""One trial: its epochs (train or read back, commit, speak, score), and what Ray Tune schedules."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from ray import tune
+from ray.actor import ActorProxy
 
 from cluster.storage.base import StorageKey
 from jobs.spec.trial import Variant
 from jobs.training.epochs import DivergedError, EpochLosses
 from orchestrator.context import SweepContext
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot, SlotPreemptedError
+from orchestrator.hosts.pool import Pool
 from orchestrator.scores.from_ledger import ScoredSweep
-from orchestrator.search.reports import EpochReport
+from orchestrator.search.reports import CONSTRAINTS, MEASURED, PROMISE, TRIAL
+from orchestrator.spec.model import OBJECTIVE, SECONDS
 from orchestrator.verdict.comparison import Assessment
 
 Result = TypeVar("Result")
@@ -42,8 +47,11 @@ class TrialRun:
         self._best: Assessment | None = None
         self._seconds = 0.0
 
-    def next_epoch(self) -> EpochReport:
+    def next_epoch(self) -> dict[str, Any]:
         """Train the next epoch, or read it where it is committed, and score its variants.
+
+        Returns what Ray Tune is told: the epoch with its losses and checkpoint, and of the trial's
+        variants so far the best. ``seconds`` is the cost so far: wall time times ranks.
 
         Raises:
             TrialFailedError: the loss stopped being finite, now or in an earlier run.
@@ -58,15 +66,20 @@ class TrialRun:
         self._speak(variants)
         promise = self._score(variants, losses)
         assert self._best is not None
-        return EpochReport(
-            trial=self._record.id,
-            checkpoint=self._checkpoint(self._epoch),
-            losses=losses,
-            best=self._best,
-            promise=promise,
-            seconds=self._seconds,
-            done=self._epoch >= self._last_epoch(),
-        )
+        return {
+            TRIAL: self._record.id,
+            "checkpoint": self._checkpoint(self._epoch),
+            OBJECTIVE: self._best.objective,
+            PROMISE: promise,
+            "best_variant": self._best.variant,
+            MEASURED: {**self._best.measured, SECONDS: self._seconds},
+            CONSTRAINTS: dict(self._best.constraints),
+            "epoch": self._epoch,
+            "training_iteration": self._epoch,
+            "training_loss": losses.training_loss,
+            "validation_loss": losses.validation_loss,
+            "done": self._epoch >= self._last_epoch(),
+        }
 
     def _train(self) -> EpochLosses:
         key = self._checkpoint(self._epoch)
@@ -90,7 +103,8 @@ class TrialRun:
         decoding = self._context.spec.variants.decoding
 
         def speak() -> bool:
-            missing = {scale: key for scale, key in keys.items() if not self._is_committed(key)}
+            is_committed = self._ledger.storage.is_committed
+            missing = {scale: key for scale, key in keys.items() if not is_committed(key)}
             self._slot.speak(missing, prompts, decoding)
             return True
 
@@ -111,7 +125,7 @@ class TrialRun:
         on, within the next epoch. Returns what ``work`` returned, or None if all was committed.
         """
         result = None
-        while result is None and not all(map(self._is_committed, keys)):
+        while result is None and not all(map(self._ledger.storage.is_committed, keys)):
             try:
                 self._attach(epoch, partial=partial)
                 result = work()
@@ -147,13 +161,9 @@ class TrialRun:
         """Score the variants' clips, keep the best variant, and return what the epoch promises."""
         rows = self._context.scorers.score([variant.id for variant in variants])
         assessments = self._scored.of_epoch(self._record, losses, rows)
-        for each in assessments:
-            if self._best is None or each.objective > self._best.objective:
-                self._best = each
+        known = [self._best] if self._best else []
+        self._best = max([*known, *assessments], key=lambda each: each.objective)
         return max(each.promise for each in assessments)
-
-    def _is_committed(self, key: StorageKey) -> bool:
-        return self._ledger.storage.is_committed(key)
 
     def _checkpoint(self, epoch: int) -> StorageKey:
         return self._ledger.checkpoint(self._record.id, epoch)
@@ -163,3 +173,77 @@ class TrialRun:
         if self._ended is None or self._ended.end == "failed":
             return self._record.training.epochs
         return self._ended.epochs
+
+
+REPORTED = "reported"
+"""In a trial's config: how many of its epochs were reported to Tune before its process died."""
+
+
+class TrialTrainable(tune.Trainable):
+    """One step is one epoch. Ray Tune decides when to stop.
+
+    There is nothing for Tune to checkpoint: every epoch is committed to the storage before a step
+    returns, and its result says where. What a new process has to know, the driver knows, and puts
+    in the trial's config: a checkpoint of Tune's is another call after the result, and a process
+    that died in between would report the epoch again.
+    """
+
+    _run: TrialRun | None
+
+    def setup(  # type: ignore[override]  # with_parameters passes the rest
+        self,
+        config: dict[str, Any],
+        context: SweepContext,
+        pool: ActorProxy[Pool],
+    ) -> None:
+        """Keep what is needed; take no slot before the first step.
+
+        Tune may set up two actors for one trial and use only one of them.
+        """
+        self._context, self._pool = context, pool
+        self._set_trial(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Give the slot back and keep the next trial's config."""
+        self._slot.release()
+        self._set_trial(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run one epoch and report it."""
+        try:
+            if self._run is None:
+                self._run = self._start()
+            return self._run.next_epoch()
+        except (TrialFailedError, HostsDiedError) as error:
+            # The trial is over, and its process goes on to the next one.
+            return self._failed(error)
+
+    def cleanup(self) -> None:
+        """Give the slot back."""
+        self._slot.release()
+
+    def _set_trial(self, config: dict[str, Any]) -> None:
+        self._trial, self._reported = config[TRIAL], config.get(REPORTED, 0)
+        self._slot = LeasedSlot(self._pool)
+        self._run = None
+
+    def _start(self) -> TrialRun:
+        run = TrialRun(self._context, self._trial, self._slot)
+        for _ in range(self._reported):
+            run.next_epoch()  # read back, so that its best variant stays in the running
+        return run
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        protocol = self._context.protocol
+        # Below whatever a trial that speaks can reach.
+        worst = -100.0 * protocol.judged_metrics()[protocol.primary].span
+        return {
+            TRIAL: self._trial,
+            OBJECTIVE: worst,
+            PROMISE: worst,
+            "validation_loss": float("inf"),
+            "failed": str(error),
+            "final": isinstance(error, TrialFailedError),
+            "done": True,
+        }

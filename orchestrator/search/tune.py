@@ -27,7 +27,7 @@ from orchestrator.search.reports import PROMISE, TRIAL
 from orchestrator.search.space import directions
 from orchestrator.search.study import StudySearch
 from orchestrator.search.study_storage import SWEEP, study_storage
-from orchestrator.search.trainable import REPORTED, TrialTrainable
+from orchestrator.search.trial import REPORTED, TrialTrainable
 from orchestrator.search.warm_start import add_earlier_trials, earlier_sweeps
 from orchestrator.spec.model import OBJECTIVE, SweepSpec
 
@@ -42,15 +42,12 @@ class Observer(Protocol):
 
     def trial_started(self, trial: str) -> None:
         """A trial has begun, or begins again."""
-        ...
 
     def trial_reported(self, result: dict[str, Any]) -> None:
         """A trial finished an epoch; ``result`` is what it reported to Ray Tune."""
-        ...
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
         """A trial will not run again."""
-        ...
 
 
 def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Observer) -> None:

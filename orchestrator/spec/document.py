@@ -1,6 +1,7 @@
 """A YAML file as data, with the line of every key."""
 
 import copy
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,8 +96,7 @@ class Document:
     @staticmethod
     def _key_around_lists(location: Location) -> Location:
         """The key of a mapping that ``location`` is, or stands in a list under."""
-        indices = [at for at, part in enumerate(location) if isinstance(part, int)]
-        return location[: indices[0]] if indices else location
+        return tuple(itertools.takewhile(lambda part: isinstance(part, str), location))
 
     def _deepest(self, location: Location) -> Location:
         while location not in self._lines:

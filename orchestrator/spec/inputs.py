@@ -12,7 +12,7 @@ from jobs.data.findings import Finding
 from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.catalogue import METRICS
 from jobs.metrics.references import reference_problems
-from jobs.problems import InputError, Problem, nearest
+from jobs.problems import InputError, Problem, collecting, nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
 from jobs.spec.trial import PromptSpec
@@ -52,16 +52,12 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
     ]
     problems: list[Problem] = []
     checked = None
-    try:
+    with collecting(problems):
         checked = _check_clips(spec, progress)
-    except InputError as error:
-        problems += error.problems
     sets: list[list[PromptSpec]] = []
     for file in files:
-        try:
-            sets.append([_with_speaker(prompt, spec.data.target) for prompt in read_prompts(file)])
-        except InputError as error:
-            problems += error.problems
+        with collecting(problems):
+            sets.append(_read_prompts(file, spec.data.target))
     if problems or checked is None:
         raise InputError(problems)
     first, second = sets
@@ -84,9 +80,10 @@ def _prompt_file(value: str, embedded: str) -> Path:
     return PROMPTS_DIR / embedded if value == EMBEDDED else Path(value)
 
 
-def _with_speaker(prompt: PromptSpec, target: str | None) -> PromptSpec:
-    """The prompt with the target as its speaker, where it names none."""
-    return prompt.model_copy(update={"speaker": prompt.speaker or target})
+def _read_prompts(file: Path, target: str | None) -> list[PromptSpec]:
+    """The prompts of a file; the target is the speaker of those that name none."""
+    prompts = read_prompts(file)
+    return [each.model_copy(update={"speaker": each.speaker or target}) for each in prompts]
 
 
 def _reference_problems(spec: SweepSpec, inputs: Inputs) -> Iterator[Problem]:
@@ -140,7 +137,7 @@ def _group_problems(data: DataSpec, clips: Sequence[TargetClip]) -> Iterator[Pro
     speakers = {clip.row.speaker for clip in clips if clip.row.speaker is not None}
     if data.target is not None and data.target not in speakers:
         what = f"data.target must be a speaker of the clips, got {data.target!r}"
-        yield Problem("data.target", what, _nearest(data.target, speakers, "speaker"))
+        yield Problem("data.target", what, nearest(data.target, speakers))
     training = [clip.row for clip in clips if clip.row.split == "train"]
     for name, mix in data.mixes.items():
         where = f"data.mixes.{name}"
@@ -153,8 +150,4 @@ def _group_problems(data: DataSpec, clips: Sequence[TargetClip]) -> Iterator[Pro
         for group in mix.shares:
             if group not in groups:
                 what = f"shares must name a {mix.by} of the training clips, got {group!r}"
-                yield Problem(where, what, _nearest(group, groups, mix.by))
-
-
-def _nearest(name: str, groups: set[str], kind: str) -> str:
-    return nearest(name, groups) if groups else f"The clips name no {kind}."
+                yield Problem(where, what, nearest(group, groups))

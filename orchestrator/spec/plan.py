@@ -61,7 +61,7 @@ def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
     seconds = [losses.seconds for epochs in done.values() for losses in epochs]
     clips = sum(clip.row.split == "train" for clip in inputs.clips)
     prompts, confirmation = inputs.prompts, inputs.confirmation
-    epochs = _most_epochs(spec)
+    epochs = most_epochs(spec)
     adapted = epochs * len(spec.variants.adapted_scales)
     first, rest = spec.variants.parts(prompts)
     shortlist = min(adapted, -(-adapted // SHORTLISTED) + _most_ranks(spec))
@@ -114,7 +114,7 @@ def _packing(spec: SweepSpec) -> str:
     )
 
 
-def _most_epochs(spec: SweepSpec) -> int:
+def most_epochs(spec: SweepSpec) -> int:
     """Epochs if no trial is stopped."""
     if spec.search.sampler == "grid":
         return sum(spec.training_for(point).epochs for point in spec.search.grid())
@@ -134,7 +134,7 @@ def _most_steps(spec: SweepSpec, clips: list[TargetClip]) -> int | None:
         return None
     batch, accumulation = min(spec.corners("batch_size")), min(spec.corners("accumulation"))
     seen = max(_epoch_clips(spec.data.mix(name), clips) for name in spec.mixes)
-    return BatchPlan(seen, batch, accumulation, seed=0).steps(1) * _most_epochs(spec)
+    return BatchPlan(seen, batch, accumulation, seed=0).steps(1) * most_epochs(spec)
 
 
 def _epoch_clips(mix: MixSpec | None, clips: list[TargetClip]) -> int:

@@ -6,13 +6,14 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from cluster.file_model import ClusterFileModel
 from jobs.problems import InputError, Problem, nearest
 from orchestrator.addresses import redacted
 from orchestrator.spec.document import Document, Location, dotted
 from orchestrator.spec.model import SweepSpec, resolve_paths
 from orchestrator.spec.rules import contradictions, unfit_values
 
-Model = TypeVar("Model", bound=BaseModel)
+ClusterFile = TypeVar("ClusterFile", bound=ClusterFileModel)
 
 
 def read_document(path: Path) -> Document:
@@ -47,33 +48,22 @@ def read_spec(path: Path) -> SweepSpec:
     return spec
 
 
-def read_model(
-    path: Path,
-    model: type[Model],
-    hint: str,
-    *,
-    may_be_empty: bool = False,
-    show_values: bool = True,
-) -> Model:
-    """Read and validate the YAML file at ``path`` as a ``model``.
-
-    Args:
-        path: The file.
-        model: What it describes.
-        hint: The next step where it is no mapping of keys.
-        may_be_empty: Whether an empty file stands for the defaults.
-        show_values: Whether messages may quote values; not where one may be a secret.
+def read_cluster_file(
+    path: Path, model: type[ClusterFile], *, may_be_empty: bool = False
+) -> ClusterFile:
+    """The cluster that the YAML file at ``path`` describes, or an empty file by the defaults.
 
     Raises:
         InputError: with every problem of the file.
     """
+    hint = "See configs/clusters/ for complete ones."
     document = Document.read(path, hint, may_be_empty=may_be_empty)
     problems = list(document.duplicates)
     try:
         read = model.model_validate(document.data)
     except ValidationError as error:
         for each in error.errors():
-            problems.append(_explain(document, each, model, show_value=show_values))
+            problems.append(_explain(document, each, model, show_value=not model.holds_secrets))
         raise InputError(list(dict.fromkeys(problems))) from None
     if problems:
         raise InputError(problems)

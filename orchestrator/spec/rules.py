@@ -64,14 +64,12 @@ def _names(spec: SweepSpec) -> Iterator[Violation]:
     for location, mix in _values_of("mix", spec):
         if mix is not None and mix not in spec.data.mixes:
             what = f"{dotted(location)} must name one of data.mixes, got {mix!r}"
-            advice = nearest(str(mix), spec.data.mixes) if spec.data.mixes else "There are none."
-            yield Violation(location, what, advice)
+            yield Violation(location, what, nearest(str(mix), spec.data.mixes))
     for name in spec.search.space:
         if name not in TrainingSpec.model_fields:
             what = f"search.space may hold keys of training, got {name}"
-            yield Violation(
-                ("search", "space", name), what, nearest(name, TrainingSpec.model_fields)
-            )
+            next_step = nearest(name, TrainingSpec.model_fields)
+            yield Violation(("search", "space", name), what, next_step)
 
 
 def _space(spec: SweepSpec) -> Iterator[Violation]:

@@ -82,12 +82,9 @@ def _summary(checked: Checked) -> Table:
         if len(groups) > _SHOWN:
             table.add_row(f"... and {len(groups) - _SHOWN} more {kind}s: --json lists them")
     for rate, count in rates(clips).items():
-        matches = rate == checked.base_rate
-        note = (
-            "as the base takes it"
-            if matches
-            else f"resampled to {checked.base_rate} Hz by {RESAMPLER}"
-        )
+        note = f"resampled to {checked.base_rate} Hz by {RESAMPLER}"
+        if rate == checked.base_rate:
+            note = "as the base takes it"
         table.add_row(f"{rate} Hz", str(count), "", note)
     return table
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from orchestrator.report.report_input import short
 from orchestrator.terminal.console import decimals, plain_table, print_line, with_interval
-from orchestrator.verdict.outcome import VariantRow, Verdict
+from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.table import ScoreTable
 
 if TYPE_CHECKING:
@@ -31,7 +31,16 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
     clips = verdict.rows[0].failures.clips
     shown = plain_table(*columns, left=("variant", "standing"))
     for row in rows[: top + 1]:
-        shown.add_row(*map(escape, _cells(row, table, verdict.primary, constraints)))
+        gain = row.gain
+        cells = (
+            short(table.variants[row.id]),
+            decimals(row.means.get(verdict.primary)),
+            "" if row.id == "base" else with_interval(gain.mean, gain.low, gain.high),
+            *(decimals(row.means.get(metric)) for metric in constraints),
+            str(len(row.failed_clips)),
+            row.standing,
+        )
+        shown.add_row(*map(escape, cells))
     title = f"set A: best of {len(verdict.rows) - 1} variants, {clips} clips each"
     print_line(console, title, _TITLE)
     console.print(shown)
@@ -42,20 +51,6 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
         console.print()
     print_line(console, verdict.verdict, _VERDICT_STYLES.get(verdict.verdict, "bold red"))
     console.print(verdict.sentence, highlight=False, markup=False)
-
-
-def _cells(
-    row: VariantRow, table: ScoreTable, primary: str, constraints: list[str]
-) -> tuple[str, ...]:
-    gain = row.gain
-    return (
-        short(table.variants[row.id]),
-        decimals(row.means.get(primary)),
-        "" if row.id == "base" else with_interval(gain.mean, gain.low, gain.high),
-        *(decimals(row.means.get(metric)) for metric in constraints),
-        str(len(row.failed_clips)),
-        row.standing,
-    )
 
 
 def _groups(verdict: Verdict, table: ScoreTable) -> Table:

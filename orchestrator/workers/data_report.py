@@ -67,16 +67,12 @@ def data_report(
 
 def quality_floor(table: ScoreTable) -> float:
     """The sd of DNSMOS OVRL that texts alone make: the base's over set A, where it was scored."""
-    if _QUALITY in table.values[BASE_VARIANT]:
-        missing = table.missing[BASE_VARIANT].get(_QUALITY, {})
-        scored = [
-            value
-            for clip, value in zip(table.keys, table.values[BASE_VARIANT][_QUALITY], strict=True)
-            if clip not in missing
-        ]
-        if len(scored) >= _ENOUGH:
-            return float(np.std(scored, ddof=1))
-    return QUALITY_FLOOR
+    if _QUALITY not in table.values[BASE_VARIANT]:
+        return QUALITY_FLOOR
+    missing = table.missing[BASE_VARIANT].get(_QUALITY, {})
+    clips = zip(table.keys, table.values[BASE_VARIANT][_QUALITY], strict=True)
+    scored = [value for clip, value in clips if clip not in missing]
+    return float(np.std(scored, ddof=1)) if len(scored) >= _ENOUGH else QUALITY_FLOOR
 
 
 def _excerpt(audio: str) -> bytes | None:

@@ -1,7 +1,6 @@
 """Clips to scores, in parallel: warm Ray actors that hold the metrics' models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -9,32 +8,25 @@ import ray
 
 from cluster.preemption import end_with_raylet
 from cluster.storage.base import open_storage
+from jobs.data.prepared.keys import data_key
 from jobs.metrics.base import ClipScores
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet
-from orchestrator.spec.model import ScoringSpec
+from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.protocol import Protocol
-
-
-@dataclass(frozen=True)
-class ScoringTask:
-    """What every scorer of a sweep needs to know."""
-
-    storage_url: str
-    sweep: str
-    data_key: str
-    scoring: ScoringSpec
-    protocol: Protocol
 
 
 class ClipScorer:
     """Scores the clips of variants; one process, models loaded at the first clip."""
 
-    def __init__(self, task: ScoringTask) -> None:
+    def __init__(
+        self, spec: SweepSpec, storage_url: str, data_digest: str, protocol: Protocol
+    ) -> None:
         end_with_raylet()
-        self._task = task
-        self._scoring = task.scoring.without([metric.name for metric in task.protocol.omitted])
-        self._ledger = Ledger(open_storage(task.storage_url), task.sweep)
-        self._scorers: dict[str, Any] = {}
+        self._scoring = spec.scoring.without([metric.name for metric in protocol.omitted])
+        self._ledger = Ledger(open_storage(storage_url), spec.name)
+        self._data_key, self._protocol = data_key(data_digest), protocol
+        self._scorers: dict[PromptSet, Any] = {}
+        """The models of each prompt set's metrics, once it had a clip."""
 
     def score(self, variant: str, prompts: PromptSet) -> list[ClipScores]:
         """Score every clip of ``variant`` and record it; what was scored before is read."""
@@ -46,33 +38,26 @@ class ClipScorer:
 
         with self._ledger.storage.borrow(self._ledger.clips(variant, prompts)) as directory:
             clips = read_clips(directory)
-        names, protocol = self._names(prompts), self._task.protocol
-        seed = protocol.confirmation_seed if prompts == CONFIRMATION else protocol.seed
+        names, seed = self._scoring.measured, self._protocol.seed
+        if prompts == CONFIRMATION:
+            names, seed = self._scoring.confirmed_by, self._protocol.confirmation_seed
+        if prompts not in self._scorers:
+            self._scorers[prompts] = self._load(names)
+        scorers = self._scorers[prompts]
         rows = [
-            score_clip(self._models(prompts), clip, variant=variant, prompt=prompt, seed=seed).only(
-                names
-            )
+            score_clip(scorers, clip, variant=variant, prompt=prompt, seed=seed).only(names)
             for prompt, clip in clips.items()
         ]
         self._ledger.write_scores(variant, rows, prompts)
         return rows
 
-    def _names(self, prompts: PromptSet) -> Sequence[str]:
-        scoring = self._scoring
-        return scoring.confirmed_by if prompts == CONFIRMATION else scoring.measured
-
-    def _models(self, prompts: PromptSet) -> Any:  # noqa: ANN401 (list[Scorer]: a heavy module)
-        if prompts not in self._scorers:
-            self._scorers[prompts] = self._load(self._names(prompts))
-        return self._scorers[prompts]
-
-    def _load(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (as above)
+    def _load(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (list[Scorer]: a heavy module)
         from jobs.codecs.recogniser import WordRecogniser
         from jobs.embedded import RECOGNISER_DIR
         from jobs.metrics.catalogue import ScorerUnavailable, build_scorers
 
         specs = self._scoring.metric_specs(names)
-        expected = {metric.name: metric.version for metric in self._task.protocol.metrics}
+        expected = {metric.name: metric.version for metric in self._protocol.metrics}
         scorers = build_scorers(specs, self._references(names), WordRecogniser.load(RECOGNISER_DIR))
         found = {metric.name: metric.version for s in scorers for metric in s.metrics}
         for name in names:
@@ -93,22 +78,25 @@ class ClipScorer:
 
         if not any(METRICS[name].needs_references for name in names):
             return {}
-        data = self._ledger.storage.fetch(self._task.data_key)
-        files = reference_recordings(data)
-        protocol = self._task.protocol
+        files = reference_recordings(self._ledger.storage.fetch(self._data_key))
+        protocol = self._protocol
         speakers = {prompt.speaker for prompt in (*protocol.prompts, *protocol.confirmation)}
         needed = {reference_speaker(speaker, files) for speaker in speakers}
-        recordings = {who: [read_audio(path) for path in files[who]] for who in needed}
-        return recordings
+        return {who: [read_audio(path) for path in files[who]] for who in needed}
 
 
 class ScorerPool:
     """Scorers on the cluster; hand it to trials, each of which takes turns among them."""
 
-    def __init__(self, task: ScoringTask, size: int) -> None:
+    def __init__(
+        self, spec: SweepSpec, storage_url: str, data_digest: str, protocol: Protocol
+    ) -> None:
         # They take no CPU from Ray's count: while one scores, the trial it scores for waits.
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(ClipScorer)
-        self._actors: list[Any] = [actor.remote(task) for _ in range(size)]
+        self._actors: list[Any] = [
+            actor.remote(spec, storage_url, data_digest, protocol)
+            for _ in range(spec.resources.scorers)
+        ]
         self._turn = count()
 
     def score(self, variants: Sequence[str], prompts: PromptSet = SCREEN) -> list[ClipScores]:

@@ -71,6 +71,6 @@ def test_the_command_says_the_same(ledger):
 
 
 def test_a_sweep_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="no 'other'"):
+    with pytest.raises(InputError, match="must hold the sweep 'other'"):
         sweep_status(Ledger(LocalStorage(tmp_path / "none"), "other"))
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from jobs.data.clips import ManifestRow, Progress, TargetClip
 from jobs.data.findings import Finding
 from jobs.data.manifest.reading import read_rows
 from jobs.families.registry import FAMILIES, open_text, sample_rate
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, collecting
 from jobs.spec.data import DataSpec, ManifestSpec
 from jobs.spec.trial import HostSpec
 
@@ -26,10 +26,8 @@ def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
     items: list[ManifestRow | Finding] = []
     problems: list[Problem] = []
     for manifest in data.manifest:
-        try:
+        with collecting(problems):
             items += (_with_defaults(row, manifest) for row in read_rows(manifest.path, data.root))
-        except InputError as error:
-            problems += error.problems
     if problems:
         raise InputError(problems)
     return items

@@ -1,11 +1,11 @@
-"""What a cluster's file may say."""
+"""What a cluster file may say."""
 
 import pytest
 from pydantic import ValidationError
 
 from cluster.ray.spec import ClusterSpec
 from jobs.problems import InputError
-from orchestrator.remote.ray_job import read_cluster
+from orchestrator.spec.reading import read_cluster_file
 
 
 def refusal(**keys: object) -> str:
@@ -91,7 +91,7 @@ def test_a_file_is_read_with_all_its_problems_and_no_value_of_it(tmp_path):
         "code: installed\n"
     )
     with pytest.raises(InputError) as raised:
-        read_cluster(path)
+        read_cluster_file(path, ClusterSpec)
     said = [str(problem) for problem in raised.value.problems]
     assert [line.split(": ")[0] for line in said] == [f"{path}:{n}" for n in (6, 2, 4, 1)]
     assert "Did you mean address" in said[3]
@@ -103,4 +103,4 @@ def test_no_yaml_runs_anything(tmp_path, text):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(InputError):
-        read_cluster(path)
+        read_cluster_file(path, ClusterSpec)

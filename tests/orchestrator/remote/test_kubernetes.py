@@ -14,7 +14,7 @@ from jobs.problems import InputError
 from orchestrator.cli import app
 from orchestrator.remote import kubernetes
 from orchestrator.spec.model import SweepSpec
-from orchestrator.spec.reading import read_spec
+from orchestrator.spec.reading import read_cluster_file, read_spec
 from tests.kuberay_rules import kuberay_problems
 
 HERE = Path(__file__).parent
@@ -209,7 +209,7 @@ def test_what_is_no_cluster_at_all(tmp_path, text):
     path = tmp_path / "cluster.yaml"
     path.write_text(text)
     with pytest.raises(InputError):
-        kubernetes.read_kube_spec(path)
+        read_cluster_file(path, KubeSpec)
 
 
 def test_the_complete_cluster_file_is_complete():

@@ -117,9 +117,9 @@ def test_an_epoch_is_trained_and_all_its_variants_speak_in_one_batch(start):
         ("attach", None, False),
         *[call for epoch in (1, 2, 3) for call in (("advance", epoch), ("speak", 0.5, 1.0))],
     ]
-    assert [report.losses.epoch for report in reports] == [1, 2, 3]
-    assert [report.done for report in reports] == [False, False, True]
-    assert [report.best.variant[-8:] for report in reports] == [f"0{n}-s1.00" for n in (1, 2, 3)]
+    assert [report["epoch"] for report in reports] == [1, 2, 3]
+    assert [report["done"] for report in reports] == [False, False, True]
+    assert [report["best_variant"][-8:] for report in reports] == [f"0{n}-s1.00" for n in (1, 2, 3)]
 
 
 def test_committed_epochs_need_no_slot(start):
@@ -161,13 +161,13 @@ def test_when_its_host_dies_it_goes_on_alone_and_then_with_others_again(start):
         *(("attach", "001", True), ("advance", 2), ("release",)),
         *(("attach", "002", False), ("speak", 0.5, 1.0)),
     ]
-    assert undisturbed.next_epoch().losses.epoch == 1
+    assert undisturbed.next_epoch()["epoch"] == 1
 
 
 @pytest.mark.parametrize("call", [0, 1, 2], ids=["attach", "advance", "speak"])
 def test_a_host_may_die_at_any_call(start, call):
     run, slot = start({call: lost()})
-    assert run.next_epoch().losses.epoch == 1
+    assert run.next_epoch()["epoch"] == 1
     assert slot.calls.count(("attach", None, True)) == (call < 2)
     assert slot.calls.count(("release",)) == 1
 
@@ -189,7 +189,7 @@ def test_deaths_in_a_row_end_it_but_those_with_a_commit_between_do_not(start, co
     assert context.spec.resources.trial_retries == 2
     # One death each before epochs 1 and 2, and one before each one's speech.
     run, _ = start({1: lost(), 5: lost(), 9: lost(), 13: lost()})
-    assert [run.next_epoch().losses.epoch for _ in range(3)] == [1, 2, 3]
+    assert [run.next_epoch()["epoch"] for _ in range(3)] == [1, 2, 3]
 
 
 def test_too_many_deaths_in_a_row(start):
@@ -214,7 +214,7 @@ def test_a_trial_that_is_preempted_goes_on_within_its_epoch(start, context):
             pass
     with ledger.storage.commit(f"{ledger.partial(record.id, 3)}-step-000001"):
         pass
-    assert run.next_epoch().losses.epoch == 2
+    assert run.next_epoch()["epoch"] == 2
     cut_short = ("attach", "012", False)
     assert slot.calls == [
         *(("attach", None, False), ("advance", 1), ("speak", 0.5, 1.0)),

@@ -12,7 +12,7 @@ from cluster.ray.connect import ray_cluster
 from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.fleet import Fleet
 from orchestrator.search.study_storage import study_storage
-from orchestrator.search.trainable import TrialTrainable
+from orchestrator.search.trial import TrialTrainable
 from orchestrator.search.tune import search
 from tests.orchestrator.hosts.cluster import fake_cluster
 from tests.orchestrator.search.fake_sweep import SECTIONS, fake_context

@@ -1,6 +1,7 @@
 """What a study learns from earlier sweeps, and what it refuses to."""
 
 import json
+import logging
 
 import pytest
 import yaml
@@ -172,7 +173,7 @@ class TestInsight:
     def test_a_sweep_that_is_not_there(self, sweep):
         ledger = sweep().ledger()
         ledger.sweep = "other"
-        with pytest.raises(InputError, match="no sweep 'other' was scored in"):
+        with pytest.raises(InputError, match="must hold the sweep 'other'"):
             study_insight(ledger)
 
     @pytest.mark.parametrize("as_json", [True, False])
@@ -181,6 +182,7 @@ class TestInsight:
         arguments = ["study", "earlier", "--storage", str(tmp_path / "st")]
         said = CliRunner().invoke(app, [*arguments, "--json"] if as_json else arguments)
         assert said.exit_code == 0, said.output
+        assert not logging.getLogger("optuna").isEnabledFor(logging.INFO)
         if as_json:
             row = json.loads(said.stdout)
             assert row["ends"] == {"complete": 5, "pruned": 1, "fail": 0, "running": 0}

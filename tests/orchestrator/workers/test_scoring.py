@@ -19,7 +19,7 @@ from jobs.speech.clips import Origin, read_clips, write_clips
 from orchestrator.ledger import SCREEN, Ledger
 from orchestrator.scores.from_ledger import protocol_for
 from orchestrator.workers.preparation import Prepared
-from orchestrator.workers.scoring import ClipScorer, ScoringTask
+from orchestrator.workers.scoring import ClipScorer
 from tests.embedded_voice import embedded_clips
 from tests.jobs.metrics.tiny_models import write_whisper
 from tests.orchestrator.search.fake_sweep import CONFIRMATION, PROMPTS
@@ -31,25 +31,30 @@ ORIGIN = Origin("base", "codec_lm", "a synthetic voice")
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, embedded_base):
     storage = LocalStorage(tmp_path_factory.mktemp("st"))
-    digest = prepare(embedded_clips(), embedded_base, storage, DataSpec()).digest
-    return storage, data_key(digest)
+    return storage, prepare(embedded_clips(), embedded_base, storage, DataSpec()).digest
 
 
 @pytest.fixture
 def task(prepared, make_spec, tmp_path):
     """Of one clip, spoken, in a language that only its prompt says."""
-    storage, key = prepared
+    storage, digest = prepared
     model = write_whisper(tmp_path / "whisper")
     spec = make_spec(
+        name=f"name: {tmp_path.name}",
         scoring="scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
-        f"    - {{name: whisper_character_error, model: {model}}}"
+        f"    - {{name: whisper_character_error, model: {model}}}",
     )
-    ledger = Ledger(storage, tmp_path.name)
+    ledger = Ledger(storage, spec.name)
     prompt = PromptSpec(id="a", text="មួយ", language="km")
     with storage.commit(ledger.clips("base", SCREEN)) as directory:
         write_clips(directory, [prompt], [voice()], ORIGIN)
     protocol = protocol_for(spec, [prompt], CONFIRMATION, PREPARED)
-    return ScoringTask(storage.url, tmp_path.name, key, spec.scoring, protocol)
+    return {
+        "spec": spec,
+        "storage_url": storage.url,
+        "data_digest": digest,
+        "protocol": protocol,
+    }
 
 
 def voice():
@@ -61,9 +66,9 @@ def voice():
 
 
 def test_a_clip_is_scored_by_what_was_asked_for_in_its_own_language(task):
-    (row,) = ClipScorer(task).score("base", SCREEN)
+    (row,) = ClipScorer(**task).score("base", SCREEN)
     assert row.failures == {}
-    assert set(row.values) == set(task.scoring.measured)
+    assert set(row.values) == set(task["spec"].scoring.measured)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +81,15 @@ def two_speakers(tmp_path_factory, embedded_base):
         for i, clip in enumerate(held_out)
     ]
     storage = LocalStorage(tmp_path_factory.mktemp("two"))
-    return storage, data_key(prepare(said, embedded_base, storage, DataSpec()).digest)
+    return storage, prepare(said, embedded_base, storage, DataSpec()).digest
 
 
 def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp_path):
-    storage, key = two_speakers
-    spec = make_spec(scoring="scoring: {metrics: [similarity], primary: similarity}")
+    storage, digest = two_speakers
+    spec = make_spec(
+        name=f"name: {tmp_path.name}",
+        scoring="scoring: {metrics: [similarity], primary: similarity}",
+    )
     prompts, fresh = (
         [
             PromptSpec(id=f"{name}{i}", text=f"{name}{i}", speaker=("awb", "rms")[i % 2])
@@ -89,16 +97,15 @@ def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp
         ]
         for name, count in (("p", 2), ("c", 12))
     )
-    ledger = Ledger(storage, tmp_path.name)
+    ledger = Ledger(storage, spec.name)
     with storage.commit(ledger.clips("base", SCREEN)) as directory:
         write_clips(directory, prompts, [voice(), voice()], ORIGIN)
     nobody = protocol_for(spec, PROMPTS, CONFIRMATION, PREPARED)
-    task = ScoringTask(storage.url, tmp_path.name, key, spec.scoring, nobody)
     with pytest.raises(ValueError, match=r"clips of 'awb', 'rms': name data\.target, or"):
-        ClipScorer(task).score("base", SCREEN)
+        ClipScorer(spec, storage.url, digest, nobody).score("base", SCREEN)
     protocol = protocol_for(spec, prompts, fresh, PREPARED)
-    scores = ClipScorer(replace(task, protocol=protocol)).score("base", SCREEN)
-    recordings = reference_recordings(storage.fetch(key))
+    scores = ClipScorer(spec, storage.url, digest, protocol).score("base", SCREEN)
+    recordings = reference_recordings(storage.fetch(data_key(digest)))
     assert recordings.keys() == {"awb", "rms"}
     found = {row.prompt: row.values["similarity"] for row in scores}
     for prompt, who in (("p0", "awb"), ("p1", "rms")):
@@ -113,16 +120,17 @@ def test_another_version_on_this_machine_scores_nothing(task):
     version = {"version": "1 pretrained.pt:000000000000"}
     metrics = tuple(
         metric.model_copy(update=version) if metric.name == "similarity" else metric
-        for metric in task.protocol.metrics
+        for metric in task["protocol"].metrics
     )
-    other = replace(task, protocol=task.protocol.model_copy(update={"metrics": metrics}))
+    other = task["protocol"].model_copy(update={"metrics": metrics})
     with pytest.raises(ScorerUnavailable, match=r"here similarity has version .*, not '1 pretra"):
-        ClipScorer(other).score("base", SCREEN)
+        ClipScorer(**{**task, "protocol": other}).score("base", SCREEN)
 
 
 def test_what_is_not_there_scores_nothing(task):
     gone = MetricSpec(name="whisper_character_error", model="no/such", required=False)
-    scoring = task.scoring.model_copy(update={"metrics": (*task.scoring.metrics[:1], gone)})
-    other = replace(task, scoring=scoring)
+    scoring = task["spec"].scoring
+    scoring = scoring.model_copy(update={"metrics": (*scoring.metrics[:1], gone)})
+    other = task["spec"].model_copy(update={"scoring": scoring})
     with pytest.raises(ScorerUnavailable, match="run `hf download no/such"):
-        ClipScorer(other).score("base", SCREEN)
+        ClipScorer(**{**task, "spec": other}).score("base", SCREEN)
