@@ -1,28 +1,15 @@
 """File names in a manifest or a spec: which are refused, and how an error quotes them."""
 
 import re
-from typing import Literal
-
-Rule = Literal[
-    "backslash",
-    "bad-name",
-    "link-loop",
-    "link-outside-root",
-    "missing",
-    "name-too-long",
-    "not-a-file",
-    "outside-root",
-    "too-large",
-    "unreadable",
-    "url",
-]
-"""Why a file is not read."""
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _LOGIN = re.compile(r"(?<=://)[^/?#]*@")
 _QUERY = re.compile(r"(?<=\?)[^?]*$")
 _BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 """As S3's "Bucket naming rules" have it, but for the names it reserves."""
+_UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and how Python shows bytes that are not UTF-8. Not `str.isprintable`, which
+refuses the joiners that Khmer or Persian names may have."""
 _SHOWN = 160
 """Characters of a name that an error shows."""
 
@@ -30,7 +17,7 @@ _SHOWN = 160
 class SourceError(Exception):
     """A file that is not read, and the rule that forbids it."""
 
-    def __init__(self, rule: Rule, what: str, next_step: str) -> None:
+    def __init__(self, rule: str, what: str, next_step: str) -> None:
         super().__init__(rule, what, next_step)
         self.rule = rule
         self.what = what
@@ -59,8 +46,7 @@ def check_name(name: str) -> None:
     if "\\" in name:
         what = f"must be written with /, but has a backslash: {shown(name)}"
         raise SourceError("backslash", what, "Replace each backslash by /.")
-    # str.isprintable is too strict: it refuses the joiners that Khmer or Persian names may have.
-    if not name or any(ch < " " or "\x7f" <= ch < "\xa0" or _is_surrogate(ch) for ch in name):
+    if not name or _UNPRINTABLE.search(name):
         what = (
             "must be a name without control characters and bytes that are not UTF-8, "
             f"got {shown(name)}"
@@ -99,7 +85,3 @@ def refuse_outside(name: str, root: str) -> SourceError:
     what = f"must lie in {shown(root)}, but {shown(name)} leads out of it"
     hint = "Move the file there, or name the folder that holds everything as the root."
     return SourceError("outside-root", what, hint)
-
-
-def _is_surrogate(character: str) -> bool:
-    return "\ud800" <= character <= "\udfff"

@@ -64,7 +64,7 @@ class Table(Mapping[str, T], Generic[T]):
             KeyError: neither voxsweep nor an installed distribution has it.
             PluginError: several have it, or it cannot be imported, or it is of another kind.
         """
-        found = self._found(name)
+        found = [each for each in self._entry_points() if each.name == name]
         givers = [_BUILT_IN] * (name in self._built_in) + [_distribution(each) for each in found]
         if len(givers) > 1:
             raise PluginError(
@@ -111,9 +111,6 @@ class Table(Mapping[str, T], Generic[T]):
         """In order, built-in ones first, each once."""
         return dict.fromkeys([*self._built_in, *(each.name for each in self._entry_points())])
 
-    def _found(self, name: str) -> list[EntryPoint]:
-        return [each for each in self._entry_points() if each.name == name]
-
     def _load(self, found: EntryPoint) -> T:
         giver = f"{found.name} of {self.group} comes from {_distribution(found)}"
         try:
@@ -135,11 +132,9 @@ class Table(Mapping[str, T], Generic[T]):
 @cache
 def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """The entry points of ``group`` of all distributions that lie on ``path``, by name."""
-    return tuple(sorted(entry_points(group=group), key=_order))
-
-
-def _order(found: EntryPoint) -> tuple[str, str]:
-    return found.name, _distribution(found)
+    return tuple(
+        sorted(entry_points(group=group), key=lambda each: (each.name, _distribution(each)))
+    )
 
 
 def _distribution(found: EntryPoint) -> str:

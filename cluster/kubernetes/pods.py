@@ -35,6 +35,11 @@ USER = 1000
 LABELS = {"app.kubernetes.io/name": "voxsweep", "app.kubernetes.io/part-of": "voxsweep"}
 """Of every pod; the network policies select by them."""
 
+_SCRATCH: Mapping[str, Manifest] = {
+    "/tmp": {"name": "tmp", "emptyDir": {}},
+    HOME: {"name": "home", "emptyDir": {}},
+}
+"""Folders of the node; the container's limit of ephemeral storage bounds them."""
 _GPU = "nvidia.com/gpu"
 _SUBMITTER = {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}
 _HEAD_SHARED_MEMORY = "1Gi"
@@ -67,11 +72,8 @@ class KubeJob:
 
 def submitter_pod(job: KubeJob, kube: KubeSpec) -> Manifest:
     """The template of the pod that submits the command and shows its log."""
-    container = {
-        **_container("ray-job-submitter", job, kube, _SUBMITTER),
-        "volumeMounts": _mounts({"tmp": "/tmp", "home": HOME}),
-    }
-    return _pod(kube, container, [_scratch("tmp"), _scratch("home")], kube.head.node_selector)
+    container = _container("ray-job-submitter", job, kube, _SUBMITTER)
+    return _pod(kube, container, _SCRATCH, kube.head.node_selector)
 
 
 def head_pod(job: KubeJob, kube: KubeSpec) -> Manifest:
@@ -81,13 +83,9 @@ def head_pod(job: KubeJob, kube: KubeSpec) -> Manifest:
     container = {
         **_container("ray-head", job, kube, resources, kube.secrets),
         "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
-        "volumeMounts": [
-            *_ray_mounts(kube),
-            {"name": "spec", "mountPath": CONFIG_PATH, "readOnly": True},
-        ],
     }
     files = {"name": "spec", "configMap": {"name": f"{job.name}-spec"}}
-    volumes = [*_ray_volumes(kube, _HEAD_SHARED_MEMORY), files]
+    volumes = {**_ray_volumes(kube, _HEAD_SHARED_MEMORY), CONFIG_PATH: files}
     return _pod(kube, container, volumes, kube.head.node_selector)
 
 
@@ -100,7 +98,6 @@ def host_pod(job: KubeJob, kube: KubeSpec) -> Manifest:
     container = {
         **_container("ray-worker", job, kube, resources, kube.secrets),
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", _GIVE_NOTICE]}}},
-        "volumeMounts": _ray_mounts(kube),
     }
     container["env"].append({"name": "VOXSWEEP_NOTICE_FILE", "value": NOTICE_FILE})
     volumes = _ray_volumes(kube, kube.worker.shared_memory)
@@ -112,9 +109,17 @@ def host_pod(job: KubeJob, kube: KubeSpec) -> Manifest:
 
 
 def _pod(
-    kube: KubeSpec, container: Manifest, volumes: list[Manifest], nodes: Mapping[str, str]
+    kube: KubeSpec, container: Manifest, volumes: Mapping[str, Manifest], nodes: Mapping[str, str]
 ) -> Manifest:
-    """A template. Empty lists stand where the components of k8s/ add to them."""
+    """A template with ``volumes`` by the path where they are mounted.
+
+    Empty lists stand where the components of k8s/ add to them.
+    """
+    mounts = [
+        {"name": volume["name"], "mountPath": path}
+        | ({"readOnly": True} if "configMap" in volume else {})
+        for path, volume in volumes.items()
+    ]
     return {
         "metadata": {"labels": dict(LABELS)},
         "spec": {
@@ -131,8 +136,8 @@ def _pod(
             },
             "nodeSelector": dict(nodes),
             "tolerations": [],
-            "containers": [container],
-            "volumes": volumes,
+            "containers": [{**container, "volumeMounts": mounts}],
+            "volumes": [dict(volume) for volume in volumes.values()],
         },
     }
 
@@ -163,29 +168,11 @@ def _resources(pod: HeadSpec | WorkerSpec, cpus: int) -> dict[str, str]:
     return {"cpu": str(cpus), "memory": pod.memory, "ephemeral-storage": pod.disk}
 
 
-def _ray_mounts(kube: KubeSpec) -> list[Manifest]:
-    own = {"tmp": "/tmp", "home": HOME, "shared-mem": "/dev/shm"}
-    return _mounts({**own, **{_claimed(at): each.path for at, each in enumerate(kube.volumes)}})
-
-
-def _mounts(paths: Mapping[str, str]) -> list[Manifest]:
-    return [{"name": name, "mountPath": path} for name, path in paths.items()]
-
-
-def _ray_volumes(kube: KubeSpec, shared_memory: str) -> list[Manifest]:
+def _ray_volumes(kube: KubeSpec, shared_memory: str) -> dict[str, Manifest]:
     shared = {"name": "shared-mem", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}}
-    claims = [
-        {"name": _claimed(at), "persistentVolumeClaim": {"claimName": each.claim}}
+    claims: dict[str, Manifest] = {
+        # A claim's own name may have dots, which a volume's may not.
+        each.path: {"name": f"claim-{at}", "persistentVolumeClaim": {"claimName": each.claim}}
         for at, each in enumerate(kube.volumes)
-    ]
-    return [_scratch("tmp"), _scratch("home"), shared, *claims]
-
-
-def _claimed(index: int) -> str:
-    """A name for a volume: a claim's own may have dots, which a volume's may not."""
-    return f"claim-{index}"
-
-
-def _scratch(name: str) -> Manifest:
-    """A folder of the node; the container's limit of ephemeral storage bounds it."""
-    return {"name": name, "emptyDir": {}}
+    }
+    return {**_SCRATCH, "/dev/shm": shared, **claims}

@@ -1,5 +1,6 @@
 """A Kubernetes cluster as written in YAML: where a sweep's pods go, and what they may use there."""
 
+import itertools
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
@@ -89,10 +90,10 @@ class KubeSpec(ClusterFileModel):
 
     @model_validator(mode="after")
     def _check_volumes(self) -> Self:
-        paths = [volume.path for volume in self.volumes]
-        for path in paths:
-            if len([other for other in (*paths, *_OURS) if _meet(path, other)]) > 1:
-                raise ValueError(f"two volumes may not lie in each other, but at {path} they do")
+        paths = [PurePosixPath(path) for path in (*(v.path for v in self.volumes), *_OURS)]
+        for one, other in itertools.combinations(paths, 2):
+            if one.is_relative_to(other) or other.is_relative_to(one):
+                raise ValueError(f"two volumes may not lie in each other, but at {one} they do")
         return self
 
     def holds(self, path: str) -> bool:
@@ -100,8 +101,3 @@ class KubeSpec(ClusterFileModel):
         pure = PurePosixPath(path)
         lexical = ".." not in pure.parts
         return lexical and any(pure.is_relative_to(volume.path) for volume in self.volumes)
-
-
-def _meet(one: str, other: str) -> bool:
-    first, second = PurePosixPath(one), PurePosixPath(other)
-    return first.is_relative_to(second) or second.is_relative_to(first)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cluster.names import (
-    Rule,
     SourceError,
     check_name,
     refuse_outside,
@@ -24,7 +23,7 @@ _CHUNK = 2**18
 _MAX_PATH = 4096
 """Bytes, with a zero at the end: PATH_MAX in Linux's limits.h."""
 
-_RULES: dict[int | None, tuple[Rule, str, str]] = {
+_RULES: dict[int | None, tuple[str, str, str]] = {
     errno.ENOENT: ("missing", "must exist, but there is no {}", "Correct the path."),
     errno.ENOTDIR: ("missing", "must exist, but there is no {}", "Correct the path."),
     errno.ELOOP: ("link-loop", "must be a file, but {} is a link to itself", "Replace the link."),

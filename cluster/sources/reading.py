@@ -80,8 +80,7 @@ def open_root(start: str, root: str | None = None) -> Root:
     if is_s3(root):
         return S3Folder(root, start)
     for folder in (start, root):
-        _refuse_other_scheme(folder)
-        if not os.path.isdir(folder):
+        if not (_is_here(folder) and os.path.isdir(folder)):
             raise SourceError("missing", f"must be a folder: {shown(folder)}", "Correct the path.")
     return LocalFolder(root, start)
 
@@ -115,8 +114,7 @@ def open_binary(location: str, limit: int) -> BinaryIO:
         SourceError: ``missing``, ``not-a-file``, ``too-large`` (more than ``limit`` bytes) or
             ``unreadable``.
     """
-    if not is_s3(location):
-        _refuse_other_scheme(location)
+    if _is_here(location):
         return local_files.open_file(location, limit)
     from cluster.storage import s3
 
@@ -133,8 +131,7 @@ def check_file(location: str) -> None:
     Raises:
         SourceError: as :func:`open_binary`.
     """
-    if not is_s3(location):
-        _refuse_other_scheme(location)
+    if _is_here(location):
         local_files.open_file(os.path.realpath(location), limit=sys.maxsize).close()
         return
     from cluster.storage import s3
@@ -172,8 +169,7 @@ def list_folder(location: str) -> tuple[list[str], list[str], list[str]]:
     Raises:
         SourceError: it cannot be listed.
     """
-    if not is_s3(location):
-        _refuse_other_scheme(location)
+    if _is_here(location):
         return local_files.list_folder(location)
     from cluster.storage import s3
 
@@ -184,8 +180,7 @@ def list_folder(location: str) -> tuple[list[str], list[str], list[str]]:
 
 
 def _read_chunks(location: str) -> Iterator[bytes]:
-    if not is_s3(location):
-        _refuse_other_scheme(location)
+    if _is_here(location):
         yield from local_files.read_chunks(os.path.realpath(location))
         return
     from cluster.storage import s3
@@ -194,10 +189,13 @@ def _read_chunks(location: str) -> Iterator[bytes]:
         yield from s3.read_chunks(*split_s3(location))
 
 
-def _refuse_other_scheme(location: str) -> None:
-    if found := scheme(location):
+def _is_here(location: str) -> bool:
+    """Whether a location is on this machine, and not in S3; it can be nowhere else."""
+    found = scheme(location)
+    if found not in {None, "s3"}:
         what = f"must be on this machine or under s3://, but starts with {found}://"
         raise SourceError("url", what, "Fetch it first.")
+    return found is None
 
 
 def _split_folder(url: str) -> tuple[str, str]:

@@ -52,17 +52,8 @@ class Recording:
     """Of the file."""
 
 
-class AudioError(Exception):
+class AudioError(SourceError):
     """A file that is no usable recording, and the rule that it breaks."""
-
-    def __init__(self, rule: str, what: str, next_step: str) -> None:
-        super().__init__(rule, what, next_step)
-        self.rule = rule
-        self.what = what
-        self.next_step = next_step
-
-    def __str__(self) -> str:
-        return f"{self.what}. {self.next_step}"
 
 
 def decode(location: str) -> Recording:
