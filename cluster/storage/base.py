@@ -179,8 +179,7 @@ class LocalStorage:
                 raise
 
     def _path(self, key: str) -> Path:
-        check_key(key)
-        return self.root.joinpath(*key.split("/"))
+        return self.root.joinpath(*check_key(key).split("/"))
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,29 @@
 the attempt that was first."""
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, TypeAdapter
 
 COMMITTED = "COMMITTED"
 """The marker that makes a directory exist for readers; always written last."""
 
 Check = Callable[[], object]
 """Raises when something must not happen."""
+
+
+def check_key(key: str) -> str:
+    """Returns ``key``, which must stay below where it starts.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if key.startswith("/") or any(part in {"", ".", ".."} for part in key.split("/")):
+        raise ValueError(f"a storage key is relative, without empty, . or .. parts: {key!r}")
+    return key
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Committed:
     """Of the writer that was first, 32 hexadecimal digits: its files have it in their keys."""
     turn: int | None
     """The number of the lease that it was written under, if it was."""
-    files: dict[str, Content]
+    files: dict[Annotated[str, AfterValidator(check_key)], Content]
     """By path within the directory, with /."""
 
     @classmethod
@@ -53,7 +66,7 @@ class Committed:
 
     def to_json(self) -> bytes:
         """As the marker has it."""
-        return json.dumps(asdict(self), indent=1).encode() + b"\n"
+        return _MARKER.dump_json(self, indent=1) + b"\n"
 
     @classmethod
     def from_json(cls, text: bytes) -> "Committed":
@@ -62,22 +75,7 @@ class Committed:
         Raises:
             ValueError: it is not that.
         """
-        try:
-            row = json.loads(text)
-            files = {name: Content(**content) for name, content in row["files"].items()}
-            made = cls(str(row["attempt"]), row["turn"], files)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"a commit marker must say which files it is of: {error!r}") from None
-        for name in files:
-            check_key(name)
-        return made
+        return _MARKER.validate_json(text)
 
 
-def check_key(key: str) -> None:
-    """That ``key`` stays below where it starts.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if key.startswith("/") or any(part in {"", ".", ".."} for part in key.split("/")):
-        raise ValueError(f"a storage key is relative, without empty, . or .. parts: {key!r}")
+_MARKER = TypeAdapter(Committed)

@@ -78,15 +78,28 @@ def size(bucket: str, key: str) -> int:
         return int(client().head_object(Bucket=bucket, Key=key)["ContentLength"])
 
 
-def read(bucket: str, key: str) -> bytes:
-    """An object, whole.
+def read(bucket: str, key: str, **conditions: str) -> bytes:
+    """An object, whole, or what ``conditions`` (GetObject's ``Range``, ``IfMatch``) say of it.
 
     Raises:
         OSError: as :func:`as_os_errors` has it.
     """
     with as_os_errors(bucket, key):
-        data: bytes = client().get_object(Bucket=bucket, Key=key)["Body"].read()
+        data: bytes = client().get_object(Bucket=bucket, Key=key, **conditions)["Body"].read()
     return data
+
+
+def part_ranges(length: int) -> list[str]:
+    """The ``Range`` of each request by which an object of ``length`` bytes is read in order."""
+    return [f"bytes={start}-{start + _PART - 1}" for start in range(0, length, _PART)]
+
+
+def read_chunks(bucket: str, key: str) -> Iterator[bytes]:
+    """An object, a part at a time. Raises as :func:`read`, or because it changed meanwhile."""
+    with as_os_errors(bucket, key):
+        head = client().head_object(Bucket=bucket, Key=key)
+    for part in part_ranges(head["ContentLength"]):
+        yield read(bucket, key, Range=part, IfMatch=head["ETag"])
 
 
 def look(bucket: str, key: str) -> Look | None:
@@ -102,18 +115,6 @@ def look(bucket: str, key: str) -> Look | None:
     return Look(data, found["ETag"], (now - found["LastModified"]).total_seconds())
 
 
-def read_part(bucket: str, key: str, start: int, end: int) -> bytes:
-    """Bytes ``start`` to ``end``, without the last, of an object that never changes.
-
-    Raises:
-        OSError: as :func:`read`.
-    """
-    with as_os_errors(bucket, key):
-        part = client().get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}")
-        data: bytes = part["Body"].read()
-    return data
-
-
 def list_keys(bucket: str, prefix: str) -> list[str]:
     """Sorted keys of every object whose key begins with ``prefix``. Raises as :func:`read`."""
     with as_os_errors(bucket, prefix, "list"):
@@ -125,26 +126,15 @@ def check_bucket(bucket: str, prefix: str) -> None:
     """That there is a bucket, and that what begins with ``prefix`` may be listed.
 
     Raises:
+        ConnectionError: there is no such bucket.
         OSError: as :func:`read`.
     """
-    with as_os_errors(bucket, prefix, "list"):
-        client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
-
-
-def read_chunks(bucket: str, key: str) -> Iterator[bytes]:
-    """An object, a part at a time. Raises as :func:`read`, or because it changed meanwhile."""
-    with as_os_errors(bucket, key):
-        head = client().head_object(Bucket=bucket, Key=key)
-    for start in range(0, head["ContentLength"], _PART):
-        with as_os_errors(bucket, key):
-            part = client().get_object(
-                Bucket=bucket,
-                Key=key,
-                IfMatch=head["ETag"],
-                Range=f"bytes={start}-{start + _PART - 1}",
-            )
-            chunk: bytes = part["Body"].read()
-        yield chunk
+    try:
+        with as_os_errors(bucket, prefix, "list"):
+            client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    except FileNotFoundError:
+        what = f"there is no bucket {bucket}. Make it, or correct the storage's URL."
+        raise ConnectionError(what) from None
 
 
 def list_folder(bucket: str, prefix: str) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from cluster.names import SourceError, split_s3
 from cluster.storage import local_copies, s3, s3_writing
-from cluster.storage.committed import COMMITTED, Check, Committed, Content, check_key
+from cluster.storage.committed import COMMITTED, Check, Committed, check_key
 from cluster.storage.leases import Lease, LeaseTerms, leased
 from cluster.storage.local_copies import DamagedError
 from cluster.storage.patience import Patience
@@ -29,8 +29,6 @@ _log = logging.getLogger(__name__)
 
 _AT_ONCE = 8
 """Files fetched at a time."""
-_PART = 2**23
-"""Bytes of one request."""
 _PREFIX = re.compile(r"^[A-Za-z0-9!_.*'()/-]*$")
 """The characters that S3's "Naming Amazon S3 objects" calls safe."""
 _READS_OF_A_FILE = 3
@@ -151,8 +149,7 @@ class S3Storage:
             yield place
 
     def workspace(self, key: str) -> Path:
-        check_key(key)
-        place = self._local("workspace", *key.split("/"))
+        place = self._local("workspace", *check_key(key).split("/"))
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         return place
 
@@ -219,19 +216,19 @@ class S3Storage:
         if local_copies.is_whole(path, content, to_the_byte=path not in self._read_whole):
             self._read_whole.add(path)
             return
+        where = self._file(key, found, name)
         for reads_left in reversed(range(_READS_OF_A_FILE)):
+            parts = (
+                self._ask(partial(s3.read, self._bucket, where, Range=part))
+                for part in s3.part_ranges(content.size)
+            )
             try:
-                local_copies.keep(path, content, self._parts(self._file(key, found, name), content))
+                local_copies.keep(path, content, parts)
                 break
             except DamagedError as error:
                 if not reads_left:
                     raise DamagedError(f"{self.url}/{key}: {error}") from None
         self._read_whole.add(path)
-
-    def _parts(self, where: str, content: Content) -> Iterator[bytes]:
-        for start in range(0, content.size, _PART):
-            end = min(start + _PART, content.size)
-            yield self._ask(partial(s3.read_part, self._bucket, where, start, end))
 
     def _find(self, key: str) -> Committed | None:
         if key not in self._committed:
@@ -252,23 +249,16 @@ class S3Storage:
         """Have S3 do what ``action`` asks, and wait where it is gone for a while."""
         if not self._is_checked:
             # Or everything would be told not to be there, and made anew.
-            self._patience.keep_trying(self._check_bucket, TransientError)
+            look = partial(s3.check_bucket, self._bucket, self._prefix)
+            self._patience.keep_trying(look, TransientError)
             self._is_checked = True
         return self._patience.keep_trying(action, TransientError)
-
-    def _check_bucket(self) -> None:
-        try:
-            s3.check_bucket(self._bucket, self._prefix)
-        except FileNotFoundError:
-            what = f"there is no bucket {self._bucket}. Make it, or correct the storage's URL."
-            raise ConnectionError(what) from None
 
     def _check_conditions(self) -> None:
         self._ask(partial(s3_writing.check_conditions, self._bucket, self._prefix))
 
     def _full(self, key: str) -> str:
-        check_key(key)
-        return self._prefix + key
+        return self._prefix + check_key(key)
 
     def _beside(self, key: str, ending: str) -> str:
         """The hidden name beside ``key`` with this ending."""
