@@ -431,7 +431,9 @@ def run_ledger(trials: int) -> dict[str, float]:
 
 def run_mlflow(trials: int, epochs: int) -> dict[str, float]:
     """Runs of trials told to MLflow in SQLite, by the sweep's own tracker."""
-    from orchestrator.records.runs import TRIAL_TAG, MetricValue, RunContent
+    from mlflow.entities import Metric
+
+    from orchestrator.records.runs import TRIAL_TAG, RunContent
     from orchestrator.records.tracking import SWEEP_ID_TAG, Tracker, mlflow_store
 
     values = [f"metric_{n}/scale_1.00" for n in range(40)]
@@ -446,7 +448,7 @@ def run_mlflow(trials: int, epochs: int) -> dict[str, float]:
             params,
             tags,
             epochs=done,
-            epoch_values=lambda epoch: [MetricValue(name, 1.0, epoch, epoch) for name in values],
+            epoch_values=lambda epoch: [Metric(name, 1.0, epoch, epoch) for name in values],
         )
 
     with tempfile.TemporaryDirectory() as folder:

@@ -32,8 +32,6 @@ _REBUILD_PATIENCE = 60.0
 _PERMANENT = {401, 403, 405, 501}
 """HTTP statuses that no second try changes: a login that is missing, wrong or not enough, and what
 is no MLflow server."""
-_NO_STATUS = 0
-"""Of an error that is not MLflow's, such as a connection that was refused."""
 _BAD_REQUEST = 400
 """It counts as permanent when it is the third in a row. One may come of a request that
 got no answer and was being carried out while it was repeated; and 400 is what MLflow makes of most
@@ -233,7 +231,7 @@ def is_permanent(failures: list[int]) -> bool:
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status that an error stands for; ``_NO_STATUS`` for one that is not MLflow's.
+    """The HTTP status that an error stands for; 0 for one that is not MLflow's.
 
     Servers and databases that do not answer, are too busy (429, 5xx, a lock) or lost a run that
     they had may be well the next time.
@@ -241,7 +239,7 @@ def status_of(error: Exception) -> int:
     if isinstance(error, InfrastructureError):
         return 403
     if not isinstance(error, MlflowException):
-        return _NO_STATUS
+        return 0
     if error.error_code == "ENDPOINT_NOT_FOUND":
         return 501  # no MLflow server; its 404 is also that of a run that vanished
     return ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, 500)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from mlflow.entities import Metric
 from pydantic import TypeAdapter
 
 from jobs.metrics.base import ClipScores
@@ -56,16 +57,6 @@ _STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "fa
 
 
 @dataclass(frozen=True)
-class MetricValue:
-    """A metric's value at a step; ``time`` is in milliseconds since 1970."""
-
-    name: str
-    value: float
-    time: int
-    step: int
-
-
-@dataclass(frozen=True)
 class RunContent:
     """All that one run holds. Times are in milliseconds since 1970."""
 
@@ -79,9 +70,9 @@ class RunContent:
     """How and when it ended; None while it may go on."""
     epochs: int = 0
     """Those that are trained and scored, and stay as they are from then on."""
-    epoch_values: Callable[[int], Sequence[MetricValue]] = field(default=lambda _: ())
+    epoch_values: Callable[[int], Sequence[Metric]] = field(default=lambda _: ())
     """What an epoch from 1 to ``epochs`` gave."""
-    summary: Sequence[MetricValue] = ()
+    summary: Sequence[Metric] = ()
     """What is known when the sweep has come to its verdict."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Artifacts' names, and the storage's keys of what is in them."""
@@ -165,15 +156,15 @@ class TrialRuns:
             objectives=objectives,
         )
 
-    def _values(self, record: TrialRecord, number: int) -> Iterator[MetricValue]:
+    def _values(self, record: TrialRecord, number: int) -> Iterator[Metric]:
         """Of one epoch; by optimiser step what is named so, by epoch the rest."""
         trial = record.id
         before, epoch = [_NO_EPOCH, *self._epochs[trial]][number - 1 : number + 1]
         losses = self._ledger.losses(trial, number)
         time = _ms(losses.finished_at)
 
-        def value(name: str, of: float) -> MetricValue:
-            return MetricValue(name, of, time, number)
+        def value(name: str, of: float) -> Metric:
+            return Metric(name, of, time, number)
 
         yield value("loss/training", losses.training_loss)
         yield value("loss/validation", losses.validation_loss)
@@ -189,10 +180,10 @@ class TrialRuns:
                 yield value(f"{name}/{scale}", of)
         steps = zip(losses.step_losses, losses.learning_rates, strict=True)
         for step, (loss, rate) in enumerate(steps, start=1 + before.steps):
-            yield MetricValue("by_step/loss", loss, time, step)
-            yield MetricValue("by_step/learning_rate", rate, time, step)
+            yield Metric("by_step/loss", loss, time, step)
+            yield Metric("by_step/learning_rate", rate, time, step)
 
-    def _confirmed(self, trial: str, time: int) -> Iterator[MetricValue]:
+    def _confirmed(self, trial: str, time: int) -> Iterator[Metric]:
         """What its finalists scored on set B."""
         finalists = set(self._ledger.scored_variants(CONFIRMATION))
         for number in range(1, len(self._epochs[trial]) + 1):
@@ -201,7 +192,7 @@ class TrialRuns:
                     rows = self._ledger.scores(variant.id, CONFIRMATION) or []
                     scale = f"confirmation_scale_{variant.lora_scale:.2f}"
                     for name, of in means(rows):
-                        yield MetricValue(f"{name}/{scale}", of, time, number)
+                        yield Metric(f"{name}/{scale}", of, time, number)
 
     def _tags(
         self,
@@ -320,18 +311,18 @@ def _sweep_tags(
         yield "voxsweep.protocol", verdict.protocol_hash
 
 
-def _figures(verdict: Verdict, time: int) -> Iterator[MetricValue]:
+def _figures(verdict: Verdict, time: int) -> Iterator[Metric]:
     """On set B, of the winner or else of the first finalist, and of the base."""
     finalists = {each.row.id: each.row for each in verdict.confirmed}
     row = finalists.get(verdict.variant or "") or next(iter(finalists.values()), None)
     if row is None:
         return
-    yield MetricValue("gain/mean", row.gain.mean, time, 0)
-    yield MetricValue("gain/low", row.gain.low, time, 0)
-    yield MetricValue("gain/high", row.gain.high, time, 0)
-    yield MetricValue("gain/prompts", float(row.gain.n), time, 0)
+    yield Metric("gain/mean", row.gain.mean, time, 0)
+    yield Metric("gain/low", row.gain.low, time, 0)
+    yield Metric("gain/high", row.gain.high, time, 0)
+    yield Metric("gain/prompts", float(row.gain.n), time, 0)
     who = "winner" if verdict.variant else "first_finalist"
     for metric, mean in row.means.items():
-        yield MetricValue(f"{metric}/{who}", mean, time, 0)
+        yield Metric(f"{metric}/{who}", mean, time, 0)
         if metric in row.differences:
-            yield MetricValue(f"{metric}/base", mean - row.differences[metric].mean, time, 0)
+            yield Metric(f"{metric}/base", mean - row.differences[metric].mean, time, 0)

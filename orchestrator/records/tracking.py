@@ -21,7 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from cluster.storage.base import Storage
 from orchestrator.addresses import is_database
 from orchestrator.errors import InfrastructureError
-from orchestrator.records.runs import TRIAL_TAG, MetricValue, RunContent
+from orchestrator.records.runs import TRIAL_TAG, RunContent
 
 SWEEP_ID_TAG = "voxsweep.sweep_id"
 EPOCHS_TAG = "voxsweep.epochs_logged"
@@ -61,6 +61,24 @@ def mlflow_store(
         return MlflowStore(address)
     uri = address or f"sqlite:///{folder / database}"
     return MlflowStore(uri, (folder / artifacts).as_uri())
+
+
+def find_experiment(client: MlflowClient, name: str, artifacts: str | None) -> tuple[str, bool]:
+    """The id of the experiment of this name, and whether it was made now.
+
+    Raises:
+        InfrastructureError: somebody deleted it in MLflow.
+    """
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        made = client.create_experiment(name, artifact_location=artifacts, tags=_EXPERIMENT_TAGS)
+        return str(made), True
+    if known.lifecycle_stage != "active":
+        raise InfrastructureError(
+            f"the experiment {name!r} was deleted in MLflow; "
+            f"bring it back: mlflow experiments restore -x {known.experiment_id}"
+        )
+    return str(known.experiment_id), False
 
 
 @dataclass
@@ -122,7 +140,9 @@ class Tracker:
         self.recorded = recorded or Recorded()
         self._sweep_id = sweep_id
         self._client = MlflowClient(tracking_uri=store.uri)
-        self._experiment = self._find_experiment(sweep, store.artifacts)
+        self._experiment, is_new = find_experiment(self._client, sweep, store.artifacts)
+        if is_new:
+            self.recorded.count()
         self._known = self._find_runs()
         self.recorded.runs = len(self._known)
 
@@ -137,28 +157,13 @@ class Tracker:
         self._add_params(run, content.params)
         for epoch in range(int(run.tags.get(EPOCHS_TAG, "0")) + 1, content.epochs + 1):
             self._log(run, content.epoch_values(epoch), {EPOCHS_TAG: str(epoch)})
-        news = [value for value in content.summary if run.metrics.get(value.name) != value.value]
+        news = [metric for metric in content.summary if run.metrics.get(metric.key) != metric.value]
         self._log(run, news)
-        run.metrics |= {value.name: value.value for value in news}
+        run.metrics |= {metric.key: metric.value for metric in news}
         self._upload(run, content.files)
         if new := {key: tag for key, tag in content.tags.items() if run.tags.get(key) != tag}:
             self._write(run, tags=new)
         self._set_end(run, content)
-
-    def _find_experiment(self, name: str, artifacts: str | None) -> str:
-        known = self._client.get_experiment_by_name(name)
-        if known is None:
-            made = self._client.create_experiment(
-                name, artifact_location=artifacts, tags=_EXPERIMENT_TAGS
-            )
-            self.recorded.count()
-            return str(made)
-        if known.lifecycle_stage != "active":
-            raise DeletedExperimentError(
-                f"the experiment {name!r} was deleted in MLflow; "
-                f"bring it back: mlflow experiments restore -x {known.experiment_id}"
-            )
-        return str(known.experiment_id)
 
     def _find_runs(self) -> dict[str | None, _KnownRun]:
         of_sweep = f"tags.`{SWEEP_ID_TAG}` = '{self._sweep_id}'"
@@ -208,10 +213,9 @@ class Tracker:
             self._write(run, params=batch)
 
     def _log(
-        self, run: _KnownRun, values: Sequence[MetricValue], then: Mapping[str, str] | None = None
+        self, run: _KnownRun, metrics: Sequence[Metric], then: Mapping[str, str] | None = None
     ) -> None:
-        """Log ``values`` in their order; the tags ``then`` come with the last of them."""
-        metrics = [Metric(v.name, v.value, v.time, v.step) for v in values]
+        """Log ``metrics`` in their order; the tags ``then`` come with the last of them."""
         for start in range(0, len(metrics), _BATCH):
             is_last = start + _BATCH >= len(metrics)
             self._write(run, metrics[start:][:_BATCH], tags=then if is_last else None)
@@ -253,7 +257,3 @@ class Tracker:
             return
         self.recorded.count()
         run.end = end
-
-
-class DeletedExperimentError(InfrastructureError):
-    """Somebody deleted the sweep's experiment in MLflow."""

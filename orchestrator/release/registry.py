@@ -25,7 +25,7 @@ from cluster.storage.base import Storage
 from jobs.problems import InputError, Problem
 from orchestrator.errors import InfrastructureError
 from orchestrator.records.runs import SWEEP_TAG, TRIAL_TAG
-from orchestrator.records.tracking import MlflowStore, mlflow_store
+from orchestrator.records.tracking import MlflowStore, find_experiment, mlflow_store
 
 EventKind = Literal["champion", "demoted", "rollback"]
 CHAMPION: EventKind = "champion"
@@ -147,7 +147,7 @@ class Registry:
         """Log the model and register it as the next version."""
         with self._answering():
             sweep = new.tags[SWEEP_TAG]
-            experiment = self._experiment(sweep)
+            experiment, _ = find_experiment(self._client, sweep, self.store.artifacts)
             run_id = self._open_run(new, experiment)
             logged = self._client.create_logged_model(
                 experiment, name=new.model, source_run_id=run_id
@@ -324,16 +324,10 @@ class Registry:
 
     def _record(self, model: str, kind: EventKind, number: str, reason: str) -> None:
         event = RegistryEvent(_now(), kind, number, reason[: _LONGEST // 2])
-        key = _next_key(self._known(model).tags)
+        keys = [key for key in self._known(model).tags if key.startswith(_HISTORY_TAG)]
+        last = max((int(key.removeprefix(_HISTORY_TAG)) for key in keys), default=0)
+        key = f"{_HISTORY_TAG}{last + 1:04d}"
         self._client.set_registered_model_tag(model, key, json.dumps(asdict(event)))
-
-    def _experiment(self, sweep: str) -> str:
-        """The sweep's, or a new one."""
-        known = self._client.get_experiment_by_name(sweep)
-        if known is not None:
-            return str(known.experiment_id)
-        made = self._client.create_experiment(sweep, artifact_location=self.store.artifacts)
-        return str(made)
 
     def _open_run(self, new: NewVersion, experiment: str) -> str:
         """A run for the model: below its trial's, where this is the MLflow that knows the sweep."""
@@ -375,12 +369,6 @@ def _read_history(tags: Mapping[str, str]) -> list[RegistryEvent]:
     """The events among a registered model's tags, in their order."""
     keys = sorted(key for key in tags if key.startswith(_HISTORY_TAG))
     return [RegistryEvent(**json.loads(tags[key])) for key in keys]
-
-
-def _next_key(tags: Mapping[str, str]) -> str:
-    """The key of the next event."""
-    numbers = [int(key.removeprefix(_HISTORY_TAG)) for key in tags if key.startswith(_HISTORY_TAG)]
-    return f"{_HISTORY_TAG}{max(numbers, default=0) + 1:04d}"
 
 
 def former_champions(events: Iterable[RegistryEvent]) -> list[str]:

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException, RestException
 
 from orchestrator.errors import InfrastructureError
 from orchestrator.records.recorder import DELAYS, Recorder, is_permanent, reason, status_of
-from orchestrator.records.tracking import DeletedExperimentError, MlflowStore
+from orchestrator.records.tracking import MlflowStore
 from tests.orchestrator.records.made_sweep import everything
 
 PATIENCE = 400.0
@@ -177,7 +177,7 @@ class TestFailures:
         assert is_permanent([status_of(RestException({"error_code": code}))])
 
     def test_a_deleted_experiment_at_once(self):
-        assert is_permanent([status_of(DeletedExperimentError("was deleted"))])
+        assert is_permanent([status_of(InfrastructureError("was deleted"))])
 
     @pytest.mark.parametrize(
         "error",

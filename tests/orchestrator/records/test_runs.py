@@ -23,7 +23,7 @@ def values(content: RunContent) -> dict[str, list[tuple[int, float]]]:
     epochs = [content.epoch_values(epoch) for epoch in range(1, content.epochs + 1)]
     for of in (*epochs, content.summary):
         for value in of:
-            found.setdefault(value.name, []).append((value.step, pytest.approx(value.value)))
+            found.setdefault(value.key, []).append((value.step, pytest.approx(value.value)))
     return found
 
 
@@ -80,7 +80,7 @@ def test_metrics_by_step_and_epoch(made, read):
         for scale in ("0.50", "1.00")
     }
     assert set(found) == healthy
-    assert {v.time for v in content.epoch_values(2)} == {1_700_000_040_500}
+    assert {v.timestamp for v in content.epoch_values(2)} == {1_700_000_040_500}
 
 
 def test_an_epoch_counts_once_all_of_it_is_scored(made, read):
@@ -136,10 +136,10 @@ def test_confirmation_is_told_of_finalists(made, read):
     made.run()
     verdict = Verdict.from_json(made.ledger.read_text("verdict.json"))
     told = {
-        f"{made.trials[n]}-e{value.step:02d}-s{value.name[-4:]}"
+        f"{made.trials[n]}-e{value.step:02d}-s{value.key[-4:]}"
         for n in range(2)
         for value in read(n).summary
-        if value.name.startswith("similarity/confirmation_scale_")
+        if value.key.startswith("similarity/confirmation_scale_")
     }
     assert told == {each.row.id for each in verdict.confirmed}
     assert verdict.confirmed
@@ -170,7 +170,7 @@ class TestSweepRun:
         assert content.tags["voxsweep.variant"] == (verdict.variant or "")
         assert content.tags["voxsweep.report"].startswith("file:///")
         assert {*content.files} == {"spec.yaml", "protocol.json", "verdict.json", "report.html"}
-        told = {value.name: value.value for value in content.summary}
+        told = {value.key: value.value for value in content.summary}
         assert told["gain/low"] == winner.gain.low
         assert told["similarity/base"] == pytest.approx(0.0)
         note = content.tags[NOTE_TAG]

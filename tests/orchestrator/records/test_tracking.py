@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from orchestrator.records.runs import MetricValue, RunContent, TrialRuns, read_sweep
-from orchestrator.records.tracking import DeletedExperimentError, Recorded, Tracker
+from orchestrator.errors import InfrastructureError
+from orchestrator.records.runs import RunContent, TrialRuns, read_sweep
+from orchestrator.records.tracking import Recorded, Tracker
 from tests.orchestrator.records.made_sweep import everything
 
 
@@ -58,7 +60,7 @@ def test_the_runs_are_as_they_were_read(open_tracker, contents, store, tmp_path,
         wanted: dict[str, list[tuple[int, int, float]]] = {}
         for values in (*map(content.epoch_values, range(1, content.epochs + 1)), content.summary):
             for value in values:
-                wanted.setdefault(value.name, []).append((value.step, value.time, value.value))
+                wanted.setdefault(value.key, []).append((value.step, value.timestamp, value.value))
         assert run["history"] == wanted
         files = {n: made.ledger.storage.read(key) for n, key in content.files.items()}
         assert run["artifacts"] == files
@@ -93,7 +95,7 @@ def test_an_epoch_logged_twice_is_there_once(open_tracker, contents, store, clie
 
 
 def test_more_metrics_than_one_request_takes(open_tracker, contents, client):
-    values = [MetricValue("by_step/loss", float(step), 1000, step) for step in range(1, 1301)]
+    values = [Metric("by_step/loss", float(step), 1000, step) for step in range(1, 1301)]
     tracker = open_tracker()
     tracker.record(contents[0])
     tracker.record(replace(contents[1], epochs=1, epoch_values=lambda _: values))
@@ -171,5 +173,5 @@ def test_sweeps_of_one_name_do_not_mix(open_tracker, contents, made, store):
 def test_a_deleted_experiment(open_tracker, contents, client):
     open_tracker()
     client.delete_experiment(client.get_experiment_by_name("small").experiment_id)
-    with pytest.raises(DeletedExperimentError, match="mlflow experiments restore -x 1"):
+    with pytest.raises(InfrastructureError, match="mlflow experiments restore -x 1"):
         open_tracker()
