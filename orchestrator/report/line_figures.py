@@ -124,15 +124,17 @@ def _by_epoch(
 
 
 def _look(trial: TrialHistory, ranks: list[int], report: ReportInput) -> dict[str, Any]:
-    place = ranks.index(trial.training.rank)
     chosen = report.chosen is not None and report.chosen.trial == trial.record.id
     return {
-        "color": SERIES[place % len(SERIES)],
-        "marker": _MARKERS[place % len(_MARKERS)],
+        **_series(ranks.index(trial.training.rank)),
         "linewidth": 2.6 if chosen else 1.1,
         "markersize": 6 if chosen else 4,
         "label": f"rank {trial.training.rank}",
     }
+
+
+def _series(place: int) -> dict[str, Any]:
+    return {"color": SERIES[place % len(SERIES)], "marker": _MARKERS[place % len(_MARKERS)]}
 
 
 def _ceiling(trials: Sequence[TrialHistory]) -> float:
@@ -190,14 +192,13 @@ def _by_scale(axes: Axes, report: ReportInput, variants: list[VariantInfo], metr
     if base is not None:
         axes.axhline(base, label="base", **BASE_LINE)
     for place, epoch in enumerate(sorted({v.epoch for v in variants})):
-        of_epoch = sorted((v for v in variants if v.epoch == epoch), key=lambda v: v.lora_scale)
-        means = {v.lora_scale: report.verdict.row(v.id).means.get(metric) for v in of_epoch}
+        means = {v.lora_scale: report.verdict.row(v.id).means for v in variants if v.epoch == epoch}
+        points = sorted((scale, of[metric]) for scale, of in means.items() if metric in of)
         axes.plot(
-            [scale for scale, mean in means.items() if mean is not None],
-            [mean for mean in means.values() if mean is not None],
-            color=SERIES[place % len(SERIES)],
-            marker=_MARKERS[place % len(_MARKERS)],
+            [scale for scale, _ in points],
+            [mean for _, mean in points],
             markersize=5,
             label=f"epoch {epoch}",
+            **_series(place),
         )
     axes.set(xlabel="lora_scale", title=labelled(report, metric))
