@@ -15,8 +15,6 @@ from cluster.sources.local_files import open_file
 MOST_BYTES = 100 * 2**20
 """Of a package. Ray would take 512 MiB (its GCS_STORAGE_MAX_SIZE), held in the head's memory."""
 
-_SKIPPED = ("__pycache__",)
-
 
 @dataclass(frozen=True)
 class Package:
@@ -81,7 +79,7 @@ def code_files(package: Path) -> dict[str, bytes]:
     """
     files = {}
     for folder, folders, names in os.walk(package):
-        folders[:] = sorted(f for f in folders if f not in _SKIPPED and not f.startswith("."))
+        folders[:] = sorted(f for f in folders if f != "__pycache__" and not f.startswith("."))
         for name in sorted(names):
             path = Path(folder) / name
             if not (name.startswith(".") or name.endswith(".pyc") or path.is_symlink()):

@@ -3,13 +3,8 @@
 import os
 from pathlib import Path
 
-DEFAULT_TOKEN_FILE = Path("~/.ray/auth_token")
-"""Where Ray looks last (its authentication_token_setup.py)."""
-
 MODE = "RAY_AUTH_MODE"
 TOKEN_SOURCES = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
-
-_REDACTED = "[token]"
 
 
 def find_token() -> str | None:
@@ -19,9 +14,10 @@ def find_token() -> str | None:
     """
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    # Ray looks in its own file last (its authentication_token_setup.py).
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
     try:
-        return Path(named or DEFAULT_TOKEN_FILE).expanduser().read_text().strip() or None
+        return Path(named).expanduser().read_text().strip() or None
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -34,4 +30,4 @@ def sends_token() -> bool:
 def redacted(text: str) -> str:
     """``text`` with the token, wherever it stands in it, replaced by a word."""
     token = find_token()
-    return text.replace(token, _REDACTED) if token else text
+    return text.replace(token, "[token]") if token else text
