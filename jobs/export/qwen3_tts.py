@@ -25,7 +25,7 @@ from jobs.families.qwen3_tts.model import Digests
 from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import DecodingSpec
 from jobs.speech.voice_files import VoiceFiles
-from jobs.training.adapter import EXTRAS_FACTS, EXTRAS_TENSORS, add_resident
+from jobs.training.adapter import EXTRAS_FACTS, EXTRAS_TENSORS
 
 _CUSTOM_VOICE = "custom_voice"
 
@@ -63,11 +63,6 @@ class KeptVoice:
             )
 
 
-def add_adapter(package: Any, voice: KeptVoice, lora_scale: float) -> None:  # noqa: ANN401
-    """Give a loaded ``Qwen3TTSModel`` the adapter, at a strength; 0 is the base."""
-    add_resident(package.model, voice.directory, lora_scale)
-
-
 def add_speakers(package: Any, voice: KeptVoice) -> None:  # noqa: ANN401 (Qwen3TTSModel)
     """Make the voice's speakers ones that ``generate_custom_voice`` takes by name."""
     model = package.model
@@ -86,14 +81,8 @@ def add_speakers(package: Any, voice: KeptVoice) -> None:  # noqa: ANN401 (Qwen3
 
 def clone_prompt(voice: KeptVoice, speaker: str) -> list[Any]:
     """The speaker for ``generate_voice_clone``'s ``voice_clone_prompt``, no table touched."""
-    item = qwen_tts().VoiceClonePromptItem(
-        ref_code=None,
-        ref_spk_embedding=voice.vectors[speaker.lower()],
-        x_vector_only_mode=True,
-        icl_mode=False,
-        ref_text=None,
-    )
-    return [item]
+    vector = voice.vectors[speaker.lower()]
+    return [qwen_tts().VoiceClonePromptItem(None, vector, x_vector_only_mode=True, icl_mode=False)]
 
 
 _FRAMES = 8
@@ -137,7 +126,11 @@ def reference_codes(voice: VoiceFiles) -> ReferenceCodes:
     )
 
 
-def compare_package(package: Any, reference: ReferenceCodes, how: Mapping[str, Any]) -> Check:  # noqa: ANN401
+def compare_package(
+    package: Any,  # noqa: ANN401 (Qwen3TTSModel)
+    reference: ReferenceCodes,
+    how: Mapping[str, Any],
+) -> Check:
     """A loaded ``Qwen3TTSModel``, given the speaker by ``how``, by its own ``generate``."""
     codes, _ = package.model.generate(
         input_ids=package._tokenize_texts([package._build_assistant_text(reference.text)]),

@@ -5,7 +5,7 @@ from pathlib import Path
 from jobs.export.formats import Quantization
 from jobs.export.load_back import LoadBack, passed
 from jobs.export.peft_files import load_adapter, write_adapter
-from jobs.export.qwen3_tts import KeptVoice, compare_package, reference_codes
+from jobs.export.qwen3_tts import KeptVoice, clone_prompt, compare_package, reference_codes
 from jobs.families.description import directory_of
 from jobs.families.vendor import qwen_tts
 from jobs.speech.voice_files import VoiceFiles
@@ -42,10 +42,6 @@ def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) ->
     source = directory_of(voice.facts.host.source)
     package = qwen_tts().Qwen3TTSModel.from_pretrained(str(source))
     load_adapter(package.model, directory)
-    prompt = {
-        "ref_code": [None],
-        "ref_spk_embedding": [KeptVoice.read(directory).vectors[reference.speaker]],
-        "x_vector_only_mode": [True],
-        "icl_mode": [False],
-    }
+    items = clone_prompt(KeptVoice.read(directory), reference.speaker)
+    prompt = package._prompt_items_to_voice_clone_prompt(items)
     return passed([compare_package(package, reference, {"voice_clone_prompt": prompt})])

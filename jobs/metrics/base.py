@@ -37,11 +37,6 @@ class Metric:
     high: float
     description: str
 
-    @property
-    def worst(self) -> float:
-        """The value that stands for a clip that could not be scored."""
-        return self.low if self.direction == "higher" else self.high
-
 
 class MetricError(Exception):
     """A metric that cannot score this clip; the message is the recorded reason."""

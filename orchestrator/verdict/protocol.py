@@ -61,7 +61,7 @@ class MetricVersion(Strict, allow_inf_nan=False):
 
     @property
     def worst(self) -> float:
-        """The value that stands for a clip that has none; the same rule as a metric's own."""
+        """The value that stands for a clip that has none."""
         return self.low if self.direction == "higher" else self.high
 
     @property

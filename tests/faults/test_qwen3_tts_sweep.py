@@ -9,8 +9,9 @@ import torch
 
 from cluster.storage.base import LocalStorage
 from jobs.audio.files import read_audio, resample
-from jobs.export.qwen3_tts import KeptVoice, add_adapter, add_speakers
+from jobs.export.qwen3_tts import KeptVoice, add_speakers
 from jobs.families.vendor import qwen_tts
+from jobs.training.adapter import add_resident
 from orchestrator.ledger import Ledger
 from tests.small_sweep import FRESH_PROMPTS, PROMPTS, Run, write_manifest
 from tests.tiny_qwen3_tts import RATE, make_familiar
@@ -105,7 +106,7 @@ def test_a_checkpoint_of_the_sweep_speaks_in_the_official_package(run: tuple[Run
     voice = KeptVoice.read(checkpoint)
     voice.check_base(base)
     package = qwen_tts().Qwen3TTSModel.from_pretrained(str(base))
-    add_adapter(package, voice, 0.35)
+    add_resident(package.model, voice.directory, 0.35)
     add_speakers(package, voice)
     (speaker,) = voice.vectors
     torch.manual_seed(0)

@@ -101,7 +101,7 @@ def apply_mix(mix: MixSpec, clips: Sequence[PreparedClip]) -> Mix:
     """
     groups: dict[str, list[int]] = {}
     for index, clip in enumerate(clips):
-        name = _group_of(clip, mix.by)
+        name: str | None = getattr(clip, mix.by)
         if name is None:
             raise ValueError(
                 f"a mix by {mix.by} needs the {mix.by} of every training clip, but clip "
@@ -119,13 +119,9 @@ def group_indices(clips: Sequence[PreparedClip]) -> dict[str, tuple[int, ...]]:
     """
     found: dict[str, tuple[int, ...]] = {}
     for by in sorted(get_args(GroupKey)):
-        names = [_group_of(clip, by) for clip in clips]
+        names: list[str | None] = [getattr(clip, by) for clip in clips]
         named = sorted({name for name in names if name is not None})
         if len(named) > 1:
             for name in named:
                 found[f"{by}/{name}"] = tuple(i for i, own in enumerate(names) if own == name)
     return found
-
-
-def _group_of(clip: PreparedClip, by: GroupKey) -> str | None:
-    return clip.speaker if by == "speaker" else clip.language

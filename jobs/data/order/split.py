@@ -25,8 +25,7 @@ def assign_splits(rows: Sequence[ManifestRow], split: SplitSpec) -> list[Manifes
         return list(rows)
     groups: defaultdict[str | None, list[ManifestRow]] = defaultdict(list)
     for row in rows:
-        own = {None: None, "speaker": row.speaker, "language": row.language}
-        groups[own[split.by]].append(row)
+        groups[getattr(row, split.by) if split.by else None].append(row)
     held_out = {id(row) for group in groups.values() for row in _held_out(group, split)}
     return [replace(row, split="validation" if id(row) in held_out else "train") for row in rows]
 

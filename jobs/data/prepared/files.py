@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
@@ -22,7 +22,10 @@ _UNREAD: Codes = np.empty(0, dtype=np.int16)
 
 
 class PreparedClips(Sequence[PreparedClip]):
-    """The clips of a directory, whose codes are read from the disk when they are looked at."""
+    """The clips that :func:`write_prepared` wrote into ``directory``, in the same order.
+
+    Codes are read from the disk when they are looked at.
+    """
 
     def __init__(self, directory: Path) -> None:
         lines = (directory / _CLIPS).read_text(encoding="utf-8").splitlines()
@@ -47,11 +50,6 @@ class PreparedClips(Sequence[PreparedClip]):
         place = range(len(self))[index]
         codes = self._codes[self._ends[place] : self._ends[place + 1]]
         return replace(self._clips[place], codes=codes)
-
-
-def read_prepared(directory: Path) -> PreparedClips:
-    """The clips that :func:`write_prepared` wrote, in the same order."""
-    return PreparedClips(directory)
 
 
 def write_prepared(directory: Path, clips: Sequence[PreparedClip]) -> None:
@@ -80,19 +78,11 @@ def write_prepared(directory: Path, clips: Sequence[PreparedClip]) -> None:
 
 def _to_row(clip: PreparedClip, directory: Path) -> dict[str, Any]:
     """A clip without its codes, as ``clips.jsonl`` keeps it."""
-    reference = clip.reference
-    return {
-        "id": clip.id,
-        "key": clip.key,
-        "text": clip.text,
-        "split": clip.split,
-        "speaker": clip.speaker,
-        "language": clip.language,
-        "frames": len(clip.codes),
-        "word_starts": clip.word_starts,
-        "reference": None if reference is None else str(reference.relative_to(directory)),
-        "loudness": clip.loudness,
-    }
+    row = {field.name: getattr(clip, field.name) for field in fields(clip)}
+    row["frames"] = len(row.pop("codes"))
+    if clip.reference is not None:
+        row["reference"] = str(clip.reference.relative_to(directory))
+    return row
 
 
 def _from_row(row: dict[str, Any], directory: Path) -> PreparedClip:
@@ -120,7 +110,7 @@ def recording_path(directory: Path, clip_id: str) -> Path:
 def reference_recordings(directory: Path) -> dict[str | None, list[Path]]:
     """Recordings of each speaker that no adapter trained on: the validation clips, in order."""
     found: defaultdict[str | None, list[Path]] = defaultdict(list)
-    for clip in read_prepared(directory):
+    for clip in PreparedClips(directory):
         if clip.split == "validation":
             found[clip.speaker].append(recording_path(directory, clip.id))
     return dict(found)

@@ -12,10 +12,11 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from jobs.clips import PreparedClip
-from jobs.export.qwen3_tts import KeptVoice, add_adapter, add_speakers, clone_prompt
+from jobs.export.qwen3_tts import KeptVoice, add_speakers, clone_prompt
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
+from jobs.training.adapter import add_resident
 from jobs.training.host import Host
 from jobs.training.packing import AdapterUse
 from tests.tiny_qwen3_tts import random_clips, write_recording
@@ -129,16 +130,16 @@ def test_the_package_says_what_the_host_says(
     host, directory = trained
     package, voice = fresh(tiny_qwen3_tts_source), KeptVoice.read(directory)
     base = theirs(package, as_prompt(voice))
-    add_adapter(package, voice, scale)
+    add_resident(package.model, voice.directory, scale)
     assert torch.equal(theirs(package, as_prompt(voice)), ours(host, scale))
-    add_adapter(package, voice, 0.0)
+    add_resident(package.model, voice.directory, 0.0)
     assert torch.equal(theirs(package, as_prompt(voice)), base)
     assert not torch.equal(base, ours(host, 1.0))
 
 
 def test_merged_is_unmerged(trained: tuple[Host, Path], tiny_qwen3_tts_source: Path):
     package, voice = fresh(tiny_qwen3_tts_source), KeptVoice.read(trained[1])
-    add_adapter(package, voice, 0.35)
+    add_resident(package.model, voice.directory, 0.35)
     unmerged = theirs(package, as_prompt(voice))
     for module in package.model.modules():
         if isinstance(module, LoraLayer):
@@ -151,7 +152,7 @@ def test_a_custom_voice_says_the_same_and_presets_stay(
 ):
     host, directory = trained
     package, voice = fresh(tiny_qwen3_tts_source), KeptVoice.read(directory)
-    add_adapter(package, voice, 1.0)
+    add_resident(package.model, voice.directory, 1.0)
     add_speakers(package, voice)
     assert torch.equal(theirs(package, {"speakers": ["Ann"]}), ours(host, 1.0))
     assert package.get_supported_speakers() == ["ann", "vivian"]

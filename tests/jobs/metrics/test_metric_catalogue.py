@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.metrics.base import ClipScores, Metric, MetricError, score_clip
+from jobs.metrics.base import ClipScores, MetricError, score_clip
 from jobs.metrics.catalogue import (
     METRICS,
     ScorerUnavailable,
@@ -272,9 +272,3 @@ def test_scores_survive_json():
     scores = ClipScores("r8-e2@0.5", "a-01", 7, {"duration": 0.1}, {"level": 'no "speech"'})
     assert ClipScores.from_json(scores.to_json()) == scores
     assert json.loads(scores.to_json())["duration"] == 0.1
-
-
-def test_a_failed_clip_counts_as_the_worse_bound():
-    bounds = {"unit": "x", "version": "1", "low": 1.0, "high": 5.0, "description": "d"}
-    assert Metric(name="a", direction="higher", **bounds).worst == 1.0
-    assert Metric(name="a", direction="lower", **bounds).worst == 5.0

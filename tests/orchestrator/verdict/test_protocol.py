@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.spec.trial import PromptSpec
-from orchestrator.verdict.protocol import Constraint, Prompt, Protocol
+from orchestrator.verdict.protocol import Constraint, MetricVersion, Prompt, Protocol
 
 
 def test_the_digest_ignores_the_order_of_digests_and_sees_every_other_change(make_protocol):
@@ -113,3 +113,9 @@ def test_keys_that_came_later_count_when_they_are_used(make_protocol):
         for change in ({}, {"top_p": 0.9}, {"repetition_penalty": 1.05}, {"max_tokens": 9})
     }
     assert len(digests) == 4
+
+
+def test_a_failed_clip_counts_as_the_worse_bound():
+    bounds = {"unit": "x", "version": "1", "low": 1.0, "high": 5.0}
+    assert MetricVersion(name="a", direction="higher", **bounds).worst == 1.0
+    assert MetricVersion(name="a", direction="lower", **bounds).worst == 5.0
