@@ -9,7 +9,7 @@ Baseline: the same adapter on the same host and the same clips in the same order
 first decodes, resamples and encodes the clips of its batch, as training scripts do that keep no
 codes. Medians of interleaved epochs, validation included, in CPU time; both must have the same
 losses.
-Ours: jobs/data/prepared/prepare.py and a Host on what PreparedClips maps.
+Ours: jobs/data/prepared/prepare.py and a Host on what read_prepared maps.
 Where it loses: a trial of one epoch on data that nobody uses again pays for writing the codes and
 earns nothing; and the larger the model is beside its codec, the less encoding weighs.
 """
@@ -31,7 +31,7 @@ from typing import Any
 from cluster.storage.base import LocalStorage
 from jobs.audio.files import read_audio, resample
 from jobs.data.checks.target import checked_clips
-from jobs.data.prepared.files import PreparedClips
+from jobs.data.prepared.files import read_prepared
 from jobs.data.prepared.keys import data_key
 from jobs.data.prepared.prepare import prepare
 from jobs.families.registry import load_base
@@ -107,7 +107,7 @@ def main() -> None:
         first_time, first = seconds(lambda: prepare(known, base, storage, data))
         again_time, again = seconds(lambda: prepare(known, base, storage, data))
         grown_time, grown = seconds(lambda: prepare(clips, base, storage, data))
-        prepared = PreparedClips(storage.fetch(data_key(grown.digest)))
+        prepared = read_prepared(storage.fetch(data_key(grown.digest)))
         recordings = {clip.id: c.row.audio for clip, c in zip(prepared, clips, strict=True)}
         trial = TrialSpec(
             family="codec_lm",

@@ -173,7 +173,7 @@ def plain_training(
     from transformers import AutoTokenizer, Qwen2ForCausalLM
 
     from jobs.data.order.batches import BatchPlan
-    from jobs.data.prepared.files import PreparedClips
+    from jobs.data.prepared.files import read_prepared
     from jobs.embedded import BASE_DIR
     from jobs.families.layout import IGNORED_LABEL, Layout, TokenStream
     from jobs.training.slot import stream_seed
@@ -182,7 +182,7 @@ def plain_training(
     clips = {
         split: [
             stream.example(clip.text, clip.codes.tolist(), clip.word_starts, None)
-            for clip in PreparedClips(data)
+            for clip in read_prepared(data)
             if clip.split == split
         ]
         for split in CLIPS

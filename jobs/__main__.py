@@ -16,7 +16,7 @@ from torch.distributed import get_rank, get_world_size
 
 from cluster.storage.base import Storage, open_storage
 from jobs.data.checks.target import checked_clips
-from jobs.data.prepared.files import PreparedClips
+from jobs.data.prepared.files import read_prepared
 from jobs.data.prepared.keys import JOB_FOLDER, data_key
 from jobs.data.prepared.prepare import prepare
 from jobs.families.registry import load_base
@@ -99,7 +99,7 @@ def train(job: JobSpec, storage_url: str) -> None:
         mix=job.data.mix(job.training.mix),
     )
     log.info("%d clips, %d of them encoded now", prepared.clips, prepared.encoded)
-    data = PreparedClips(storage.fetch(data_key(prepared.digest)))
+    data = read_prepared(storage.fetch(data_key(prepared.digest)))
     try:
         base.fit_speakers(data)
     except ValueError as error:

@@ -22,7 +22,7 @@ class PreparedClip:
     text: str
     split: Split
     codes: Codes
-    """Read-only and in a file where they come from :func:`PreparedClips`: copy what is changed."""
+    """Read-only and in a file where they come from :func:`read_prepared`: copy what is changed."""
     word_starts: tuple[int, ...] | None
     """First frame of each word; None when the layout has no word markers."""
     speaker: str | None = None

@@ -59,11 +59,9 @@ class AudioError(SourceError):
 def decode(location: str) -> Recording:
     """The whole of a recording that somebody handed in; docs/data.md lists the rules.
 
-    Its kind goes by its content; what it is called does not matter. What it claims to be is judged
-    before it is decoded, so that a small file cannot take much memory.
-
-    Args:
-        location: a path without links, or a URL under ``s3://``.
+    ``location`` is a path without links, or a URL under ``s3://``. Its kind goes by its content.
+    What it claims to be is judged before it is decoded, so that a small file cannot take much
+    memory.
 
     Raises:
         AudioError: it is missing, no sound, cut short, damaged, not finite, or out of bounds.
@@ -147,14 +145,9 @@ def write_sound(
     kind: str,
     tags: Mapping[str, str],
 ) -> None:
-    """Write mono ``audio``, shape (samples,), with 16 bits.
+    """Write mono ``audio`` in [-1, 1], shape (samples,), at ``rate`` Hz, with 16 bits.
 
-    Args:
-        file: where to.
-        audio: in [-1, 1].
-        rate: Hz.
-        kind: ``FLAC`` or ``WAV``.
-        tags: strings such as ``comment`` and ``copyright``, under libsndfile's names.
+    ``kind`` is ``FLAC`` or ``WAV``; ``tags`` have libsndfile's names, such as ``copyright``.
     """
     with soundfile.SoundFile(
         file, "w", samplerate=rate, channels=1, format=kind, subtype="PCM_16"

@@ -9,6 +9,7 @@ Notation: b batch, s samples, t 10 ms mel frames, u 40 ms output frames, m mel b
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Self
 
@@ -96,7 +97,8 @@ class WordRecogniser:
     def transcribe_batch(self, audios: Sequence[NDArray[np.float32]], rate: int) -> list[list[str]]:
         """The words recognised in each of several audios (s,); see `transcribe`."""
         return [
-            [self.config.words[i - 1] for i in _collapse(scores.argmax(axis=1))]
+            # CTC's reading of a best path: repeats are merged, then blanks dropped.
+            [self.config.words[i - 1] for i, _ in groupby(scores.argmax(axis=1)) if i != BLANK]
             for scores in self._log_probabilities(audios, rate)
         ]
 
@@ -161,12 +163,6 @@ def pad_mels(mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mel frames of several clips as one zero-padded batch (b, t, m) with lengths (b,)."""
     lengths = torch.tensor([len(mel) for mel in mels])
     return pad_sequence(list(mels), batch_first=True), lengths
-
-
-def _collapse(path: NDArray[np.int64]) -> list[int]:
-    """CTC's reading of a best path: merge repeats, then drop blanks."""
-    kept = np.flatnonzero(np.diff(path, prepend=BLANK))
-    return [int(label) for label in path[kept] if label != BLANK]
 
 
 def _spikes(scores: NDArray[np.float32], labels: Sequence[int]) -> list[int]:

@@ -143,8 +143,7 @@ def _colour(value: float | None, low: Bounds, high: Bounds = _UNBOUNDED) -> Colo
 def _statistic(
     summary: SpeakerSummary, feature: str, of: Literal["mean", "sd", "median", "p5", "p10"]
 ) -> float | None:
-    found = summary.features.get(feature)
-    value: float | None = getattr(found, of) if found else None
+    value: float | None = getattr(summary.features.get(feature), of, None)
     return value
 
 

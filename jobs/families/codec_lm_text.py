@@ -5,6 +5,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from jobs.embedded import BASE_DIR
+from jobs.families.description import TokenCounter
 from jobs.families.layout import Layout
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
@@ -12,22 +13,8 @@ from jobs.spec.trial import HostSpec
 _TOKENIZER_FILE = "tokenizer.json"
 
 
-class LayoutText:
-    """The texts of a base whose ``layout.json`` says how they are written: ``codec_lm``."""
-
-    def __init__(self, layout: Layout, tokenizer: Tokenizer, voice: str | None) -> None:
-        self._layout = layout
-        self._tokenizer = tokenizer
-        self._voice = voice
-
-    def count(self, text: str, language: str | None) -> int:
-        """See :class:`jobs.families.description.TextReader`."""
-        prompt = self._layout.prompt_text(text, self._voice, language)
-        return len(self._tokenizer.encode(prompt, add_special_tokens=False).ids)
-
-
-def open_text(spec: HostSpec) -> LayoutText:
-    """The texts of the base directory that ``spec`` names.
+def open_text(spec: HostSpec) -> TokenCounter:
+    """How the base directory that ``spec`` names reads texts, by its ``layout.json``.
 
     Raises:
         ValueError: its layout is invalid, or the tokenizer is no ``tokenizer.json``.
@@ -42,7 +29,12 @@ def open_text(spec: HostSpec) -> LayoutText:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
         raise ValueError(f"{path} must be a tokenizer: {error}") from error
-    return LayoutText(layout, tokenizer, spec.voice)
+
+    def count(text: str, language: str | None) -> int:
+        prompt = layout.prompt_text(text, spec.voice, language)
+        return len(tokenizer.encode(prompt, add_special_tokens=False).ids)
+
+    return count
 
 
 def sample_rate(spec: HostSpec) -> int:

@@ -1,10 +1,9 @@
 """What is known of a family and of a base before a model is loaded. No torch in here."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from jobs.embedded import BASE_DIR
 from jobs.spec import EMBEDDED
@@ -44,15 +43,9 @@ QWEN3_TTS_RULES = DataRules(
 )
 
 
-class TextReader(Protocol):
-    """Counts the tokens of texts."""
-
-    def count(self, text: str, language: str | None) -> int:
-        """Tokens of the prompt that ``text`` becomes, behind the tag of ``language`` if it has one.
-
-        Raises:
-            ValueError: the base cannot read the text; the message says why.
-        """
+TokenCounter = Callable[[str, str | None], int]
+"""Counts the tokens of the prompt that a text becomes, behind the tag of its language if one is
+given. Raises ValueError where the base cannot read the text; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ class Family:
     :class:`~jobs.families.base.FrozenBase`."""
     rules: DataRules
     text: str
-    """Its ``open_text(host)`` gives a :class:`TextReader`, or None where the base is not on this
+    """Its ``open_text(host)`` gives a ``TokenCounter``, or None where the base is not on this
     machine; its ``sample_rate(host)`` gives that of all audio, Hz. It loads no weights."""
     embedded: bool = False
     """Whether a base of it is shipped."""

@@ -10,7 +10,7 @@ from jobs.families.description import (
     CODEC_LM_RULES,
     QWEN3_TTS_RULES,
     Family,
-    TextReader,
+    TokenCounter,
     directory_of,
 )
 from jobs.families.qwen3_tts.description import TARGETS
@@ -44,14 +44,14 @@ FAMILIES = Table(
 )
 
 
-def open_text(spec: HostSpec) -> TextReader | None:
+def open_text(spec: HostSpec) -> TokenCounter | None:
     """How the base that ``spec`` names reads texts, without its weights; None if it is elsewhere.
 
     Raises:
         ValueError: the family is not known or not usable, or a file of the base is malformed.
         FileNotFoundError: the base lacks a file.
     """
-    reader: TextReader | None = import_module(_family(spec.family).text).open_text(spec)
+    reader: TokenCounter | None = import_module(_family(spec.family).text).open_text(spec)
     return reader
 
 

@@ -27,11 +27,13 @@ class Sampler:
 
         What a row was given here before is penalised, if the decoding says so.
         """
-        if self._decoding.repetition_penalty == 1.0:
+        penalty = self._decoding.repetition_penalty
+        if penalty == 1.0:
             return self.draw(logits)
         if self._picked is None:
             self._picked = torch.zeros_like(logits, dtype=torch.bool)
-        chosen = self.draw(self._penalised(logits, self._picked))
+        less = torch.where(logits < 0, logits * penalty, logits / penalty)
+        chosen = self.draw(torch.where(self._picked, less, logits))
         self._picked[torch.arange(len(chosen), device=chosen.device), chosen] = True
         return chosen
 
@@ -47,11 +49,6 @@ class Sampler:
             scores = scores.masked_fill(before >= self._decoding.top_p, -torch.inf)
         scores = scores + self._noise(likeliest.values)
         return likeliest.indices.gather(-1, scores.argmax(dim=-1, keepdim=True))[:, 0]
-
-    def _penalised(self, logits: Tensor, picked: Tensor) -> Tensor:
-        penalty = self._decoding.repetition_penalty
-        less = torch.where(logits < 0, logits * penalty, logits / penalty)
-        return torch.where(picked, less, logits)
 
     def _noise(self, like: Tensor) -> Tensor:
         """Gumbel noise: the argmax of logits plus it is a draw from their softmax."""

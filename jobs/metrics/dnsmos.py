@@ -36,7 +36,7 @@ CELL = 4 * HOP
 CHUNK = 200
 """Cells computed at once, 8 s: memory does not grow with the clip."""
 WORST, BEST = 1.0, 5.0
-"""Ends of the opinion scale; predictions are cut to it."""
+"""Ends of the opinion scale. DNSMOS's predictions are cut to it; PLCMOS's last layer keeps it."""
 
 # Fitted by the authors from raw predictions to opinions, highest power first: `get_polyfit_val`
 # of speechmos/dnsmos.py, and of DNSMOS/dnsmos_local.py in microsoft/DNS-Challenge.
@@ -71,25 +71,26 @@ _PREDICTED = {
 def p808_metrics() -> tuple[Metric, ...]:
     """Metadata of :class:`Dnsmos808`; reads the model file once to identify it."""
     made_of = f"{fingerprint('speechmos', P808_FILE)} {library('librosa')}"
-    return tuple(_opinion(name, made_of) for name in P808_NAMES)
+    return tuple(opinion_metric(name, f"3 {made_of}", _PREDICTED[name]) for name in P808_NAMES)
 
 
 @cache
 def p835_metrics() -> tuple[Metric, ...]:
     """Metadata of :class:`Dnsmos835`; reads the model file once to identify it."""
     made_of = fingerprint("speechmos", P835_FILE)
-    return tuple(_opinion(name, made_of) for name in P835_NAMES)
+    return tuple(opinion_metric(name, f"3 {made_of}", _PREDICTED[name]) for name in P835_NAMES)
 
 
-def _opinion(name: str, made_of: str) -> Metric:
+def opinion_metric(name: str, version: str, predicted: str, note: str = "") -> Metric:
+    """A metric on the opinion scale; ``predicted`` says the opinion of what."""
     return Metric(
         name=name,
         unit="MOS",
         direction="higher",
-        version=f"3 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
+        version=f"{version} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
         low=WORST,
         high=BEST,
-        description=f"predicted {_PREDICTED[name]}, 1 to 5, at a fixed speech level",
+        description=f"predicted {predicted}, 1 to 5, at a fixed speech level{note}",
     )
 
 

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
+from jobs.metrics.dnsmos import opinion_metric
 from jobs.metrics.models import fingerprint
 from jobs.metrics.onnx import open_part
-from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
+from jobs.metrics.signal import RATE, at_16k, normalise_level
 
 PLCMOS_FILE = "plcmos_models/plcmos_v2.onnx"
 PLCMOS_NAMES = ("plcmos",)
-WORST, BEST = 1.0, 5.0
-"""Ends of the opinion scale, between which the network's last layer keeps it."""
 RATERS = 15
 RATERS_SEED = 0
 
@@ -40,18 +39,9 @@ _OPINIONS = "plcmos"
 def plcmos_metrics() -> tuple[Metric, ...]:
     """Metadata of :class:`Plcmos`; reads the model file once to identify it."""
     made_of = f"{fingerprint('speechmos', PLCMOS_FILE)} raters{RATERS}-seed{RATERS_SEED}"
-    return (
-        Metric(
-            name=PLCMOS_NAMES[0],
-            unit="MOS",
-            direction="higher",
-            version=f"2 {made_of} level{ACTIVE_LEVEL:.0f} {VAD_VERSION}",
-            low=WORST,
-            high=BEST,
-            description="predicted quality after packet loss (PLCMOS v2), 1 to 5, at a fixed "
-            "speech level; a flag for drop-outs and clipping, not monotonic in noise",
-        ),
-    )
+    predicted = "quality after packet loss (PLCMOS v2)"
+    note = "; a flag for drop-outs and clipping, not monotonic in noise"
+    return (opinion_metric(PLCMOS_NAMES[0], f"2 {made_of}", predicted, note),)
 
 
 class Plcmos:

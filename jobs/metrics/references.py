@@ -59,12 +59,9 @@ def reference_speaker(speaker: str | None, recorded: Collection[str | None]) -> 
 def reference_problems(
     metric: str, prompts: Iterable[PromptSpec], held_out: Mapping[str | None, int]
 ) -> Iterator[tuple[str, str]]:
-    """Why clips of these prompts cannot be compared, each with the next step.
+    """Why ``metric`` cannot compare clips of ``prompts``, each with the next step.
 
-    Args:
-        metric: that compares.
-        prompts: that will be synthesised.
-        held_out: how many validation clips there are of each speaker, None for one without a name.
+    ``held_out`` has the number of validation clips by speaker, None for one without a name.
     """
     needed: dict[str | None, None] = {}
     for speaker in dict.fromkeys(prompt.speaker for prompt in prompts):

@@ -17,7 +17,7 @@ from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
 from jobs.metrics.models import HubModel, find_model, library, one_thread
 from jobs.metrics.signal import RATE, at_16k
-from jobs.metrics.words import MOST_WORDS, error_scores
+from jobs.metrics.words import MOST_WORDS, error_metrics, error_scores
 from jobs.spec.metric import MetricSpec
 
 DEFAULT_MODEL = "openai/whisper-large-v3"
@@ -58,22 +58,10 @@ def whisper_metrics(spec: MetricSpec) -> tuple[Metric, ...]:
     """
     language = spec.language or "of-the-prompt"
     made_of = f"{_find_model(spec).fingerprint()} {library('transformers')} language-{language}"
-    return tuple(
-        Metric(
-            name=name,
-            unit="share" if name.endswith("error") else unit,
-            direction=WHISPER_METRICS[name],
-            version=f"1 {made_of} {RESAMPLER}",
-            low=0.0,
-            high=1.0 if name.endswith("error") else most,
-            description=description,
-        )
-        for unit, most in (("words", MOST_WORDS), ("characters", MOST_CHARACTERS))
-        for name, description in (
-            (f"whisper_{unit[:-1]}_error", f"{unit} wrong per {unit[:-1]} of the text, at most 1"),
-            (f"whisper_{unit[:-1]}_edits", f"{unit} inserted, deleted or replaced"),
-            (f"whisper_{unit[:-1]}_count", f"{unit} of the text"),
-        )
+    version = f"1 {made_of} {RESAMPLER}"
+    return (
+        *error_metrics("whisper_word", "words", MOST_WORDS, version, version),
+        *error_metrics("whisper_character", "characters", MOST_CHARACTERS, version, version),
     )
 
 
@@ -175,14 +163,9 @@ def without_symbols(text: str) -> str:
     In place of the one of Whisper's basic normaliser, which takes marks out as well: in Khmer, Thai
     or Hindi these are vowels. A zero-width space, which Khmer is typeset with, parts words.
     """
-    return "".join(map(_kept, unicodedata.normalize("NFKC", text)))
-
-
-def _kept(letter: str) -> str:
-    category = unicodedata.category(letter)
-    if letter == _ZERO_WIDTH_SPACE or category[0] in "SP":
-        return " "
-    return "" if category == "Cf" else letter
+    letters = unicodedata.normalize("NFKC", text.replace(_ZERO_WIDTH_SPACE, " "))
+    kinds = zip(letters, map(unicodedata.category, letters), strict=True)
+    return "".join(" " if kind[0] in "SP" else letter for letter, kind in kinds if kind != "Cf")
 
 
 def _primary_subtag(language: str) -> str:

@@ -9,40 +9,11 @@ from numpy.typing import NDArray
 
 from jobs.audio.files import RESAMPLER
 from jobs.clips import SpokenClip
-from jobs.metrics.base import Metric, MetricError
+from jobs.metrics.base import Direction, Metric, MetricError
 from jobs.metrics.signal import RATE, at_16k
 
 MOST_WORDS = 10_000.0
 """Bound of the counts: more than anyone says in the longest clip that is scored."""
-
-WORD_ERROR = Metric(
-    name="word_error",
-    unit="share",
-    direction="lower",
-    version=f"1 {RESAMPLER}",
-    low=0.0,
-    high=1.0,
-    description="word edits per word of the text, at most 1 a clip",
-)
-WORD_EDITS = Metric(
-    name="word_edits",
-    unit="words",
-    direction="lower",
-    version=f"1 {RESAMPLER}",
-    low=0.0,
-    high=MOST_WORDS,
-    description="words inserted, deleted or replaced; over word_count, the corpus word error",
-)
-WORD_COUNT = Metric(
-    name="word_count",
-    unit="words",
-    direction="neither",
-    version="1",
-    low=0.0,
-    high=MOST_WORDS,
-    description="words of the text",
-)
-
 
 Words = Callable[[str], Sequence[str]]
 """A front end: the words of a text, spelled as the recogniser spells its transcripts."""
@@ -62,10 +33,39 @@ class Recogniser(Protocol):
         """
 
 
+def error_metrics(
+    name: str, unit: str, most: float, transcribed: str, counted: str
+) -> tuple[Metric, ...]:
+    """What :func:`error_scores` gives for ``name``, in ``unit``, a plural.
+
+    ``transcribed`` is the version of the error and the edits, ``counted`` that of the count, which
+    needs no transcript; edits and count are ``most`` at most.
+    """
+    one = unit.removesuffix("s")
+    edits = f"{unit} inserted, deleted or replaced; over {name}_count, the corpus {one} error"
+    kinds: tuple[tuple[str, Direction, str], ...] = (
+        ("error", "lower", f"{one} edits per {one} of the text, at most 1 a clip"),
+        ("edits", "lower", edits),
+        ("count", "neither", f"{unit} of the text"),
+    )
+    return tuple(
+        Metric(
+            name=f"{name}_{kind}",
+            unit="share" if kind == "error" else unit,
+            direction=direction,
+            version=counted if kind == "count" else transcribed,
+            low=0.0,
+            high=1.0 if kind == "error" else most,
+            description=description,
+        )
+        for kind, direction, description in kinds
+    )
+
+
 class WordError:
     """Levenshtein distance in words between the text and a recogniser's transcript."""
 
-    metrics = (WORD_ERROR, WORD_EDITS, WORD_COUNT)
+    metrics = error_metrics("word", "words", MOST_WORDS, f"1 {RESAMPLER}", "1")
 
     def __init__(self, recogniser: Recogniser, words: Words) -> None:
         self._recogniser = recogniser

@@ -5,8 +5,7 @@ No torch: text that a base cannot read is an error before its weights are loaded
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 from jobs.families.registry import open_text
 from jobs.problems import InputError, Problem
@@ -45,7 +44,7 @@ def chunks(text: str, facts: VoiceFacts, language: str | None) -> list[str]:
     def count(piece: str) -> int:
         if reader is None:  # the base is on a hub; words stand for its tokens
             return len(piece.split())
-        return reader.count(piece, tag)
+        return reader(piece, tag)
 
     def fit(piece: str) -> str | None:
         for candidate in dict.fromkeys((piece, piece.rstrip(_SENTENCE_ENDS + _CLAUSE_ENDS + " "))):
@@ -67,7 +66,7 @@ def chunks(text: str, facts: VoiceFacts, language: str | None) -> list[str]:
 
 
 def _cut(
-    text: str, fit: Fit, levels: Sequence[Callable[[str], Iterable[str]]]
+    text: str, fit: Fit, levels: Sequence[Callable[[str], list[str]]]
 ) -> tuple[list[str], list[str]]:
     """Chunks, and what of the text is in none."""
     chunk = fit(text)
@@ -106,26 +105,22 @@ def _letters(text: str) -> list[str]:
     return found
 
 
-def _ends(marks: str) -> re.Pattern[str]:
+def _ends(marks: str) -> str:
     """Where a piece ends: behind one of ``marks`` and the space after it, which some do without."""
     wide = "".join(mark for mark in marks if mark in _WIDE)
     closers = rf"[{re.escape(_CLOSERS)}]*"
-    return re.compile(rf"[{re.escape(marks)}]+{closers}\s+|[{re.escape(wide)}]+{closers}")
+    return rf"[{re.escape(marks)}]+{closers}\s+|[{re.escape(wide)}]+{closers}"
 
 
-def _pieces(text: str, ends: re.Pattern[str]) -> Iterator[str]:
-    start = 0
-    for end in ends.finditer(text):
-        yield text[start : end.end()]
-        start = end.end()
-    if start < len(text):
-        yield text[start:]
+def _pieces(ends: str) -> Callable[[str], list[str]]:
+    """Cuts a text behind each match of ``ends``."""
+    return re.compile(rf".*?(?:{ends})|.+", re.DOTALL).findall
 
 
-_LEVELS: tuple[Callable[[str], Iterable[str]], ...] = (
-    partial(_pieces, ends=_ends(_SENTENCE_ENDS)),
-    partial(_pieces, ends=_ends(_CLAUSE_ENDS + _SENTENCE_ENDS)),
-    partial(_pieces, ends=re.compile(r"\s+")),
+_LEVELS: tuple[Callable[[str], list[str]], ...] = (
+    _pieces(_ends(_SENTENCE_ENDS)),
+    _pieces(_ends(_CLAUSE_ENDS + _SENTENCE_ENDS)),
+    _pieces(r"\s+"),
     _letters,
 )
 """Sentences, clauses, words, letters."""

@@ -51,14 +51,14 @@ def _load(task: HostTask) -> "Callable[[int, str | None], Host]":
     Returns:
         What meets the other ranks, as the rank with this number, at this address.
     """
-    from jobs.data.prepared.files import PreparedClips
+    from jobs.data.prepared.files import read_prepared
     from jobs.families.registry import load_base
     from jobs.training.engine.start import start_distributed
     from jobs.training.host import Host
 
     storage = open_storage(task.storage_url)
     base = load_base(task.host)
-    clips = PreparedClips(storage.fetch(task.data_key))
+    clips = read_prepared(storage.fetch(task.data_key))
 
     def join(rank: int, address: str | None) -> Host:
         start_distributed(rank, task.engine.ranks, address)

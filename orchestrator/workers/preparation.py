@@ -65,12 +65,12 @@ def prepare_data(
     Raises:
         InputError: see :func:`jobs.data.prepared.prepare.prepare`.
     """
-    from jobs.data.prepared.files import PreparedClips
+    from jobs.data.prepared.files import read_prepared
 
     _, done = _prepare(spec, clips, storage, progress)
     key = data_key(done.digest)
     directory = storage.fetch(key)
-    prepared = PreparedClips(directory)
+    prepared = read_prepared(directory)
     groups = Counter((clip.split, clip.speaker, clip.language) for clip in prepared)
     wanted = spec.data.loudness
     reached = [clip.loudness for clip in prepared if clip.loudness is not None]
@@ -97,12 +97,12 @@ def prepare_sweep(spec: SweepSpec, inputs: "Inputs", storage_url: str) -> tuple[
         ValueError: a training clip is longer than the smallest token budget of a trial.
     """
     from jobs.data.order.batches import check_budget
-    from jobs.data.prepared.files import PreparedClips
+    from jobs.data.prepared.files import read_prepared
     from jobs.speech.clips import write_clips
 
     storage = open_storage(storage_url)
     base, done = _prepare(spec, inputs.clips, storage, lambda done, total: None)
-    prepared = PreparedClips(storage.fetch(data_key(done.digest)))
+    prepared = read_prepared(storage.fetch(data_key(done.digest)))
     try:
         base.fit_speakers(prepared)
     except ValueError as error:

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.storage.base import LocalStorage
 from jobs.__main__ import main
-from jobs.data.prepared.files import PreparedClips
+from jobs.data.prepared.files import read_prepared
 from jobs.data.prepared.keys import JOB_FOLDER
 from jobs.embedded import VOICE_DIR
 from jobs.training.epochs import checkpoint_key
@@ -57,7 +57,7 @@ def test_its_data_is_all_that_the_spec_says(tmp_path, caplog):
     assert main([str(job), "--storage", storage.url]) == 0
     (recipe,) = storage.children("data")
     (name,) = storage.children(f"data/{recipe}")
-    clips = PreparedClips(storage.fetch(f"data/{recipe}/{name}"))
+    clips = read_prepared(storage.fetch(f"data/{recipe}/{name}"))
     assert [clip.text for clip in clips] == [
         row["text"] for pair in zip(*splits, strict=True) for row in pair
     ]

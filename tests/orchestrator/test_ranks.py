@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.storage.base import LocalStorage
-from jobs.data.prepared.files import PreparedClips
+from jobs.data.prepared.files import read_prepared
 from jobs.data.prepared.keys import data_key
 from jobs.families.registry import load_base
 from jobs.spec.trial import EngineSpec
@@ -49,7 +49,7 @@ def test_two_ranks_train_what_one_would(tmp_path):
     (together,) = ledger.epochs(record.id)
     assert record.spec.engine.ranks == 2
 
-    clips = PreparedClips(storage.fetch(data_key(record.spec.data_digest)))
+    clips = read_prepared(storage.fetch(data_key(record.spec.data_digest)))
     host = Host(load_base(read_spec(path).host()), clips, EngineSpec())
     host.attach("alone", record.spec)
     alone = host.advance("alone")

@@ -27,7 +27,7 @@ from jobs.data.clips import ManifestRow, Progress, TargetClip
 from jobs.data.findings import Finding, error, warning
 from jobs.data.order.split import assign_splits
 from jobs.data.texts import normalise_text
-from jobs.families.description import DataRules, TextReader
+from jobs.families.description import DataRules, TokenCounter
 from jobs.metrics.signal import SILENCE
 from jobs.spec.data import DataSpec
 
@@ -59,7 +59,7 @@ def check(
     rows: Sequence[ManifestRow | Finding],
     data: DataSpec,
     rules: DataRules,
-    text: TextReader | None,
+    text: TokenCounter | None,
     sample_rate: int,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
@@ -119,7 +119,7 @@ class _Checking:
         rows: Sequence[ManifestRow | Finding],
         data: DataSpec,
         limits: Limits,
-        text: TextReader | None,
+        text: TokenCounter | None,
         rate: int,
     ) -> None:
         self._rows, self._data, self._limits = rows, data, limits

@@ -10,7 +10,7 @@ from jobs.data.findings import Finding
 from jobs.data.manifest.reading import read_rows
 from jobs.families.registry import FAMILIES, open_text, sample_rate
 from jobs.problems import InputError, Problem, collecting
-from jobs.spec.data import DataSpec, ManifestSpec
+from jobs.spec.data import DataSpec
 from jobs.spec.trial import HostSpec
 
 _MANY = 200
@@ -18,7 +18,7 @@ _MANY = 200
 
 
 def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
-    """One item a line, manifest after manifest.
+    """One item a line, manifest after manifest, with its speaker and language where it has none.
 
     Raises:
         InputError: a manifest cannot be read at all; with the problem of each such.
@@ -27,7 +27,12 @@ def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
     problems: list[Problem] = []
     for manifest in data.manifest:
         with collecting(problems):
-            items += (_with_defaults(row, manifest) for row in read_rows(manifest.path, data.root))
+            for row in read_rows(manifest.path, data.root):
+                if isinstance(row, ManifestRow):
+                    speaker = row.speaker or manifest.speaker
+                    language = row.language or manifest.language
+                    row = replace(row, speaker=speaker, language=language)
+                items.append(row)
     if problems:
         raise InputError(problems)
     return items
@@ -77,14 +82,3 @@ def checked_clips(data: DataSpec, host: HostSpec) -> list[TargetClip]:
     if checked.errors:
         raise InputError([finding.problem for finding in checked.errors])
     return checked.clips
-
-
-def _with_defaults(row: ManifestRow | Finding, manifest: ManifestSpec) -> ManifestRow | Finding:
-    """The row with its manifest's speaker and language where it has none of its own."""
-    if isinstance(row, Finding) or (row.speaker and row.language):
-        return row
-    return replace(
-        row,
-        speaker=row.speaker or manifest.speaker,
-        language=row.language or manifest.language,
-    )

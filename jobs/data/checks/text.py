@@ -7,7 +7,7 @@ from jobs.data.checks.limits import Limits
 from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding, error, warning
 from jobs.data.texts import annotations, control_tokens, normalise_text, without_annotations
-from jobs.families.description import TextReader
+from jobs.families.description import TokenCounter
 from jobs.spec.data import DataSpec
 
 
@@ -23,7 +23,7 @@ def check_text(
     learned: ManifestRow,
     data: DataSpec,
     limits: Limits,
-    reader: TextReader | None,
+    reader: TokenCounter | None,
 ) -> Iterator[Finding]:
     """Findings in the manifest's text, ``written``, and in what is trained on, ``learned``."""
     where = written.where
@@ -49,7 +49,7 @@ def check_text(
     if reader is None:
         return
     try:
-        tokens = reader.count(learned.text, learned.language if data.language_tag else None)
+        tokens = reader(learned.text, learned.language if data.language_tag else None)
     except ValueError as reason:
         what = f"the base must be able to read the text, but: {reason}"
         yield error("text-unreadable", where, what, "Correct it, or drop the clip.")

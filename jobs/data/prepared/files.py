@@ -3,53 +3,39 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from itertools import accumulate
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
-from jobs.clips import Codes, PreparedClip
+from jobs.clips import PreparedClip
 
 # Not safetensors, which gives NumPy a copy of every tensor: a .npy file of numbers is mapped as it
 # lies, and one of Python's objects, which would be unpickled, cannot be mapped.
 _CODES = "codes.npy"
 _CLIPS = "clips.jsonl"
 _RECORDINGS = "references"
-_UNREAD: Codes = np.empty(0, dtype=np.int16)
-"""Stands for the codes of a clip whose line alone was read."""
 
 
-class PreparedClips(Sequence[PreparedClip]):
-    """The clips that :func:`write_prepared` wrote into ``directory``, in the same order.
+def read_prepared(directory: Path) -> list[PreparedClip]:
+    """The clips that :func:`write_prepared` wrote, in the same order.
 
-    Codes are read from the disk when they are looked at.
+    Their codes are views of the file, which are read from the disk when they are looked at.
     """
-
-    def __init__(self, directory: Path) -> None:
-        lines = (directory / _CLIPS).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-        self._ends = list(accumulate((row.pop("frames") for row in rows), initial=0))
-        self._clips = [_from_row(row, directory) for row in rows]
-        mapped = np.lib.format.open_memmap(directory / _CODES, mode="r")
-        self._codes: Codes = mapped.view(np.ndarray)
-
-    def __len__(self) -> int:
-        return len(self._clips)
-
-    @overload
-    def __getitem__(self, index: int) -> PreparedClip: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[PreparedClip]: ...
-
-    def __getitem__(self, index: int | slice) -> PreparedClip | Sequence[PreparedClip]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        codes = self._codes[self._ends[place] : self._ends[place + 1]]
-        return replace(self._clips[place], codes=codes)
+    codes = np.lib.format.open_memmap(directory / _CODES, mode="r").view(np.ndarray)
+    clips: list[PreparedClip] = []
+    start = 0
+    for line in (directory / _CLIPS).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        end = start + row.pop("frames")
+        if row["word_starts"] is not None:
+            row["word_starts"] = tuple(row["word_starts"])
+        if row["reference"] is not None:
+            row["reference"] = directory / row["reference"]
+        clips.append(PreparedClip(codes=codes[start:end], **row))
+        start = end
+    return clips
 
 
 def write_prepared(directory: Path, clips: Sequence[PreparedClip]) -> None:
@@ -85,16 +71,6 @@ def _to_row(clip: PreparedClip, directory: Path) -> dict[str, Any]:
     return row
 
 
-def _from_row(row: dict[str, Any], directory: Path) -> PreparedClip:
-    starts, reference = row.pop("word_starts"), row.pop("reference")
-    return PreparedClip(
-        codes=_UNREAD,
-        word_starts=None if starts is None else tuple(starts),
-        reference=None if reference is None else directory / reference,
-        **row,
-    )
-
-
 def _stored_dtype(clips: Sequence[PreparedClip]) -> "np.dtype[Any]":
     if not np.issubdtype(clips[0].codes.dtype, np.integer):
         return np.dtype("<f4")
@@ -110,7 +86,7 @@ def recording_path(directory: Path, clip_id: str) -> Path:
 def reference_recordings(directory: Path) -> dict[str | None, list[Path]]:
     """Recordings of each speaker that no adapter trained on: the validation clips, in order."""
     found: defaultdict[str | None, list[Path]] = defaultdict(list)
-    for clip in PreparedClips(directory):
+    for clip in read_prepared(directory):
         if clip.split == "validation":
             found[clip.speaker].append(recording_path(directory, clip.id))
     return dict(found)

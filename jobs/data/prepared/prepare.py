@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cluster.storage.base import Storage
 from jobs.clips import Codes, PreparedClip
 from jobs.data.clips import Progress, TargetClip
-from jobs.data.prepared.files import PreparedClips, recording_path, write_prepared
+from jobs.data.prepared.files import read_prepared, recording_path, write_prepared
 from jobs.data.prepared.keys import data_key, recipe_key
 from jobs.data.prepared.recipe import Recipe
 from jobs.data.prepared.references import (
@@ -113,7 +113,7 @@ def _known(storage: Storage, folder: str, wanted: set[str]) -> dict[str, _Encode
     known: dict[str, _Encoded] = {}
     for name in storage.children(folder):
         if len(known) < len(wanted) and storage.is_committed(f"{folder}/{name}"):
-            for clip in PreparedClips(storage.fetch(f"{folder}/{name}")):
+            for clip in read_prepared(storage.fetch(f"{folder}/{name}")):
                 if clip.key in wanted:
                     known[clip.key] = _Encoded(clip.codes, clip.word_starts, clip.loudness)
     return known

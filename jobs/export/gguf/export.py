@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from jobs.export import codec_lm_merged
@@ -74,8 +73,11 @@ def in_transformers(path: Path, reference: ReferenceTokens, quantization: Quanti
         model = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
         )
-    places = map(_likeliest, logits_of(model, reference.prompt, reference.written))
-    return _nats("transformers", list(places), reference, quantization)
+    logits = logits_of(model, reference.prompt, reference.written).log_softmax(-1)
+    values, ids = logits.topk(min(TOP, logits.shape[-1]))
+    pairs = zip(ids.tolist(), values.tolist(), strict=True)
+    places = [dict(zip(*pair, strict=True)) for pair in pairs]
+    return _nats("transformers", places, reference, quantization)
 
 
 def in_llama(path: Path, reference: ReferenceTokens, quantization: Quantization) -> list[Check]:
@@ -109,12 +111,6 @@ def _codes_missed(run: Run, reference: ReferenceTokens) -> int:
     return count_differences(
         [int(code) for code in read], reference.stream.codes(run.written).tolist()
     )
-
-
-def _likeliest(logits: Tensor) -> dict[int, float]:
-    """Log-probabilities by id, of ``logits`` (v,)."""
-    values, ids = logits.log_softmax(-1).topk(min(TOP, len(logits)))
-    return dict(zip(ids.tolist(), values.tolist(), strict=True))
 
 
 def _nats(

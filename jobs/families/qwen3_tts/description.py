@@ -3,9 +3,8 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jobs.families.description import is_path, tagged
+from jobs.families.description import TokenCounter, is_path, tagged
 from jobs.problems import nearest
 from jobs.spec.trial import HostSpec
 
@@ -50,26 +49,8 @@ SAMPLE_RATE = 24_000
 """Hz of the speech tokenizer of every 12 Hz base."""
 
 
-class ChatText:
-    """The texts of a base, as its own tokenizer cuts them."""
-
-    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 (Hugging Face's)
-        self._tokenizer = tokenizer
-
-    def count(self, text: str, language: str | None) -> int:
-        """Tokens of ``text``, behind the tag of ``language`` if it has one.
-
-        Raises:
-            ValueError: it is empty.
-        """
-        if not text.strip():
-            raise ValueError(f"text must have words, got {text!r}")
-        read = text if language is None else tagged(text, language)
-        return len(self._tokenizer(read)["input_ids"])
-
-
-def open_text(spec: HostSpec) -> ChatText | None:
-    """The texts of the base directory that ``spec`` names; None for one that is elsewhere.
+def open_text(spec: HostSpec) -> TokenCounter | None:
+    """How the base directory that ``spec`` names reads texts; None for one that is elsewhere.
 
     Raises:
         ValueError, OSError: its tokenizer is missing, or is none.
@@ -81,7 +62,15 @@ def open_text(spec: HostSpec) -> ChatText | None:
     if not Path(spec.source).is_dir():
         raise FileNotFoundError(f"base.source must be a directory, and there is no {spec.source}")
     # As the package loads it.
-    return ChatText(AutoTokenizer.from_pretrained(spec.source, fix_mistral_regex=True))
+    tokenizer = AutoTokenizer.from_pretrained(spec.source, fix_mistral_regex=True)
+
+    def count(text: str, language: str | None) -> int:
+        if not text.strip():
+            raise ValueError(f"text must have words, got {text!r}")
+        read = text if language is None else tagged(text, language)
+        return len(tokenizer(read)["input_ids"])
+
+    return count
 
 
 def sample_rate(spec: HostSpec) -> int:

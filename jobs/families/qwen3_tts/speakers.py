@@ -45,10 +45,21 @@ class Speakers:
                 f"qwen3_tts needs a reference recording of each speaker, and has none of {names}; "
                 "give ref_audio in the manifest"
             )
-        self._check_names([*self._vectors, *first])
+        by_name: dict[str, str | None] = {}
+        for name in [*self._vectors, *first]:  # the package looks them up by lower-cased names
+            other = by_name.setdefault(str(name).lower(), name)
+            if other != name:
+                raise ValueError(
+                    f"speakers must differ in more than case, got {other!r} and {name!r}; "
+                    "write them alike, or rename one"
+                )
+        wanted = self._model.speaker_encoder_sample_rate
         for speaker, clip in first.items():
             assert clip.reference is not None
-            self._vectors[speaker] = self._vector(*read_audio(clip.reference))
+            audio = resample(*read_audio(clip.reference), wanted)
+            vector: Tensor = self._model.extract_speaker_embedding(audio, wanted)
+            # A copy: the package computes it in inference mode, out of which it cannot be used.
+            self._vectors[speaker] = torch.tensor(vector.float().tolist())
 
     def extras(self, digests: Digests) -> AdapterExtras:
         """The vectors by lower-cased name, as the package looks them up, and facts about the base
@@ -95,21 +106,3 @@ class Speakers:
             known = ", ".join(str(name) for name in self._vectors)
             raise ValueError(f"speaker must be one of {known}, got {speaker!r}")
         return self._vectors[speaker]
-
-    def _check_names(self, names: Sequence[str | None]) -> None:
-        """The package looks speakers up by lower-cased names."""
-        by_name: dict[str, str | None] = {}
-        for name in names:
-            other = by_name.setdefault(str(name).lower(), name)
-            if other != name:
-                raise ValueError(
-                    f"speakers must differ in more than case, got {other!r} and {name!r}; "
-                    "write them alike, or rename one"
-                )
-
-    def _vector(self, audio: Any, rate: int) -> Tensor:  # noqa: ANN401 (samples, as read)
-        wanted = self._model.speaker_encoder_sample_rate
-        resampled = resample(audio, rate, wanted)
-        vector: Tensor = self._model.extract_speaker_embedding(resampled, wanted)
-        # A copy, because the package computes it in inference mode, out of which it cannot be used.
-        return torch.tensor(vector.float().tolist())

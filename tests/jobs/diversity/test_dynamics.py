@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jobs.clips import SpokenClip
-from jobs.diversity import dynamics as module
-from jobs.diversity.dynamics import dynamics
+from jobs.diversity import measure as module
+from jobs.diversity.measure import dynamics
 from jobs.metrics.base import MetricError
 from jobs.metrics.signal import FRAME, RATE, at_16k
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from cluster.ray.connect import ray_cluster
 from cluster.storage.base import LocalStorage
-from jobs.data.prepared.files import PreparedClips, write_prepared
+from jobs.data.prepared.files import read_prepared, write_prepared
 from jobs.families.registry import load_base
 from jobs.spec.trial import (
     DecodingSpec,
@@ -125,7 +125,7 @@ class Alone:
     """The same training by a Host in this process, one trial after another."""
 
     def __init__(self, storage: LocalStorage) -> None:
-        clips = PreparedClips(storage.fetch("data"))
+        clips = read_prepared(storage.fetch("data"))
         self._host = Host(load_base(EMBEDDED), clips, EngineSpec(), storage)
         self._storage = storage
 

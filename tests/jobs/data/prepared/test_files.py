@@ -9,7 +9,7 @@ import pytest
 
 from jobs.clips import PreparedClip
 from jobs.data.prepared.files import (
-    PreparedClips,
+    read_prepared,
     recording_path,
     reference_recordings,
     write_prepared,
@@ -45,7 +45,7 @@ MANY_CODES = [replace(clip, codes=clip.codes + 2**15) for clip in PLAIN]
 )
 def test_round_trip(clips: list[PreparedClip], dtype: str, tmp_path: Path):
     write_prepared(tmp_path, clips)
-    again = PreparedClips(tmp_path)
+    again = read_prepared(tmp_path)
     assert len(again) == len(clips)
     for ours, theirs in zip(again, clips, strict=True):
         np.testing.assert_array_equal(ours.codes, theirs.codes)
@@ -56,7 +56,7 @@ def test_round_trip(clips: list[PreparedClip], dtype: str, tmp_path: Path):
 def test_codes_are_views_of_the_file(tmp_path: Path):
     """Nothing is copied, and nothing can be written by mistake."""
     write_prepared(tmp_path, toy_clips(count=4))
-    first, second = PreparedClips(tmp_path)[:2]
+    first, second = read_prepared(tmp_path)[:2]
     mapped = first.codes.base
     while mapped is not None and not isinstance(mapped, np.memmap):
         mapped = mapped.base
@@ -69,7 +69,7 @@ def test_codes_are_views_of_the_file(tmp_path: Path):
 def test_it_is_a_sequence(tmp_path: Path):
     clips = toy_clips(count=5)
     write_prepared(tmp_path, clips)
-    again = PreparedClips(tmp_path)
+    again = read_prepared(tmp_path)
     assert again[-1].id == clips[-1].id
     assert [clip.id for clip in again[1:4:2]] == [clips[1].id, clips[3].id]
     assert [clip.id for clip in reversed(again)] == [clip.id for clip in reversed(clips)]
@@ -83,7 +83,7 @@ def test_a_reference_moves_with_the_data(tmp_path: Path):
     told = [replace(clip, reference=directory / "speakers/0000.flac") for clip in PLAIN]
     write_prepared(directory, told)
     moved = directory.rename(tmp_path / "second")
-    assert {clip.reference for clip in PreparedClips(moved)} == {moved / "speakers/0000.flac"}
+    assert {clip.reference for clip in read_prepared(moved)} == {moved / "speakers/0000.flac"}
 
 
 def test_recordings_are_told_by_speaker(tmp_path: Path):
@@ -111,4 +111,4 @@ def test_only_tables_and_numbers_are_written(tmp_path: Path):
     # A pickled object is not read, whoever put it there.
     np.save(tmp_path / "codes.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="Python objects in dtype"):
-        PreparedClips(tmp_path)
+        read_prepared(tmp_path)

@@ -19,7 +19,7 @@ from cluster.storage.base import LocalStorage
 from jobs.audio.files import read_audio, resample, write_flac
 from jobs.clips import PreparedClip
 from jobs.data.clips import TargetClip
-from jobs.data.prepared.files import PreparedClips, reference_recordings
+from jobs.data.prepared.files import read_prepared, reference_recordings
 from jobs.data.prepared.keys import data_key
 from jobs.data.prepared.prepare import Preparation, prepare
 from jobs.data.prepared.recipe import Recipe
@@ -89,7 +89,7 @@ def with_row(clip: TargetClip, **changes: Any) -> TargetClip:
 
 
 def read(storage: LocalStorage, prepared: Preparation) -> Sequence[PreparedClip]:
-    return PreparedClips(storage.fetch(data_key(prepared.digest)))
+    return read_prepared(storage.fetch(data_key(prepared.digest)))
 
 
 def same_codes(one: PreparedClip, other: PreparedClip) -> bool:
@@ -482,7 +482,7 @@ class TestSeveralProcesses:
         assert len(list(marks.iterdir())) == CLIPS
         (recipe,) = storage.children("data")
         (data,) = storage.children(f"data/{recipe}")
-        assert len(PreparedClips(storage.fetch(f"data/{recipe}/{data}"))) == CLIPS
+        assert len(read_prepared(storage.fetch(f"data/{recipe}/{data}"))) == CLIPS
 
     def test_one_that_is_killed_leaves_nothing_and_the_next_one_builds(
         self, start: Start, storage: LocalStorage, marks: Path
@@ -500,7 +500,7 @@ class TestSeveralProcesses:
         (data,) = storage.children(f"data/{recipe}")
         folder = storage.root / "data" / recipe
         assert sorted(path.name for path in folder.iterdir()) == [f".{data}.lock", data]
-        assert PreparedClips(storage.fetch(f"data/{recipe}/{data}"))[0].codes.shape == (1,)
+        assert read_prepared(storage.fetch(f"data/{recipe}/{data}"))[0].codes.shape == (1,)
 
 
 def says(process: "subprocess.Popen[str]") -> str:
