@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 
 from cluster.storage import s3, s3_writing
 from cluster.storage.patience import Patience
-from cluster.storage.s3_errors import TransientError
+from cluster.storage.s3 import TransientError
 
 _log = logging.getLogger(__name__)
 

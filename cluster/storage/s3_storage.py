@@ -22,7 +22,7 @@ from cluster.storage.committed import COMMITTED, Check, Committed, check_key
 from cluster.storage.leases import Lease, LeaseTerms, leased
 from cluster.storage.local_copies import DamagedError
 from cluster.storage.patience import Patience
-from cluster.storage.s3_errors import TransientError
+from cluster.storage.s3 import TransientError
 
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)

@@ -10,8 +10,7 @@ from botocore.exceptions import ClientError
 from s3transfer.manager import TransferManager
 
 from cluster.storage import s3
-from cluster.storage.s3 import as_os_errors
-from cluster.storage.s3_errors import UnsupportedError, explain, is_unmet_condition
+from cluster.storage.s3 import UnsupportedError, as_os_errors, explain, is_unmet_condition
 
 _PROBE = ".voxsweep-probe"
 _MOST_DELETED = 1000

@@ -16,7 +16,7 @@ from cluster.storage.base import Storage, open_storage
 from cluster.storage.committed import COMMITTED, Committed, Content
 from cluster.storage.leases import LeaseTerms
 from cluster.storage.patience import Patience
-from cluster.storage.s3_errors import TransientError
+from cluster.storage.s3 import TransientError
 from cluster.storage.s3_storage import S3Storage
 from tests.faulty_s3 import Fault, FaultyS3
 
