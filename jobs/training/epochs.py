@@ -19,6 +19,11 @@ class SlotGoneError(Exception):
     """The slot was detached, or never attached; its trial goes on from its last checkpoint."""
 
 
+class HostBrokenError(Exception):
+    """The host's process can serve nobody any more, and another takes its place: the trials in its
+    slots go on from their last checkpoints."""
+
+
 @dataclass(frozen=True)
 class EpochLosses:
     """Losses of one epoch of one trial, in nats per target token."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -19,7 +20,7 @@ from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapters, load_weights
 from jobs.training.checkpoint import Snapshot, read_state
 from jobs.training.engine.start import start_engine
-from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
 from jobs.training.packing import AdapterUse
 from jobs.training.slot import Slot, Turn, stream_seed
 
@@ -91,36 +92,50 @@ class Host:
             self._engine.close(slot)
             self._adapters.remove(slot)
 
-    def step(self, slots: Sequence[str]) -> dict[str, DivergedError]:
+    def step(self, slots: Sequence[str]) -> dict[str, Exception]:
         """One micro-batch of each of ``slots``, in one forward and backward pass.
 
         Returns:
-            The slots whose loss stopped being finite. They have not moved; the others have.
+            The slots that failed: with DivergedError, their loss stopped being finite, and they
+            have not moved; with another error, their optimiser failed, and they were detached. The
+            other slots have moved.
 
         Raises:
             SlotGoneError: a slot is not there.
+            HostBrokenError: what the slots hold is not known; the host has none any more.
             Exception: the pass failed; no slot has moved.
         """
         started = time.monotonic()
         turns = {name: self._slot(name).turn() for name in slots}
         targets = {name: self.base.targets(turn.step_examples) for name, turn in turns.items()}
-        losses = self._pass(turns, targets)
-        totals = self._step_totals(losses)
-        lost = {
-            name: DivergedError(f"the loss must be finite, got {totals[name]}")
-            for name in slots
-            if turns[name].step.last and not math.isfinite(totals[name])
+        try:
+            losses = self._pass(turns, targets)
+            totals = self._step_totals(turns, losses)
+        except Exception as error:
+            if not self._engine.drop_gradients():
+                raise self._broken("a pass failed that cannot be taken back", error) from error
+            raise
+        failed: dict[str, Exception] = {
+            name: DivergedError(f"the loss must be finite, got {total}")
+            for name, total in totals.items()
+            if not math.isfinite(total)
         }
-        taken = [name for name in slots if name not in lost]
-        self._engine.step({name: turns[name].step for name in taken})
-        seconds = time.monotonic() - started
-        rows = {name: self.base.targets(turn.examples) for name, turn in turns.items()}
-        for name in taken:
-            share = seconds * rows[name] / sum(rows.values())
-            self._slots[name].record_turn(
-                turns[name], losses[name], totals[name], targets[name], share
-            )
-        return lost
+        taken = {name: turn for name, turn in turns.items() if name not in failed}
+        try:
+            spoilt = self._engine.step({name: turn.step for name, turn in taken.items()})
+            for name in spoilt:
+                self.detach(name)
+            seconds = time.monotonic() - started
+            rows = {name: self.base.targets(turn.examples) for name, turn in turns.items()}
+            for name, turn in taken.items():
+                if name not in spoilt:
+                    share = seconds * rows[name] / sum(rows.values())
+                    self._slots[name].record_turn(
+                        turn, losses[name], totals.get(name), targets[name], share
+                    )
+        except Exception as error:
+            raise self._broken("the optimisers did not all step", error) from error
+        return failed | spoilt
 
     def epoch_is_over(self, slot: str) -> bool:
         """Whether the slot has made the last step of its epoch."""
@@ -196,6 +211,11 @@ class Host:
             raise SlotGoneError(f"slot {slot} is not there, only {sorted(self._slots)}")
         return self._slots[slot]
 
+    def _broken(self, what: str, error: Exception) -> HostBrokenError:
+        """The error after which nobody finds a slot here, since its state is not known."""
+        self._slots.clear()
+        return HostBrokenError(f"{what}: {''.join(traceback.format_exception_only(error)).strip()}")
+
     def _pass(self, turns: Mapping[str, Turn], targets: Mapping[str, int]) -> dict[str, Tensor]:
         """Forward and backward; this rank's summed loss of each slot's micro-batch.
 
@@ -218,12 +238,17 @@ class Host:
             self._engine.backward(torch.stack(shares).sum(), steps)
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _step_totals(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        """Each slot's loss so far in its step, summed over ranks; the device is waited for once."""
-        totals = torch.stack([self._slots[n].step_total(loss) for n, loss in losses.items()])
+    def _step_totals(
+        self, turns: Mapping[str, Turn], losses: Mapping[str, Tensor]
+    ) -> dict[str, float]:
+        """The loss of each complete step, summed over ranks; the device is waited for once."""
+        complete = [name for name, turn in turns.items() if turn.step.last]
+        if not complete:
+            return {}
+        totals = torch.stack([self._slots[name].step_total(losses[name]) for name in complete])
         if dist.get_world_size() > 1:
             dist.all_reduce(totals)
-        return dict(zip(losses, totals.tolist(), strict=True))
+        return dict(zip(complete, totals.tolist(), strict=True))
 
     @torch.no_grad()
     def _validation_sums(self, slot: str) -> list[float]:

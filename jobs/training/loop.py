@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cluster.storage.base import StorageKey
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
-from jobs.training.epochs import EpochLosses, SlotGoneError
+from jobs.training.epochs import EpochLosses, HostBrokenError, SlotGoneError
 from jobs.training.packed_host import PackedHost
 from jobs.training.packing import AdapterUse, HostProgress, PackingPlan
 
@@ -58,6 +58,8 @@ class HostLoop:
 
     Between two passes it runs the tasks in its queue, first come, first served. A pass takes the
     slots that are being advanced, as many as the packing plan allows, longest waiting first.
+
+    When the host breaks, every call raises HostBrokenError.
     """
 
     def __init__(self, open_host: Callable[[], PackedHost]) -> None:
@@ -70,6 +72,8 @@ class HostLoop:
         self._batch_sizes: dict[str, int] = {}
         self._plan: PackingPlan | None = None
         self._is_closed = False
+        self._reason: Exception = SlotGoneError("the host was closed")
+        """What calls raise once it is closed."""
         self._progress = (0, "", 0.0)
         """Finished pieces of work, the one in hand, and since when."""
         self._opened: Future[None] = Future()
@@ -125,10 +129,13 @@ class HostLoop:
             DivergedError: the loss stopped being finite.
             EpochCutError: :meth:`cut` was called.
             SlotGoneError: the slot is not there, or was detached meanwhile.
+            Exception: the slot failed in a pass of its own, or its optimiser did.
         """
         losses: Future[EpochLosses] = Future()
         with self._changed:
-            if self._is_closed or slot not in self._batch_sizes:
+            if self._is_closed:
+                raise self._reason
+            if slot not in self._batch_sizes:
                 raise SlotGoneError(f"slot {slot} is not there, only {sorted(self._batch_sizes)}")
             if slot in self._advancing:
                 raise RuntimeError(f"slot {slot} is being advanced already")
@@ -189,7 +196,7 @@ class HostLoop:
     def _enqueue(self, task: _Task | _Speech) -> None:
         with self._changed:
             if self._is_closed:
-                raise SlotGoneError("the host was closed")
+                raise self._reason
             self._queue.append(task)
             self._changed.notify()
 
@@ -209,6 +216,8 @@ class HostLoop:
                     self._do_next(host)
                 else:
                     self._train(host, self._next_pack())
+        except HostBrokenError as error:
+            self._reason = error
         finally:
             self._refuse_all()
 
@@ -216,9 +225,8 @@ class HostLoop:
         """Let every waiting call raise: the loop has ended."""
         with self._changed:
             self._is_closed = True
-            gone = SlotGoneError("the host was closed")
             for waiting in (*self._advancing.values(), *(task.done for task in self._queue)):
-                waiting.set_exception(gone)
+                waiting.set_exception(self._reason)
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -275,7 +283,9 @@ class HostLoop:
         """One pass, and the validation of those whose epoch it completes."""
         try:
             with self._working(f"training {' '.join(pack)}"):
-                diverged = host.step(pack)
+                failed = host.step(pack)
+        except HostBrokenError:
+            raise
         except Exception as error:  # noqa: BLE001 (whoever waits gets it)
             if len(pack) == 1:
                 self._advancing.pop(pack[0]).set_exception(error)
@@ -286,8 +296,8 @@ class HostLoop:
             return
         for slot in pack:
             losses = self._advancing.pop(slot)
-            if slot in diverged:
-                losses.set_exception(diverged[slot])
+            if slot in failed:
+                losses.set_exception(failed[slot])
             elif host.epoch_is_over(slot):
                 self._settle(losses, f"validating {slot}", partial(host.end_epoch, slot))
             else:
@@ -298,6 +308,9 @@ class HostLoop:
         with self._working(what):
             try:
                 done.set_result(run())
+            except HostBrokenError as error:
+                done.set_exception(error)
+                raise
             except Exception as error:  # noqa: BLE001 (whoever waits gets it)
                 done.set_exception(error)
 

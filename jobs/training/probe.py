@@ -121,7 +121,7 @@ def _ratios(probes: _Probes) -> dict[int, float]:
     with probes:
         sizes = [n for n in (2, 4, 8) if n < len(probes.names)] + [len(probes.names)]
         for name in probes.names:
-            probes.step([name])  # the first pass of a slot also makes its optimiser's state
+            probes.step([name])  # the first pass of a slot also allocates its memory
         found: dict[int, list[float]] = {size: [] for size in sizes}
         for _ in range(_REPEATS):
             alone = statistics.mean(probes.step([name]) for name in probes.names)

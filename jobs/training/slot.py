@@ -128,7 +128,7 @@ class Slot:
         return loss if self._total is None else self._total + loss
 
     def record_turn(
-        self, turn: Turn, loss: Tensor, total: float, targets: int, seconds: float
+        self, turn: Turn, loss: Tensor, total: float | None, targets: int, seconds: float
     ) -> None:
         """Record a turn that was taken, and its seconds of the host.
 
@@ -136,6 +136,7 @@ class Slot:
         """
         self._seconds += seconds
         if turn.step.last:
+            assert total is not None
             self._taken.append(StepTaken(total, targets, turn.step.learning_rate))
             self._micro, self._stream, self._total = 0, None, None
         else:

@@ -19,12 +19,12 @@ from cluster.preemption import Notices, end_with_raylet, node_sources, sigterm_n
 from cluster.storage.base import StorageKey, open_storage
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.clips import Origin
-from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
 from jobs.training.loop import EpochCutError, HostLoop
 from jobs.training.packing import AdapterUse, HostProgress, PackingPlan
 from orchestrator.hosts.leases import SlotLease
 from orchestrator.hosts.rank_group import End, HostTask
-from orchestrator.hosts.served_leases import ClockReading, HostBrokenError, ServedLeases
+from orchestrator.hosts.served_leases import ClockReading, ServedLeases
 
 if TYPE_CHECKING:
     from jobs.training.checkpoint import Snapshot
@@ -265,7 +265,7 @@ class HostActor:
         except Exception as error:  # noqa: BLE001 (what comes of a trial's own settings)
             traceback.print_exc()
             message = "".join(traceback.format_exception_only(error)).strip()
-            if _spoils_process(error):
+            if isinstance(error, HostBrokenError) or _spoils_process(error):
                 self._end(message)
             if self._ended.is_set():
                 raise HostBrokenError(self._reason) from None
@@ -319,7 +319,7 @@ class HostActor:
             # Again and again: a call that was let in just before may begin to train just after.
             while self._in_progress:
                 for lease in list(self._in_progress):
-                    with suppress(SlotGoneError):
+                    with suppress(SlotGoneError, HostBrokenError):
                         self._loop.cut(lease)
                 self._changed.wait(_CUT_INTERVAL)
         self._end_leases()

@@ -10,11 +10,10 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTas
 
 from cluster.storage.base import StorageKey
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
-from jobs.training.epochs import DivergedError, EpochLosses, SlotGoneError
+from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
 from orchestrator.hosts.host_actor import HostLeavingError, SlotFailedError
 from orchestrator.hosts.leases import FencedError
 from orchestrator.hosts.pool import AcquiredSlot, HostsGoneError, Pool
-from orchestrator.hosts.served_leases import HostBrokenError
 
 _LOST = (RayActorError, ObjectLostError, NodeDiedError)
 """What Ray raises when a host died, restarts, cannot be reached, or took a result with it."""

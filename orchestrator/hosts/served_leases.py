@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from jobs.training.epochs import SlotGoneError
+from jobs.training.epochs import HostBrokenError, SlotGoneError
 from orchestrator.hosts.leases import SlotLease
 
 
@@ -23,11 +23,6 @@ class ClockReading:
 
     process: str
     seconds: float
-
-
-class HostBrokenError(Exception):
-    """The host's process serves nobody: it ends, and Ray starts another; or it is that other one,
-    and an earlier one was meant."""
 
 
 def since_boot() -> float:

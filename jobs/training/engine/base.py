@@ -34,6 +34,15 @@ def adamw(parameters: Parameters, training: TrainingSpec) -> torch.optim.AdamW:
     )
 
 
+def initial_state(parameter: Tensor, steps: int) -> dict[str, Tensor]:
+    """AdamW's state of a parameter after this many steps, its moments 0: as torch's first step
+    would make it."""
+    return {
+        "step": torch.tensor(float(steps), device=parameter.device),
+        **{key: torch.zeros_like(parameter) for key in MOMENTS},
+    }
+
+
 class Engine(Protocol):
     """Trains the adapters of slots; every rank calls every method."""
 
@@ -42,7 +51,7 @@ class Engine(Protocol):
         """The module to call for a forward pass."""
 
     def open(self, slot: str, parameters: Parameters, training: TrainingSpec) -> None:
-        """Make an optimiser for a slot."""
+        """Make an optimiser for a slot, with all the memory that its steps take."""
 
     def close(self, slot: str) -> None:
         """Free what the engine holds for a slot; its parameters stay as they are, in full."""
@@ -54,8 +63,19 @@ class Engine(Protocol):
         micro-batches and ranks, where DeepSpeed would take the mean over ranks.
         """
 
-    def step(self, steps: Mapping[str, MicroStep]) -> None:
-        """Accumulate the gradients of the slots of ``steps``; step those whose step is complete."""
+    def drop_gradients(self) -> bool:
+        """Drop what a failed forward or backward pass left; whether the pass can be made again."""
+
+    def step(self, steps: Mapping[str, MicroStep]) -> dict[str, Exception]:
+        """Accumulate the gradients of the slots of ``steps``; step those whose step is complete.
+
+        Returns:
+            The slots that failed, each by itself: their weights are undefined, and the other slots
+            have moved.
+
+        Raises:
+            Exception: which slots have moved is not known.
+        """
 
     def weights(self, slot: str) -> dict[str, Tensor]:
         """Every parameter in full, fp32, on the CPU."""

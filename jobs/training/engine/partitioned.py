@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import deepspeed
-import torch
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from torch import Tensor, nn
 from torch import distributed as dist
 
 from jobs.spec.trial import EngineSpec, TrainingSpec
-from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw
+from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw, initial_state
 
 _LINEAR = nn.functional.linear
 """The original: ZeRO stage 3 replaces it for the whole process."""
@@ -61,6 +60,7 @@ class PartitionedEngine:
             config=_config(training, self._spec),
         )
         self._opened = _Opened(slot, dict(parameters), model, optimiser, attributes)
+        self._create_state(self._opened, steps=0)
 
     def close(self, slot: str) -> None:
         opened = self._get(slot)
@@ -79,12 +79,17 @@ class PartitionedEngine:
         model.set_gradient_accumulation_boundary(step.last)
         model.backward(loss * dist.get_world_size())
 
-    def step(self, steps: Mapping[str, MicroStep]) -> None:
+    def drop_gradients(self) -> bool:
+        # DeepSpeed may have added up some of them already, and at stage 3 holds gathered layers.
+        return False
+
+    def step(self, steps: Mapping[str, MicroStep]) -> dict[str, Exception]:
         for slot, step in steps.items():
             opened = self._get(slot)
             for group in opened.optimiser.optimizer.param_groups:
                 group["lr"] = step.learning_rate
             opened.model.step()
+        return {}
 
     def weights(self, slot: str) -> dict[str, Tensor]:
         parameters = self._get(slot).parameters
@@ -110,7 +115,7 @@ class PartitionedEngine:
         return self._opened
 
     def _create_state(self, opened: _Opened, steps: int) -> None:
-        """AdamW makes its state in its first step; after a resume there is none yet."""
+        """AdamW would make its state in its first step."""
         optimiser = opened.optimiser
         # What the torch optimiser really steps: ZeRO's flat shares. Stage 3 gives its shares to
         # the optimiser only while it steps.
@@ -119,10 +124,7 @@ class PartitionedEngine:
         else:
             shares = [p for group in optimiser.optimizer.param_groups for p in group["params"]]
         for share in shares:
-            optimiser.optimizer.state[share] = {
-                "step": torch.tensor(float(steps), device=share.device),
-                **{key: torch.zeros_like(share) for key in MOMENTS},
-            }
+            optimiser.optimizer.state[share] = initial_state(share, steps)
         if self._spec.zero_stage in (1, 2):
             # Ties DeepSpeed's view of each parameter's share to the state just made.
             optimiser._lazy_init_hp_params_optimizer_state()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from jobs.spec.trial import TrainingSpec
-from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw
+from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw, initial_state
 
 _CONFIG = {
     "train_micro_batch_size_per_gpu": 1,
@@ -38,8 +38,8 @@ class ReplicatedEngine:
         )
         # DeepSpeed's own looks for gradients in every module; they are in the slots' parameters.
         self.model.zero_grad = self._slots.drop_gradients
-        # Alone there is nobody to add gradients up with.
-        self.model.enable_backward_allreduce = dist.get_world_size() > 1
+        # It would add gradients up over ranks after every micro-batch; see _SlotOptimiser.take.
+        self.model.enable_backward_allreduce = False
 
     def open(self, slot: str, parameters: Parameters, training: TrainingSpec) -> None:
         self._slots.by_name[slot] = _SlotOptimiser(parameters, training)
@@ -48,15 +48,16 @@ class ReplicatedEngine:
         del self._slots.by_name[slot]
 
     def backward(self, loss: Tensor, steps: Mapping[str, MicroStep]) -> None:
-        try:
-            self.model.backward(loss * dist.get_world_size())
-        except BaseException:
-            self.model.zero_grad()  # or the next backward pass would add to what is there
-            raise
+        self.model.backward(loss)
 
-    def step(self, steps: Mapping[str, MicroStep]) -> None:
-        self._slots.due = steps
+    def drop_gradients(self) -> bool:
+        self._slots.drop_gradients()
+        return True
+
+    def step(self, steps: Mapping[str, MicroStep]) -> dict[str, Exception]:
+        self._slots.due, self._slots.failed = steps, {}
         self.model.step()
+        return self._slots.failed
 
     def weights(self, slot: str) -> dict[str, Tensor]:
         parameters = self._slots.by_name[slot].parameters
@@ -73,12 +74,10 @@ class ReplicatedEngine:
     def load_moments(self, slot: str, moments: Mapping[str, Tensor], steps: int) -> None:
         optimiser = self._slots.by_name[slot]
         for name, parameter in optimiser.parameters.items():
-            optimiser.adamw.state[parameter] = {
-                "step": torch.tensor(float(steps), device=parameter.device),
-                **{
-                    key: moments[f"{key}/{name}"].to(parameter.device, copy=True) for key in MOMENTS
-                },
-            }
+            state = optimiser.adamw.state[parameter]
+            state["step"].fill_(steps)
+            for key in MOMENTS:
+                state[key].copy_(moments[f"{key}/{name}"])
 
 
 class _SlotOptimisers(torch.optim.Optimizer):
@@ -92,6 +91,8 @@ class _SlotOptimisers(torch.optim.Optimizer):
         super().__init__([anchor], {})
         self.by_name: dict[str, _SlotOptimiser] = {}
         self.due: Mapping[str, MicroStep] = {}
+        self.failed: dict[str, Exception] = {}
+        """Of those that were due."""
 
     def drop_gradients(self) -> None:
         """Drop the gradients of every slot, due or not."""
@@ -102,7 +103,12 @@ class _SlotOptimisers(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # never called with one
         for slot, micro_step in self.due.items():
-            self.by_name[slot].take(micro_step)
+            try:
+                self.by_name[slot].take(micro_step)
+            except Exception as error:
+                if dist.get_world_size() > 1:
+                    raise  # the other ranks may have stepped this slot, and wait for the next
+                self.failed[slot] = error
 
 
 class _SlotOptimiser:
@@ -114,11 +120,14 @@ class _SlotOptimiser:
     def __init__(self, parameters: Parameters, training: TrainingSpec) -> None:
         self.parameters = dict(parameters)
         self.adamw = adamw(parameters, training)
+        # At its first step AdamW would do this by itself, when other slots have moved.
+        self.adamw.state.update({p: initial_state(p, steps=0) for p in parameters.values()})
         self._clip = training.clip
         self._gradients: list[Tensor] = []
 
     def take(self, step: MicroStep) -> None:
-        """Add the gradients up; clip and step when they are complete."""
+        """Add the gradients up over micro-batches; when they are complete add them up over ranks,
+        clip and step."""
         # A layer that the loss did not go through has none: half of a base may rest.
         found = [
             torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters.values()
@@ -129,6 +138,12 @@ class _SlotOptimiser:
             self._gradients = found
         if not step.last:
             return
+        if dist.get_world_size() > 1:
+            # Of this slot alone: where its values are in a ring decides in what order they are
+            # added up, and must not depend on the neighbours.
+            values = nn.utils.parameters_to_vector(self._gradients)
+            dist.all_reduce(values)
+            nn.utils.vector_to_parameters(values, self._gradients)
         for parameter, gradient in zip(self.parameters.values(), self._gradients, strict=True):
             parameter.grad = gradient
         self._gradients = []

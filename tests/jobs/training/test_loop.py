@@ -514,7 +514,7 @@ class Pausing(Host):
     pause_after = 0
     paused, freed = threading.Event(), threading.Event()
 
-    def step(self, slots: Sequence[str]) -> dict[str, DivergedError]:
+    def step(self, slots: Sequence[str]) -> dict[str, Exception]:
         lost = super().step(slots)
         self.pause_after -= 1
         if self.pause_after == 0:

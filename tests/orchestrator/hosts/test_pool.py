@@ -9,11 +9,12 @@ import ray
 
 from cluster.ray.connect import ray_cluster
 from cluster.storage.base import LocalStorage
+from jobs.training.epochs import HostBrokenError
 from orchestrator.hosts.fleet import end_hosts, start_hosts
 from orchestrator.hosts.leased_slot import HostLostError
 from orchestrator.hosts.leases import FencedError, SlotLease
 from orchestrator.hosts.pool import HostsGoneError
-from orchestrator.hosts.served_leases import ClockReading, HostBrokenError
+from orchestrator.hosts.served_leases import ClockReading
 from tests.orchestrator.hosts.cluster import KILL, RESOURCES, STOP, fake_cluster
 from tests.orchestrator.hosts.fake_loop import STAGE, FakeLoop, Stage, fake_task, fake_trial
 
