@@ -30,13 +30,14 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from jobs.families.base import LossTerms, frozen, unshared
+from jobs.families.base import LossTerms, frozen, linear_layers, unshared
 from jobs.families.layout import IGNORED_LABEL
 from jobs.families.qwen3_tts import batch, objective
-from jobs.families.qwen3_tts.description import layers
+from jobs.families.qwen3_tts.description import TARGETS
 from jobs.families.qwen3_tts.layout import NOTHING, ChatLayout, SpeechExample
-from jobs.families.qwen3_tts.model import CodeTables, TalkingModel, linear_layers
+from jobs.families.qwen3_tts.model import CodeTables, TalkingModel
 from jobs.families.segments import segmented
+from jobs.families.targets import chosen_layers
 from jobs.families.vendor import qwen_tts
 
 RATE = 24_000
@@ -127,7 +128,8 @@ def make_model(shape: str, talker_layers: int | None) -> TalkingModel:
     frozen(model)
     segmented(model.talker)
     names = ["talker.attention", "talker.mlp", "predictor.attention", "predictor.mlp"]
-    lora = LoraConfig(r=16, target_modules=layers(names, linear_layers(model)))
+    chosen = chosen_layers(names, None, TARGETS, linear_layers(model))
+    lora = LoraConfig(r=16, target_modules=chosen)
     inject_adapter_in_model(lora, model)
     return model.eval()
 

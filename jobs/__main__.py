@@ -19,7 +19,7 @@ from jobs.data.checks.target import checked_clips
 from jobs.data.prepared.files import read_prepared
 from jobs.data.prepared.keys import JOB_FOLDER, data_key
 from jobs.data.prepared.prepare import prepare
-from jobs.families.registry import load_base
+from jobs.families.registry import check_layers, load_base
 from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec
 from jobs.spec.strict import Strict
@@ -85,6 +85,11 @@ def train(job: JobSpec, storage_url: str) -> None:
         what = f"engine.ranks must be the number of processes, {get_world_size()}"
         hint = "Correct it, or start as many with torch.distributed.run."
         raise InputError([Problem("engine.ranks", f"{what}, got {job.engine.ranks}", hint)])
+    try:
+        check_layers(job.host, job.training)
+    except ValueError as error:
+        hint = "Correct the job, or name another base."
+        raise InputError([Problem("training", str(error), hint)]) from error
     storage = open_storage(storage_url)
     clips = checked_clips(job.data, job.loaded)
     base = load_base(job.loaded)

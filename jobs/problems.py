@@ -54,12 +54,13 @@ def read_text(path: Path, next_step: str) -> str:
         raise InputError([Problem(str(path), f"cannot read it: {error}", next_step)]) from None
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Advice for a name that is not known: the nearest valid ones, else all of them."""
+def nearest(name: str, valid: Iterable[str], *, list_all: bool = False) -> str:
+    """Advice for a name that is not known: the nearest valid ones, else (or too) all of them."""
     names = sorted(valid)
     if not names:
         return "There are none."
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f"Did you mean {' or '.join(close)}?"
-    return f"Valid names: {', '.join(names)}."
+    advice = [f"Did you mean {' or '.join(close)}?"] if close else []
+    if list_all or not close:
+        advice.append(f"Valid names: {', '.join(names)}.")
+    return " ".join(advice)

@@ -105,11 +105,15 @@ class FrozenBase(Protocol):
             ValueError: ``text`` cannot be aligned to the recording.
         """
 
-    def layers(self, targets: Sequence[str]) -> list[str]:
-        """The linear layers that ``training.targets`` means, as PEFT takes them.
+    def layers(self, targets: Sequence[str], blocks: Sequence[int] | None) -> list[str]:
+        """The whole names, in ``model``, of the linear layers that a training adapts.
+
+        Args:
+            targets: as ``training.targets``.
+            blocks: as ``training.layers_to_transform``.
 
         Raises:
-            ValueError: a target is no layer of this family.
+            ValueError: a target means no layer, or a block has none.
         """
 
     def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
@@ -182,6 +186,11 @@ def frozen(model: nn.Module) -> nn.Module:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return model.eval()
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """The names of all linear layers, in the model's order; before any has an adapter."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
 
 
 def to_accelerator(model: nn.Module) -> None:

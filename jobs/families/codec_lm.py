@@ -29,12 +29,15 @@ from jobs.families.base import (
     device_of,
     frozen,
     language_tag_of,
+    linear_layers,
     unshared,
 )
-from jobs.families.description import CODEC_LM_RULES, digest_files
+from jobs.families.codec_lm_text import MODEL_TYPE
+from jobs.families.description import CODEC_LM_RULES, digest_files, read_config
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
 from jobs.families.sampling import Sampler, capped
 from jobs.families.segments import Segments, segmented
+from jobs.families.targets import CODEC_LM_TARGETS, chosen_layers
 from jobs.spec.trial import DecodingSpec, Precision, PromptSpec
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -64,6 +67,7 @@ class CodecLM:
         self.sample_rate = codec.sample_rate
         self._aligner = aligner
         self._language_tag = language_tag
+        self._layers = linear_layers(model)
 
     @classmethod
     def load(
@@ -77,10 +81,12 @@ class CodecLM:
         """Load a base directory (model, tokenizer, ``layout.json``) and a codec directory.
 
         Raises:
-            ValueError: the layout is invalid, or ``voice`` is not one of its voices.
+            ValueError: the layout is invalid, ``voice`` is not one of its voices, or the model
+                is of another architecture; its weights are then not read.
             FileNotFoundError: a file is missing.
         """
         layout = Layout.read(source)
+        read_config(source, MODEL_TYPE)
         if voice is not None and voice not in layout.voices:
             known = list(layout.voices)
             raise ValueError(f"voice must be one of {known} of {source}, got {voice!r}")
@@ -125,9 +131,9 @@ class CodecLM:
         starts = np.rint(np.array(seconds) * self.codec.frame_rate).clip(0, len(codes))
         return codes, tuple(int(start) for start in starts)
 
-    def layers(self, targets: Sequence[str]) -> list[str]:
-        """Targets are names of layers already."""
-        return list(targets)
+    def layers(self, targets: Sequence[str], blocks: Sequence[int] | None) -> list[str]:
+        """Of every block, or of ``blocks``."""
+        return chosen_layers(targets, blocks, CODEC_LM_TARGETS, self._layers)
 
     def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
         """Nothing to do: a clip that does not fit was refused when it was encoded."""

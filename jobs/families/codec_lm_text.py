@@ -1,14 +1,18 @@
-"""Texts and sample rate of a ``codec_lm`` base, known without its weights. No torch in here."""
+"""What is known of a ``codec_lm`` base without its weights: texts, layers, rate. No torch here."""
 
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from jobs.embedded import BASE_DIR
-from jobs.families.description import TokenCounter
+from jobs.families.description import TokenCounter, block_count, local_directory, read_config
 from jobs.families.layout import Layout
+from jobs.families.targets import block_layers
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
+
+MODEL_TYPE = "qwen2"
+"""The architecture that the family runs, as ``config.json`` names it."""
 
 _TOKENIZER_FILE = "tokenizer.json"
 
@@ -35,6 +39,20 @@ def open_text(spec: HostSpec) -> TokenCounter:
         return len(tokenizer.encode(prompt, add_special_tokens=False).ids)
 
     return count
+
+
+def layer_names(spec: HostSpec) -> list[str] | None:
+    """The layers of the base that may be adapted, in the model's order; None if it is elsewhere.
+
+    Raises:
+        FileNotFoundError: the base has no ``config.json``.
+        ValueError: it is of another architecture.
+    """
+    source = local_directory(spec.source)
+    if source is None:
+        return None
+    config = read_config(source, MODEL_TYPE)
+    return block_layers("model", block_count(config, str(source / "config.json"), default=32))
 
 
 def sample_rate(spec: HostSpec) -> int:

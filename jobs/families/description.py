@@ -1,9 +1,11 @@
 """What is known of a family and of a base before a model is loaded. No torch in here."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jobs.embedded import BASE_DIR
 from jobs.spec import EMBEDDED
@@ -57,12 +59,14 @@ class Family:
     :class:`~jobs.families.base.FrozenBase`."""
     rules: DataRules
     text: str
-    """Its ``open_text(host)`` gives a ``TokenCounter``, or None where the base is not on this
-    machine; its ``sample_rate(host)`` gives that of all audio, Hz. It loads no weights."""
+    """Its ``open_text(host)`` gives a ``TokenCounter``, and its ``layer_names(host)`` the whole
+    names of the base's layers that may be adapted: both None where the base is not on this machine.
+    Its ``sample_rate(host)`` gives that of all audio, Hz. It loads no weights."""
+    targets: Mapping[str, str]
+    """What ``training.targets`` may name, each with a pattern that the whole names of its layers
+    match."""
     embedded: bool = False
     """Whether a base of it is shipped."""
-    targets: tuple[str, ...] | None = None
-    """What ``training.targets`` may name; None is any layer of the base."""
     packages: Mapping[str, str | None] = field(default_factory=dict)
     """What only it needs to be installed, each with its version; None is any."""
     acoustic: bool = False
@@ -87,9 +91,59 @@ def digest_files(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def read_config(directory: Path, model_type: str) -> dict[str, Any]:
+    """The ``config.json`` of a base that is of the architecture ``model_type``.
+
+    Hugging Face's loaders take weights of another one as well, with no more than a warning: of
+    Qwen3 as Qwen2, for example, they drop the norms of queries and keys.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is malformed, or of another architecture.
+    """
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} must be JSON: {error}") from error
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found != model_type:
+        raise ValueError(f"{path}: model_type must be {model_type!r}, got {found!r}")
+    read: dict[str, Any] = config
+    return read
+
+
+def block_count(config: Mapping[str, Any], path: str, default: int) -> int:
+    """The blocks of a decoder, from its part of a ``config.json``; ``path`` names the part.
+
+    ``default`` is that of Hugging Face's class, whose files may leave out what equals it.
+
+    Raises:
+        ValueError: it is no number above 0.
+    """
+    count = config.get("num_hidden_layers", default)
+    if type(count) is not int or count < 1:
+        raise ValueError(f"{path}: num_hidden_layers must be an integer above 0, got {count!r}")
+    return count
+
+
 def is_path(source: str) -> bool:
     """Whether ``source`` is a directory of this machine: neither ``embedded`` nor on the hub."""
     return source != EMBEDDED and not source.startswith(HUB)
+
+
+def local_directory(source: str) -> Path | None:
+    """The directory of a base; None for one on the hub that was not downloaded yet.
+
+    Raises:
+        ValueError: ``source`` is no id of the hub.
+    """
+    if not source.startswith(HUB):
+        return directory_of(source)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source.removeprefix(HUB), "config.json")
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def directory_of(source: str) -> Path:

@@ -14,10 +14,11 @@ from jobs.families.description import (
     directory_of,
 )
 from jobs.families.qwen3_tts.description import TARGETS
+from jobs.families.targets import CODEC_LM_TARGETS, chosen_layers
 from jobs.families.vendor import QWEN_TTS, QWEN_TTS_VERSION
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
-from jobs.spec.trial import HostSpec
+from jobs.spec.trial import HostSpec, TrainingSpec
 
 if TYPE_CHECKING:
     from jobs.families.base import FrozenBase
@@ -30,13 +31,14 @@ FAMILIES = Table(
             "jobs.families.codec_lm",
             CODEC_LM_RULES,
             text="jobs.families.codec_lm_text",
+            targets=CODEC_LM_TARGETS,
             embedded=True,
         ),
         "qwen3_tts": Family(
             "jobs.families.qwen3_tts.base",
             QWEN3_TTS_RULES,
             text="jobs.families.qwen3_tts.description",
-            targets=tuple(TARGETS),
+            targets=TARGETS,
             packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
             acoustic=True,
         ),
@@ -53,6 +55,32 @@ def open_text(spec: HostSpec) -> TokenCounter | None:
     """
     reader: TokenCounter | None = import_module(_family(spec.family).text).open_text(spec)
     return reader
+
+
+def layer_names(spec: HostSpec) -> list[str] | None:
+    """The base's layers that may be adapted, from its ``config.json``; None if it is elsewhere.
+
+    Raises:
+        ValueError: the family is not known or not usable, or the base is of another architecture.
+        FileNotFoundError: the base has no ``config.json``.
+    """
+    names: list[str] | None = import_module(_family(spec.family).text).layer_names(spec)
+    return names
+
+
+def check_layers(spec: HostSpec, training: TrainingSpec) -> None:
+    """Check, without weights, that the base is one of its family and has all that is adapted.
+
+    A base that was not downloaded yet is not checked.
+
+    Raises:
+        ValueError: it is not, or has not.
+        FileNotFoundError: the base has no ``config.json``.
+    """
+    names = layer_names(spec)
+    if names is not None:
+        patterns = _family(spec.family).targets
+        chosen_layers(training.targets, training.layers_to_transform, patterns, names)
 
 
 def sample_rate(spec: HostSpec) -> int:

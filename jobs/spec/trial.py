@@ -12,8 +12,28 @@ Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["fp32", "bf16"]
 ACOUSTIC_WEIGHT = 0.3
 """As the authors of Qwen3-TTS weigh it, since their commit 680d4e9."""
-_ADDED_LATER = ("batch_tokens", "acoustic_weight", "acoustic_share")
+_ADDED_LATER = (
+    "batch_tokens",
+    "acoustic_weight",
+    "acoustic_share",
+    "rslora",
+    "layers_to_transform",
+    "loraplus_lr_ratio",
+)
 """Keys that were added once trials had ids: the default value is left out of the id."""
+_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_STACKS = ("talker.attention", "talker.mlp", "predictor.attention", "predictor.mlp")
+_TARGETS_IN_ID = (*_LAYERS, *_STACKS)
+"""The order of ``targets`` in an id; others come after them, by name."""
+
+
+_NO_DORA = (
+    "an adapter with a trained magnitude (DoRA) is not the base at LoRA scale 0, which is the "
+    "control of every sweep, and each needs the norms of all adapted weights of its own at every "
+    "pass, so that a pack has little to share"
+)
+REFUSED_KEYS = {"dora": _NO_DORA, "use_dora": _NO_DORA}
+"""What users of PEFT may look for in ``training`` and is refused, each with the reason."""
 
 
 class TrainingSpec(Strict):
@@ -22,19 +42,19 @@ class TrainingSpec(Strict):
     rank: Annotated[int, Field(ge=1)] = 8
     alpha: Annotated[float, Field(gt=0)] | None = None
     """LoRA alpha; twice the rank when absent. The adapter's strength is alpha / rank."""
+    rslora: bool = False
+    """Whether the strength is alpha / sqrt(rank) instead (rsLoRA, arXiv 2312.03732)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """On the adapter's input, as in PEFT."""
-    targets: Annotated[tuple[str, ...], Field(min_length=1)] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
-    """Names of the linear layers that get an adapter."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = _LAYERS
+    """Names of the linear layers that get an adapter; neither order nor repeats count."""
+    layers_to_transform: (
+        Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
+    ) = None
+    """Numbers of the blocks, from 0, whose ``targets`` get an adapter; null is all."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    loraplus_lr_ratio: Annotated[float, Field(gt=0)] = 1.0
+    """The learning rate of each B over that of its A (LoRA+, arXiv 2402.12354)."""
     schedule: Schedule = "constant"
     """After warm-up. Under all but ``constant`` an epoch's checkpoint depends on ``epochs``."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -122,7 +142,14 @@ class TrialSpec(Strict):
     def id(self) -> str:
         """``t`` and twelve hex digits of the SHA-256 of what determines the weights."""
         spec = self.training
-        filled = spec.model_copy(update={"alpha": spec.scaling_alpha})
+        blocks = spec.layers_to_transform
+        filled = spec.model_copy(
+            update={
+                "alpha": spec.scaling_alpha,
+                "targets": tuple(sorted(set(spec.targets), key=_place_in_id)),
+                "layers_to_transform": None if blocks is None else tuple(sorted(set(blocks))),
+            }
+        )
         # The content of the mix counts, not its name.
         defaults = TrainingSpec()
         left_out = {"mix"} | {k for k in _ADDED_LATER if getattr(spec, k) == getattr(defaults, k)}
@@ -131,6 +158,11 @@ class TrialSpec(Strict):
             exclude={"training": left_out} | ({"mix": True} if self.mix is None else {})
         )
         return "t" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _place_in_id(target: str) -> tuple[int, str]:
+    known = target in _TARGETS_IN_ID
+    return _TARGETS_IN_ID.index(target) if known else len(_TARGETS_IN_ID), target
 
 
 class DecodingSpec(Strict):

@@ -34,7 +34,7 @@ class LoadedVoice:
         self._base = _load_base(files)
         if (extras := read_extras(files.adapter)) is not None:
             self._base.load_extras(extras)
-        self._adapters = Adapters(self._base.model, self._base.layers)
+        self._adapters = Adapters(self._base)
         self._adapters.add(_SLOT, self.facts.training)
         load_weights(self._adapters.parameters(_SLOT), files.adapter)
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from jobs.audio.files import read_audio, resample
 from jobs.clips import Codes, PreparedClip
@@ -96,6 +97,26 @@ class FamilyBattery:
         nobody, stranger = base.speak(base.model, prompts, self._short(_GREEDY))
         np.testing.assert_array_equal(nobody.audio, stranger.audio)
 
+    def test_targets_are_linear_layers_of_which_an_adapter_covers_just_those(
+        self, base: FrozenBase
+    ) -> None:
+        targets = FAMILIES[self.family].targets
+        for target in targets:
+            names = base.layers([target], None)
+            assert names
+            assert all(isinstance(base.model.get_submodule(name), nn.Linear) for name in names)
+        with pytest.raises(ValueError, match="no_such_layer is no layer"):
+            base.layers([*targets, "no_such_layer"], None)
+        adapters, chosen = Adapters(base), sorted(targets)[::2]
+        names = base.layers(chosen, [0])
+        adapters.add("slot", TrainingSpec(targets=tuple(chosen), layers_to_transform=(0,)))
+        try:
+            assert {key.rpartition(".lora_")[0] for key in adapters.parameters("slot")} == {
+                f"base_model.model.{name}" for name in names
+            }
+        finally:
+            adapters.remove("slot")
+
     def test_only_a_base_that_aligns_reads_the_text_of_a_recording(self, base: FrozenBase) -> None:
         codes, starts = _encode_recording(base)
         assert (starts is not None) == base.aligns
@@ -129,7 +150,7 @@ class FamilyBattery:
     def test_a_loss_reaches_every_weight_of_its_adapter_and_of_no_other(
         self, base: FrozenBase, clips: list[PreparedClip]
     ) -> None:
-        adapters = Adapters(base.model)
+        adapters = Adapters(base)
         owners = ["one", "other"]
         for slot in owners:
             adapters.add(slot, TrainingSpec(rank=2))

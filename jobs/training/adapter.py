@@ -1,9 +1,10 @@
 """The LoRA adapters of a host's slots, through PEFT: add, save in PEFT's format, remove."""
 
 import json
+import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from jobs.families.base import AdapterExtras
+from jobs.families.base import AdapterExtras, FrozenBase
 from jobs.spec.trial import TrainingSpec
 from jobs.training.packed import Part, Rows, add_adapters
 
@@ -44,11 +45,12 @@ class PackedLinear(LoraLinear):
             slot = owner.slot
             if slot is None or slot not in lora_a:
                 continue
-            dropout = dropouts[slot]
+            dropout, rank = dropouts[slot], self.r[slot]
+            divisor = math.sqrt(rank) if self.use_rslora[slot] else rank
             part = Part(
                 start,
                 stop,
-                scale=owner.lora_scale * self.lora_alpha[slot] / self.r[slot],
+                scale=owner.lora_scale * self.lora_alpha[slot] / divisor,
                 keep=1 - dropout.p if isinstance(dropout, nn.Dropout) else 1.0,
                 dropout=owner.dropout,
             )
@@ -80,41 +82,52 @@ class SavedAdapter:
 class Adapters:
     """The adapters in a base's model, each under the name of its slot."""
 
-    def __init__(
-        self, model: nn.Module, layers: Callable[[Sequence[str]], list[str]] = list
-    ) -> None:
-        """``layers`` maps the targets of a training to layers of the model."""
+    def __init__(self, base: FrozenBase) -> None:
         self.rows = Rows()
-        self._model = model
-        self._layer_names = layers
+        self._base = base
+        self._model = base.model
         self._configs: dict[str, LoraConfig] = {}
 
     def add(self, slot: str, spec: TrainingSpec) -> None:
         """Add fresh LoRA layers; the initial A is drawn from torch's global generator.
 
+        An error leaves the model as it was.
+
         Raises:
-            ValueError: ``spec.targets`` names no layer of the model.
+            ValueError: ``spec`` names a layer that the base does not have.
         """
+        names = self._base.layers(spec.targets, spec.layers_to_transform)
         config = LoraConfig(
             r=spec.rank,
             lora_alpha=spec.scaling_alpha,  # type: ignore[arg-type]  # PEFT takes floats too
+            use_rslora=spec.rslora,
             lora_dropout=spec.dropout,
-            target_modules=self._layer_names(spec.targets),
+            target_modules=names,
             bias="none",
         )
         config._register_custom_module({nn.Linear: PackedLinear})
-        inject_adapter_in_model(config, self._model, slot)
-        # PEFT's note of what it injected; it would warn that the next adapter is not the first.
-        del self._model.peft_config
-        cast_adapter_dtype(self._model, slot)
+        try:
+            inject_adapter_in_model(config, self._model, slot)
+            # PEFT's note of what it injected; it would warn that the next is not the first.
+            del self._model.peft_config
+            cast_adapter_dtype(self._model, slot)
+            trained = [name for name, module in self._layers().items() if slot in module.lora_A]
+            if trained != names:
+                differing = sorted({*trained} ^ {*names})
+                raise RuntimeError(f"PEFT must adapt {len(names)} layers, but not so {differing}")
+        except BaseException:
+            self.remove(slot)
+            raise
+        # PEFT shortens the names where a part of them suffices: in this model, with these adapters.
+        config.target_modules = names
         self._configs[slot] = config
         for module in self._layers().values():
             module.rows = self.rows
         self._unfreeze()
 
     def remove(self, slot: str) -> None:
-        """Remove a slot's LoRA layers."""
-        del self._configs[slot]
+        """Remove a slot's LoRA layers, or those that are there where adding it failed."""
+        self._configs.pop(slot, None)
         for name, module in self._layers().items():
             module.set_adapter([])  # or PEFT warns that it makes another one active
             module.delete_adapter(slot)

@@ -49,7 +49,7 @@ class Host:
         self._training = [example for clip, example in pairs if clip.split == "train"]
         self._validation = [example for clip, example in pairs if clip.split == "validation"]
         self._groups = group_indices([clip for clip in clips if clip.split == "validation"])
-        self._adapters = Adapters(base.model, base.layers)
+        self._adapters = Adapters(base)
         self._engine = start_engine(base.model, engine)
         self._slots: dict[str, Slot] = {}
 

@@ -34,7 +34,7 @@ SECONDS = "seconds"
 REMOTE = "s3://"
 """Prefix of data in object storage."""
 
-Choice = int | float | str | bool | None | tuple[str, ...]
+Choice = int | float | str | bool | None | tuple[str | int | float, ...]
 
 Bound = Annotated[float, Field(allow_inf_nan=False)] | None
 

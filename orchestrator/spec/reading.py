@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from cluster.file_model import ClusterFileModel
 from jobs.problems import InputError, Problem, nearest
+from jobs.spec.trial import REFUSED_KEYS
 from orchestrator.addresses import redacted
 from orchestrator.spec.document import Document, Location, dotted
 from orchestrator.spec.model import SweepSpec, resolve_paths
@@ -92,13 +93,16 @@ def _explain(
     message, value = details["msg"].removeprefix("Value error, "), details["input"]
     if location[:2] == ("search", "space") and location[3:4] == ("choices",) and location[4:]:
         # One problem for the many that pydantic has: one for each type that it tried.
-        message = "a choice is a number, a text, true, false, null or a list of texts"
+        message = "a choice is a number, a text, true, false, null or a list of numbers or texts"
         where, name = document.where((*location[:3], location[4])), dotted(location[:3])
         return Problem(where, f"{name}: {message}, got {value!r}", "Correct the value.")
     where, name = document.where(location), dotted(location)
     if details["type"] == "extra_forbidden":
+        key = str(location[-1])
+        if location[-2:-1] == ("training",) and key in REFUSED_KEYS:
+            return Problem(where, f"{name} is refused: {REFUSED_KEYS[key]}", "Delete it.")
         valid = _fields_at(location[:-1], model)
-        return Problem(where, f"unknown key {name}", nearest(str(location[-1]), valid))
+        return Problem(where, f"unknown key {name}", nearest(key, valid))
     if details["type"] == "missing":
         return Problem(where, f"{name} is required, but it is absent", "Add it.")
     got = f", got {redacted(repr(value))}" if show_value and not isinstance(value, dict) else ""

@@ -1,5 +1,6 @@
 """The rules of a spec that the types of its keys do not state."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,15 @@ from pydantic import ValidationError
 
 from cluster.plugins import PluginError
 from jobs.data.prepared.keys import DATA_FOLDER, JOB_FOLDER
-from jobs.families.description import is_path
-from jobs.families.registry import FAMILIES
+from jobs.families.description import Family, is_path
+from jobs.families.registry import FAMILIES, layer_names
+from jobs.families.targets import chosen_layers, unknown_target
 from jobs.metrics.catalogue import METRICS, ScorerUnavailable, metric_of, metric_problems
 from jobs.metrics.plcmos import PLCMOS_NAMES
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.metric import MetricSpec
-from jobs.spec.trial import TrainingSpec
+from jobs.spec.trial import REFUSED_KEYS, TrainingSpec
 from orchestrator.addresses import study_problem, tracking_problem
 from orchestrator.spec.document import Location, Violation, dotted
 from orchestrator.spec.model import (
@@ -66,7 +68,10 @@ def _names(spec: SweepSpec) -> Iterator[Violation]:
             what = f"{dotted(location)} must name one of data.mixes, got {mix!r}"
             yield Violation(location, what, nearest(str(mix), spec.data.mixes))
     for name in spec.search.space:
-        if name not in TrainingSpec.model_fields:
+        if name in REFUSED_KEYS:
+            what = f"search.space.{name} is refused: {REFUSED_KEYS[name]}"
+            yield Violation(("search", "space", name), what, "Delete it.")
+        elif name not in TrainingSpec.model_fields:
             what = f"search.space may hold keys of training, got {name}"
             next_step = nearest(name, TrainingSpec.model_fields)
             yield Violation(("search", "space", name), what, next_step)
@@ -96,18 +101,51 @@ def _family(spec: SweepSpec) -> Iterator[Violation]:
     if spec.base.source == EMBEDDED and not family.embedded:
         what = f"base.source: no base of {spec.family} is shipped"
         yield Violation(("base", "source"), what, "Name a directory, or hub: and an id.")
-    for location, targets in _values_of("targets", spec):
-        # _space reports a value that is no list of names.
-        for target in targets if isinstance(targets, tuple) else ():
-            if family.targets is not None and target not in family.targets:
-                what = f"{dotted(location)}: {spec.family} has no {target}"
-                yield Violation(location, what, nearest(target, family.targets))
+    yield from _layers(spec, family)
     for name in ("acoustic_weight", "acoustic_share"):
         default = TrainingSpec.model_fields[name].default
         others = [key[:3] for key, value in _values_of(name, spec) if value != default]
         for location in () if family.acoustic else dict.fromkeys(others):
             what = f"{dotted(location)}: the loss of {spec.family} has one part"
             yield Violation(location, what, "Delete it.")
+
+
+def _layers(spec: SweepSpec, family: Family) -> Iterator[Violation]:
+    """Layers that the base does not have, and a base of another architecture."""
+    patterns = family.targets
+    for location, targets in _values_of("targets", spec):
+        # _space reports a value that is no list of names.
+        for target in targets if isinstance(targets, tuple) else ():
+            if target not in patterns:
+                what, next_step = unknown_target(str(target), patterns)
+                yield Violation(location, f"{dotted(location)}: {what}", next_step)
+    if spec.base.source == EMBEDDED and not family.embedded:
+        return  # _family reports it
+    try:
+        names = layer_names(spec.host())
+    except FileNotFoundError:
+        return  # _files reports it
+    except ValueError as error:
+        yield Violation(("base", "source"), f"base.source: {error}", "Name a base of the family.")
+        return
+    if names is None:
+        return
+    chosen = itertools.product(_used("layers_to_transform", spec), _used("targets", spec))
+    for (location, blocks), (_, targets) in chosen:
+        valid = isinstance(targets, tuple) and all(target in patterns for target in targets)
+        if not valid or not isinstance(blocks, tuple):
+            continue
+        try:
+            chosen_layers(targets, blocks, patterns, names)
+        except ValueError as error:
+            step = "Correct it, or let it be null for all blocks."
+            yield Violation(location, f"{dotted(location)}: {error}", step)
+
+
+def _used(name: str, spec: SweepSpec) -> list[tuple[Location, Any]]:
+    """Each value of a key of ``training`` that a trial may really have."""
+    written, *searched = _values_of(name, spec)
+    return searched or [written]
 
 
 def _values_of(name: str, spec: SweepSpec) -> Iterator[tuple[Location, Any]]:

@@ -30,10 +30,12 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
         InputError: a sweep of this name was started with another spec.
     """
     written = spec.model_dump(mode="json")
-    known = ledger.read_text(SPEC_FILE)
+    with of_this_version(ledger):
+        known = stored_spec(ledger)
     if known is not None:
-        before = yaml.safe_load(known)
-        changed = [k for k in written if k not in MAY_CHANGE and written[k] != before.get(k)]
+        # With today's defaults for keys that the version that wrote it did not have.
+        before = known.model_dump(mode="json")
+        changed = [k for k in written if k not in MAY_CHANGE and written[k] != before[k]]
         if changed:
             where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
             what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"

@@ -23,9 +23,10 @@ from jobs.families.base import (
     device_of,
     frozen,
     language_tag_of,
+    linear_layers,
     unshared,
 )
-from jobs.families.description import QWEN3_TTS_RULES, tagged
+from jobs.families.description import QWEN3_TTS_RULES, read_config, tagged
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.families.qwen3_tts import batch, description, generate, objective
 from jobs.families.qwen3_tts.layout import ChatLayout, PromptTokens, SpeechExample, Utterance
@@ -35,13 +36,13 @@ from jobs.families.qwen3_tts.model import (
     Digests,
     SpeechCodec,
     TalkingModel,
-    linear_layers,
     load_model,
     load_tokenizer,
 )
 from jobs.families.qwen3_tts.speakers import Speakers
 from jobs.families.sampling import Sampler, capped
 from jobs.families.segments import segmented
+from jobs.families.targets import chosen_layers
 from jobs.spec.trial import DecodingSpec, Precision, PromptSpec
 
 _FILES = ("config.json", "generation_config.json", f"{SPEECH_TOKENIZER}/config.json")
@@ -89,9 +90,9 @@ class Qwen3TTS:
     def voice_of(self, speaker: str | None) -> None:
         """None: each speaker has a vector of their own, computed from a recording."""
 
-    def layers(self, names: Sequence[str]) -> list[str]:
-        """The whole names of the layers that ``names`` and groups of ``TARGETS`` mean."""
-        return description.layers(names, self._layers)
+    def layers(self, targets: Sequence[str], blocks: Sequence[int] | None) -> list[str]:
+        """Of the talker, the code predictor or both, as ``TARGETS`` says."""
+        return chosen_layers(targets, blocks, description.TARGETS, self._layers)
 
     def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
         """Compute the speakers' vectors, and check that the base predicts the clips' codes."""
@@ -204,13 +205,15 @@ def load(
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: it is no base of the family, or its tokenizer is not the package's.
+        ValueError: it is no base of the family, or its tokenizer is not the package's; of another
+            architecture, before its weights are read.
     """
     if missing := [name for name in _FILES if not (source / name).is_file()]:
         raise FileNotFoundError(
             f"a qwen3_tts base must have {', '.join(missing)}, and {source} has not; "
             "download all of its files"
         )
+    read_config(source, description.MODEL_TYPE)
     model = load_model(source, _DTYPES[precision])
     if model.speaker_encoder is None:
         raise ValueError(

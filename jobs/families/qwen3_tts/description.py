@@ -1,24 +1,28 @@
 """What is known of a base without loading it: its layers for adapters, its texts, its rate."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.families.description import TokenCounter, is_path, tagged
-from jobs.problems import nearest
+from jobs.families.description import (
+    TokenCounter,
+    block_count,
+    is_path,
+    local_directory,
+    read_config,
+    tagged,
+)
+from jobs.families.targets import BLOCK_PARTS, block_layers
 from jobs.spec.trial import HostSpec
 
-_STACKS = {"talker": r"talker\.model", "predictor": r"talker\.code_predictor\.model"}
-_PARTS = {
-    "attention": (r"self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
-    "mlp": (r"mlp", ("gate_proj", "up_proj", "down_proj")),
-}
-_BOTH = "|".join(_STACKS.values())
+MODEL_TYPE = "qwen3_tts"
+"""The architecture that the family runs, as ``config.json`` names it."""
+_STACKS = {"talker": "talker.model", "predictor": "talker.code_predictor.model"}
+_BOTH = "|".join(map(re.escape, _STACKS.values()))
 TARGETS = {
     target: rf"(?:{stacks})\.layers\.\d+\.{module}\.(?:{'|'.join(meant)})"
-    for part, (module, names) in _PARTS.items()
+    for part, (module, names) in BLOCK_PARTS.items()
     for target, stacks, meant in (
-        *((f"{stack}.{part}", prefix, names) for stack, prefix in _STACKS.items()),
+        *((f"{stack}.{part}", re.escape(prefix), names) for stack, prefix in _STACKS.items()),
         *((name, _BOTH, (name,)) for name in names),
     )
 }
@@ -29,20 +33,6 @@ is one in both. A group names one of them: ``talker.attention``, ``talker.mlp``,
 ``predictor.attention``, ``predictor.mlp``. Embeddings, heads, projections and the speaker encoder
 are never adapted.
 """
-
-
-def layers(targets: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Those of ``names`` that ``targets`` mean.
-
-    Raises:
-        ValueError: a target is not known.
-    """
-    for target in targets:
-        if target not in TARGETS:
-            advice = nearest(target, TARGETS)
-            raise ValueError(f"targets must be layers of qwen3_tts, got {target!r}. {advice}")
-    wanted = [re.compile(TARGETS[target]) for target in targets]
-    return [name for name in names if any(pattern.fullmatch(name) for pattern in wanted)]
 
 
 SAMPLE_RATE = 24_000
@@ -71,6 +61,26 @@ def open_text(spec: HostSpec) -> TokenCounter | None:
         return len(tokenizer(read)["input_ids"])
 
     return count
+
+
+def layer_names(spec: HostSpec) -> list[str] | None:
+    """The layers of the base that may be adapted; None if it is not on this machine.
+
+    Raises:
+        FileNotFoundError: the base has no ``config.json``.
+        ValueError: it is of another architecture.
+    """
+    source = local_directory(spec.source)
+    if source is None:
+        return None
+    config, path = read_config(source, MODEL_TYPE), str(source / "config.json")
+    talker = config.get("talker_config") or {}
+    predictor = talker.get("code_predictor_config") or {}
+    blocks = {
+        "talker": block_count(talker, f"{path}: talker_config", default=20),
+        "predictor": block_count(predictor, f"{path}: code_predictor_config", default=5),
+    }
+    return [name for key, count in blocks.items() for name in block_layers(_STACKS[key], count)]
 
 
 def sample_rate(spec: HostSpec) -> int:

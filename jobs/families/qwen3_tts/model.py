@@ -50,11 +50,6 @@ def load_tokenizer(source: Path) -> Any:  # noqa: ANN401 (Hugging Face's)
     return _MODELS.Qwen3TTSProcessor.from_pretrained(source, fix_mistral_regex=True).tokenizer
 
 
-def linear_layers(model: nn.Module) -> list[str]:
-    """The names of all linear layers, in the model's order; before any has an adapter."""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-
-
 class CodeTables:
     """The embeddings of all codebooks as one table, so that a frame is one look-up.
 

@@ -1,7 +1,7 @@
 """The protocol of a training engine: one replicates the base on all ranks, one partitions it."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,27 @@ class MicroStep(NamedTuple):
     """Whether it completes the step."""
 
 
+_RATIO = "loraplus_lr_ratio"
+"""The key of a parameter group with what multiplies its learning rate."""
+
+
 def adamw(parameters: Parameters, training: TrainingSpec) -> torch.optim.AdamW:
-    """A slot's optimiser. Fused is one pass over the memory, where the default makes ten."""
+    """A slot's optimiser. Fused is one pass over the memory, where the default makes ten.
+
+    Under LoRA+ the B of every layer are a group with a learning rate of their own.
+    """
+    ratio = training.loraplus_lr_ratio
+    groups: list[dict[str, Any]] = [{"params": list(parameters.values()), _RATIO: 1.0}]
+    if ratio != 1.0:
+        groups = [
+            {
+                "params": [p for name, p in parameters.items() if ("lora_B" in name) == is_b],
+                _RATIO: r,
+            }
+            for is_b, r in ((False, 1.0), (True, ratio))
+        ]
     return torch.optim.AdamW(
-        list(parameters.values()),
+        groups,
         lr=training.learning_rate,
         betas=training.betas,
         weight_decay=training.weight_decay,
@@ -41,6 +58,12 @@ def initial_state(parameter: Tensor, steps: int) -> dict[str, Tensor]:
         "step": torch.tensor(float(steps), device=parameter.device),
         **{key: torch.zeros_like(parameter) for key in MOMENTS},
     }
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of the next step of an optimiser that :func:`adamw` made."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group[_RATIO]
 
 
 class Engine(Protocol):

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from jobs.spec.trial import EngineSpec, TrainingSpec
-from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw, initial_state
+from jobs.training.engine.base import (
+    MOMENTS,
+    MicroStep,
+    Parameters,
+    adamw,
+    initial_state,
+    set_learning_rate,
+)
 
 _LINEAR = nn.functional.linear
 """The original: ZeRO stage 3 replaces it for the whole process."""
@@ -86,8 +93,7 @@ class PartitionedEngine:
     def step(self, steps: Mapping[str, MicroStep]) -> dict[str, Exception]:
         for slot, step in steps.items():
             opened = self._get(slot)
-            for group in opened.optimiser.optimizer.param_groups:
-                group["lr"] = step.learning_rate
+            set_learning_rate(opened.optimiser.optimizer, step.learning_rate)
             opened.model.step()
         return {}
 

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from jobs.spec.trial import TrainingSpec
-from jobs.training.engine.base import MOMENTS, MicroStep, Parameters, adamw, initial_state
+from jobs.training.engine.base import (
+    MOMENTS,
+    MicroStep,
+    Parameters,
+    adamw,
+    initial_state,
+    set_learning_rate,
+)
 
 _CONFIG = {
     "train_micro_batch_size_per_gpu": 1,
@@ -149,6 +156,5 @@ class _SlotOptimiser:
         self._gradients = []
         if self._clip:
             nn.utils.clip_grad_norm_(self.parameters.values(), self._clip)
-        for group in self.adamw.param_groups:
-            group["lr"] = step.learning_rate
+        set_learning_rate(self.adamw, step.learning_rate)
         self.adamw.step()

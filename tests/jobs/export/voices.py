@@ -17,7 +17,7 @@ _SPREAD = {"codec_lm": 0.05, "qwen3_tts": 0.3}
 def random_voice(directory: Path, base: FrozenBase, host: HostSpec = EMBEDDED_HOST) -> VoiceFiles:
     """A random adapter on ``base`` in ``directory/voice``; the base stays as it was."""
     training = TrainingSpec(rank=4)
-    adapters = Adapters(base.model, base.layers)
+    adapters = Adapters(base)
     adapters.add("slot", training)
     draw = torch.Generator().manual_seed(1)
     weights = {

@@ -35,9 +35,12 @@ def test_an_id_is_for_ever():
 CHANGES: dict[str, Any] = {
     "rank": 16,
     "alpha": 3.0,
+    "rslora": True,
     "dropout": 0.1,
     "targets": ("q_proj",),
+    "layers_to_transform": (0, 3),
     "learning_rate": 2e-3,
+    "loraplus_lr_ratio": 4.0,
     "schedule": "cosine",
     "warmup_steps": 5,
     "betas": (0.8, 0.99),
@@ -59,6 +62,31 @@ def test_every_hyper_parameter_is_looked_at():
 @pytest.mark.parametrize("field", CHANGES)
 def test_what_changes_the_weights_changes_the_id(field: str):
     assert trial(**{field: CHANGES[field]}).id != trial().id
+
+
+def test_neither_order_nor_repeats_of_layers_make_another_trial():
+    targets = TrainingSpec().targets
+    assert trial(targets=(*reversed(targets), "q_proj")).id == trial().id
+    some = trial(targets=("k_proj", "own", "q_proj"), layers_to_transform=(3, 0, 3))
+    assert some.id == trial(targets=("q_proj", "k_proj", "own"), layers_to_transform=(0, 3)).id
+    assert some.id != trial(targets=("q_proj", "k_proj"), layers_to_transform=(0, 3)).id
+    # What a trial was asked for stays as it was written.
+    assert some.training.targets == ("k_proj", "own", "q_proj")
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        (("talker.attention",), "t2bc5438403b7"),
+        (("talker.attention", "talker.mlp"), "t12a39ee20570"),
+        (
+            ("talker.attention", "talker.mlp", "predictor.attention", "predictor.mlp"),
+            "t5aea446e8a36",
+        ),
+    ],
+)
+def test_ids_of_the_shipped_configs_are_for_ever(targets, expected):
+    assert trial(targets=targets).id == expected
 
 
 def test_a_mix_counts_by_what_it_is_and_not_by_its_name():
@@ -126,6 +154,9 @@ def test_an_unknown_key_is_an_error(model: type[TrainingSpec]):
         ("alpha", 0.0),
         ("dropout", 1.0),
         ("targets", ()),
+        ("layers_to_transform", ()),
+        ("layers_to_transform", (-1,)),
+        ("loraplus_lr_ratio", 0.0),
         ("learning_rate", 0.0),
         ("warmup_steps", -1),
         ("betas", (0.9, 1.0)),

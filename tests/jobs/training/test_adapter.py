@@ -1,8 +1,11 @@
 """An adapter comes and goes without a trace, and PEFT reads what is saved."""
 
+import itertools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from torch import Tensor
 from cluster.storage.base import LocalStorage
 from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import EngineSpec, TrainingSpec
-from jobs.training.adapter import Adapters
+from jobs.training.adapter import Adapters, PackedLinear
 from jobs.training.host import Host
 from jobs.training.packing import AdapterUse
 from tests.toy import toy_base, toy_clips, toy_trial
@@ -61,14 +64,14 @@ def fill(adapters: Adapters, slot: str, seed: int = 1) -> None:
 
 @pytest.fixture
 def adapters(base: CodecLM) -> Adapters:
-    attached = Adapters(base.model)
+    attached = Adapters(base)
     attached.add("slot", SPEC)
     fill(attached, "slot")
     return attached
 
 
 def test_a_fresh_adapter_is_the_base(base: CodecLM, untouched: Tensor):
-    adapters = Adapters(base.model)
+    adapters = Adapters(base)
     adapters.add("slot", TrainingSpec(rank=4))
     assert torch.equal(adapted(base, adapters, 1.0), untouched)
 
@@ -141,24 +144,102 @@ def test_an_adapter_does_not_see_others_come_and_go(base: CodecLM, adapters: Ada
     assert all(parameter.requires_grad for parameter in adapters.parameters("slot").values())
 
 
-def test_targets_that_are_nowhere_are_named(base: CodecLM):
-    with pytest.raises(ValueError, match="no_such_proj"):
-        Adapters(base.model).add("slot", TrainingSpec(targets=("no_such_proj",)))
+@pytest.mark.parametrize("neighbours", [0, 1])
+@pytest.mark.parametrize(
+    ("spec", "where", "expected"),
+    [
+        (TrainingSpec(targets=("q_proj", "no_such_proj")), 99, "no_such_proj is no layer"),
+        (TrainingSpec(targets=("q_proj", "embed_tokens")), 99, "embed_tokens is no layer"),
+        (TrainingSpec(targets=("lm_head",)), 99, "lm_head is no layer"),
+        (TrainingSpec(targets=("q_proj",), layers_to_transform=(2,)), 99, "0 to 1, not in 2"),
+        (TrainingSpec(), 0, "no memory"),
+        (TrainingSpec(), 5, "no memory"),
+    ],
+)
+def test_an_adapter_that_cannot_be_added_leaves_nothing_behind(
+    base: CodecLM,
+    monkeypatch: pytest.MonkeyPatch,
+    neighbours: int,
+    spec: TrainingSpec,
+    where: int,
+    expected: str,
+):
+    """``where`` is the layer of which PEFT fails."""
+    adapters = Adapters(base)
+    if neighbours:
+        adapters.add("neighbour", SPEC)
+        fill(adapters, "neighbour")
+    before, speech = state(base), adapted(base, adapters, 1.0, "neighbour")
+    calls = itertools.count()
+    initialise = PackedLinear.reset_lora_parameters
+
+    def fail(layer: PackedLinear, *arguments: object) -> None:
+        if next(calls) == where:
+            raise ValueError("no memory")
+        initialise(layer, *arguments)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(PackedLinear, "reset_lora_parameters", fail)
+        with pytest.raises(ValueError, match=expected):
+            adapters.add("slot", spec)
+    assert state(base) == before
+    assert adapters.parameters("slot") == {}
+    assert torch.equal(adapted(base, adapters, 1.0, "neighbour"), speech)
+    adapters.add("slot", SPEC)
+    fill(adapters, "slot", seed=2)
+    assert not torch.equal(adapted(base, adapters, 1.0), speech)
+
+
+def test_layers_that_peft_does_not_adapt_are_an_error(
+    base: CodecLM, monkeypatch: pytest.MonkeyPatch
+):
+    names = ["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.elsewhere"]
+    monkeypatch.setattr(base, "layers", lambda targets, blocks: names)
+    before = state(base)
+    with pytest.raises(RuntimeError, match=r"adapt 2 layers, but not so .*elsewhere"):
+        Adapters(base).add("slot", SPEC)
+    assert state(base) == before
+
+
+def state(base: CodecLM) -> list[tuple[str, str, bool]]:
+    """Modules, parameters and what is trained."""
+    modules = [(name, type(module).__name__, False) for name, module in base.model.named_modules()]
+    parameters = base.model.named_parameters()
+    marks = [(name, str(p.dtype), p.requires_grad) for name, p in parameters]
+    return modules + marks + [(name, "", False) for name in vars(base.model)]
+
+
+LORAS: dict[str, dict[str, Any]] = {
+    "plain": {"alpha": 4.5},
+    "rslora": {"alpha": 4.5, "rslora": True},
+    "blocks": {"targets": ("down_proj", "q_proj"), "layers_to_transform": (1,)},
+    "loraplus": {"loraplus_lr_ratio": 4.0},
+}
 
 
 @pytest.mark.usefixtures("process_group")
-def test_peft_loads_a_committed_checkpoint(base: CodecLM, tmp_path: Path):
+@pytest.mark.parametrize("lora", LORAS)
+def test_peft_loads_a_committed_checkpoint(base: CodecLM, tmp_path: Path, lora: str):
     storage = LocalStorage(tmp_path)
     host = Host(base, toy_clips(), EngineSpec())
-    host.attach("slot", toy_trial(rank=3, alpha=4.5, learning_rate=2e-2))
+    host.attach("slot", toy_trial(rank=3, learning_rate=1e-2, **LORAS[lora]))
     losses = host.advance("slot")
     with storage.commit("epoch-001") as directory:
         host.snapshot("slot").write(directory, losses)
     trained = adapted(base, host._adapters, 1.0)
 
+    config = json.loads((storage.fetch("epoch-001") / "adapter_config.json").read_text())
+    expected = base.layers(*chosen(LORAS[lora]))
+    assert config["target_modules"] == sorted(expected)
+    assert len(host.weights("slot")) == 2 * len(expected)
     other = toy_base()
     loaded = PeftModel.from_pretrained(other.model, str(storage.fetch("epoch-001")))
     assert not any(p.requires_grad for p in loaded.parameters())
     assert torch.equal(logits(other), trained)
 
     assert not torch.allclose(trained, logits(toy_base()), **TOLERANCE)
+
+
+def chosen(training: dict[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    spec = TrainingSpec(**training)
+    return spec.targets, spec.layers_to_transform

@@ -143,7 +143,7 @@ def test_a_large_gradient_is_clipped_to_the_adapters_norm(zero_stage: int, clip:
     base = toy_base()
     trial = toy_trial(zero_stage=zero_stage, clip=clip, dropout=0.0)
     engine = start_engine(base.model, trial.engine)
-    adapters = Adapters(base.model)
+    adapters = Adapters(base)
     adapters.add("slot", trial.training)
     engine.open("slot", adapters.parameters("slot"), trial.training)
     batch = base.collate(base.examples(toy_clips(count=4)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
 from torch import Tensor, nn
 
 from cluster.storage.base import LocalStorage
@@ -77,7 +78,7 @@ def difference(one: Weights, other: Weights, tensors: int = 28) -> float:
 
 
 def plain(trial: TrialSpec, clips: list[PreparedClip], passes: int) -> Weights:
-    """PEFT, torch's AdamW and Hugging Face's own attention; nothing of the host's."""
+    """PEFT with its LoRA+, torch's AdamW, Hugging Face's attention; nothing of the host's."""
     spec, base = trial.training, toy_base(hidden=64)
     base.model.set_attn_implementation("sdpa")
     examples = [e for e, c in zip(base.examples(clips), clips, strict=True) if c.split == "train"]
@@ -87,14 +88,23 @@ def plain(trial: TrialSpec, clips: list[PreparedClip], passes: int) -> Weights:
         LoraConfig(
             r=spec.rank,
             lora_alpha=spec.scaling_alpha,
+            use_rslora=spec.rslora,
             lora_dropout=spec.dropout,
             target_modules=list(spec.targets),
+            layers_to_transform=spec.layers_to_transform and list(spec.layers_to_transform),
         ),
     ).train()
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    optimiser = torch.optim.AdamW(
-        parameters.values(), betas=spec.betas, weight_decay=spec.weight_decay, fused=True
+    optimiser = create_loraplus_optimizer(
+        model,
+        torch.optim.AdamW,
+        lr=1.0,
+        loraplus_lr_ratio=spec.loraplus_lr_ratio,
+        loraplus_weight_decay=spec.weight_decay,
+        betas=spec.betas,
+        fused=True,
     )
+    ratios = [group["lr"] for group in optimiser.param_groups]
     plan = BatchPlan(len(examples), spec.batch_size, spec.accumulation, spec.seed)
     for step, position, micro_batches in passes_of(plan, passes):
         if position == 0:
@@ -112,8 +122,8 @@ def plain(trial: TrialSpec, clips: list[PreparedClip], passes: int) -> Weights:
             continue
         if spec.clip:
             nn.utils.clip_grad_norm_(parameters.values(), spec.clip)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(spec, step, plan.steps(spec.epochs))
+        for group, ratio in zip(optimiser.param_groups, ratios, strict=True):
+            group["lr"] = ratio * learning_rate(spec, step, plan.steps(spec.epochs))
         optimiser.step()
         optimiser.zero_grad()
     return {n.replace(".default.", "."): p.detach().clone() for n, p in parameters.items()}
@@ -157,6 +167,45 @@ def test_a_pack_of_five_equals_each_alone_and_plain_peft(clips, tolerance, dropo
         assert max(tensor.abs().max().item() for key, tensor in packed.items() if "_B" in key) > 0
         assert difference(packed, alone(trial, clips, STEPS)) <= tolerance
         assert difference(packed, plain(trial, clips, STEPS)) <= tolerance
+
+
+def kinds() -> dict[str, tuple[TrialSpec, int]]:
+    """What else PEFT offers, each with how many tensors it trains."""
+    shared = {"learning_rate": 2e-3, "batch_size": 2, "dropout": 0.1, "epochs": 40}
+    some = {"targets": ("down_proj", "q_proj", "v_proj"), "layers_to_transform": (1,)}
+    return {
+        "rslora": (toy_trial(**shared, rank=16, alpha=12.0, rslora=True, seed=1), 28),
+        "blocks": (toy_trial(**shared, **some, rank=8, seed=2), 6),
+        "loraplus": (
+            toy_trial(**shared, loraplus_lr_ratio=8.0, weight_decay=0.1, clip=0.3, seed=3),
+            28,
+        ),
+        "all": (
+            toy_trial(
+                **shared,
+                **some,
+                rank=32,
+                rslora=True,
+                loraplus_lr_ratio=4.0,
+                accumulation=2,
+                seed=4,
+            ),
+            6,
+        ),
+    }
+
+
+def test_rslora_blocks_and_loraplus_are_those_of_peft_in_a_pack_and_alone(clips, tolerance):
+    host = new_host(clips)
+    for name, (trial, _) in kinds().items():
+        host.attach(name, trial)
+    for _ in range(STEPS):
+        train(host, list(kinds()))
+    for name, (trial, tensors) in kinds().items():
+        packed = host.weights(name)
+        assert max(tensor.abs().max().item() for key, tensor in packed.items() if "_B" in key) > 0
+        assert difference(packed, alone(trial, clips, STEPS), tensors) <= tolerance
+        assert difference(packed, plain(trial, clips, STEPS), tensors) <= tolerance
 
 
 def test_packs_of_the_shipped_base_equal_each_alone_to_the_last_bit(embedded_base: FrozenBase):

@@ -33,7 +33,8 @@ def test_the_least_spec_has_the_defaults(make_spec):
 
 TRAINING = (
     "accumulation, acoustic_share, acoustic_weight, alpha, batch_size, batch_tokens, betas, clip, "
-    "dropout, epochs, learning_rate, mix, rank, schedule, seed, targets, warmup_steps, weight_decay"
+    "dropout, epochs, layers_to_transform, learning_rate, loraplus_lr_ratio, mix, rank, rslora, "
+    "schedule, seed, targets, warmup_steps, weight_decay"
 )
 UNFIT = [
     # what the case is, the sections, the problems
@@ -154,7 +155,46 @@ UNFIT = [
             "family": "family: qwen3_tts\nbase: {source: hub:a/b}",
             "training": "training: {targets: [q_proj, talker.atention]}",
         },
-        ["6: training.targets: qwen3_tts has no talker.atention. Did you mean talker.attention"],
+        [
+            "6: training.targets: talker.atention is no layer that can be adapted (embeddings and "
+            "heads stay frozen). Did you mean talker.attention or "
+        ],
+    ),
+    (
+        "layers that the base has not, written and searched",
+        {
+            "training": "training: {targets: [q_proj, v_prooj, embed_tokens]}",
+            "search": "search:\n  space:\n    targets:\n      - [k_proj]\n      - [lm_head]",
+        },
+        [
+            "9: training.targets: v_prooj is no layer that can be adapted (embeddings and heads "
+            "stay frozen). Did you mean v_proj or ",
+            "9: training.targets: embed_tokens is no layer that can be adapted",
+            "7: search.space.targets.1: lm_head is no layer that can be adapted (embeddings and "
+            "heads stay frozen). Valid names: down_proj, gate_proj, k_proj, o_proj, q_proj, up_pro",
+        ],
+    ),
+    (
+        "blocks that the base has not",
+        {"search": "search: {space: {layers_to_transform: [null, [0, 9], [4, 7]]}}"},
+        [
+            "3: search.space.layers_to_transform.1: the targets are in blocks 0 to 3, not in 9. "
+            "Correct it, or let it be null for all blocks.",
+            "3: search.space.layers_to_transform.2: the targets are in blocks 0 to 3, not in 4; "
+            "the targets are in blocks 0 to 3, not in 7; q_proj is in blocks 0 to 3, not in [4, 7]",
+        ],
+    ),
+    (
+        "what is refused for a reason",
+        {
+            "training": "training: {use_dora: true}",
+            "search": "search: {space: {dora: [true, false]}}",
+        },
+        [
+            "5: training.use_dora is refused: an adapter with a trained magnitude (DoRA) is not "
+            "the base at LoRA scale 0",
+            "3: search.space.dora is refused: an adapter with a trained magnitude (DoRA)",
+        ],
     ),
     (
         "a part of the loss that the family has not",
@@ -187,7 +227,7 @@ UNFIT = [
         {"search": "search:\n  space:\n    rank:\n      - 2\n      - {a: 1}"},
         [
             "7: search.space.rank: a choice is a number, a text, true, false, null or a list of "
-            "texts, got {'a': 1}. Correct the value."
+            "numbers or texts, got {'a': 1}. Correct the value."
         ],
     ),
     (
@@ -454,7 +494,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_paths_start_at_the_specs_folder(make_spec, tmp_path):
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "config.json").touch()
+    (tmp_path / "own" / "config.json").write_text('{"model_type": "qwen2"}')
     (tmp_path / "own" / "prompts.jsonl").touch()
     spec = make_spec(
         base="base: {source: own, codec: ./own}", variants="variants: {prompts: own/prompts.jsonl}"
@@ -467,6 +507,30 @@ def test_paths_start_at_the_specs_folder(make_spec, tmp_path):
     assert data.paths == ("s3://b/m.jsonl", str(tmp_path), "embedded")
     assert data.root == str(tmp_path)
     assert make_spec(data="data: {root: s3://b/clips}").data.root == "s3://b/clips"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ('{"model_type": "qwen3"}', "model_type must be 'qwen2', got 'qwen3'"),
+        ('["qwen2"]', "model_type must be 'qwen2', got None"),
+        ("{", " must be JSON: "),
+        (
+            '{"model_type": "qwen2", "num_hidden_layers": 0}',
+            "num_hidden_layers must be an integer above 0, got 0",
+        ),
+    ],
+)
+def test_a_base_of_another_architecture_is_refused_by_its_config(
+    make_spec, tmp_path, config, expected
+):
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(InputError) as caught:
+        make_spec(base="base: {source: .}")
+    (problem,) = caught.value.problems
+    assert problem.where.endswith(":5")
+    assert f"base.source: {tmp_path / 'config.json'}" in problem.what
+    assert expected in problem.what
 
 
 def test_a_constraint_may_be_on_what_finalists_get(make_spec):

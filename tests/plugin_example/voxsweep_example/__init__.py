@@ -6,6 +6,7 @@ from pathlib import Path
 from cluster.storage.base import LocalStorage, Storage, StorageKind
 from jobs.export.formats import Exporter
 from jobs.families.description import DataRules, Family
+from jobs.families.targets import CODEC_LM_TARGETS
 
 ROOT = "VOXSWEEP_EXAMPLE_ROOT"
 """The environment variable with the directory that ``example://`` stands for."""
@@ -14,6 +15,7 @@ FAMILY = Family(
     "voxsweep_example.quiet_lm",
     DataRules(max_seconds=10.0),
     text="jobs.families.codec_lm_text",
+    targets=CODEC_LM_TARGETS,
     embedded=True,
 )
 EXPORTER = Exporter("voxsweep_example.weights")

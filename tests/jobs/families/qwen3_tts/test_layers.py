@@ -1,14 +1,19 @@
 """Which layers are trained, and how many weights that is on the real configurations."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 
-from jobs.families.qwen3_tts.description import TARGETS, layers
-from jobs.families.qwen3_tts.model import linear_layers
+from jobs.families.base import linear_layers
+from jobs.families.qwen3_tts.description import TARGETS, layer_names
+from jobs.families.targets import chosen_layers
 from jobs.families.vendor import qwen_tts
+from jobs.spec.trial import HostSpec
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -17,6 +22,12 @@ SIZES = {
     "1.7B": {"hidden_size": 2048, "intermediate_size": 6144},
 }
 """As released; all else is equal."""
+
+
+def layers(
+    targets: Sequence[str], names: Sequence[str], blocks: Sequence[int] | None = None
+) -> list[str]:
+    return chosen_layers(targets, blocks, TARGETS, names)
 
 
 def real_model(size: str) -> Any:
@@ -105,3 +116,45 @@ def test_every_target_means_something(sized: tuple[str, Any]):
 def test_an_unknown_target_is_told_its_neighbours():
     with pytest.raises(ValueError, match=r"Did you mean .*talker\.attention"):
         layers(["talker.atention"], [])
+
+
+def test_blocks_are_those_of_each_stack(sized: tuple[str, Any]):
+    names = linear_layers(sized[1])
+    talker, predictor = "talker.model.layers", "talker.code_predictor.model.layers"
+    assert sorted(layers(["q_proj"], names, [1])) == [
+        f"{predictor}.1.self_attn.q_proj",
+        f"{talker}.1.self_attn.q_proj",
+    ]
+    assert layers(["talker.mlp"], names, [27, 27]) == [f"{talker}.27.mlp.{name}" for name in MLP]
+    with pytest.raises(ValueError, match=r"predictor.mlp is in blocks 0 to 4, not in \[20\]"):
+        layers(["predictor.mlp", "talker.mlp"], names, [20])
+
+
+def test_the_layers_are_known_without_the_weights(sized: tuple[str, Any], tmp_path: Path):
+    model = sized[1]
+    host = HostSpec(
+        family="qwen3_tts", source=str(tmp_path), codec="embedded", voice=None, precision="fp32"
+    )
+    real = sorted(layers(list(TARGETS), linear_layers(model)))
+    written = json.loads(model.config.to_json_string(use_diff=False))
+    predictor = written["talker_config"]["code_predictor_config"]
+    assert predictor.pop("num_hidden_layers") == 5  # the default, which a file may leave out
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    assert sorted(layer_names(host) or []) == real
+    predictor["num_hidden_layers"] = 4
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    assert len(layer_names(host) or []) == len(real) - 7
+    written["model_type"] = "qwen2"
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    with pytest.raises(
+        ValueError, match=r"config.json: model_type must be 'qwen3_tts', got 'qwen2'"
+    ):
+        layer_names(host)
+    assert layer_names(host.model_copy(update={"source": "hub:nobody/nothing"})) is None
+
+
+def test_defaults_of_a_config_are_those_of_the_package():
+    config = qwen_tts().core.models.configuration_qwen3_tts
+    talker = config.Qwen3TTSTalkerConfig(code_predictor_config={})
+    assert talker.num_hidden_layers == 20
+    assert talker.code_predictor_config.num_hidden_layers == 5
