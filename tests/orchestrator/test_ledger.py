@@ -1,6 +1,7 @@
 """The sweep's own record gives back what it was given."""
 
 import pytest
+import yaml
 
 from cluster.storage.base import LocalStorage
 from jobs.metrics.base import ClipScores
@@ -151,6 +152,17 @@ class TestClaim:
         spec = make_spec(resources="resources: {hosts: 7}", records="records: {mlflow: http://x}")
         store_spec(ledger, spec, self.INPUTS)
         assert "hosts: 7" in ledger.read_text(SPEC_FILE)
+
+    def test_a_sweep_goes_on_when_keys_were_added_since_it_began(self, ledger, make_spec):
+        store_spec(ledger, make_spec(), self.INPUTS)
+        written = yaml.safe_load(ledger.read_text(SPEC_FILE))
+        for key in ("rslora", "layers_to_transform", "loraplus_lr_ratio"):
+            del written["training"][key]
+        ledger.write_text(SPEC_FILE, yaml.safe_dump(written))
+        store_spec(ledger, make_spec(), self.INPUTS)
+        assert "rslora: false" in ledger.read_text(SPEC_FILE)
+        with pytest.raises(InputError, match="was started with other training"):
+            store_spec(ledger, make_spec(training="training: {rslora: true}"), self.INPUTS)
 
     def test_another_question_needs_another_name(self, ledger, make_spec):
         store_spec(ledger, make_spec(), self.INPUTS)

@@ -51,11 +51,10 @@ def adamw(parameters: Parameters, training: TrainingSpec) -> torch.optim.AdamW:
     )
 
 
-def initial_state(parameter: Tensor, steps: int) -> dict[str, Tensor]:
-    """AdamW's state of a parameter after this many steps, its moments 0: as torch's first step
-    would make it."""
+def initial_state(parameter: Tensor) -> dict[str, Tensor]:
+    """AdamW's state of a parameter before its first step, which would make it."""
     return {
-        "step": torch.tensor(float(steps), device=parameter.device),
+        "step": torch.tensor(0.0, device=parameter.device),
         **{key: torch.zeros_like(parameter) for key in MOMENTS},
     }
 

@@ -67,7 +67,7 @@ class PartitionedEngine:
             config=_config(training, self._spec),
         )
         self._opened = _Opened(slot, dict(parameters), model, optimiser, attributes)
-        self._create_state(self._opened, steps=0)
+        self._create_state(self._opened)
 
     def close(self, slot: str) -> None:
         opened = self._get(slot)
@@ -110,7 +110,9 @@ class PartitionedEngine:
 
     def load_moments(self, slot: str, moments: Mapping[str, Tensor], steps: int) -> None:
         opened = self._get(slot)
-        self._create_state(opened, steps)
+        # In place: DeepSpeed's view of each parameter's share was tied to this state for good.
+        for state in opened.optimiser.optimizer.state.values():
+            state["step"].fill_(steps)
         for key in MOMENTS:
             for name, parameter in opened.parameters.items():
                 self._set_moment(parameter, key, moments[f"{key}/{name}"])
@@ -120,7 +122,7 @@ class PartitionedEngine:
         assert self._opened.name == slot
         return self._opened
 
-    def _create_state(self, opened: _Opened, steps: int) -> None:
+    def _create_state(self, opened: _Opened) -> None:
         """AdamW would make its state in its first step."""
         optimiser = opened.optimiser
         # What the torch optimiser really steps: ZeRO's flat shares. Stage 3 gives its shares to
@@ -130,7 +132,7 @@ class PartitionedEngine:
         else:
             shares = [p for group in optimiser.optimizer.param_groups for p in group["params"]]
         for share in shares:
-            optimiser.optimizer.state[share] = initial_state(share, steps)
+            optimiser.optimizer.state[share] = initial_state(share)
         if self._spec.zero_stage in (1, 2):
             # Ties DeepSpeed's view of each parameter's share to the state just made.
             optimiser._lazy_init_hp_params_optimizer_state()

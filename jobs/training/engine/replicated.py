@@ -128,7 +128,7 @@ class _SlotOptimiser:
         self.parameters = dict(parameters)
         self.adamw = adamw(parameters, training)
         # At its first step AdamW would do this by itself, when other slots have moved.
-        self.adamw.state.update({p: initial_state(p, steps=0) for p in parameters.values()})
+        self.adamw.state.update({p: initial_state(p) for p in parameters.values()})
         self._clip = training.clip
         self._gradients: list[Tensor] = []
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import deepspeed
 import numpy as np
@@ -13,6 +14,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from cluster.storage.base import LocalStorage, StorageKey
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.spec.trial import EngineSpec, TrainingSpec
 from jobs.training.adapter import Adapters
@@ -163,3 +165,32 @@ def test_a_large_gradient_is_clipped_to_the_adapters_norm(zero_stage: int, clip:
     assert isinstance(engine.model, deepspeed.DeepSpeedEngine)
     assert engine.model.gradient_clipping() == (0.0 if zero_stage == 0 else clip or 0.0)
     engine.close("slot")
+
+
+def of_loraplus(stage: int, storage: LocalStorage, resume: StorageKey | None) -> Host:
+    trial = toy_trial(zero_stage=stage, dropout=0.1, loraplus_lr_ratio=8.0, clip=0.3, seed=3)
+    host = Host(toy_base(), toy_clips(), EngineSpec(zero_stage=stage), storage)
+    host.attach("slot", trial, resume)
+    return host
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_loraplus_is_the_same_at_every_stage_and_resumes(zero_stage: int, tmp_path: Path):
+    storage = LocalStorage(tmp_path)
+    plain = of_loraplus(0, storage, None)
+    host = of_loraplus(zero_stage, storage, None)
+    for _ in range(2):
+        plain.advance("slot")
+    losses = host.advance("slot")
+    snapshot = host.snapshot("slot")
+    with storage.commit("epoch-1") as directory:
+        snapshot.write(directory, losses)
+    host.advance("slot")
+    whole = host.weights("slot")
+    host.detach("slot")
+    for name, weight in plain.weights("slot").items():
+        torch.testing.assert_close(whole[name], weight, atol=2e-5, rtol=1e-3)
+    resumed = of_loraplus(zero_stage, storage, StorageKey("epoch-1"))
+    resumed.advance("slot")
+    assert [n for n, w in resumed.weights("slot").items() if not torch.equal(w, whole[n])] == []
+    resumed.detach("slot")
