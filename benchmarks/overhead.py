@@ -7,7 +7,8 @@ driver's CPU a report and 0.1 MB of its memory a trial; in a sweep at most 2 % o
 Baseline: Ray Tune as it comes, with a class trainable that does nothing, an Optuna search and as
 many trials at once: a process for each trial, no hosts, no pool and no ledger.
 Ours: hosts without a model that answer at once, and everything else as in a sweep: pool, leases,
-trials' processes, Tune, an Optuna study in SQLite, and a ledger that commits each epoch.
+trials' processes, Tune, an Optuna study in a journal, and a ledger that commits each epoch; and
+the same with the study in SQLite. "All CPU" is of every process, Ray's own included.
 --sweep adds the share of the orchestrator in a sweep that was run for itself (such as sweeps/demo,
 which `make sweep` leaves): between an epoch's last score and the next epoch's first step.
 Where it loses: Optuna's TPE looks at every earlier trial for each suggestion; the thousand are
@@ -30,6 +31,7 @@ from cluster.ray.connect import ray_cluster
 from jobs.spec.trial import PromptSpec, TrainingSpec
 from orchestrator.spec.model import (
     Dimension,
+    RecordsSpec,
     ResourcesSpec,
     RungSpec,
     ScoringSpec,
@@ -41,7 +43,7 @@ REPORTS = 3
 HOSTS, SLOTS = 2, 4
 
 
-def no_op_spec(trials: int, sampler: str) -> SweepSpec:
+def no_op_spec(trials: int, sampler: str, study: str | None) -> SweepSpec:
     """A search whose trials report three times."""
     return SweepSpec(
         name="overhead",
@@ -57,6 +59,7 @@ def no_op_spec(trials: int, sampler: str) -> SweepSpec:
         ),
         rungs=RungSpec(scheduler="none"),
         scoring=ScoringSpec(metrics=("wada_snr",), primary="wada_snr"),
+        records=RecordsSpec(optuna=study),
         resources=ResourcesSpec(hosts=HOSTS, slots_per_host=SLOTS, cpus_per_rank=0.5),
     )
 
@@ -111,11 +114,14 @@ def no_op_loop(task: object, end: object) -> Any:  # noqa: ANN401 (a HostLoop)
 
 
 class Meter:
-    """Notes when trials end, and what the driver has used by then."""
+    """Notes when each of ``trials`` ends, and what the driver has used by then."""
 
-    def __init__(self) -> None:
+    def __init__(self, trials: int) -> None:
         self._began = self._now()
         self._ends: list[tuple[float, float, float]] = []
+        self._first, self._trials = trials // 4, trials
+        self._everything: list[float] = []
+        """CPU seconds of the driver and all its processes after a quarter, and at the end."""
 
     def trial_started(self, trial: str) -> None:
         """Nothing."""
@@ -126,17 +132,22 @@ class Meter:
     def trial_ended(self, trial: str, result: object) -> None:
         """A trial is over."""
         self._ends.append(self._now())
+        if len(self._ends) in (self._first + 1, self._trials):
+            self._everything.append(sum(map(_cpu, psutil.Process().children(recursive=True))))
+            self._everything[-1] += time.process_time()
 
     def found(self) -> dict[str, float]:
         """The last three quarters of the trials by themselves: processes start in the first."""
-        trials, (second, cpu, memory) = len(self._ends), self._ends[-1]
-        first = trials // 4
+        trials, first, (second, cpu, memory) = len(self._ends), self._first, self._ends[-1]
         begun, _, before = self._ends[first]
         return {
             "trials": trials,
             "trials a minute": 60 * trials / (second - self._began[0]),
             "trials a minute, after a quarter": 60 * (trials - first - 1) / (second - begun),
             "driver CPU a report, ms": 1e3 * (cpu - self._began[1]) / trials / REPORTS,
+            "all CPU a trial, after a quarter, ms": 1e3
+            * (self._everything[-1] - self._everything[0])
+            / (trials - first - 1),
             "driver memory a trial, KB": (memory - before) / (trials - first - 1) / 1024,
         }
 
@@ -144,20 +155,28 @@ class Meter:
         return time.monotonic(), time.process_time(), psutil.Process().memory_info().rss
 
 
-def run_ours(trials: int, sampler: str, storage: Path) -> dict[str, float]:
-    """No-op trials through the whole orchestrator."""
+def _cpu(process: psutil.Process) -> float:
+    try:
+        spent = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(spent.user + spent.system)
+
+
+def run_ours(trials: int, sampler: str, storage: Path, study: str | None) -> dict[str, float]:
+    """No-op trials through the whole orchestrator, whose study is at the address ``study``."""
     from _silent import run_silently
 
     from orchestrator.context import SweepContext
     from orchestrator.scores.from_ledger import protocol_for
     from orchestrator.workers.preparation import Prepared
 
-    spec = no_op_spec(trials, sampler)
+    spec = no_op_spec(trials, sampler, study)
     prompts = [PromptSpec(id=f"p{i}", text=f"text {i}") for i in range(9)]
     protocol = protocol_for(spec, prompts[:1], prompts[1:], Prepared("b", "d", "e"))
     nobody: Any = None
     context = SweepContext(spec, str(storage), "b", "d", protocol, nobody)
-    meter = Meter()
+    meter = Meter(trials)
     run_silently(context, storage / "overhead", meter, no_op_loop)
     return meter.found()
 
@@ -174,7 +193,7 @@ def run_plain(trials: int, storage: Path) -> dict[str, float]:
         def save_checkpoint(self, checkpoint_dir: str) -> None:
             """Nothing."""
 
-    meter = Meter()
+    meter = Meter(trials)
 
     class Ends(tune.Callback):
         def __getstate__(self) -> dict[str, object]:
@@ -239,18 +258,23 @@ def main() -> None:
         if not options.json:
             print(f"{name}: " + ", ".join(f"{k} {v:g}" for k, v in rows[name].items()), flush=True)
 
-    for name, trials in (("random", many), ("tpe", 3 * few)):
+    for name, trials in (("random", many), ("tpe", 3 * few), ("random, SQLite", 3 * few)):
+        sampler, _, kind = name.partition(", ")
         with tempfile.TemporaryDirectory() as storage, ray_cluster(None):
-            done(name, run_ours(trials, name, Path(storage)))
+            study = f"sqlite:///{storage}/study.db" if kind else None
+            done(name, run_ours(trials, sampler, Path(storage), study))
     with tempfile.TemporaryDirectory() as storage, ray_cluster(None):
         done("plain", run_plain(few, Path(storage)))
     if options.sweep:
         done("sweep", share_of(options.sweep))
-    rate = "trials a minute, after a quarter"
+    rate, driver = "trials a minute, after a quarter", "driver CPU a report, ms"
     result = {
         "name": "overhead",
         "ratios": {
             "rate over plain Ray Tune's": round(rows["random"][rate] / rows["plain"][rate], 2),
+            "driver CPU with the study in SQLite, over the journal": round(
+                rows["random, SQLite"][driver] / rows["random"][driver], 2
+            ),
             **({"share of a step": rows["sweep"]["share"]} if options.sweep else {}),
         },
         "baseline": "Ray Tune and Optuna with a class trainable that does nothing, Tune's defaults",

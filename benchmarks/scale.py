@@ -2,8 +2,8 @@
 
 Command: python benchmarks/scale.py [--quick] [--json] [--trials N --hosts N] [--part NAME ...]
 
-Claim: one core decides for 1,000 GPUs with epochs of minutes, at 10,000 trials too, if the study is
-in a journal; in SQLite a suggestion beside 1,000 running trials fills the core by itself.
+Claim: one core decides for 1,000 GPUs with epochs of minutes, at 10,000 trials too. The study is in
+a journal; in SQLite a suggestion beside 1,000 running trials fills the core by itself.
 Baseline: the same driver with 100 trials on 10 hosts; for a suggestion, Optuna's own ask and tell.
 Ours: the real StudySearch, ASHA, TuneController, Tune's callbacks, ledger, Pool and Leases, MLflow
 tracker. Simulated, in this one process: trials' processes, hosts and their time.

@@ -1,12 +1,14 @@
 """Where a sweep's Optuna study is kept, and whether the sweep can have its study there."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 from optuna.distributions import check_distribution_compatibility
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from jobs.problems import InputError, Problem, collecting
@@ -17,30 +19,86 @@ from orchestrator.search.space import SearchSpace
 from orchestrator.search.warm_start import earlier_sweeps
 from orchestrator.spec.model import SweepSpec
 
-STUDY_FILE = "optuna.db"
+STUDY_FILE = "optuna.journal"
+DATABASE_FILE = "optuna.db"
+"""The study's file in sweeps of earlier versions, which go on in it."""
 POSTGRES = "postgresql://"
 SWEEP = "sweep"
 """The attribute of a study with the id of its sweep, whatever the study's name."""
+
+
+_RECORD = b'{"op_code":'
+"""How each line of a journal begins."""
+_ABANDONED_LOCK = 5
+"""Seconds after which the lock of a journal was left by a process that was killed: a record takes
+milliseconds. Optuna's own default is 30."""
+
+
+def study_address(address: str | None, directory: Path) -> str:
+    """Where the study is: ``address`` of a spec's ``records.optuna``, else in ``directory``.
+
+    A journal, beside a thousand running trials a hundredth of SQLite's CPU (``docs/scaling.md``).
+    A sweep that an earlier version began in SQLite stays there.
+    """
+    if address is not None:
+        return address
+    if (database := directory / DATABASE_FILE).is_file():
+        return f"{SQLITE}{database}"
+    return f"{JOURNAL}{directory / STUDY_FILE}"
 
 
 def study_storage(address: str | None, directory: Path) -> BaseStorage:
     """The storage at ``address`` of a spec's ``records.optuna``; None is a file in ``directory``.
 
     Raises:
-        InfrastructureError: there is none, or it does not answer.
+        InfrastructureError: there is none, it does not answer, or it is damaged.
     """
-    shown = address or f"{SQLITE}{directory / STUDY_FILE}"
+    shown = study_address(address, directory)
     try:
         if shown.startswith(JOURNAL):
-            path = Path(shown.removeprefix(JOURNAL))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path)))
-        if address is None:
-            directory.mkdir(parents=True, exist_ok=True)
+            return _journal(Path(shown.removeprefix(JOURNAL)))
         # SQLAlchemy's own choice for PostgreSQL is a driver that MLflow does not take.
         return RDBStorage(shown.replace(POSTGRES, "postgresql+psycopg2://", 1))
     except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
         raise InfrastructureError(_unreachable(shown, error)) from None
+
+
+def _journal(path: Path) -> JournalStorage:
+    """The journal at ``path``, whole up to its last record."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Optuna's other lock is a link to the path as it is written: where that is relative, a lock
+    # that was left behind leads nowhere, and is waited for without end.
+    lock = JournalFileOpenLock(str(path), grace_period=_ABANDONED_LOCK)
+    backend = JournalFileBackend(str(path), lock)
+    try:
+        lock.acquire()
+        try:
+            _cut_torn_record(path)
+        finally:
+            lock.release()
+        return JournalStorage(backend)
+    except ValueError as error:
+        raise InfrastructureError(
+            f"the study's journal {path} is damaged: {error}: correct records.optuna, or move the "
+            "file away: the next run makes the study again from the sweep's storage"
+        ) from None
+
+
+def _cut_torn_record(path: Path) -> None:
+    """Remove the part of a record that a killed process left at the end: Optuna would append to it.
+
+    Raises:
+        ValueError: this is no journal, which is left as it is, or its last whole line is no record.
+    """
+    content = path.read_bytes()
+    if content[: len(_RECORD)] != _RECORD[: len(content)]:
+        raise ValueError(f"it does not begin with {_RECORD.decode()}")
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole:
+        # Optuna itself complains only when another record follows.
+        json.loads(whole[:-1].rpartition(b"\n")[2])
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
 
 
 def _unreachable(address: str, error: Exception) -> str:

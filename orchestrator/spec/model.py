@@ -268,7 +268,7 @@ class RecordsSpec(Strict):
     """A server's or a database's address; null for a SQLite file and an artifact folder in the
     storage."""
     optuna: str | None = None
-    """A database's address, or ``journal:`` and a file; null for a SQLite file in the sweep's
+    """A database's address, or ``journal:`` and a file; null for a journal in the sweep's
     folder."""
 
 

@@ -31,6 +31,7 @@ from orchestrator.ledger import (
 from orchestrator.records.recorder import rebuild
 from orchestrator.scores import from_ledger
 from orchestrator.scores.from_files import judge_files
+from orchestrator.search.study_storage import study_storage
 from orchestrator.spec.reading import read_spec
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import Verdict
@@ -220,7 +221,7 @@ def test_ray_tells_the_same_story(sweep):
 
 
 def test_optuna_tells_the_same_story(sweep):
-    study = optuna.load_study(study_name=NAME, storage=f"sqlite:///{sweep.folder / 'optuna.db'}")
+    study = optuna.load_study(study_name=NAME, storage=study_storage(None, sweep.folder))
     told = {trial.user_attrs["trial"]: trial.value for trial in study.trials}
     assert told == sweep.objectives()
     assert [trial.params["rank"] for trial in study.trials] == list(RANKS)

@@ -28,8 +28,8 @@ EVERY_KIND = {
 
 @pytest.fixture
 def driver(tmp_path):
-    """A journal is as true as SQLite, and faster; SQLite is asked in ``test_study_records.py``."""
-    return lambda **search: Driver(tmp_path, search, address=f"journal:{tmp_path / 'study.log'}")
+    """In a journal, as by default; SQLite is asked in ``test_study_records.py``."""
+    return lambda **search: Driver(tmp_path, search)
 
 
 def unique(points) -> set[str]:
@@ -70,7 +70,7 @@ def test_a_log_range_is_searched_evenly_in_the_exponent(driver, sampler):
 @pytest.mark.parametrize("value", [True, False, None, 3, 0.5, "a", ("a", "b")])
 def test_each_kind_of_choice_comes_back_as_itself(tmp_path, value):
     """Through Optuna's SQLite file. No key of training takes a bool today; a choice may be one."""
-    storage, points = study_storage(None, tmp_path), []
+    storage, points = study_storage(f"sqlite:///{tmp_path / 'study.db'}", tmp_path), []
 
     def start(point) -> TrialRecord:
         points.append(point)

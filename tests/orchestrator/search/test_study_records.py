@@ -1,12 +1,14 @@
 """What a study holds of a sweep's trials, in each storage, and what others put there."""
 
+import os
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from orchestrator.errors import InfrastructureError
-from orchestrator.search.study_storage import STUDY_FILE, study_storage
+from orchestrator.search.study_storage import DATABASE_FILE, STUDY_FILE, study_storage
 from tests.orchestrator.search.study_driver import Driver
 
 SPACE = {"rank": {"choices": [2, 4, 8]}}
@@ -31,7 +33,7 @@ def states(asked: Driver) -> list[str]:
 
 
 @pytest.fixture(
-    params=["sqlite", "journal", pytest.param("postgresql", marks=pytest.mark.postgres)]
+    params=["default", "sqlite", "journal", pytest.param("postgresql", marks=pytest.mark.postgres)]
 )
 def anywhere(request, tmp_path) -> Driver:
     """A search whose study is in each kind of storage."""
@@ -39,9 +41,11 @@ def anywhere(request, tmp_path) -> Driver:
         server = request.getfixturevalue("postgres")
         where = server.create_database().replace("postgresql+psycopg2://", "postgresql://")
     else:
-        where = {"sqlite": None, "journal": f"journal:{tmp_path / 'new' / 'study.log'}"}[
-            request.param
-        ]
+        where = {
+            "default": None,
+            "sqlite": f"sqlite:///{tmp_path / 'study.db'}",
+            "journal": f"journal:{tmp_path / 'new' / 'study.log'}",
+        }[request.param]
     return Driver(tmp_path, {"sampler": "grid", "space": SPACE}, None, where)
 
 
@@ -68,7 +72,83 @@ def test_every_storage_holds_what_became_of_the_trials(anywhere):
 
 def test_a_study_has_its_file_in_the_sweeps_folder(tmp_path):
     study_storage(None, tmp_path / "sweep")
-    assert (tmp_path / "sweep" / STUDY_FILE).is_file()
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == [STUDY_FILE]
+
+
+def test_a_study_that_exists_in_sqlite_goes_on_there(tmp_path):
+    """As sweeps of earlier versions began it."""
+    database = f"sqlite:///{tmp_path / DATABASE_FILE}"
+    begun = Driver(tmp_path, {"sampler": "grid", "space": SPACE}, None, database)
+    points = [begun.suggest(name) for name in "ab"]
+    begun.tell("a", points[0])
+    resumed = Driver(tmp_path, {"sampler": "grid", "space": SPACE}, None, None)
+    assert resumed.ask(5)[:2] == points
+    assert not (tmp_path / STUDY_FILE).exists()
+    study = optuna.load_study(study_name="sweep", storage=database)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
+
+
+class TestAJournalAfterAKill:
+    @pytest.fixture
+    def journal(self, tmp_path) -> bytes:
+        """The records of a sweep of three trials, each with two reports."""
+        whole = Driver(tmp_path, {"sampler": "grid", "space": SPACE})
+        for name in "abc":
+            point = whole.suggest(name)
+            result = {"epoch": 1, "objective": 0.1, "promise": 0.1}
+            whole.search.on_trial_result(name, result)
+            whole.tell(name, point)
+        return (tmp_path / STUDY_FILE).read_bytes()
+
+    @pytest.fixture
+    def resume(self, tmp_path):
+        """The study that a run makes of a journal, whose ledger has all three trials."""
+
+        def run(content: bytes) -> list:
+            (tmp_path / STUDY_FILE).write_bytes(content)
+            asked = Driver(tmp_path, {"sampler": "grid", "space": SPACE})
+            asked.ask(5)
+            return [(t.state, t.params, t.values, t.user_attrs) for t in asked.study().trials]
+
+        return run
+
+    def test_it_is_resumed_from_any_byte_to_the_same_study(self, journal, resume):
+        expected, lines = resume(journal), journal.splitlines(keepends=True)
+        starts = [sum(map(len, lines[:n])) for n in range(len(lines) + 1)]
+        cuts = {*starts, *range(1, len(journal), 301)}
+        assert len(cuts) > 45
+        for cut in sorted(cuts):
+            assert resume(journal[:cut]) == expected, cut
+
+    def test_a_lock_that_was_left_is_waited_for_briefly(self, tmp_path, monkeypatch):
+        """The clock and the pauses are the test's own."""
+        clock = [0.0]
+        monkeypatch.setattr("optuna.storages.journal._file.time.monotonic", lambda: clock[0])
+        monkeypatch.setattr(
+            "optuna.storages.journal._file.time.sleep",
+            lambda seconds: clock.__setitem__(0, clock[0] + seconds),
+        )
+        for left in (lambda lock: lock.touch(), lambda lock: os.symlink(STUDY_FILE, lock)):
+            left(tmp_path / f"{STUDY_FILE}.lock")
+            clock[0] = 0.0
+            monkeypatch.chdir(tmp_path)
+            study_storage(f"journal:{STUDY_FILE}", tmp_path)
+            assert 0 < clock[0] < 10
+            assert not os.path.lexists(tmp_path / f"{STUDY_FILE}.lock")
+
+    @pytest.mark.parametrize("content", [b"SQLite format 3\0", b'{"text": "one"}\n{"te', b"one"])
+    def test_another_file_is_refused_and_left_as_it_is(self, tmp_path, content):
+        (tmp_path / "notes").write_bytes(content)
+        with pytest.raises(InfrastructureError, match=r"damaged: it does not begin .* records.opt"):
+            study_storage(f"journal:{tmp_path / 'notes'}", tmp_path)
+        assert (tmp_path / "notes").read_bytes() == content
+
+    @pytest.mark.parametrize("line", [1, -1])
+    def test_a_damaged_record_is_told(self, journal, resume, line):
+        lines = journal.splitlines(keepends=True)
+        lines[line] = lines[line][:5] + b"\n"
+        with pytest.raises(InfrastructureError, match=r"is damaged: .* move the file away"):
+            resume(b"".join(lines))
 
 
 @pytest.mark.parametrize(
