@@ -1,24 +1,30 @@
 """Train one trial without Ray: ``python -m jobs JOB.yaml --storage URL``.
 
 With several ranks, start it through ``torch.distributed.run --nproc-per-node N -m jobs ...``. Every
-epoch is committed under ``job/trials/<id>/``; the same command again goes on after the last one.
+epoch is committed under ``job/trials/<id>/``; the same command again goes on after the newest whole
+one. A damaged epoch is set aside.
 """
 
 import argparse
 import logging
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import torch
 import yaml
 from pydantic import ValidationError, model_validator
-from torch.distributed import get_rank, get_world_size
+from torch.distributed import ReduceOp, all_reduce, get_rank, get_world_size
 
-from cluster.storage.base import Storage, open_storage
+from cluster.storage.base import Storage, StorageKey, open_storage
+from cluster.storage.committed import DamagedError
 from jobs.data.checks.target import checked_clips
 from jobs.data.prepared.files import read_prepared
 from jobs.data.prepared.keys import JOB_FOLDER, data_key
 from jobs.data.prepared.prepare import prepare
+from jobs.families.base import device_of
 from jobs.families.registry import check_layers, load_base
 from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec
@@ -74,12 +80,15 @@ def main(arguments: list[str]) -> int:
 
 
 def train(job: JobSpec, storage_url: str) -> None:
-    """Train to the job's last epoch, from the last committed one on.
+    """Train to the job's last epoch, from the newest whole one on.
 
     Raises:
         InputError: the data is bad or does not fit the training, or another number of processes
             runs than the job says.
     """
+    if "OMP_NUM_THREADS" not in os.environ:
+        # As on a sweep's hosts: among how many threads a sum is divided decides how it rounds.
+        torch.set_num_threads(1)
     start_distributed()
     if get_world_size() != job.engine.ranks:
         what = f"engine.ranks must be the number of processes, {get_world_size()}"
@@ -116,11 +125,12 @@ def train(job: JobSpec, storage_url: str) -> None:
 
 def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool) -> None:
     keys = [checkpoint_key(JOB_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
-    done = sum(map(storage.is_committed, keys))
     try:
-        host.attach(trial.id, trial, keys[done - 1] if done else None)
+        done = _attach_newest(host, trial, storage, keys)
     except ValueError as error:
         raise InputError([Problem("training", str(error), "Correct the job.")]) from error
+    if done:
+        log.info("%s goes on after epoch %d of %d", trial.id, done, len(keys))
     for key in keys[done:]:
         losses = host.advance(trial.id)
         snapshot = host.snapshot(trial.id)
@@ -135,6 +145,29 @@ def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool)
             losses.training_loss,
             losses.validation_loss,
         )
+
+
+def _attach_newest(
+    host: Host, trial: TrialSpec, storage: Storage, keys: Sequence[StorageKey]
+) -> int:
+    """Attach the trial as its newest whole epoch left it, and say which that is; 0 for none.
+
+    ``keys`` are those of its checkpoints, from epoch 1 on.
+    """
+    found = [int(storage.is_committed(key)) for key in keys]
+    committed = torch.tensor(found, device=device_of(host.base.model))
+    if get_world_size() > 1:
+        all_reduce(committed, ReduceOp.MIN)  # one answer, before anybody sets an epoch aside
+    for epoch in range(len(keys), 0, -1):
+        if committed[epoch - 1]:
+            try:
+                host.attach(trial.id, trial, keys[epoch - 1])
+            except DamagedError as error:
+                log.warning("%s. Going on from the epoch before it.", error)
+            else:
+                return epoch
+    host.attach(trial.id, trial)
+    return 0
 
 
 if __name__ == "__main__":

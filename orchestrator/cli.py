@@ -4,6 +4,7 @@ import errno
 
 import typer
 
+from cluster.storage.committed import DamagedError
 from jobs.problems import InputError
 from orchestrator.commands import cluster, data, release, results, sweeps
 from orchestrator.errors import Exit, InfrastructureError
@@ -37,6 +38,10 @@ def main() -> None:
         for problem in error.problems:
             print_line(messages, str(problem), "red")
         raise SystemExit(Exit.BAD_INPUT) from None
+    except DamagedError as error:
+        what = f"{error}. `voxsweep run` with the sweep's spec makes again what it lacks."
+        print_line(messages, what, "red")
+        raise SystemExit(Exit.INFRASTRUCTURE) from None
     except (InfrastructureError, ConnectionError, PermissionError) as error:
         print_line(messages, str(error), "red")
         raise SystemExit(Exit.INFRASTRUCTURE) from None

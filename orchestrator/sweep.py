@@ -39,6 +39,7 @@ from orchestrator.report.page import render
 from orchestrator.report.report_input import DataReport, ReportInput
 from orchestrator.scores import from_ledger
 from orchestrator.scores.from_files import variant_lines
+from orchestrator.search.reports import DAMAGED
 from orchestrator.search.study_storage import check_study
 from orchestrator.search.synthesis import synthesise_missing
 from orchestrator.search.tune import search
@@ -160,6 +161,8 @@ class Sweep:
         trial = result["trial"]
         shown = {name: result[name] for name in _SHOWN}
         self._progress.update(replace(TrialStatus.started(self._ledger.trial(trial)), **shown))
+        for what in result[DAMAGED]:
+            self._progress.note(f"{what}; trial {trial} made it again")
         self._recorder.enqueue(trial)
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:

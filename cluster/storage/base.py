@@ -2,6 +2,7 @@
 
 import fcntl
 import glob
+import logging
 import os
 import shutil
 import uuid
@@ -13,14 +14,28 @@ from typing import NewType, Protocol
 
 from cluster.names import scheme
 from cluster.plugins import Table
-from cluster.storage.committed import COMMITTED, Check, check_key
+from cluster.storage.committed import (
+    COMMITTED,
+    Check,
+    Committed,
+    DamagedError,
+    check_key,
+    other_bytes,
+)
+
+_log = logging.getLogger(__name__)
 
 StorageKey = NewType("StorageKey", str)
 """What a storage knows something by: relative, with ``/``. No path of any machine."""
 
 
 class Storage(Protocol):
-    """Keys are relative, with ``/``. A key is written whole or not at all."""
+    """Keys are relative, with ``/``. A key is written whole or not at all.
+
+    What was committed has its digests in its marker. Whoever reads it (:meth:`fetch`,
+    :meth:`borrow`, :meth:`read_from`) gets it as it was committed, or else DamagedError: it was
+    set aside then, and can be committed anew.
+    """
 
     @property
     def url(self) -> str:
@@ -62,8 +77,11 @@ class Storage(Protocol):
     def fetch(self, key: str) -> Path:
         """A local path where the committed directory ``key`` can be read, now and later.
 
-        For what is read often, such as prepared data: a copy stays on this machine. Raises
-        FileNotFoundError when it was never committed.
+        For what is read often, such as prepared data: a copy stays on this machine.
+
+        Raises:
+            FileNotFoundError: it was never committed.
+            DamagedError: it is not as it was committed.
         """
 
     @contextmanager
@@ -76,7 +94,16 @@ class Storage(Protocol):
     def read_from(self, key: str, name: str) -> bytes:
         """The bytes of one file of the committed directory ``key``.
 
-        Raises FileNotFoundError when it was never committed, or has no such file.
+        Raises FileNotFoundError when it was never committed, or has no such file; else as
+        :meth:`fetch`.
+        """
+        ...
+
+    def set_aside(self, key: str, what: str) -> DamagedError:
+        """Move the committed directory ``key`` to a hidden name beside it; it is committed no more.
+
+        For whoever cannot read it though it is as it was committed. ``what`` is wrong with it; the
+        error says that and where it is now, for the caller to raise.
         """
 
     def workspace(self, key: str) -> Path:
@@ -126,7 +153,8 @@ class LocalStorage:
         staging.mkdir()
         try:
             yield staging
-            (staging / COMMITTED).touch()
+            made = Committed.of(staging, uuid.uuid4().hex, turn=None)
+            (staging / COMMITTED).write_bytes(made.to_json())
             _flush_files(staging)
             if check is not None:
                 check()
@@ -151,16 +179,31 @@ class LocalStorage:
         return (self._path(key) / COMMITTED).is_file()
 
     def fetch(self, key: str) -> Path:
-        if not self.is_committed(key):
-            raise FileNotFoundError(f"{self._path(key)} was never committed (no {COMMITTED} in it)")
-        return self._path(key)
+        found, path = self._committed(key), self._path(key)
+        if found is not None and (what := found.damage(path)):
+            raise self.set_aside(key, what)
+        return path
 
     @contextmanager
     def borrow(self, key: str) -> Iterator[Path]:
         yield self.fetch(key)
 
     def read_from(self, key: str, name: str) -> bytes:
-        return (self.fetch(key) / name).read_bytes()
+        found, path = self._committed(key), self._path(key) / name
+        if found is None:
+            return path.read_bytes()
+        if name not in found.files:
+            raise FileNotFoundError(f"there is no {name} in {self._path(key)}")
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise self.set_aside(key, f"{name} is missing") from None
+        if not found.files[name].holds(data):
+            raise self.set_aside(key, other_bytes(name))
+        return data
+
+    def set_aside(self, key: str, what: str) -> DamagedError:
+        return DamagedError.of(str(self._path(key)), what, lambda: str(self._move_aside(key)))
 
     def workspace(self, key: str) -> Path:
         place = self._path(key)
@@ -171,12 +214,46 @@ class LocalStorage:
         """Give a full directory its name, unless another one has it."""
         if self.is_committed(key):
             return
+        final = self._path(key)
         try:
-            staging.rename(self._path(key))
+            staging.rename(final)
         except OSError:
             # A directory cannot replace one with files in it: somebody else may have been first.
-            if not self.is_committed(key):
+            if self.is_committed(key):
+                return
+            if not final.is_dir():
                 raise
+            _log.warning(
+                "%s has files and no %s, as if it were not there; it was set aside as %s",
+                final,
+                COMMITTED,
+                self._move_aside(key),
+            )
+            staging.rename(final)
+
+    def _move_aside(self, key: str) -> Path:
+        path = self._path(key)
+        aside = path.with_name(f".{path.name}.damaged-{uuid.uuid4().hex[:8]}")
+        return path.rename(aside)
+
+    def _committed(self, key: str) -> Committed | None:
+        """What was committed; None by a version of voxsweep whose marker had no digests.
+
+        Raises:
+            FileNotFoundError: it was never committed.
+            DamagedError: the marker is not what any version wrote.
+        """
+        try:
+            text = (self._path(key) / COMMITTED).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            what = f"{self._path(key)} was never committed (no {COMMITTED} in it)"
+            raise FileNotFoundError(what) from None
+        if not text:
+            return None
+        try:
+            return Committed.from_json(text)
+        except ValueError:
+            raise self.set_aside(key, f"{COMMITTED} cannot be read") from None
 
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*check_key(key).split("/"))

@@ -1,5 +1,4 @@
-"""The ``COMMITTED`` marker, and what it lists where no directory can be renamed (S3): the files of
-the attempt that was first."""
+"""The ``COMMITTED`` marker: the files of the attempt that was first, with their digests."""
 
 import hashlib
 from collections.abc import Callable
@@ -27,6 +26,21 @@ def check_key(key: str) -> str:
     return key
 
 
+class DamagedError(ConnectionError):
+    """What is read is not what was committed."""
+
+    @classmethod
+    def of(cls, place: str, what: str, move: Callable[[], str]) -> "DamagedError":
+        """That of ``place``, which ``move`` moves out of the way and says where it is then."""
+        try:
+            rest = f"it was set aside as {move()}"
+        except FileNotFoundError:
+            rest = "another process set it aside"
+        except OSError as error:
+            rest = f"it could not be set aside: {error}"
+        return cls(f"{place} is damaged: {what}; {rest}")
+
+
 @dataclass(frozen=True)
 class Content:
     """A file as it was committed."""
@@ -51,7 +65,7 @@ class Committed:
     """A directory that was committed."""
 
     attempt: str
-    """Of the writer that was first, 32 hexadecimal digits: its files have it in their keys."""
+    """Of the writer that was first, 32 hexadecimal digits; keys of its files in S3 have it."""
     turn: int | None
     """The number of the lease that it was written under, if it was."""
     files: dict[Annotated[str, AfterValidator(check_key)], Content]
@@ -63,6 +77,19 @@ class Committed:
         found = sorted(path for path in directory.rglob("*") if path.is_file())
         files = {path.relative_to(directory).as_posix(): Content.of(path) for path in found}
         return cls(attempt, turn, files)
+
+    def damage(self, directory: Path) -> str | None:
+        """What in the directory is not as it was committed, in words; None if all of it is."""
+        for name, content in self.files.items():
+            path = directory / name
+            if not path.is_file():
+                return f"{name} is missing"
+            size = path.stat().st_size
+            if size != content.size:
+                return f"{name} has {size:,} bytes and was committed with {content.size:,}"
+            if Content.of(path) != content:
+                return other_bytes(name)
+        return None
 
     def to_json(self) -> bytes:
         """As the marker has it."""
@@ -76,6 +103,11 @@ class Committed:
             ValueError: it is not that.
         """
         return _MARKER.validate_json(text)
+
+
+def other_bytes(name: str) -> str:
+    """What is wrong with a file of the right size."""
+    return f"{name} has other bytes than were committed (SHA-256)"
 
 
 _MARKER = TypeAdapter(Committed)

@@ -15,16 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from cluster.storage.committed import Content
+from cluster.storage.committed import Content, DamagedError, other_bytes
 
 _CHUNK = 2**20
 """Bytes."""
 _ALIVE = ".alive"
 """In a folder that is being filled, locked by who fills it."""
-
-
-class DamagedError(ConnectionError):
-    """What came is not what was committed."""
 
 
 def cache_folder() -> Path:
@@ -97,7 +93,7 @@ def _write(file: BinaryIO, content: Content, parts: Iterable[bytes], path: Path)
         )
         raise OSError(error.errno, what) from None
     if found.hexdigest() != content.sha256:
-        raise DamagedError(f"{path.name} has other bytes than were committed (SHA-256)")
+        raise DamagedError(other_bytes(path.name))
 
 
 @contextmanager

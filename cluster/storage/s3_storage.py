@@ -11,16 +11,22 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from cluster.names import SourceError, split_s3
 from cluster.storage import local_copies, s3, s3_writing
-from cluster.storage.committed import COMMITTED, Check, Committed, check_key
+from cluster.storage.committed import (
+    COMMITTED,
+    Check,
+    Committed,
+    DamagedError,
+    check_key,
+    other_bytes,
+)
 from cluster.storage.leases import Lease, LeaseTerms, leased
-from cluster.storage.local_copies import DamagedError
 from cluster.storage.patience import Patience
 from cluster.storage.s3 import TransientError
 
@@ -49,7 +55,7 @@ class S3Storage:
         self._prefix = f"{prefix}/" if prefix else ""
         self._patience, self._terms = patience, terms
         self._committed: dict[str, Committed] = {}
-        """By key, what is known to be committed: that never changes."""
+        """By key, what is known to be committed. It changes only where it was found damaged."""
         self._leases: dict[str, Lease] = {}
         self._read_whole: set[Path] = set()
         """Copies whose every byte this process has seen to be right."""
@@ -103,6 +109,7 @@ class S3Storage:
     @contextmanager
     def commit(self, key: str, check: Check | None = None) -> Iterator[Path]:
         self._full(key)
+        self._committed.pop(key, None)  # another process may have set it aside
         with local_copies.filling(self._local("filling")) as directory:
             yield directory
             if not self.is_committed(key):
@@ -125,33 +132,71 @@ class S3Storage:
         return self._find(key) is not None
 
     def read_from(self, key: str, name: str) -> bytes:
-        found = self._get(key)
-        if name not in found.files:
-            raise FileNotFoundError(f"there is no {name} in {self.url}/{key}")
-        where = self._file(key, found, name)
-        for _ in range(_READS_OF_A_FILE):
-            data = self._ask(partial(s3.read, self._bucket, where))
-            if found.files[name].holds(data):
-                return data
-        raise DamagedError(f"{self.url}/{key}: {name} has other bytes than were committed")
+        def read(found: Committed) -> bytes:
+            if name not in found.files:
+                raise FileNotFoundError(f"there is no {name} in {self.url}/{key}")
+            where = self._file(key, found, name)
+            with _missing_is_damage(name):
+                for _ in range(_READS_OF_A_FILE):
+                    data = self._ask(partial(s3.read, self._bucket, where))
+                    if found.files[name].holds(data):
+                        return data
+            raise DamagedError(other_bytes(name))
+
+        return self._reading(key, read)
 
     def fetch(self, key: str) -> Path:
-        found = self._get(key)
-        place = self._local("copies", *key.split("/"), found.attempt)
-        self._download(key, found, place)
-        return place
+        def fetch(found: Committed) -> Path:
+            place = self._local("copies", *key.split("/"), found.attempt)
+            self._download(key, found, place)
+            return place
+
+        return self._reading(key, fetch)
 
     @contextmanager
     def borrow(self, key: str) -> Iterator[Path]:
-        found = self._get(key)
         with local_copies.filling(self._local("filling")) as place:
-            self._download(key, found, place)
+            self._reading(key, lambda found: self._download(key, found, place))
             yield place
+
+    def set_aside(self, key: str, what: str) -> DamagedError:
+        return DamagedError.of(f"{self.url}/{key}", what, lambda: self._move_aside(key))
 
     def workspace(self, key: str) -> Path:
         place = self._local("workspace", *check_key(key).split("/"))
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         return place
+
+    def _reading(self, key: str, read: Callable[[Committed], Result]) -> Result:
+        """What ``read`` makes of what is committed at ``key``.
+
+        Raises:
+            FileNotFoundError: there is nothing.
+            DamagedError: a file is not as it was committed; all of it was set aside.
+        """
+        found = self._get(key)
+        while True:
+            try:
+                return read(found)
+            except DamagedError as error:
+                # Another process may have set it aside, and somebody have committed it anew.
+                del self._committed[key]
+                found, before = self._get(key), found
+                if found == before:
+                    raise self.set_aside(key, str(error)) from None
+
+    def _move_aside(self, key: str) -> str:
+        found = self._get(key)
+        aside = self._beside(key, f"damaged-{found.attempt[:8]}")
+        marker = f"{self._full(key)}/{COMMITTED}"
+        files = {self._file(key, found, name): f"{aside}/{name}" for name in found.files}
+        for source, target in {**files, marker: f"{aside}/{COMMITTED}"}.items():
+            with suppress(FileNotFoundError):
+                self._ask(partial(s3_writing.copy, self._bucket, source, target))
+        self._ask(partial(s3_writing.delete, self._bucket, [marker]))
+        del self._committed[key]
+        self._tidy(key, lambda attempt: attempt == found.attempt)
+        return f"s3://{self._bucket}/{aside}"
 
     def _publish(self, directory: Path, key: str, check: Check | None) -> None:
         """Write the files and then the marker, unless somebody is quicker: then drop the files."""
@@ -223,11 +268,12 @@ class S3Storage:
                 for part in s3.part_ranges(content.size)
             )
             try:
-                local_copies.keep(path, content, parts)
+                with _missing_is_damage(name):
+                    local_copies.keep(path, content, parts)
                 break
-            except DamagedError as error:
+            except DamagedError:
                 if not reads_left:
-                    raise DamagedError(f"{self.url}/{key}: {error}") from None
+                    raise
         self._read_whole.add(path)
 
     def _find(self, key: str) -> Committed | None:
@@ -271,3 +317,12 @@ class S3Storage:
     def _local(self, *parts: str) -> Path:
         mark = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         return local_copies.cache_folder().joinpath(f"{self._bucket}-{mark}", *parts)
+
+
+@contextmanager
+def _missing_is_damage(name: str) -> Iterator[None]:
+    """For reading a file that a marker names."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DamagedError(f"{name} is missing") from None

@@ -47,6 +47,18 @@ def put_if(bucket: str, key: str, data: bytes, etag: str | None) -> str | None:
     return str(done["ETag"])
 
 
+def copy(bucket: str, source: str, target: str) -> None:
+    """Copy an object of at most 5 GB within the bucket.
+
+    Raises:
+        OSError: as :func:`cluster.storage.s3.as_os_errors` has it.
+    """
+    with as_os_errors(bucket, source, "copy"):
+        s3.client().copy_object(
+            Bucket=bucket, Key=target, CopySource={"Bucket": bucket, "Key": source}
+        )
+
+
 def upload(bucket: str, files: Mapping[str, Path]) -> Iterator[str]:
     """Write files under their keys, several at a time; yields each key once it is written.
 

@@ -11,7 +11,7 @@ from jobs.families.registry import load_base
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import PromptSpec
 from jobs.speech.voice_files import VOICE_FILE, VoiceFiles
-from jobs.training.adapter import Adapters, load_weights, read_extras
+from jobs.training.adapter import Adapters, load_weights, read_extras, read_weights
 from jobs.training.packing import AdapterUse
 
 _SLOT = "voice"
@@ -36,7 +36,7 @@ class LoadedVoice:
             self._base.load_extras(extras)
         self._adapters = Adapters(self._base)
         self._adapters.add(_SLOT, self.facts.training)
-        load_weights(self._adapters.parameters(_SLOT), files.adapter)
+        load_weights(self._adapters.parameters(_SLOT), read_weights(files.adapter))
 
     @torch.no_grad()
     def speak(self, prompts: Sequence[PromptSpec]) -> list[SpokenClip]:

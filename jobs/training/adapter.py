@@ -182,9 +182,13 @@ def read_extras(directory: Path) -> AdapterExtras | None:
     return AdapterExtras(load_file(directory / EXTRAS_TENSORS), facts)
 
 
-def load_weights(parameters: Mapping[str, nn.Parameter], directory: Path) -> None:
-    """Replace a slot's weights by those saved in ``directory``."""
-    saved = load_file(directory / _WEIGHTS)
+def read_weights(directory: Path) -> dict[str, Tensor]:
+    """The weights saved in ``directory``, by PEFT's key."""
+    return load_file(directory / _WEIGHTS)
+
+
+def load_weights(parameters: Mapping[str, nn.Parameter], saved: Mapping[str, Tensor]) -> None:
+    """Replace a slot's weights by saved ones."""
     with torch.no_grad():
         for key, parameter in parameters.items():
             parameter.copy_(saved[key])
@@ -202,7 +206,7 @@ def add_resident(model: nn.Module, directory: Path, lora_scale: float) -> None:
     config = LoraConfig.from_pretrained(str(directory))
     if not any(isinstance(module, LoraLayer) for module in model.modules()):
         inject_adapter_in_model(config, model, adapter)
-    saved = load_file(directory / _WEIGHTS)
+    saved = read_weights(directory)
     weights = {key.removeprefix(_PEFT_PREFIX): weight for key, weight in saved.items()}
     done: Any = set_peft_model_state_dict(model, weights, adapter_name=adapter)
     if done.unexpected_keys:

@@ -8,11 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from jobs.training.adapter import SavedAdapter, save_tensors
+from cluster.storage.base import Storage, StorageKey
+from jobs.training.adapter import SavedAdapter, read_weights, save_tensors
 from jobs.training.epochs import EpochLosses, SlotState, StepTaken, write_losses
 
 _MOMENTS = "optimizer.safetensors"
@@ -37,6 +40,31 @@ class Snapshot:
         (directory / _STATE).write_text(json.dumps(asdict(self.state)) + "\n")
         if losses is not None:
             write_losses(directory, losses)
+
+
+class Checkpoint(NamedTuple):
+    """What a slot resumes from."""
+
+    weights: Mapping[str, Tensor]
+    """By PEFT's key."""
+    moments: Mapping[str, Tensor]
+    state: SlotState
+
+
+def read_checkpoint(storage: Storage, key: StorageKey) -> Checkpoint:
+    """The checkpoint that is committed at ``key``.
+
+    Raises:
+        FileNotFoundError: it was never committed.
+        DamagedError: it is not as it was committed, or, where it was committed without digests,
+            cannot be read; it was set aside.
+    """
+    with storage.borrow(key) as directory:
+        try:
+            return Checkpoint(read_weights(directory), *read_state(directory))
+        except (SafetensorError, ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            what = f"it cannot be read: {error}"
+    raise storage.set_aside(key, what)
 
 
 def read_state(directory: Path) -> tuple[dict[str, Tensor], SlotState]:

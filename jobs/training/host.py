@@ -4,21 +4,21 @@ import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from pathlib import Path
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
 from cluster.storage.base import Storage, StorageKey
+from cluster.storage.committed import DamagedError
 from jobs.clips import PreparedClip, SpokenClip
 from jobs.data.order.batches import check_budget
 from jobs.data.order.mix import apply_mix, group_indices
 from jobs.families.base import FrozenBase, device_of
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapters, load_weights
-from jobs.training.checkpoint import Snapshot, read_state
+from jobs.training.checkpoint import Checkpoint, Snapshot, read_checkpoint
 from jobs.training.engine.start import start_engine
 from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
 from jobs.training.packing import AdapterUse
@@ -60,6 +60,7 @@ class Host:
 
         Raises:
             FileNotFoundError: the checkpoint was never committed.
+            DamagedError: the checkpoint is damaged, and was set aside.
             ValueError: the training clips do not fit the trial's mix or token budget.
         """
         if slot in self._slots:
@@ -69,20 +70,20 @@ class Host:
         if training.batch_tokens is not None:
             names = [clip.id for clip in self._training_clips]
             check_budget(training.batch_tokens, [len(e) for e in self._training], names)
-        with self._borrowed(checkpoint) as directory, ExitStack() as undo:
+        saved = None if checkpoint is None else self._read(checkpoint)
+        with ExitStack() as undo:
             torch.manual_seed(stream_seed(training.seed, "adapter"))
             self._adapters.add(slot, training)
             undo.callback(self._adapters.remove, slot)
             parameters = self._adapters.parameters(slot)
-            if directory is not None:
-                load_weights(parameters, directory)
+            if saved is not None:
+                load_weights(parameters, saved.weights)
             self._engine.open(slot, parameters, training)
             undo.callback(self._engine.close, slot)
             attached = Slot(training, self._training, device_of(self.base.model), mix)
-            if directory is not None:
-                moments, state = read_state(directory)
-                self._engine.load_moments(slot, moments, state.steps)
-                attached.resume(state)
+            if saved is not None:
+                self._engine.load_moments(slot, saved.moments, saved.state.steps)
+                attached.resume(saved.state)
             self._slots[slot] = attached
             undo.pop_all()
 
@@ -199,12 +200,26 @@ class Host:
             )
         return [clips[i : i + len(prompts)] for i in range(0, len(clips), len(prompts))]
 
-    def _borrowed(self, checkpoint: StorageKey | None) -> AbstractContextManager[Path | None]:
-        """A directory of this machine with the checkpoint; None where there is none."""
-        if checkpoint is None:
-            return nullcontext()
+    def _read(self, key: StorageKey) -> Checkpoint:
+        """The checkpoint; when a rank cannot read it, every rank raises, so that none goes on."""
         assert self._storage is not None, "a host without a storage has no checkpoints"
-        return self._storage.borrow(checkpoint)
+        if dist.get_world_size() == 1:
+            return read_checkpoint(self._storage, key)
+        saved, failure = None, None
+        try:
+            saved = read_checkpoint(self._storage, key)
+        except Exception as error:  # noqa: BLE001 (the others have to know first)
+            failure = error
+        severity = 0 if failure is None else 2 if isinstance(failure, DamagedError) else 1
+        worst = torch.tensor(severity, device=device_of(self.base.model))
+        dist.all_reduce(worst, dist.ReduceOp.MAX)
+        if worst == 2 and severity < 2:
+            raise DamagedError(f"another rank found {key} damaged, and set it aside")
+        if failure is not None:
+            raise failure
+        if saved is None or worst > 0:
+            raise RuntimeError(f"another rank could not read {key}")
+        return saved
 
     def _slot(self, slot: str) -> Slot:
         if slot not in self._slots:

@@ -17,6 +17,7 @@ import ray
 
 from cluster.preemption import Notices, end_with_raylet, node_sources, sigterm_notice
 from cluster.storage.base import StorageKey, open_storage
+from cluster.storage.committed import DamagedError
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.clips import Origin
 from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
@@ -153,7 +154,11 @@ class HostActor:
 
     @ray.method
     def attach(self, lease: str, trial: TrialSpec, checkpoint: StorageKey | None) -> None:
-        """Put the trial in the slot, fresh or from the checkpoint."""
+        """Put the trial in the slot, fresh or from the checkpoint.
+
+        Raises:
+            DamagedError: the checkpoint is damaged, and was set aside.
+        """
         with self._serving(lease):
             # What the slot held before goes first, and so do leases that have ended.
             self._detaching.submit(self._loop.detach, lease).result()
@@ -260,7 +265,7 @@ class HostActor:
             self._in_progress.add(lease)
         try:
             yield
-        except (DivergedError, SlotGoneError, HostLeavingError):
+        except (DivergedError, SlotGoneError, HostLeavingError, DamagedError):
             raise
         except Exception as error:  # noqa: BLE001 (what comes of a trial's own settings)
             traceback.print_exc()

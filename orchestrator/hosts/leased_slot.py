@@ -9,6 +9,7 @@ from ray.actor import ActorProxy
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTaskError
 
 from cluster.storage.base import StorageKey
+from cluster.storage.committed import DamagedError
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
 from orchestrator.hosts.host_actor import HostLeavingError, SlotFailedError
@@ -20,7 +21,7 @@ _LOST = (RayActorError, ObjectLostError, NodeDiedError)
 _ENDED = (SlotGoneError, HostBrokenError, HostLeavingError)
 """What a host raises when it serves a lease no more."""
 
-_OUR_OWN = (DivergedError, SlotFailedError, FencedError, HostsGoneError)
+_OUR_OWN = (DivergedError, SlotFailedError, FencedError, HostsGoneError, DamagedError)
 """What else hosts and pool raise for callers to tell apart."""
 
 
@@ -57,6 +58,9 @@ class LeasedSlot:
             trial: what to train. Another one than before needs another lease.
             checkpoint: where the storage has it.
             alone: on a host that serves nobody else, because this trial may end it.
+
+        Raises:
+            DamagedError: the checkpoint is damaged, and was set aside.
         """
         if trial.id != self._trial:
             self.release()

@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.preemption import end_with_raylet
 from cluster.storage.base import StorageKey, open_storage
+from cluster.storage.committed import DamagedError
 from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec
 from jobs.training.epochs import DivergedError, SlotGoneError
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_OF_ONE_SLOT = (DivergedError, SlotGoneError, DamagedError)
+"""What every rank raises alike, and goes on after."""
 
 End = Callable[[str], None]
 """Ends the host's process for the given reason."""
@@ -94,7 +98,7 @@ class PeerActor:
         """Call a method of the host; rank 0 has the result, and the error that is a slot's own."""
         try:
             method(self._host, *arguments, **options)
-        except (DivergedError, SlotGoneError):
+        except _OF_ONE_SLOT:
             return
 
     @ray.method(concurrency_group="death")
@@ -144,7 +148,7 @@ class RankGroup:
                     return method(self._host, *arguments, **options)
                 finally:
                     ray.get(pending)
-            except (DivergedError, SlotGoneError):
+            except _OF_ONE_SLOT:
                 raise
             except Exception as error:
                 if self._peers:

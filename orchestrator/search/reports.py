@@ -13,6 +13,8 @@ MEASURED = "measured"
 """The best variant's mean in each metric, by name, and its cost."""
 CONSTRAINTS = "constraints"
 """By how much the best variant breaks each constraint; 0 or less where it holds."""
+DAMAGED = "damaged"
+"""Lines for people, of what a trial found damaged in the storage and made again."""
 
 
 def objective_key(name: str) -> str:

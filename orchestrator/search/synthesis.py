@@ -6,6 +6,7 @@ from itertools import groupby
 
 from ray.actor import ActorProxy
 
+from cluster.storage.committed import DamagedError
 from jobs.spec.trial import Variant
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
@@ -68,7 +69,7 @@ def _speak(
             slot.speak(keys, prompts, decoding)
         except HostLostError as error:
             reason = str(error)
-        except (SlotFailedError, HostsGoneError) as error:
+        except (SlotFailedError, HostsGoneError, DamagedError) as error:
             reason = str(error)
             break
         else:

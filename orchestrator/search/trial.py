@@ -7,13 +7,14 @@ from ray import tune
 from ray.actor import ActorProxy
 
 from cluster.storage.base import StorageKey
+from cluster.storage.committed import DamagedError
 from jobs.spec.trial import Variant
 from jobs.training.epochs import DivergedError, EpochLosses
 from orchestrator.context import SweepContext
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot, SlotPreemptedError
 from orchestrator.hosts.pool import Pool
 from orchestrator.scores.from_ledger import ScoredSweep
-from orchestrator.search.reports import CONSTRAINTS, MEASURED, PROMISE, TRIAL
+from orchestrator.search.reports import CONSTRAINTS, DAMAGED, MEASURED, PROMISE, TRIAL
 from orchestrator.spec.model import OBJECTIVE, SECONDS
 from orchestrator.verdict.comparison import Assessment
 
@@ -46,6 +47,7 @@ class TrialRun:
         """Since the last commit."""
         self._best: Assessment | None = None
         self._seconds = 0.0
+        self._damaged: list[str] = []
 
     def next_epoch(self) -> dict[str, Any]:
         """Train the next epoch, or read it where it is committed, and score its variants.
@@ -60,12 +62,12 @@ class TrialRun:
         self._epoch += 1
         if self._ended is not None and self._epoch > self._ended.epochs:
             raise TrialFailedError(self._ended.reason)
-        losses = self._train()
+        losses = self._train(self._epoch)
         self._seconds += losses.seconds * self._context.spec.engine.ranks
         variants = self._scored.variants(self._record.id, self._epoch)
-        self._speak(variants)
-        promise = self._score(variants, losses)
+        promise = self._speak_and_score(variants, losses)
         assert self._best is not None
+        damaged, self._damaged = self._damaged, []
         return {
             TRIAL: self._record.id,
             "checkpoint": self._checkpoint(self._epoch),
@@ -79,22 +81,43 @@ class TrialRun:
             "training_loss": losses.training_loss,
             "validation_loss": losses.validation_loss,
             "done": self._epoch >= self._last_epoch(),
+            DAMAGED: damaged,
         }
 
-    def _train(self) -> EpochLosses:
-        key = self._checkpoint(self._epoch)
-        partial = self._ledger.partial(self._record.id, self._epoch)
+    def _train(self, epoch: int) -> EpochLosses:
+        """Train and commit the epoch, unless it is committed."""
+        key = self._checkpoint(epoch)
+        partial = self._ledger.partial(self._record.id, epoch)
 
         def train() -> EpochLosses:
             losses = self._slot.advance(key, partial)
-            self._attached = self._epoch
+            self._attached = epoch
             return losses
 
-        try:
-            losses = self._commit([key], self._epoch - 1, train, partial=True)
-        except DivergedError as error:
-            raise TrialFailedError(str(error)) from error
-        return losses or self._ledger.losses(self._record.id, self._epoch)
+        while True:
+            try:
+                losses = self._commit([key], epoch - 1, train, partial=True)
+                return losses or self._ledger.losses(self._record.id, epoch)
+            except DivergedError as error:
+                raise TrialFailedError(str(error)) from error
+            except DamagedError as error:
+                self._note_damage(error)
+
+    def _note_damage(self, error: DamagedError) -> None:
+        """Something was set aside: it is to be told, and to be made again."""
+        self._damaged.append(str(error))
+        # A ledger knows what it has read; this one has not.
+        self._ledger = self._context.ledger()
+        self._scored = ScoredSweep(self._ledger, self._context.spec, self._context.protocol)
+
+    def _speak_and_score(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
+        """What the epoch promises."""
+        while True:
+            self._speak(variants)
+            try:
+                return self._score(variants, losses)
+            except DamagedError as error:
+                self._note_damage(error)
 
     def _speak(self, variants: Sequence[Variant]) -> None:
         """Synthesise the clips that are not committed yet, in one batch."""
@@ -149,13 +172,18 @@ class TrialRun:
 
     def _attach(self, epoch: int, *, partial: bool) -> None:
         """Have the slot hold this trial at ``epoch``, 0 being a fresh adapter, or as far on from
-        there as the next epoch got before it was cut short."""
-        if self._attached != epoch:
+        there as the next epoch got before it was cut short. A damaged epoch is trained again."""
+        while self._attached != epoch:
             checkpoint = self._checkpoint(epoch) if epoch else None
             if partial and (cut := self._ledger.furthest_partial(self._record.id, epoch + 1)):
                 checkpoint = cut
-            self._slot.attach(self._record.spec, checkpoint, alone=self._host_deaths > 0)
-            self._attached = epoch
+            try:
+                self._slot.attach(self._record.spec, checkpoint, alone=self._host_deaths > 0)
+                self._attached = epoch
+            except DamagedError as error:
+                self._note_damage(error)
+                if epoch:
+                    self._train(epoch)
 
     def _score(self, variants: Sequence[Variant], losses: EpochLosses) -> float:
         """Score the variants' clips, keep the best variant, and return what the epoch promises."""

@@ -5,9 +5,11 @@ from itertools import count
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from cluster.preemption import end_with_raylet
 from cluster.storage.base import open_storage
+from cluster.storage.committed import DamagedError
 from jobs.data.prepared.keys import data_key
 from jobs.metrics.base import ClipScores
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet
@@ -100,9 +102,18 @@ class ScorerPool:
         self._turn = count()
 
     def score(self, variants: Sequence[str], prompts: PromptSet = SCREEN) -> list[ClipScores]:
-        """Score every clip of every one of ``variants``, at the same time where there is room."""
+        """Score every clip of every one of ``variants``, at the same time where there is room.
+
+        Raises:
+            DamagedError: the clips of a variant are damaged, and were set aside.
+        """
         pending = [
             self._actors[next(self._turn) % len(self._actors)].score.remote(variant, prompts)
             for variant in variants
         ]
-        return [row for rows in ray.get(pending) for row in rows]
+        try:
+            return [row for rows in ray.get(pending) for row in rows]
+        except RayTaskError as error:
+            if isinstance(error.cause, DamagedError):
+                raise error.cause from None
+            raise

@@ -1,11 +1,13 @@
 """Preparing a dataset: each clip is encoded once, by one process."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.storage.base import Storage
+from cluster.storage.committed import DamagedError
 from jobs.clips import Codes, PreparedClip
 from jobs.data.clips import Progress, TargetClip
 from jobs.data.prepared.files import read_prepared, recording_path, write_prepared
@@ -23,6 +25,8 @@ from jobs.spec.data import DataSpec
 
 if TYPE_CHECKING:
     from jobs.families.base import FrozenBase  # which imports torch; encoding may need none
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,12 @@ def _known(storage: Storage, folder: str, wanted: set[str]) -> dict[str, _Encode
     known: dict[str, _Encoded] = {}
     for name in storage.children(folder):
         if len(known) < len(wanted) and storage.is_committed(f"{folder}/{name}"):
-            for clip in read_prepared(storage.fetch(f"{folder}/{name}")):
+            try:
+                place = storage.fetch(f"{folder}/{name}")
+            except DamagedError as error:
+                _log.warning("%s", error)
+                continue
+            for clip in read_prepared(place):
                 if clip.key in wanted:
                     known[clip.key] = _Encoded(clip.codes, clip.word_starts, clip.loudness)
     return known

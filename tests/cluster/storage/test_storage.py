@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.base import LocalStorage, Storage, open_storage
-from cluster.storage.committed import COMMITTED
+from cluster.storage.committed import COMMITTED, DamagedError
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -30,6 +30,48 @@ def later(storage, request) -> Callable[[], None]:
         return lambda: None
     server = request.getfixturevalue("faulty_s3")
     return lambda: server.age(3600)
+
+
+@pytest.fixture
+def damage(storage, request) -> Callable[[str, bytes | None], None]:
+    """Has the committed file of a name hold other bytes, or with None has it be gone."""
+
+    def on_disk(name: str, data: bytes | None) -> None:
+        (path,) = storage.root.rglob(name)
+        if data is None:
+            path.unlink()
+        else:
+            path.write_bytes(data)
+
+    def in_bucket(name: str, data: bytes | None) -> None:
+        (found,) = (each for each in bucket.objects.all() if each.key.endswith(f"/{name}"))
+        if data is None:
+            found.delete()
+        else:
+            bucket.put_object(Key=found.key, Body=data)
+
+    if isinstance(storage, LocalStorage):
+        return on_disk
+    bucket = request.getfixturevalue("bucket")
+    return in_bucket
+
+
+def _borrow(storage: Storage, key: str) -> bytes:
+    with storage.borrow(key) as place:
+        return (place / "weights").read_bytes()
+
+
+READS: dict[str, Callable[[Storage, str], bytes]] = {
+    "fetch": lambda storage, key: (storage.fetch(key) / "weights").read_bytes(),
+    "borrow": _borrow,
+    "read_from": lambda storage, key: storage.read_from(key, "weights"),
+}
+
+
+def _commit(storage: Storage, key: str, weights: bytes) -> None:
+    with storage.commit(key) as directory:
+        (directory / "weights").write_bytes(weights)
+        (directory / "state").write_bytes(b"{}")
 
 
 class TestEveryStorage:
@@ -244,6 +286,64 @@ class TestEveryStorage:
         assert seen == [False, "again"]
         assert (storage.fetch("a") / "file").read_text() == "y"
 
+    @pytest.mark.parametrize("read", READS)
+    @pytest.mark.parametrize(
+        ("data", "told"),
+        [
+            (b"weIghts", r"weights has other bytes than were committed \(SHA-256\)"),
+            (b"wei", "weights has "),
+            (None, "weights is missing"),
+        ],
+        ids=["flipped", "truncated", "missing"],
+    )
+    def test_what_is_damaged_is_set_aside_by_name(self, storage, damage, read, data, told):
+        """It is told in words, nobody gets it, and it can be committed anew."""
+        _commit(storage, "t/e", b"weights")
+        damage("weights", data)
+        with pytest.raises(DamagedError, match=rf"t/e is damaged: {told}") as caught:
+            READS[read](storage, "t/e")
+        aside = str(caught.value).rpartition("; it was set aside as ")[2].rpartition("/")[2]
+        assert aside.startswith(".e.damaged-")
+        for each in (storage, open_storage(storage.url)):
+            assert not each.is_committed("t/e")
+            assert each.children("t") == []
+            with pytest.raises(FileNotFoundError, match="never committed"):
+                READS[read](each, "t/e")
+        if data is not None:
+            assert storage.read(f"t/{aside}/weights") == data
+        assert storage.read(f"t/{aside}/state") == b"{}"
+        assert storage.exists(f"t/{aside}/{COMMITTED}")
+        _commit(storage, "t/e", b"again")
+        assert READS[read](storage, "t/e") == b"again"
+        assert storage.children("t") == ["e"]
+
+    def test_a_file_beside_the_damaged_one_is_read(self, storage, damage):
+        _commit(storage, "t/e", b"weights")
+        damage("weights", b"weIghts")
+        assert storage.read_from("t/e", "state") == b"{}"
+        assert storage.is_committed("t/e")
+
+    @pytest.mark.parametrize("read", ["borrow", "read_from"])
+    def test_who_knew_the_damaged_one_gets_what_was_committed_since(self, storage, damage, read):
+        other, late = open_storage(storage.url), open_storage(storage.url)
+        _commit(storage, "t/e", b"weights")
+        for each in (other, late):
+            assert READS[read](each, "t/e") == b"weights"
+        damage("weights", b"weIghts")
+        with pytest.raises(DamagedError):
+            storage.read_from("t/e", "weights")
+        _commit(other, "t/e", b"again")
+        for each in (storage, other, late):
+            assert READS[read](each, "t/e") == b"again"
+
+    def test_what_cannot_be_read_is_set_aside_by_its_reader(self, storage):
+        _commit(storage, "t/e", b"weights")
+        error = storage.set_aside("t/e", "weights are not tensors")
+        assert isinstance(error, DamagedError)
+        assert "t/e is damaged: weights are not tensors; it was set aside as " in str(error)
+        assert not storage.is_committed("t/e")
+        assert "; another process set it aside" in str(storage.set_aside("t/e", "of no use"))
+
     def test_its_url_opens_the_same_place(self, storage):
         storage.write("a", b"1")
         assert open_storage(storage.url).read("a") == b"1"
@@ -309,10 +409,49 @@ class TestLocal:
         assert [path.name for path in (storage.root / "t").iterdir()] == ["e"]
 
     def test_a_rename_that_fails_otherwise_is_an_error(self, storage):
-        storage.write("t/e/file", b"stands where the directory should go")
-        with pytest.raises(OSError, match="not empty"), storage.commit("t/e"):
+        storage.write("t/e", b"stands where the directory should go")
+        with pytest.raises(OSError, match="Not a directory"), storage.commit("t/e"):
             pass
         assert not storage.is_committed("t/e")
+        assert storage.read("t/e") == b"stands where the directory should go"
+
+    def test_a_directory_without_marker_makes_way_and_is_kept(self, storage, caplog):
+        storage.write("t/e/weights", b"of a copy that was cut off, say")
+        _commit(storage, "t/e", b"whole")
+        assert storage.read_from("t/e", "weights") == b"whole"
+        (aside,) = (storage.root / "t").glob(".e.damaged-*")
+        assert (aside / "weights").read_bytes() == b"of a copy that was cut off, say"
+        assert f"t/e has files and no {COMMITTED}" in caplog.text
+        assert str(aside) in caplog.text
+
+    @pytest.mark.parametrize("read", READS)
+    def test_what_an_earlier_version_committed_without_digests_is_read(self, storage, read):
+        _commit(storage, "t/e", b"weights")
+        marker = storage.root / "t/e" / COMMITTED
+        marker.write_bytes(b"")
+        assert storage.is_committed("t/e")
+        assert READS[read](storage, "t/e") == b"weights"
+        with pytest.raises(FileNotFoundError):
+            storage.read_from("t/e", "other")
+
+    @pytest.mark.parametrize("text", [b"{", b"\x00" * 9, b"[]", b"{}"])
+    def test_a_damaged_marker_is_damage(self, storage, text):
+        _commit(storage, "t/e", b"weights")
+        (storage.root / "t/e" / COMMITTED).write_bytes(text)
+        with pytest.raises(DamagedError, match=f"{COMMITTED} cannot be read"):
+            storage.fetch("t/e")
+        assert not storage.is_committed("t/e")
+
+    def test_damage_that_cannot_be_set_aside_is_told(self, storage, monkeypatch):
+        _commit(storage, "t/e", b"weights")
+        (storage.root / "t/e/weights").write_bytes(b"weIghts")
+
+        def refuse(*_: object) -> None:
+            raise PermissionError("Permission denied")
+
+        monkeypatch.setattr(type(storage.root), "rename", refuse)
+        with pytest.raises(DamagedError, match="could not be set aside: Permission denied"):
+            storage.fetch("t/e")
 
     def test_a_directory_without_marker_does_not_exist(self, storage):
         (storage.root / "t/e").mkdir(parents=True)

@@ -1,6 +1,7 @@
 """A trial's epochs in a slot that a pool lends: what is committed, and when hosts die."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,9 @@ class Slot:
 
     def attach(self, trial, checkpoint, *, alone) -> None:
         self._call("attach", checkpoint and checkpoint[-3:], alone)
+        if checkpoint is not None:
+            with self._ledger.storage.borrow(checkpoint):
+                pass
 
     def advance(self, key, partial) -> EpochLosses:
         epoch = int(key[-3:])
@@ -37,6 +41,7 @@ class Slot:
         failure = self._call("advance", epoch)
         with self._ledger.storage.commit(key) as directory:
             write_losses(directory, losses)
+            (directory / "weights").write_bytes(b"as epoch %d left them" % epoch)
         if failure is not None:
             raise failure
         return losses
@@ -68,10 +73,31 @@ class AfterCommitError(HostLostError):
 
 
 @pytest.fixture
-def context(make_spec, tmp_path) -> SweepContext:
-    context = fake_context(make_spec(**SECTIONS), tmp_path / "st")
+def context(make_spec, tmp_path, request) -> SweepContext:
+    where = str(tmp_path / "st")
+    if "s3" in request.node.name:
+        request.getfixturevalue("bucket")
+        where = "s3://voices/st"
+    context = fake_context(make_spec(**SECTIONS), where)
     context.ledger().start_trial(context.trial_spec(POINT), POINT)
     return context
+
+
+@pytest.fixture(params=["local", "s3"])
+def damage(request, context) -> Callable[[str, str], None]:
+    """On each kind of storage, has a committed file hold other bytes."""
+    if request.param == "s3":
+        bucket = request.getfixturevalue("bucket")
+
+    def change(key: str, name: str) -> None:
+        if request.param == "local":
+            context.ledger().storage.fetch(key).joinpath(name).write_bytes(b"other")
+            return
+        start = "st/{}/.{}.".format(*key.rsplit("/", 1))
+        (found,) = (o for o in bucket.objects.filter(Prefix=start) if o.key.endswith(f"/{name}"))
+        bucket.put_object(Key=found.key, Body=b"other")
+
+    return change
 
 
 @pytest.fixture
@@ -237,3 +263,95 @@ def test_a_trial_that_diverged_is_not_trained_again(start, context):
     with pytest.raises(TrialFailedError, match="the loss must be finite"):
         run.next_epoch()
     assert slot.calls == []
+
+
+def committed(start, epochs: int) -> None:
+    run, _ = start()
+    for _ in range(epochs):
+        run.next_epoch()
+
+
+def test_a_damaged_epoch_is_trained_again_from_the_one_before(start, context, damage):
+    committed(start, 2)
+    ledger = context.ledger()
+    (record,) = ledger.trials()
+    damage(ledger.checkpoint(record.id, 2), "weights")
+    run, slot = start()
+    reports = [run.next_epoch() for _ in range(3)]
+    assert slot.calls == [
+        ("attach", "002", False),
+        ("attach", "001", False),
+        *(("advance", 2), ("advance", 3), ("speak", 0.5, 1.0)),
+    ]
+    assert [report["epoch"] for report in reports] == [1, 2, 3]
+    assert [len(report["damaged"]) for report in reports] == [0, 0, 1]
+    (told,) = reports[2]["damaged"]
+    assert "epoch-002 is damaged: weights has " in told
+    assert ".epoch-002.damaged-" in told
+    committed(start, 3)
+
+
+def test_when_all_epochs_are_damaged_it_begins_anew(start, context, damage):
+    committed(start, 2)
+    ledger = context.ledger()
+    (record,) = ledger.trials()
+    for epoch in (1, 2):
+        damage(ledger.checkpoint(record.id, epoch), "weights")
+    run, slot = start()
+    assert [run.next_epoch()["epoch"] for _ in range(3)] == [1, 2, 3]
+    assert slot.calls == [
+        *(("attach", "002", False), ("attach", "001", False), ("attach", None, False)),
+        *(("advance", epoch) for epoch in (1, 2, 3)),
+        ("speak", 0.5, 1.0),
+    ]
+
+
+def test_an_epoch_whose_losses_are_damaged_is_trained_again(start, context, damage):
+    committed(start, 3)
+    ledger = context.ledger()
+    (record,) = ledger.trials()
+    before = [ledger.losses(record.id, epoch) for epoch in (1, 2, 3)]
+    damage(ledger.checkpoint(record.id, 2), "losses.json")
+    run, slot = start()
+    assert [run.next_epoch()["epoch"] for _ in range(3)] == [1, 2, 3]
+    again = context.ledger()
+    assert [again.losses(record.id, epoch) for epoch in (1, 2, 3)] == before
+    assert slot.calls == [("attach", "001", False), ("advance", 2)]
+
+
+def test_a_damaged_part_of_an_epoch_is_left_out(start, context, damage):
+    committed(start, 1)
+    ledger = context.ledger()
+    (record,) = ledger.trials()
+    for step in (3, 12):
+        part = f"{ledger.partial(record.id, 2)}-step-{step:06d}"
+        with ledger.storage.commit(part) as directory:
+            (directory / "weights").write_bytes(b"amid epoch 2")
+    damage(part, "weights")
+    run, slot = start()
+    assert [run.next_epoch()["epoch"] for _ in range(2)] == [1, 2]
+    assert slot.calls == [
+        *(("attach", "012", False), ("attach", "003", False)),
+        *(("advance", 2), ("speak", 0.5, 1.0)),
+    ]
+
+
+def test_damaged_clips_are_spoken_again(context):
+    """Whoever scores them finds it, and sets them aside."""
+    ledger, scorers = context.ledger(), context.scorers
+    (record,) = ledger.trials()
+
+    class Finding:
+        found = False
+
+        def score(self, variants, prompts="screen"):
+            if not self.found:
+                self.found = True
+                raise ledger.storage.set_aside(ledger.clips(variants[1]), "a clip is missing")
+            return scorers.score(variants, prompts)
+
+    slot = Slot(ledger, {})
+    run = TrialRun(replace(context, scorers=Finding()), record.id, slot)
+    (told,) = run.next_epoch()["damaged"]
+    assert "s1.00 is damaged: a clip is missing; it was set aside as " in told
+    assert slot.calls[1:] == [("advance", 1), ("speak", 0.5, 1.0), ("speak", 1.0)]
