@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from cluster.storage.base import LocalStorage
+from cluster.storage.committed import DamagedError
 from jobs.clips import SpokenClip
 from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import DecodingSpec, EngineSpec, Precision, PromptSpec, TrialSpec
@@ -355,7 +356,7 @@ def test_what_cannot_be_attached_leaves_no_trace(
     host.advance("there")
     names = [name for name, _ in host.base.model.named_parameters()]
     slot = "there" if fault is name_in_use else "new"
-    with pytest.raises((ValueError, RuntimeError, FileNotFoundError)):
+    with pytest.raises((ValueError, RuntimeError, FileNotFoundError, DamagedError)):
         host.attach(slot, *fault(tmp_path / "adapter"))
     assert [name for name, _ in host.base.model.named_parameters()] == names
     assert host.advance("there").step_losses == undisturbed.advance("there").step_losses
