@@ -1,9 +1,9 @@
 """Hyperparameters, engine and decoding, which determine a trial and its speech; without torch."""
 
 import hashlib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from jobs.spec.data import MixSpec
 from jobs.spec.strict import Language, Strict
@@ -101,15 +101,9 @@ class EngineSpec(Strict):
     """Processes that train one adapter together, data parallel."""
     precision: Precision = "fp32"
     """Of the frozen base; adapters are always fp32."""
-
-    @model_validator(mode="after")
-    def _check_partitioned_precision(self) -> Self:
-        if self.precision == "bf16" and self.zero_stage > 0:
-            raise ValueError(
-                f"a bf16 base needs zero_stage 0 (its adapters stay fp32, and DeepSpeed partitions "
-                f"one dtype), but zero_stage is {self.zero_stage}: use fp32 or stage 0"
-            )
-        return self
+    gradient_checkpointing: bool = False
+    """Whether blocks keep their inputs alone and are computed again for their gradients: a slot
+    then needs less memory and more time. It changes no bit, so it is not in a trial's id."""
 
 
 class HostSpec(Strict):
@@ -155,7 +149,8 @@ class TrialSpec(Strict):
         left_out = {"mix"} | {k for k in _ADDED_LATER if getattr(spec, k) == getattr(defaults, k)}
         left_out |= set() if spec.depends_on_horizon else {"epochs"}
         text = self.model_copy(update={"training": filled}).model_dump_json(
-            exclude={"training": left_out} | ({"mix": True} if self.mix is None else {})
+            exclude={"training": left_out, "engine": {"gradient_checkpointing"}}
+            | ({"mix": True} if self.mix is None else {})
         )
         return "t" + hashlib.sha256(text.encode()).hexdigest()[:12]
 

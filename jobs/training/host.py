@@ -22,6 +22,7 @@ from jobs.training.checkpoint import Checkpoint, Snapshot, read_checkpoint
 from jobs.training.engine.start import start_engine
 from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
 from jobs.training.packing import AdapterUse
+from jobs.training.recompute import recompute_blocks
 from jobs.training.slot import Slot, Turn, stream_seed
 
 
@@ -50,6 +51,8 @@ class Host:
         self._validation = [example for clip, example in pairs if clip.split == "validation"]
         self._groups = group_indices([clip for clip in clips if clip.split == "validation"])
         self._adapters = Adapters(base)
+        if engine.gradient_checkpointing:
+            recompute_blocks(base.model, self._adapters.rows)
         self._engine = start_engine(base.model, engine)
         self._slots: dict[str, Slot] = {}
 

@@ -9,7 +9,7 @@ on how many rows it has beside them. The operations and their order are PEFT's.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -57,6 +57,37 @@ class Rows:
         finally:
             self._counts = ()
             self._split.clear()
+
+    def contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """For a part of the pass that begins here, and for computing that part again later.
+
+        The second one sets the owners, their shares and the positions of their dropout's streams
+        as they are now, and puts back what it found.
+        """
+        streams = [owner.dropout for owner in self._owners if owner.dropout is not None]
+        states = [stream.get_state() for stream in streams]
+        return nullcontext(), self._again(self._owners, self._counts, streams, states)
+
+    @contextmanager
+    def _again(
+        self,
+        owners: tuple[AdapterUse, ...],
+        counts: tuple[int, ...],
+        streams: Sequence[torch.Generator],
+        states: Sequence[Tensor],
+    ) -> Iterator[None]:
+        found = self._owners, self._counts, [stream.get_state() for stream in streams]
+        self._owners, self._counts = owners, counts
+        self._split.clear()
+        for stream, state in zip(streams, states, strict=True):
+            stream.set_state(state)
+        try:
+            yield
+        finally:
+            self._owners, self._counts, after = found
+            self._split.clear()
+            for stream, state in zip(streams, after, strict=True):
+                stream.set_state(state)
 
     def split(self, rows: int) -> list[tuple[AdapterUse, int, int]]:
         """Each owner with its first row and the one after its last, of ``rows`` in all.

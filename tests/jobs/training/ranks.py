@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import distributed as dist
 
 from cluster.storage.base import LocalStorage
-from jobs.spec.trial import EngineSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, Precision, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
@@ -15,29 +15,41 @@ from tests.toy import toy_base, toy_clips, toy_trial
 EPOCHS = 4
 HALF = 2
 STAGES = (0, 1, 2, 3)
+HALF_STAGES = (0, 1, 2, 3)
 WIDE_STAGES = (0, 3)
 SLOT = "slot"
 MIDDLE = "middle"
 """The checkpoint between the two steps of epoch ``HALF + 1``."""
 
 
-def stage_host(stage: int, ranks: int, storage: LocalStorage) -> Host:
+def stage_host(
+    stage: int, ranks: int, storage: LocalStorage, precision: Precision = "fp32"
+) -> Host:
     """Wide enough that ZeRO stage 3 cuts some of its layers: from 100,000 weights on.
 
     Seven clips to train on.
     """
-    engine = EngineSpec(zero_stage=stage, ranks=ranks)
+    engine = EngineSpec(zero_stage=stage, ranks=ranks, precision=precision)
     clips = toy_clips(count=8, validation=1)
-    return Host(toy_base(hidden=256, layers=1), clips, engine, storage)
+    base = toy_base(hidden=256, layers=1)
+    if precision == "bf16":
+        base.model.bfloat16()
+    return Host(base, clips, engine, storage)
 
 
 def stage_trial(
-    stage: int, ranks: int, dropout: float = 0.1, rank: int = 4, learning_rate: float = 5e-3
+    stage: int,
+    ranks: int,
+    dropout: float = 0.1,
+    rank: int = 4,
+    learning_rate: float = 5e-3,
+    precision: Precision = "fp32",
 ) -> TrialSpec:
     """Steps of 6 clips and of 1: with two ranks, one of them goes without."""
     return toy_trial(
         zero_stage=stage,
         ranks=ranks,
+        precision=precision,
         rank=rank,
         learning_rate=learning_rate,
         dropout=dropout,
@@ -58,11 +70,17 @@ def wide_trial(stage: int, ranks: int) -> TrialSpec:
     return stage_trial(stage, ranks, rank=200, learning_rate=5e-4)
 
 
+def half_trial(stage: int, ranks: int) -> TrialSpec:
+    """Over a base in half precision."""
+    return stage_trial(stage, ranks, precision="bf16")
+
+
 def pair_trials() -> dict[str, TrialSpec]:
     """What two ranks train."""
     return {
         **{f"stage{stage}": stage_trial(stage, ranks=2) for stage in STAGES},
         **{f"wide{stage}": wide_trial(stage, ranks=2) for stage in WIDE_STAGES},
+        **{f"half{stage}": half_trial(stage, ranks=2) for stage in HALF_STAGES},
         "no-dropout": stage_trial(2, ranks=2, dropout=0.0),
     }
 
@@ -109,6 +127,7 @@ def run_rank(rank: int, port: int, trials: Mapping[str, TrialSpec], out: Path) -
     start_distributed(rank, 2, f"127.0.0.1:{port}")
     storage = LocalStorage(out)
     for name, trial in trials.items():
-        host = stage_host(trial.engine.zero_stage, ranks=2, storage=storage)
+        engine = trial.engine
+        host = stage_host(engine.zero_stage, 2, storage, engine.precision)
         train_and_resume(host, trial, storage, name)
     dist.destroy_process_group()

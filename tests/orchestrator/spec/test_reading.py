@@ -84,11 +84,6 @@ UNFIT = [
         ],
     ),
     (
-        "bf16 partitioned",
-        {"engine": "engine: {precision: bf16, zero_stage: 2}"},
-        ["5: engine: a bf16 base needs zero_stage 0"],
-    ),
-    (
         "slots that are no number",
         {"resources": "resources:\n  hosts: 0\n  slots_per_host: many"},
         [

@@ -81,6 +81,20 @@ def test_the_code_predictor_is_left_alone_where_it_has_no_loss(host: Host):
     assert not any("code_predictor" in key for key in touched)
 
 
+def test_blocks_of_both_stacks_that_are_computed_again_train_the_same(
+    host: Host, tiny_source: Path, data: list[PreparedClip]
+):
+    """In a pack, where the two stacks see the trials' rows in different shares."""
+    base = load(tiny_source, tiny_source, None, "fp32")
+    again = Host(base, data, EngineSpec(gradient_checkpointing=True))
+    assert again.base.model.talker.model.layers[0].forward.func.__name__ == "_run"
+    assert again.base.model.talker.code_predictor.model.layers[1].forward.func.__name__ == "_run"
+    expected = trained(host, list(TRAININGS))
+    for name, (weights, loss) in trained(again, list(TRAININGS)).items():
+        assert loss == expected[name][1]
+        assert [k for k, w in weights.items() if not torch.equal(w, expected[name][0][k])] == []
+
+
 def test_a_base_that_is_cut_up_trains_the_same(
     host: Host, tiny_source: Path, data: list[PreparedClip]
 ):
