@@ -15,6 +15,7 @@ nothing is better, a false winner's interval misses the truth, so it holds less 
 
 import argparse
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (
+    LEAST_RESAMPLES,
     Constraint,
     Gates,
     Listening,
@@ -74,6 +76,10 @@ class World:
     """Scores are whole multiples of this, as ratings are."""
     trap: bool = False
     """Whether an arm has the best loss and a worse voice, with better naturalness."""
+    copies: int = 1
+    """Prompts of set B that say nearly the same: they share 90 % of their noise."""
+    paraphrased: bool = False
+    """Whether such prompts have no words in common, so that nothing tells that they are copies."""
 
     def tables(self, rng: Generator, protocol: Protocol) -> tuple[ScoreTable, ScoreTable]:
         """Scores on set A and on set B."""
@@ -82,7 +88,7 @@ class World:
         }
         return (
             self._table(rng, self.screen, protocol, losses),
-            self._table(rng, self.confirmation, protocol.confirming(), losses),
+            self._table(rng, self.confirmation, protocol.confirming(), losses, self.copies),
         )
 
     @property
@@ -92,16 +98,21 @@ class World:
         return {**arms, TRAP: 0.3} if self.trap else arms
 
     def _table(
-        self, rng: Generator, prompts: int, protocol: Protocol, losses: dict[str, float]
+        self,
+        rng: Generator,
+        prompts: int,
+        protocol: Protocol,
+        losses: dict[str, float],
+        copies: int = 1,
     ) -> ScoreTable:
         spread = np.geomspace(0.2, 2.0, prompts) if self.uneven else np.ones(prompts)
         text = 3.0 + 0.2 * rng.normal(size=prompts)
         # Independent noise of base and arm make the paired spread.
         sd = PAIRED_SD / np.sqrt(2) * spread / np.sqrt((spread**2).mean())
-        common = self.noise(rng, prompts)
-        scores = {BASE_VARIANT: text + sd * self.noise(rng, prompts)}
+        common = self._noise(rng, prompts, copies)
+        scores = {BASE_VARIANT: text + sd * self._noise(rng, prompts, copies)}
         for arm, gain in self.arms.items():
-            own = self.noise(rng, prompts)
+            own = self._noise(rng, prompts, copies)
             both = np.sqrt(self.shared) * common + np.sqrt(1 - self.shared) * own
             scores[arm] = text + gain + sd * both
         voices = {arm: np.full(prompts, 0.6 if arm == TRAP else 0.9) for arm in scores}
@@ -111,6 +122,13 @@ class World:
             {**losses, **({TRAP: 1.0} if self.trap else {})},
             protocol,
         )
+
+    def _noise(self, rng: Generator, prompts: int, copies: int) -> Values:
+        noise = self.noise(rng, prompts)
+        if copies == 1:
+            return noise
+        of_text = np.repeat(self.noise(rng, -(-prompts // copies)), copies)[:prompts]
+        return np.sqrt(0.9) * of_text + np.sqrt(0.1) * noise
 
     def _rounded(self, scores: Values) -> Values:
         return np.round(scores / self.grid) * self.grid if self.grid else scores
@@ -143,6 +161,16 @@ def score_table(
     )
 
 
+def near_copy(sentence: int, copy: int) -> str:
+    """A sentence of eight words that no other number has; a copy has one word of its own."""
+    letters = "bcdfghklmnprstvaeiou"
+    chance, of_copy = random.Random(f"{sentence}"), random.Random(f"{sentence} {copy}")
+    words = ["".join(chance.choices(letters, k=5)) for _ in range(8)]
+    if copy:
+        words[copy % 8] = "".join(of_copy.choices(letters, k=5))
+    return " ".join(words)
+
+
 def protocol_of(world: World, resamples: int) -> Protocol:
     def metric(
         name: str, direction: Literal["higher", "lower", "neither"], low: float, high: float
@@ -157,7 +185,12 @@ def protocol_of(world: World, resamples: int) -> Protocol:
         shortlist_after=world.shortlist_after,
         seed=0,
         confirmation_set="b",
-        confirmation=tuple(Prompt(id=f"b{i}", text=f"b {i}") for i in range(world.confirmation)),
+        confirmation=tuple(
+            Prompt(
+                id=f"b{i}", text=near_copy(*(divmod(i, 1 if world.paraphrased else world.copies)))
+            )
+            for i in range(world.confirmation)
+        ),
         confirmation_seed=1,
         lora_scales=(1.0,),
         temperature=1.0,
@@ -178,10 +211,10 @@ def protocol_of(world: World, resamples: int) -> Protocol:
         finalists=3,
         finalist_metrics=(),
         listening=Listening(),
-        bootstrap_resamples=resamples,
+        bootstrap_resamples=LEAST_RESAMPLES,
         confidence=0.95,
         family_digests={},
-    )
+    ).model_copy(update={"bootstrap_resamples": resamples})
 
 
 @dataclass(frozen=True)
@@ -261,6 +294,12 @@ NULLS = (
     replace(NULL, name="6 arms, 100 prompts", screen=100, confirmation=100),
     replace(NULL, name="36 arms, a shortlist after 16", gains=(0.0,) * 36, shortlist_after=16),
 )
+COPIES = (
+    replace(NULL, name="6 arms, 30 sentences twice", copies=2),
+    replace(NULL, name="6 arms, 15 sentences four times", copies=4),
+    replace(NULL, name="1 arm, 12 sentences eight times", gains=(0.0,), copies=8, confirmation=96),
+)
+PARAPHRASED = replace(COPIES[-1], name="1 arm, 12 sentences in eight paraphrases", paraphrased=True)
 GAINS = (
     World("1 arm, gain 0.10", (0.10,)),
     World("1 of 6 arms, gain 0.10", (0.10,) + (0.0,) * 5),
@@ -301,11 +340,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the result alone")
     options = parser.parse_args()
     sweeps, rows = (50 if options.quick else 300), []
-    for world in (*NULLS, *GAINS, WORSE, TRAPPED):
+    for world in (*NULLS, *COPIES, PARAPHRASED, *GAINS, WORSE, TRAPPED):
         rows.append(row(simulate(world, sweeps, seed=2026), world))
         if not options.json:
             print(json.dumps(rows[-1]), flush=True)
-    nulls = rows[: len(NULLS)]
+    nulls = rows[: len(NULLS) + len(COPIES)]
     result = {
         "name": "verdicts",
         "ratios": {

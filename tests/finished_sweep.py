@@ -90,7 +90,7 @@ def protocol_of(voice: VoiceFiles, languages: Sequence[str | None], **changes: o
             "finalists": 1,
             "finalist_metrics": (),
             "listening": Listening(raters=2, sentences=4),
-            "bootstrap_resamples": 500,
+            "bootstrap_resamples": 1000,
             "confidence": 0.95,
             "family_digests": {**known, "data_digest": "d"},
             **changes,

@@ -49,7 +49,7 @@ scoring:
   primary: similarity
   constraints: [{{metric: word_error, margin: 0.5}}]
   finalists: 1
-  bootstrap_resamples: 500
+  bootstrap_resamples: 1000
 resources: {{hosts: {hosts}, slots_per_host: {slots}, scorers: 1{resources}}}
 """
 

@@ -78,10 +78,15 @@ def read_sweep(path: Path) -> "tuple[SweepSpec, Inputs]":
     """
     from orchestrator.spec.inputs import read_inputs
     from orchestrator.spec.reading import read_spec
-    from orchestrator.terminal.data import check_progress, print_warnings
+    from orchestrator.terminal.data import (
+        check_progress,
+        print_near_duplicates,
+        print_warnings,
+    )
 
     sweep = read_spec(path)
     with check_progress(messages) as progress:
         inputs = read_inputs(sweep, progress)
     print_warnings(messages, inputs.warnings, inputs.dropped)
+    print_near_duplicates(messages, inputs.near_duplicates)
     return sweep, inputs

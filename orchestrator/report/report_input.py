@@ -87,6 +87,8 @@ def short(variant: VariantInfo) -> str:
     """A variant's name where room is scarce: rank, learning rate, mix, epoch, lora_scale."""
     if variant.trial is None:
         return "base"
+    if variant.is_unlisted:
+        return variant.id
     rank = "?" if variant.rank is None else variant.rank
     rate = "?" if variant.learning_rate is None else scientific(variant.learning_rate)
     mix = "" if variant.mix is None else f" · {variant.mix}"

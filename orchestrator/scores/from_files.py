@@ -2,8 +2,10 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from orchestrator.scores.versa import VersaRow
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.listening import Rating, Ratings, apply_listening_test
 from orchestrator.verdict.outcome import Verdict
-from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.protocol import MetricVersion, Protocol
 from orchestrator.verdict.table import ScoreTable, ScoreTableError, VariantInfo
 
 _ROW = 'Each line is {"variant": "base", "prompt": "a-001", "similarity": 0.93, ...}.'
+_ROUNDING = 1e-6
+"""Of a metric's range: single precision may take a score so far beyond its bounds."""
 _VARIANT = (
     "Each line has id, trial, epoch, lora_scale, rank, learning_rate, validation_loss, and may "
     "have group_losses and mix."
@@ -71,7 +75,8 @@ def judge_files(
     with collecting(problems):
         rule = _read_protocol(protocol)
     files = sorted(scores.rglob("*.jsonl")) if scores.is_dir() else [scores]
-    clips = list(_lines(files, _read_clip, _ROW, problems))
+    bounds = {} if rule is None else {metric.name: metric for metric in rule.metrics}
+    clips = list(_lines(files, partial(_read_clip, bounds), _ROW, problems))
     listed = [variants] if variants else []
     infos = list(_lines(listed, lambda *at: _VARIANTS.validate_json(at[-1]), _VARIANT, problems))
     if problems or rule is None:
@@ -159,26 +164,59 @@ def _read_protocol(path: Path) -> Protocol:
         raise InputError(validation_problems(error, str(path), "Correct it.")) from None
 
 
-def _read_clip(path: Path, number: int, line: str) -> ClipScores | VersaRow:
-    """Raises ValidationError for a line that is neither ours nor VERSA's."""
+def _read_clip(
+    bounds: Mapping[str, MetricVersion], path: Path, number: int, line: str
+) -> ClipScores | VersaRow:
+    """Line ``number`` of the file at ``path``.
+
+    Raises:
+        ValidationError: it is neither ours nor VERSA's.
+        InputError: with each score that its metric cannot have.
+    """
     by_versa = versa.read_row(path, number, line)
-    return by_versa or _Row.model_validate_json(line).scores()
+    read = by_versa or _Row.model_validate_json(line).scores()
+    values = versa.to_our_names(by_versa)[0] if by_versa else read.values
+    problems = [
+        Problem(
+            f"{path}:{number}",
+            f"{name} lies in [{metric.low:g}, {metric.high:g}] by the protocol, got {value:g}",
+            "Correct the score, or judge with the protocol it was made under.",
+        )
+        for name, value in values.items()
+        if (metric := bounds.get(name)) and not _is_within(value, metric)
+    ]
+    if problems:
+        raise InputError(problems)
+    return read
+
+
+def _is_within(value: float, metric: MetricVersion) -> bool:
+    """Whether a metric can have the value, rounded as single precision rounds; NaN is no value."""
+    rounding = _ROUNDING * metric.span
+    return math.isnan(value) or metric.low - rounding <= value <= metric.high + rounding
 
 
 def _lines(
     paths: list[Path], read: Callable[[Path, int, str], Any], hint: str, problems: list[Problem]
 ) -> Iterator[Any]:
+    """What ``read`` makes of each line that is not blank."""
     for path in paths:
-        lines: list[str] = []
-        with collecting(problems):
-            lines = read_text(path, hint).splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield read(path, number, line)
-            except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(map(str, first["loc"])) or "the line"
-                problems.append(Problem(f"{path}:{number}", f"{where}: {first['msg']}", hint))
+        try:
+            with path.open(encoding="utf-8-sig") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if line.isspace():
+                        continue
+                    try:
+                        yield read(path, number, line)
+                    except InputError as error:
+                        problems += error.problems
+                    except ValidationError as error:
+                        first = error.errors()[0]
+                        where = ".".join(map(str, first["loc"])) or "the line"
+                        what = f"{where}: {first['msg']}"
+                        problems.append(Problem(f"{path}:{number}", what, hint))
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(str(path), f"cannot read it: {error}", hint))
 
 
 def read_ratings(path: Path, sentences: Collection[str], systems: Collection[str]) -> Ratings:

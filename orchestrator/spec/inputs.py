@@ -9,6 +9,7 @@ from jobs.data.checks.check import Checked
 from jobs.data.checks.target import check_target
 from jobs.data.clips import Progress, TargetClip
 from jobs.data.findings import Finding
+from jobs.data.near_texts import Repeat, nearest_repeats, repeats
 from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.catalogue import METRICS
 from jobs.metrics.references import reference_problems
@@ -38,6 +39,8 @@ class Inputs:
     """Set A."""
     confirmation: list[PromptSpec]
     """Set B."""
+    near_duplicates: Sequence[Problem] = ()
+    """Prompts that count as one with an earlier one of their set."""
 
 
 def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) -> Inputs:
@@ -61,10 +64,19 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
     if problems or checked is None:
         raise InputError(problems)
     first, second = sets
-    inputs = Inputs(checked.clips, checked.findings, checked.dropped, first, second)
+    of_a, of_b = (
+        [f"{file}:{line}" for line in range(1, len(prompts) + 1)]
+        for file, prompts in zip(files, sets, strict=True)
+    )
+    near = (*_near_duplicates(first, of_a), *_near_duplicates(second, of_b))
+    inputs = Inputs(checked.clips, checked.findings, checked.dropped, first, second, near)
     scoring = spec.scoring
-    found = prompt_set_problems(first, second, scoring.finalists, scoring.significance)
-    if problems := [Problem(str(files[1]), what, next_step) for what, next_step in found]:
+    found = prompt_set_problems(
+        first, second, scoring.finalists, scoring.significance, (of_a, of_b)
+    )
+    problems = [Problem(str(files[1]), what, f"{step.capitalize()}.") for what, step in found]
+    problems += _trained_texts(second, of_b, checked.clips)
+    if problems:
         raise InputError(problems)
     problems += _reference_problems(spec, inputs)
     for file, prompts, names in zip(
@@ -84,6 +96,37 @@ def _read_prompts(file: Path, target: str | None) -> list[PromptSpec]:
     """The prompts of a file; the target is the speaker of those that name none."""
     prompts = read_prompts(file)
     return [each.model_copy(update={"speaker": each.speaker or target}) for each in prompts]
+
+
+def _trained_texts(
+    confirmation: Sequence[PromptSpec], places: Sequence[str], clips: Sequence[TargetClip]
+) -> Iterator[Problem]:
+    """Prompts of set B whose text is trained on, or nearly so."""
+    trained = [clip.row for clip in clips if clip.row.split == "train"]
+    for repeat in nearest_repeats((row.text for row in trained), [p.text for p in confirmation]):
+        text, row = confirmation[repeat.other].text, trained[repeat.place]
+        what = (
+            f"set B has texts that are not trained on, got {text!r} and {row.text!r} at "
+            f"{row.where} ({repeat})"
+        )
+        yield Problem(places[repeat.other], what, "Write another text, or take that clip out.")
+
+
+def _near_duplicates(prompts: Sequence[PromptSpec], places: Sequence[str]) -> Iterator[Problem]:
+    """Each prompt of a set that repeats an earlier one, the most similar of those."""
+    texts = [prompt.text for prompt in prompts]
+    nearest: dict[int, Repeat] = {}
+    for repeat in repeats(texts, texts):
+        if repeat.other < repeat.place:
+            known = nearest.setdefault(repeat.place, repeat)
+            if repeat.similarity > known.similarity:
+                nearest[repeat.place] = repeat
+    for place, repeat in nearest.items():
+        what = (
+            f"near-duplicates count as one prompt, got {texts[place]!r} and "
+            f"{texts[repeat.other]!r} at {places[repeat.other]} ({repeat})"
+        )
+        yield Problem(places[place], what, "Write another text, or leave it at that.")
 
 
 def _reference_problems(spec: SweepSpec, inputs: Inputs) -> Iterator[Problem]:

@@ -15,7 +15,13 @@ from jobs.spec.metric import MetricSpec
 from jobs.spec.strict import Strict
 from jobs.spec.trial import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec
 from orchestrator.addresses import JOURNAL, SQLITE
-from orchestrator.verdict.protocol import GATE_METRICS, Constraint, Gates, Listening
+from orchestrator.verdict.protocol import (
+    GATE_METRICS,
+    LEAST_RESAMPLES,
+    Constraint,
+    Gates,
+    Listening,
+)
 
 AUTO = "auto"
 """In place of a number: as many as the machine's memory holds."""
@@ -192,7 +198,7 @@ class ScoringSpec(Strict):
     significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Level of the tests of all finalists together, adjusted by Holm."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    bootstrap_resamples: Annotated[int, Field(ge=100)] = 10_000
+    bootstrap_resamples: Annotated[int, Field(ge=LEAST_RESAMPLES)] = 10_000
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from jobs.audio.files import RESAMPLER
 from jobs.data.checks.check import Checked
 from jobs.data.findings import Finding
+from jobs.problems import Problem
 from orchestrator.spec.check_summary import by_rule, rates, totals
 from orchestrator.terminal.console import plain_table, print_line, progress_bar
 from orchestrator.workers.preparation import PreparedData
@@ -67,6 +68,14 @@ def print_warnings(console: Console, findings: Sequence[Finding], dropped: int) 
         lines.append("data: voxsweep check lists them all")
     for line in lines:
         print_line(console, line, "yellow")
+
+
+def print_near_duplicates(console: Console, problems: Sequence[Problem]) -> None:
+    """Prompts that count as one with another, each with the places of both."""
+    for problem in problems[:_SHOWN]:
+        print_line(console, str(problem), "yellow")
+    if len(problems) > _SHOWN:
+        print_line(console, f"and {len(problems) - _SHOWN} more near-duplicates", "yellow")
 
 
 def _summary(checked: Checked) -> Table:

@@ -94,10 +94,10 @@ class Comparison:
     def bootstrap(self) -> PairedBootstrap:
         """The draws that all intervals under this protocol share."""
         of = self.protocol
-        return _bootstrap(len(of.prompts), of.bootstrap_resamples, of.confidence, of.seed)
+        return _bootstrap(len(set(of.texts)), of.bootstrap_resamples, of.confidence, of.seed)
 
     def gains(self, variant: str) -> Values:
-        """Paired differences to the base, shape (prompts,), signed so that positive is better."""
+        """Paired differences to the base, shape (texts,), signed so that positive is better."""
         primary = self.protocol.primary
         ours, base = self.scores(variant, primary), self.scores(BASE_VARIANT, primary)
         return ours - base if self.table.metrics[primary].direction == "higher" else base - ours
@@ -107,7 +107,10 @@ class Comparison:
         return self.bootstrap.interval(self.gains(one) - self.gains(other)).includes_zero
 
     def scores(self, variant: str, metric: str) -> Values:
-        """What each prompt counts for, shape (prompts,): seeds' mean, failed clips at the worst.
+        """What each text counts for, shape (texts,): its prompts' mean, failed clips at the worst.
+
+        The text is the unit of analysis: prompts that are near-duplicates are not independent of
+        each other, nor are the seeds of a prompt, which are averaged first.
 
         A perceptual predictor barely notices a cut-off or runaway clip (DNSMOS even rewards some),
         so a clip that fails a gate does not keep its score where scores decide: in the primary
@@ -120,8 +123,13 @@ class Comparison:
             if failed:
                 keys = {(clip.prompt, clip.seed) for clip in failed}
                 values = np.where([key in keys for key in self.table.keys], of.worst, values)
-            self._scores[variant, metric] = self.table.by_prompt(values)
+            self._scores[variant, metric] = self._by_text(self.table.by_prompt(values))
         return self._scores[variant, metric]
+
+    def _by_text(self, values: Values) -> Values:
+        """Average the prompts of each text: shape (prompts,) to (texts,)."""
+        texts = self.protocol.texts
+        return np.bincount(texts, weights=values) / np.bincount(texts)
 
     def failed_clips(self, variant: str) -> tuple[FailedClip, ...]:
         """Every clip that has no score or fails a gate, in the order of the prompts."""

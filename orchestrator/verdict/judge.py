@@ -123,7 +123,7 @@ def _confirmed(
     return replace(
         verdict,
         verdict=decision.outcome,
-        sentence=sentence + sentences.regressions(groups),
+        sentence=sentence + sentences.near_duplicates(protocol) + sentences.regressions(groups),
         variant=winner.row.id if winner else None,
         runner_up=_runner_up(screen.table, others, winner.row.id) if winner else first.row.id,
         effect=first.row.gain,

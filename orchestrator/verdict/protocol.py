@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, model_validator
 
+from jobs.data.near_texts import distinct_texts, nearest_repeats
 from jobs.spec.strict import Strict
 from jobs.spec.trial import PromptSpec
 
@@ -111,6 +112,10 @@ class Listening(Strict, allow_inf_nan=False):
     """Smallest gain over the base that counts, in points of the five-point scale."""
 
 
+LEAST_RESAMPLES = 1000
+"""With so many the ends of a 95 % interval have a standard error of 4 % of its half-width, from
+draws alone (the variance of a sample's quantile: Efron and Tibshirani 1993, section 19.3)."""
+
 _ADDED_LATER = ("top_p", "repetition_penalty", "max_tokens")
 
 
@@ -148,7 +153,7 @@ class Protocol(Strict, allow_inf_nan=False):
     omitted: tuple[Omitted, ...] = ()
     """Not required, not there, and so not measured."""
     listening: Listening
-    bootstrap_resamples: Annotated[int, Field(gt=0)]
+    bootstrap_resamples: Annotated[int, Field(ge=LEAST_RESAMPLES)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     family_digests: dict[str, str]
     """What else decides the sound: base, codec, recogniser, prepared data."""
@@ -202,6 +207,11 @@ class Protocol(Strict, allow_inf_nan=False):
             self.prompts, self.confirmation, self.finalists, self.significance
         )
         yield from (f"{what}: {next_step}" for what, next_step in found)
+        if self.seed == self.confirmation_seed:
+            yield (
+                f"set B has a seed of its own, got {self.seed} as seed and as confirmation_seed: "
+                "change one of the two"
+            )
 
     def judged_metrics(self) -> dict[str, MetricVersion]:
         """The measured metrics by name, and the ratios to the base that they allow."""
@@ -218,6 +228,11 @@ class Protocol(Strict, allow_inf_nan=False):
     def rest(self) -> tuple[Prompt, ...]:
         """The prompts of set A that only the shortlist speaks."""
         return () if self.shortlist_after is None else self.prompts[self.shortlist_after :]
+
+    @property
+    def texts(self) -> tuple[int, ...]:
+        """Which text each prompt says, counted from 0: near-duplicates say one."""
+        return _texts(self.prompts)
 
     def screening(self) -> "Protocol":
         """The same rule over the prompts of set A that every variant speaks."""
@@ -269,21 +284,28 @@ def prompt_set_problems(
     confirmation: Sequence[PromptSpec],
     finalists: int,
     significance: float,
+    places: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Iterable[tuple[str, str]]:
-    """What keeps two prompt sets from screening and confirming, each with the next step."""
+    """What keeps two prompt sets from screening and confirming, each with the next step.
+
+    ``places`` says where each prompt of both sets stands; None: they are told by their ids.
+    """
     for name in _repeated(prompt.id for prompt in (*prompts, *confirmation)):
         yield f"a prompt's id is used once in sets A and B, got {name!r} twice", "rename one"
-    texts = {_normalised(prompt.text) for prompt in prompts}
-    for prompt in confirmation:
-        if _normalised(prompt.text) in texts:
-            what = f"set B has texts that set A has not, got {prompt.text!r} again in {prompt.id!r}"
-            yield what, "write another text"
+    in_a, in_b = places or tuple([repr(p.id) for p in of] for of in (prompts, confirmation))
+    known, fresh = ([prompt.text for prompt in of] for of in (prompts, confirmation))
+    for repeat in nearest_repeats(known, fresh):
+        what = (
+            f"set B has texts that set A has not, got {fresh[repeat.other]!r} at "
+            f"{in_b[repeat.other]} and {known[repeat.place]!r} at {in_a[repeat.place]} ({repeat})"
+        )
+        yield what, "write another text"
     # The smallest p of a signed-rank test over n prompts is 2 to the -n.
     least = math.floor(math.log2(finalists / significance)) + 1
-    if len(confirmation) < least:
+    if (count := len(set(_texts(confirmation)))) < least:
         what = (
             f"{finalists} finalists at significance {significance:g} need {least} prompts in "
-            f"set B, got {len(confirmation)}"
+            f"set B, got {_counted(count, confirmation)}"
         )
         yield what, "add prompts or take fewer finalists"
     for group in GROUPS:
@@ -294,16 +316,21 @@ def prompt_set_problems(
                 f"name the {group} of each",
             )
         for name, named in of.items():
-            if len(of) > 1 and len(named) < least:
+            if len(of) > 1 and (count := len(set(_texts(named)))) < least:
                 yield (
                     f"each {group} has a verdict of its own, which needs {least} prompts in set "
-                    f"B, got {len(named)} of {name!r}",
+                    f"B, got {_counted(count, named)} of {name!r}",
                     f"add prompts of it, or leave {group} out of the prompts",
                 )
 
 
-def _normalised(text: str) -> str:
-    return " ".join(text.casefold().split())
+def _texts(prompts: Iterable[PromptSpec]) -> tuple[int, ...]:
+    return distinct_texts(tuple(prompt.text for prompt in prompts))
+
+
+def _counted(texts: int, prompts: Sequence[PromptSpec]) -> str:
+    repeated = len(prompts) > texts
+    return f"{len(prompts)} that count as {texts}" if repeated else str(len(prompts))
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

@@ -165,6 +165,14 @@ def scores_lacking(variants: Sequence[str], prompts: str) -> str:
     )
 
 
+def near_duplicates(protocol: Protocol) -> str:
+    """What the sentence adds where set B, the prompts of ``protocol``, has near-duplicates."""
+    texts, prompts = len(set(protocol.texts)), len(protocol.prompts)
+    if texts == prompts:
+        return ""
+    return f" Set B has {prompts} prompts, which count as {texts}: near-duplicates count as one."
+
+
 def regressions(groups: Sequence[GroupVerdict]) -> str:
     """What a verdict adds of the languages and speakers that got worse; empty without any."""
     worse = [f"{each.group} {each.name}" for each in groups if each.verdict == "REGRESSION"]

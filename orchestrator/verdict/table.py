@@ -46,10 +46,17 @@ class VariantInfo:
         return cls(name, name, 1, 1.0, None, None, None)
 
     @property
+    def is_unlisted(self) -> bool:
+        """Whether nothing is known of it but its id."""
+        return self == self.unlisted(self.id)
+
+    @property
     def name(self) -> str:
         """What a person calls it."""
         if self.trial is None:
             return "the base"
+        if self.is_unlisted:
+            return self.id
         rate = "unknown" if self.learning_rate is None else scientific(self.learning_rate)
         rank = "unknown" if self.rank is None else self.rank
         mix = "" if self.mix is None else f", mix {self.mix}"

@@ -45,7 +45,7 @@ scoring:
   metrics: [dnsmos_p808]
   primary: dnsmos_p808
   finalists: 1
-  bootstrap_resamples: 500
+  bootstrap_resamples: 1000
 resources: {{hosts: 1, slots_per_host: 2, scorers: 1}}
 """
 

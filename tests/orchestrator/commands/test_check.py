@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,15 @@ from jobs.audio.files import RESAMPLER
 from jobs.data.checks.target import check_target
 from jobs.data.findings import error, warning
 from jobs.embedded import VOICE_DIR
+from jobs.problems import Problem
 from orchestrator.cli import app
 from orchestrator.spec.check_summary import by_rule, data_from_options, host_from_options
-from orchestrator.terminal.data import check_progress, print_warnings, show_check
+from orchestrator.terminal.data import (
+    check_progress,
+    print_near_duplicates,
+    print_warnings,
+    show_check,
+)
 from tests.jobs.data.hostile_clips import babble, upsampled
 
 HERE = Path(__file__).parent
@@ -184,3 +191,14 @@ def test_progress_in_a_terminal_is_a_bar():
     with page.capture() as said, check_progress(page) as tell:
         tell(3, 7)
     assert "3/7" in said.get()
+
+
+def test_near_duplicates_are_told_with_their_lines_up_to_twenty():
+    page = Console(file=StringIO(), width=200)
+    problems = [Problem(f"b.jsonl:{line}", "rule", "Step.") for line in range(2, 25)]
+    print_near_duplicates(page, problems)
+    printed = page.file.getvalue().splitlines()
+    assert printed[0] == "b.jsonl:2: rule. Step."
+    assert printed[20:] == ["and 3 more near-duplicates"]
+    print_near_duplicates(page, [])
+    assert len(page.file.getvalue().splitlines()) == 21

@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import asdict
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from jobs.problems import InputError
 from orchestrator.scores.from_files import judge_files, variant_lines
+from orchestrator.terminal.results import show_verdict
 from orchestrator.verdict.protocol import (
     Constraint,
     Gates,
@@ -51,7 +54,7 @@ def protocol(tmp_path):
         finalists=1,
         finalist_metrics=(),
         listening=Listening(),
-        bootstrap_resamples=200,
+        bootstrap_resamples=1000,
         confidence=0.95,
         family_digests={},
     )
@@ -118,6 +121,46 @@ def test_every_bad_line_is_told(tmp_path, protocol):
     wheres = [problem.where for problem in caught.value.problems]
     assert wheres == [f"{scores}:1", f"{scores}:2", f"{scores}:3", f"{variants}:1"]
     assert caught.value.problems[0].what == "prompt: Field required"
+
+
+def test_a_score_beyond_its_metric_s_bounds_is_told(tmp_path, protocol):
+    """Of voxsweep's lines and of VERSA's; what single precision rounds is no such score."""
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    good = [json.loads(row) for row in rows("base", 0.5)]
+    good[0]["similarity"] = 1.0000001
+    good[1]["similarity"], good[1]["clipping"] = 1.01, -0.5
+    good[2]["duration"] = float("inf")
+    (folder / "ours.jsonl").write_text("\n".join(map(json.dumps, good)))
+    (folder / "tuned.jsonl").write_text('{"key": "a0.wav", "similarity": -7}\n')
+    with pytest.raises(InputError) as caught:
+        judge_files(folder, protocol, None)
+    assert [(p.where.removeprefix(f"{folder}/"), p.what) for p in caught.value.problems] == [
+        ("ours.jsonl:2", "similarity lies in [-1, 1] by the protocol, got 1.01"),
+        ("ours.jsonl:2", "clipping lies in [0, 1] by the protocol, got -0.5"),
+        ("ours.jsonl:3", "duration lies in [0, 30] by the protocol, got inf"),
+        ("tuned.jsonl:1", "similarity lies in [-1, 1] by the protocol, got -7"),
+    ]
+
+
+def test_a_byte_order_mark_and_blank_lines_are_no_scores(tmp_path, protocol):
+    scores = tmp_path / "scores.jsonl"
+    lines = [*rows("base", 0.5), "", *rows("tuned", 0.7), " \t", ""]
+    scores.write_text("\r\n".join(lines), encoding="utf-8-sig", newline="")
+    assert judge_files(scores, protocol, None)[0].variant == "tuned"
+    scores.write_text("\n".join([*lines, "not json"]))
+    with pytest.raises(InputError, match=f":{len(lines) + 1}: the line"):
+        judge_files(scores, protocol, None)
+
+
+def test_a_variant_of_which_nothing_is_known_is_called_by_its_id(tmp_path, protocol):
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text("\n".join([*rows("base", 0.5), *rows("tuned-7", 0.7)]))
+    verdict, table = judge_files(scores, protocol, None)
+    assert verdict.sentence.startswith("Promote tuned-7, once listeners confirm it")
+    console = Console(file=StringIO(), width=120)
+    show_verdict(console, verdict, table)
+    assert "tuned-7" in console.file.getvalue().split("Promote")[0]
 
 
 def test_scores_that_cannot_be_compared_are_told(tmp_path, protocol):

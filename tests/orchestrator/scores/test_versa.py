@@ -184,7 +184,7 @@ def protocol(tmp_path):
         finalists=1,
         finalist_metrics=(),
         listening=Listening(),
-        bootstrap_resamples=200,
+        bootstrap_resamples=1000,
         confidence=0.95,
         family_digests={},
     )

@@ -141,6 +141,51 @@ def test_several_manifests_are_one_target(make_spec, tmp_path):
     assert {clip.row.speaker for clip in inputs.clips} == {"ada"}
 
 
+def test_repeated_texts_are_told_with_both_lines(make_spec, tmp_path):
+    """Of set A and of training in set B: refused. Near-duplicates within a set: told."""
+    long = "Zwölf Boxkämpfer jagen Viktor quer über den Sylter Deich"
+    texts = {
+        "a": [f"text {i}" for i in range(8)] + [long],
+        "b": [f"fresh {i}" for i in range(8)],
+    }
+    digits = json.loads((VOICE_DIR / "manifest.jsonl").read_text().splitlines()[3])
+    assert digits["split"] == "train"
+    texts["b"] += ["Te\u200bxt 3!", digits["text"].title() + ".", "zero one", "Zero 1"]
+    texts["b"] += [f"{long[:-5]}Strand", "Franz jagt im Taxi quer durch Bayern heute"]
+    texts["b"] += ["Franz jagt im Taxi quer durch Bayern gestern"]
+
+    def write():
+        for name, of in texts.items():
+            prompts = [{"id": f"{name}{i}", "text": text} for i, text in enumerate(of)]
+            (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+
+    write()
+    spec = make_spec(variants="variants: {prompts: a.jsonl, confirmation_prompts: b.jsonl}")
+    a, b = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    same = "the same but for case, punctuation, spaces, or digits and number words"
+    refused = problems_of(spec)
+    assert refused[0] == (
+        f"{b}: set B has texts that set A has not, got {texts['b'][8]!r} at {b}:9 and 'text 3' at "
+        f"{a}:4 ({same}). Write another text."
+    )
+    assert f"at {b}:13 and {long!r} at {a}:9 (" in refused[1]
+    assert refused[2] == (
+        f"{b}:10: set B has texts that are not trained on, got {texts['b'][9]!r} and "
+        f"{digits['text']!r} at {VOICE_DIR / 'manifest.jsonl'}:4 ({same}). "
+        "Write another text, or take that clip out."
+    )
+    assert len(refused) == 3
+    del texts["b"][12], texts["b"][9], texts["b"][8]
+    write()
+    told = [str(problem) for problem in read_inputs(spec).near_duplicates]
+    assert told[0] == (
+        f"{b}:10: near-duplicates count as one prompt, got 'Zero 1' and 'zero one' at {b}:9 "
+        f"({same}). Write another text, or leave it at that."
+    )
+    assert told[1].startswith(f"{b}:12: near-duplicates count as one prompt, got 'Franz")
+    assert len(told) == 2
+
+
 def test_progress_is_told(make_spec):
     told = []
     read_inputs(make_spec(), lambda done, total: told.append((done, total)))

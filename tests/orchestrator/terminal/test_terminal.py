@@ -18,7 +18,7 @@ VERDICT = """\
 set A: best of 1 variants, 4 clips each
 variant                similarity                     gain  word_error  failed clips  standing
 base                        0.500                                0.100             0  base
-r4 · 3e-3 · e1 · ×1.3       0.630  +0.130 [+0.105, +0.155]       0.100             0  winner
+r4 · 3e-3 · e1 · ×1.3       0.630  +0.130 [+0.101, +0.159]       0.100             0  winner
 
 set B by language and speaker
              prompts                     gain  verdict                    variant

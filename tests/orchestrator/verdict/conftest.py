@@ -71,7 +71,7 @@ def make_protocol() -> Callable[..., Protocol]:
                 "finalists": 2,
                 "finalist_metrics": (),
                 "listening": Listening(),
-                "bootstrap_resamples": 500,
+                "bootstrap_resamples": 1000,
                 "confidence": 0.95,
                 "family_digests": {"base": "sha256:0"},
                 **changes,

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.comparison import FAILED_CLIPS, Comparison
-from orchestrator.verdict.protocol import Constraint, Gates
+from orchestrator.verdict.protocol import Constraint, Gates, Prompt
 from orchestrator.verdict.table import ScoreTable
 
 
@@ -53,6 +53,21 @@ def test_the_bases_own_failures_are_allowed_for(base, info, speak, make_protocol
     clips = speak(BASE_VARIANT, tail_silence=[9, 9, 0, 0]) + speak("v", tail_silence=[0, 9, 9, 9])
     table = ScoreTable.build([base, info("v")], clips, make_protocol())
     assert Comparison(table, make_protocol()).failure_gate("v").allowed == 3
+
+
+def test_twenty_copies_of_a_text_weigh_as_one(make_table, make_protocol):
+    """Whatever the copies score, it is their mean beside that of each other text."""
+    copies = [Prompt(id=f"p{i}", text=f"Wash the dishes, twice if need be: {i}") for i in range(20)]
+    others = [Prompt(id=f"p{i}", text=f"Text {i}.") for i in range(20, 24)]
+    protocol = make_protocol(24, prompts=(*copies, *others))
+    scores = [3 + i / 10 for i in range(20)] + [3.2, 3.4, 3.1, 3.5]
+    comparison = Comparison(make_table(protocol, v={"p808": scores}), protocol)
+    assert comparison.gains("v").tolist() == pytest.approx([0.95, 0.2, 0.4, 0.1, 0.5])
+    gain = comparison.row("v").gain
+    assert (gain.n, gain.mean) == (5, pytest.approx(0.43))
+    assert comparison.failure_gate("v").clips == 24
+    part = comparison.only([*copies[:3], *others])
+    assert part.gains("v").tolist() == pytest.approx([0.1, 0.2, 0.4, 0.1, 0.5])
 
 
 def test_a_clip_that_fails_a_gate_loses_its_score_where_scores_decide(make_table, make_protocol):

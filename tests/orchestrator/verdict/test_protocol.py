@@ -60,9 +60,47 @@ def test_set_b_has_other_texts_and_enough_of_them(make_protocol):
     with pytest.raises(ValidationError) as caught:
         make_protocol(confirmation=(*healthy.confirmation[:4], again))
     message = str(caught.value)
-    assert "set B has texts that set A has not, got '  text 2. ' again in 'c9'" in message
+    assert (
+        "set B has texts that set A has not, got '  text 2. ' at 'c9' and 'Text 2.' at 'p2' (the "
+        "same but for case, punctuation, spaces, or digits and number words): write another text"
+    ) in message
     # Two finalists at 0.05: five prompts give no p below 1/32 = 0.031, six give 0.016.
     assert "2 finalists at significance 0.05 need 6 prompts in set B, got 5" in message
+
+
+SENTENCE = "Glue the sheet to the dark blue background"
+
+
+def test_near_duplicates_are_refused_between_the_sets_and_count_as_one_within(make_protocol):
+    healthy = make_protocol()
+    again = Prompt(id="p9", text=f"{SENTENCE} again")
+    copies = tuple(Prompt(id=f"d{i}", text=f"{SENTENCE}, {i}") for i in range(20))
+    with pytest.raises(ValidationError) as caught:
+        make_protocol(prompts=(*healthy.prompts, again), confirmation=copies)
+    message = str(caught.value)
+    assert message.count("of their character trigrams in common): write another text") == 20
+    assert f"got '{SENTENCE}, 7' at 'd7' and '{SENTENCE} again' at 'p9' (" in message
+    assert "need 6 prompts in set B, got 20 that count as 1: add prompts" in message
+    rule = make_protocol(confirmation=(*healthy.confirmation, *copies)).confirming()
+    assert rule.texts == (*range(8), *[8] * 20)
+
+
+@pytest.mark.parametrize("twin", ["Te\u200bxt 2", "te\u0301xt 2"])
+def test_what_is_not_seen_does_not_make_another_text(make_protocol, twin):
+    healthy = make_protocol()
+    of_a = Prompt(id="p9", text="T\u00e9xt 2")
+    with pytest.raises(ValidationError, match="set B has texts that set A has not"):
+        make_protocol(
+            prompts=(*healthy.prompts, of_a),
+            confirmation=(*healthy.confirmation, Prompt(id="c9", text=twin)),
+        )
+
+
+def test_set_b_has_its_own_seed_and_intervals_enough_draws(make_protocol):
+    with pytest.raises(ValidationError, match="set B has a seed of its own, got 7 as seed and"):
+        make_protocol(confirmation_seed=7)
+    with pytest.raises(ValidationError, match="greater than or equal to 1000"):
+        make_protocol(bootstrap_resamples=999)
 
 
 def test_a_language_or_speaker_is_named_throughout_and_has_prompts_enough(make_protocol):

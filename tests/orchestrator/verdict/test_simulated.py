@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from benchmarks.verdicts import GAINS, NULLS, TRAP, TRAPPED, WORSE, simulate
+from benchmarks.verdicts import COPIES, GAINS, NULLS, TRAP, TRAPPED, WORSE, simulate
 
 SEED, RESAMPLES = 2026, 300
 
@@ -45,6 +45,13 @@ def test_a_true_gain_is_found(world):
     assert tally.share(tally.ours, world.arms.keys() - better) <= 0.05
     assert tally.covered / tally.heard >= 0.93
     assert abs(tally.bias) < 0.02
+
+
+@pytest.mark.parametrize("world", in_tiers(COPIES, lambda world: world is COPIES[-1]))
+def test_near_copies_in_set_b_do_not_count_as_prompts(world):
+    tally = run(world)
+    assert tally.share(tally.ours, world.arms) <= 0.05
+    assert tally.covered / tally.heard >= 0.92
 
 
 def test_worse_than_the_base_is_told_as_such():

@@ -1,10 +1,17 @@
 """Intervals and correlations, against numbers known from elsewhere."""
 
+from itertools import product
+
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr, wilcoxon
 
-from orchestrator.verdict.stats import PairedBootstrap, spearman
+from orchestrator.verdict.stats import (
+    EXACT_PAIRS,
+    PairedBootstrap,
+    better_than_base,
+    spearman,
+)
 
 
 def test_the_bootstrap_is_the_same_for_the_same_seed_only():
@@ -35,6 +42,52 @@ def test_every_mean_of_two_prompts_is_one_of_three():
     interval = PairedBootstrap(2, 1000, 0.98, 0).interval(np.array([0.0, 1.0]))
     assert (interval.mean, interval.low, interval.high) == (0.5, 0.0, 1.0)
     assert interval.includes_zero
+
+
+def enumerated(gains):
+    """The chance over all signs of the gains that are not 0, with Pratt's ranks."""
+    gains = np.asarray(gains, float)
+    ranks = rankdata(np.abs(gains))[gains != 0]
+    signs = np.array(list(product((0, 1), repeat=len(ranks))))
+    observed = ranks[gains[gains != 0] > 0].sum()
+    return float((signs @ ranks >= observed - 1e-9).mean())
+
+
+@pytest.mark.parametrize(
+    "gains",
+    [
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0, 0, 0),
+        (1, 1, 1, 1, 1),
+        (1, -1, 2, 2, 0, 3, -3, 3, 0, 4),
+        (-1, -1, 0, 0, 2),
+        (*(0.5,) * 9, -0.5, 0, 1, 1, -2),
+    ],
+)
+def test_with_zeros_and_ties_the_probability_is_that_of_all_signs(gains):
+    assert better_than_base(np.array(gains, float)) == pytest.approx(enumerated(gains), abs=1e-12)
+
+
+def test_five_gains_and_no_loss_are_one_in_thirty_two():
+    for zeros in range(20):
+        gains = np.array([0.1, 0.2, 0.3, 0.4, 0.5, *[0.0] * zeros])
+        assert better_than_base(gains) == 1 / 32
+    assert better_than_base(np.zeros(5)) == 1.0
+
+
+def test_without_zeros_and_ties_it_is_scipys_exact_one():
+    gains = np.random.default_rng(0).normal(0.1, 0.3, 25)
+    exact = wilcoxon(gains, alternative="greater", method="exact").pvalue
+    assert better_than_base(gains) == exact
+    tied = np.append(gains, [0.2, 0.2])
+    # The approximation is near by, and takes over where there are many.
+    assert better_than_base(tied) == pytest.approx(
+        wilcoxon(tied, alternative="greater", method="asymptotic").pvalue, rel=0.05
+    )
+    many = np.repeat(gains, 3)
+    assert len(many) > EXACT_PAIRS
+    assert better_than_base(many) == pytest.approx(
+        wilcoxon(many, alternative="greater", zero_method="pratt").pvalue, abs=0
+    )
 
 
 def test_spearman_equals_scipys_with_ties():
