@@ -37,7 +37,24 @@ TEXTS = (
     "She sells fresh figs, dates and almonds.",
     "Turn left after the bridge, then keep straight on.",
 )
-FRESH = tuple(f"{text[:-1]}, {who} say." for who in ("they", "some") for text in TEXTS)
+FRESH = (
+    "Snow closed the mountain pass for three whole days.",
+    "Could you lend me a pencil and some paper?",
+    "Her grandfather repaired clocks in a tiny workshop.",
+    "Yes, both tickets are already paid for!",
+    "A grey heron waited beside the frozen pond.",
+    "Breakfast is served between seven and half past eleven.",
+    "Mix flour, butter and a pinch of salt.",
+    "The lift is broken, so please take the stairs.",
+    "Nobody answered when the telephone rang at midnight.",
+    "Why would anyone paint a fence purple?",
+    "Professor Lindqvist measured 84 meteorites last winter.",
+    "Stop, you have forgotten your umbrella again!",
+    "Slowly, fog rolled across the empty harbour.",
+    "Every Sunday my cousins play chess in the park.",
+    "We ordered soup, fried rice and iced tea.",
+    "Cross the square, pass the fountain, ring twice.",
+)
 EPOCHS = (1, 2, 3)
 SCALES = (0.5, 0.75, 1.0)
 TRIALS = {  # name: rank, learning rate, what the primary metric gains at its best
