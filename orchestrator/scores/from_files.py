@@ -3,19 +3,20 @@
 import csv
 import json
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
-from jobs.metrics.base import ClipScores
 from jobs.problems import InputError, Problem, collecting, read_text
 from jobs.spec.strict import validation_problems
 from orchestrator.scores import versa
 from orchestrator.scores.versa import VersaRow
+from orchestrator.verdict.columns import ScoreCollector, ScoreColumns
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.listening import Rating, Ratings, apply_listening_test
 from orchestrator.verdict.outcome import Verdict
@@ -23,6 +24,7 @@ from orchestrator.verdict.protocol import MetricVersion, Protocol
 from orchestrator.verdict.table import ScoreTable, ScoreTableError, VariantInfo
 
 _ROW = 'Each line is {"variant": "base", "prompt": "a-001", "similarity": 0.93, ...}.'
+_BOUNDS = "Correct the score, or judge with the protocol it was made under."
 _ROUNDING = 1e-6
 """Of a metric's range: single precision may take a score so far beyond its bounds."""
 _VARIANT = (
@@ -39,7 +41,7 @@ _RATING = TypeAdapter(Rating)
 
 
 class _Row(BaseModel):
-    """One clip; what is not named here is a metric, null where it has no value."""
+    """One clip of any form; what is not named here is a metric, null where it has no value."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float | None]
@@ -49,9 +51,82 @@ class _Row(BaseModel):
     seed: int = 0
     failures: dict[str, str] = {}
 
-    def scores(self) -> ClipScores:
-        values = {k: v for k, v in self.__pydantic_extra__.items() if v is not None}
-        return ClipScores(self.variant, self.prompt, self.seed, values, self.failures)
+
+class _ScoreReader:
+    """Collects the clips of score files line by line: a million of them fit in memory."""
+
+    def __init__(self, metrics: Iterable[MetricVersion]) -> None:
+        self.scores = ScoreCollector()
+        self.by_versa: list[VersaRow] = []
+        self._bounds = {metric.name: _bounds(metric) for metric in metrics}
+
+    def read(self, path: Path, number: int, line: str) -> None:
+        """Keep what line ``number`` of the file at ``path`` says of a clip.
+
+        Raises:
+            ValidationError: it is neither ours nor VERSA's.
+            InputError: with each score that its metric cannot have.
+        """
+        problems: list[Problem] = []
+        try:
+            row = from_json(line)
+        except ValueError:
+            row = None
+        if by_versa := versa.read_row(path, number, row):
+            values = versa.to_our_names(by_versa)[0]
+            self.by_versa.append(by_versa)
+        else:
+            variant, prompt, seed, failures, values = _our_row(row, line)
+            self.scores.add(variant, prompt, seed, values, failures)
+        for name, value in values.items():
+            low, high, metric = self._bounds.get(name, _ANYTHING)
+            # NaN is no value, and is counted as missing.
+            if not low <= value <= high and metric and not math.isnan(value):
+                what = (
+                    f"{name} lies in [{metric.low:g}, {metric.high:g}] by the protocol, "
+                    f"got {value:g}"
+                )
+                problems.append(Problem(f"{path}:{number}", what, _BOUNDS))
+        if problems:
+            raise InputError(problems)
+
+
+_ANYTHING: tuple[float, float, MetricVersion | None] = (-math.inf, math.inf, None)
+
+
+def _bounds(metric: MetricVersion) -> tuple[float, float, MetricVersion]:
+    """The metric, and what its values may be with room for single precision."""
+    rounding = _ROUNDING * metric.span
+    return metric.low - rounding, metric.high + rounding, metric
+
+
+def _our_row(
+    row: Any,  # noqa: ANN401 (whatever JSON held)
+    line: str,
+) -> tuple[str, str, int, Mapping[str, str], Mapping[str, float]]:
+    """Variant, prompt, seed, failures and values of a line; ``row`` is its JSON.
+
+    Raises:
+        ValidationError: it is no clip.
+    """
+    if type(row) is dict:
+        values = {**row}
+        variant, prompt = values.pop("variant", None), values.pop("prompt", None)
+        seed, failures = values.pop("seed", 0), values.pop("failures", _NONE)
+        plain = type(variant) is str and type(prompt) is str and type(seed) is int
+        types = set(map(type, values.values()))
+        if plain and not failures and types <= _NUMBERS:
+            with suppress(OverflowError):  # an integer beyond all floats
+                floats = values if int not in types else {k: float(v) for k, v in values.items()}
+                return variant, prompt, seed, _NONE, floats
+    # What is written in another way, such as a number as a text, and what is wrong.
+    read = _Row.model_validate_json(line)
+    values = {k: v for k, v in read.__pydantic_extra__.items() if v is not None}
+    return read.variant, read.prompt, read.seed, read.failures, values
+
+
+_NONE: Mapping[str, str] = {}
+_NUMBERS = {float, int}
 
 
 def judge_files(
@@ -75,25 +150,19 @@ def judge_files(
     with collecting(problems):
         rule = _read_protocol(protocol)
     files = sorted(scores.rglob("*.jsonl")) if scores.is_dir() else [scores]
-    bounds = {} if rule is None else {metric.name: metric for metric in rule.metrics}
-    clips = list(_lines(files, partial(_read_clip, bounds), _ROW, problems))
+    reader = _ScoreReader([] if rule is None else rule.metrics)
+    for _ in _lines(files, reader.read, _ROW, problems):
+        pass
     listed = [variants] if variants else []
     infos = list(_lines(listed, lambda *at: _VARIANTS.validate_json(at[-1]), _VARIANT, problems))
     if problems or rule is None:
         raise InputError(problems)
-    rows, unfit = versa.complete(
-        [clip for clip in clips if isinstance(clip, ClipScores)],
-        [clip for clip in clips if isinstance(clip, VersaRow)],
-        {prompt.id for prompt in (*rule.prompts, *rule.confirmation)},
-        {metric.name for metric in rule.metrics},
-    )
-    if unfit:
-        raise InputError([Problem(where, what, "Keep one of the two.") for where, what in unfit])
-    scored = {row.variant for row in rows}
-    known = {info.id: info for info in infos if info.id in scored}
-    known |= {name: VariantInfo.unlisted(name) for name in sorted(scored - known.keys())}
+    scored = _completed(reader, rule)
+    known = {info.id: info for info in infos if info.id in scored.variants}
+    unlisted = sorted(scored.variants.keys() - known.keys())
+    known |= {name: VariantInfo.unlisted(name) for name in unlisted}
     try:
-        screen, shortlist, confirmation = _tables(rows, known, rule)
+        screen, shortlist, confirmation = _tables(scored, known, rule)
     except ScoreTableError as error:
         step = "Correct the scores, or take the protocol they were made under."
         raise InputError([Problem(str(scores), e, step) for e in str(error).splitlines()]) from None
@@ -104,28 +173,43 @@ def judge_files(
     return verdict, screen
 
 
+def _completed(reader: _ScoreReader, rule: Protocol) -> ScoreColumns:
+    """What was read, with VERSA's scores beside those of the same clip.
+
+    Raises:
+        InputError: with each row of VERSA that cannot be put beside them.
+    """
+    scored = reader.scores.columns()
+    if not reader.by_versa:
+        return scored
+    rows, unfit = versa.complete(
+        scored.clips(),
+        reader.by_versa,
+        {prompt.id for prompt in (*rule.prompts, *rule.confirmation)},
+        {metric.name for metric in rule.metrics},
+    )
+    if unfit:
+        raise InputError([Problem(where, what, "Keep one of the two.") for where, what in unfit])
+    return ScoreColumns.of(rows)
+
+
 def _tables(
-    rows: Sequence[ClipScores], known: Mapping[str, VariantInfo], rule: Protocol
+    scored: ScoreColumns, known: Mapping[str, VariantInfo], rule: Protocol
 ) -> tuple[ScoreTable, ScoreTable | None, ScoreTable | None]:
     """Scores on the screening prompts, on all of set A, and on set B; None where there are none."""
     fresh, rest = ({prompt.id for prompt in part} for part in (rule.confirmation, rule.rest))
-    on_a = [row for row in rows if row.prompt not in fresh]
-    on_b = [row for row in rows if row.prompt in fresh]
+    of_a = {prompt for prompt, _ in scored.keys} - fresh
 
-    def table(
-        clips: Sequence[ClipScores], names: set[str], protocol: Protocol
-    ) -> ScoreTable | None:
-        infos = [info for name, info in known.items() if name in names]
-        kept = [row for row in clips if row.variant in names]
-        return ScoreTable.build(infos, kept, protocol) if names else None
+    def table(part: ScoreColumns, protocol: Protocol) -> ScoreTable | None:
+        infos = [info for name, info in known.items() if name in part.variants]
+        return ScoreTable.of_columns(infos, part, protocol) if infos else None
 
-    screen = ScoreTable.build(
-        [*known.values()], [row for row in on_a if row.prompt not in rest], rule.screening()
-    )
+    screen = scored.part(of_a - rest, known)
+    spoke_rest = scored.part(rest, known).variants
     return (
-        screen,
-        table(on_a, {row.variant for row in on_a if row.prompt in rest}, rule),
-        table(on_b, {row.variant for row in on_b}, rule.confirming()),
+        ScoreTable.of_columns([*known.values()], screen, rule.screening()),
+        table(scored.part(of_a, spoke_rest), rule),
+        table(scored.part(fresh, known), rule.confirming()),
     )
 
 
@@ -162,38 +246,6 @@ def _read_protocol(path: Path) -> Protocol:
         return Protocol.model_validate_json(read_text(path, "Name a protocol.json."))
     except ValidationError as error:
         raise InputError(validation_problems(error, str(path), "Correct it.")) from None
-
-
-def _read_clip(
-    bounds: Mapping[str, MetricVersion], path: Path, number: int, line: str
-) -> ClipScores | VersaRow:
-    """Line ``number`` of the file at ``path``.
-
-    Raises:
-        ValidationError: it is neither ours nor VERSA's.
-        InputError: with each score that its metric cannot have.
-    """
-    by_versa = versa.read_row(path, number, line)
-    read = by_versa or _Row.model_validate_json(line).scores()
-    values = versa.to_our_names(by_versa)[0] if by_versa else read.values
-    problems = [
-        Problem(
-            f"{path}:{number}",
-            f"{name} lies in [{metric.low:g}, {metric.high:g}] by the protocol, got {value:g}",
-            "Correct the score, or judge with the protocol it was made under.",
-        )
-        for name, value in values.items()
-        if (metric := bounds.get(name)) and not _is_within(value, metric)
-    ]
-    if problems:
-        raise InputError(problems)
-    return read
-
-
-def _is_within(value: float, metric: MetricVersion) -> bool:
-    """Whether a metric can have the value, rounded as single precision rounds; NaN is no value."""
-    rounding = _ROUNDING * metric.span
-    return math.isnan(value) or metric.low - rounding <= value <= metric.high + rounding
 
 
 def _lines(

@@ -40,16 +40,13 @@ class VersaRow:
     values: Mapping[str, Any]
 
 
-def read_row(path: PurePath, number: int, line: str) -> VersaRow | None:
-    """Line ``number`` of the file at ``path`` as VERSA's row; None if another tool wrote it."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
+def read_row(path: PurePath, number: int, row: object) -> VersaRow | None:
+    """The JSON of line ``number`` of the file at ``path`` as VERSA's; None if it is another's."""
     if not isinstance(row, dict) or {"variant", "prompt"} & row.keys():
         return None
-    key = row.pop("key", None)
-    return VersaRow(f"{path}:{number}", path.stem, key, row) if isinstance(key, str) else None
+    values = {**row}
+    key = values.pop("key", None)
+    return VersaRow(f"{path}:{number}", path.stem, key, values) if isinstance(key, str) else None
 
 
 def to_our_names(row: VersaRow) -> tuple[dict[str, float], dict[str, str]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +44,8 @@ class PairedBootstrap:
         two_sided = _expanded((1 - confidence) / 2, prompts)
         self._quantiles = (two_sided, 1 - two_sided)
         self._one_sided = 1 - _expanded(1 - confidence, prompts)
+        # A variant's differences are asked for several times, as they are and with the other sign.
+        self._resampled = lru_cache(maxsize=16)(self._sorted_means)
 
     def interval(self, differences: NDArray[np.float64]) -> Interval:
         """The mean of paired differences, shape (prompts,), and its interval."""
@@ -50,15 +53,35 @@ class PairedBootstrap:
         # Resampled deviations from the mean: a constant difference has exactly no spread.
         if not np.ptp(differences):
             return Interval(mean, mean, mean, len(differences))
-        low, high = np.quantile(self._weights @ (differences - mean), self._quantiles)
-        return Interval(mean, mean + float(low), mean + float(high), len(differences))
+        means = self._means(differences)
+        low, high = (_quantile(means, at) for at in self._quantiles)
+        return Interval(mean, mean + low, mean + high, len(differences))
 
     def upper(self, differences: NDArray[np.float64]) -> float:
         """The one-sided upper bound of the mean of paired differences, shape (prompts,)."""
         mean = float(differences.mean())
         if not np.ptp(differences):
             return mean
-        return mean + float(np.quantile(self._weights @ (differences - mean), self._one_sided))
+        return mean + _quantile(self._means(differences), self._one_sided)
+
+    def _means(self, differences: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The resampled means less the mean, shape (resamples,), in rising order."""
+        if differences[differences != 0][0] > 0:
+            return self._resampled(differences.tobytes())
+        return -self._resampled((-differences).tobytes())[::-1]
+
+    def _sorted_means(self, differences: bytes) -> NDArray[np.float64]:
+        values = np.frombuffer(differences)
+        return np.sort(self._weights @ (values - float(values.mean())))
+
+
+def _quantile(ordered: NDArray[np.float64], share: float) -> float:
+    """What :func:`numpy.quantile` gives, to the bit, of values that are in order already."""
+    place = (len(ordered) - 1) * share
+    before = math.floor(place)
+    low, high = float(ordered[before]), float(ordered[min(before + 1, len(ordered) - 1)])
+    part = place - before
+    return high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part
 
 
 def _expanded(tail: float, prompts: int) -> float:

@@ -1,6 +1,6 @@
 """What was measured: every variant's scores on the same clips, next to the base's."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,12 +10,8 @@ from numpy.typing import NDArray
 
 from jobs.metrics.base import ClipScores
 from jobs.spec.trial import BASE_VARIANT
+from orchestrator.verdict.columns import ClipKey, ScoreColumns, Values, VariantColumns
 from orchestrator.verdict.protocol import RATIO_SOURCES, RATIO_WORST, MetricVersion, Protocol
-
-Values = NDArray[np.float64]
-ClipKey = tuple[str, int]
-"""Prompt id and seed."""
-_Clips = Mapping[ClipKey, ClipScores]
 
 
 class ScoreTableError(ValueError):
@@ -91,27 +87,47 @@ class ScoreTable:
 
     @classmethod
     def build(
-        cls, variants: Sequence[VariantInfo], clips: Sequence[ClipScores], protocol: Protocol
+        cls, variants: Sequence[VariantInfo], clips: Iterable[ClipScores], protocol: Protocol
+    ) -> "ScoreTable":
+        """Line up the clips of ``variants`` as :meth:`of_columns` does."""
+        return cls.of_columns(variants, ScoreColumns.of(clips), protocol)
+
+    @classmethod
+    def of_columns(
+        cls, variants: Sequence[VariantInfo], scores: ScoreColumns, protocol: Protocol
     ) -> "ScoreTable":
         """Line up the clips of ``variants`` (the base among them) by prompt and seed.
 
         Raises:
             ScoreTableError: naming every clip or variant that cannot be paired with the base.
         """
-        if problems := list(_problems(variants, clips, protocol)):
+        if problems := list(_problems(variants, scores, protocol)):
             raise ScoreTableError("\n".join(problems))
-        of_variant: defaultdict[str, dict[ClipKey, ClipScores]] = defaultdict(dict)
-        for clip in clips:
-            of_variant[clip.variant][clip.prompt, clip.seed] = clip
-        prompts, base = tuple(prompt.id for prompt in protocol.prompts), of_variant[BASE_VARIANT]
-        keys = tuple(sorted(base, key=lambda key: (prompts.index(key[0]), key[1])))
+        order = {prompt.id: place for place, prompt in enumerate(protocol.prompts)}
+        of_base = [scores.keys[place] for place in scores.variants[BASE_VARIANT].clips]
+        keys = tuple(sorted(of_base, key=lambda key: (order[key[0]], key[1])))
+        place = {key: at for at, key in enumerate(keys)}
+        aligned = _Aligned(keys, np.array([place.get(key, -1) for key in scores.keys], np.intp))
         metrics, values, missing = protocol.judged_metrics(), {}, {}
+        base = aligned.scores(scores.variants[BASE_VARIANT], protocol)
+        usual = {
+            ratio: _prompt_means(base[source], keys)
+            for ratio, source in RATIO_SOURCES.items()
+            if ratio in metrics and source in base
+        }
         for name in (variant.id for variant in variants):
-            measured = _measured(of_variant[name], keys, protocol)
-            values[name] = {**measured, **_ratios(of_variant[name], keys, base, metrics)}
-            missing[name] = _missing(of_variant[name], keys, measured)
+            of = scores.variants.get(name, _NO_CLIPS)
+            measured = aligned.scores(of, protocol)
+            missing[name] = aligned.missing(of, measured)
+            ratios = {
+                ratio: _ratio(measured.get(source), usual.get(ratio), len(keys))
+                for ratio, source in RATIO_SOURCES.items()
+                if ratio in metrics
+            }
+            worst = {m: np.where(np.isnan(v), metrics[m].worst, v) for m, v in measured.items()}
+            values[name] = {**worst, **ratios}
         by_id = {variant.id: variant for variant in variants}
-        return cls(by_id, metrics, prompts, keys, values, missing)
+        return cls(by_id, metrics, tuple(order), keys, values, missing)
 
     @property
     def adapted(self) -> list[VariantInfo]:
@@ -179,13 +195,11 @@ def as_trained(variants: Iterable[VariantInfo]) -> list[VariantInfo]:
     return [nearest[checkpoint] for checkpoint in sorted(nearest)]
 
 
-def _value(clip: ClipScores | None, metric: str) -> float | None:
-    value = None if clip is None else clip.values.get(metric)
-    return value if value is not None and np.isfinite(value) else None
+_NO_CLIPS = VariantColumns(np.zeros(0, np.intp), {}, {})
 
 
 def _problems(
-    variants: Sequence[VariantInfo], clips: Sequence[ClipScores], protocol: Protocol
+    variants: Sequence[VariantInfo], scores: ScoreColumns, protocol: Protocol
 ) -> Iterable[str]:
     known = {variant.id for variant in variants}
     for name, count in Counter(variant.id for variant in variants).items():
@@ -196,13 +210,7 @@ def _problems(
             f"the base is one of the variants, got {sorted(known)}: "
             f"add it under id {BASE_VARIANT!r}"
         )
-    yield from _unpaired(clips, protocol)
-    for clip in clips:
-        yield from _clip_problems(clip, known, protocol)
-
-
-def _unpaired(clips: Sequence[ClipScores], protocol: Protocol) -> Iterable[str]:
-    base = {(clip.prompt, clip.seed) for clip in clips if clip.variant == BASE_VARIANT}
+    base = {scores.keys[at] for at in scores.variants.get(BASE_VARIANT, _NO_CLIPS).clips}
     spoken = {prompt for prompt, _ in base}
     for prompt in protocol.prompts:
         if prompt.id not in spoken:
@@ -210,94 +218,101 @@ def _unpaired(clips: Sequence[ClipScores], protocol: Protocol) -> Iterable[str]:
                 f"the base speaks every prompt, got no scored clip of prompt {prompt.id!r}: "
                 "score the base first"
             )
-    for clip in clips:
-        if clip.prompt in spoken and (clip.prompt, clip.seed) not in base:
+    of_protocol = {prompt.id for prompt in protocol.prompts}
+    is_paired = np.array([key in base or key[0] not in spoken for key in scores.keys], bool)
+    is_asked = np.array([prompt in of_protocol for prompt, _ in scores.keys], bool)
+    metrics = {metric.name for metric in protocol.metrics}
+    for name, of in scores.variants.items():
+        for key in _keys(scores, of.clips[~is_paired[of.clips]]):
             yield (
-                f"a clip is paired with the base's of the same seed, got seed {clip.seed} at "
-                f"{_where(clip)}: score the base with that seed"
+                f"a clip is paired with the base's of the same seed, got seed {key[1]} at "
+                f"{_place(name, *key)}: score the base with that seed"
             )
-    keys = Counter((clip.variant, clip.prompt, clip.seed) for clip in clips)
-    for key, count in keys.items():
-        if count > 1:
-            yield f"a clip is scored once, got {count} rows at {_place(*key)}: keep one"
+        counts = np.bincount(of.clips, minlength=len(scores.keys))
+        for at in np.flatnonzero(counts > 1):
+            where = _place(name, *scores.keys[at])
+            yield f"a clip is scored once, got {counts[at]} rows at {where}: keep one"
+        for key in _keys(scores, of.clips if name not in known else ()):
+            yield (
+                f"a clip's variant is a known one, got {name!r} at {_place(name, *key)}: "
+                "list the variant or remove the clip"
+            )
+        for key in _keys(scores, of.clips[~is_asked[of.clips]]):
+            yield (
+                f"a clip's prompt is in the protocol, got {key[0]!r} at {_place(name, *key)}: "
+                "judge these scores with the protocol they were made under"
+            )
+        for metric in sorted({*of.values, *of.failures} - metrics):
+            has_value = ~np.isnan(of.values.get(metric, np.full(len(of.clips), np.nan)))
+            for key in (*_keys(scores, of.clips[has_value]), *of.failures.get(metric, ())):
+                yield (
+                    f"a score's metric is in the protocol, got {metric!r} at "
+                    f"{_place(name, *key)}: use one of {', '.join(sorted(metrics))}"
+                )
 
 
-def _clip_problems(clip: ClipScores, variants: set[str], protocol: Protocol) -> Iterable[str]:
-    if clip.variant not in variants:
-        yield (
-            f"a clip's variant is a known one, got {clip.variant!r} at {_where(clip)}: "
-            "list the variant or remove the clip"
-        )
-    if clip.prompt not in {prompt.id for prompt in protocol.prompts}:
-        yield (
-            f"a clip's prompt is in the protocol, got {clip.prompt!r} at {_where(clip)}: "
-            "judge these scores with the protocol they were made under"
-        )
-    known = {metric.name for metric in protocol.metrics}
-    for name in sorted({*clip.values, *clip.failures} - known):
-        yield (
-            f"a score's metric is in the protocol, got {name!r} at {_where(clip)}: "
-            f"use one of {', '.join(sorted(known))}"
-        )
-
-
-def _where(clip: ClipScores) -> str:
-    return _place(clip.variant, clip.prompt, clip.seed)
+def _keys(scores: ScoreColumns, places: Iterable[int]) -> Iterable[ClipKey]:
+    return (scores.keys[place] for place in places)
 
 
 def _place(variant: str, prompt: str, seed: int) -> str:
     return f"variant {variant!r}, prompt {prompt!r}, seed {seed}"
 
 
-def _measured(
-    clips: _Clips, keys: Sequence[ClipKey], protocol: Protocol
-) -> dict[str, NDArray[np.float64]]:
-    columns = {}
-    for metric in protocol.metrics:
-        # Only finalists get these metrics; a variant without them has not failed.
-        was_scored = any(metric.name in {*clip.values, *clip.failures} for clip in clips.values())
-        if was_scored or metric.name not in protocol.finalist_metrics:
-            found = (_value(clips.get(key), metric.name) for key in keys)
-            columns[metric.name] = np.array([metric.worst if v is None else v for v in found])
-    return columns
+@dataclass(frozen=True)
+class _Aligned:
+    """Clips in the order of a table's keys."""
+
+    keys: tuple[ClipKey, ...]
+    places: NDArray[np.intp]
+    """Of each key of the columns: its place here."""
+
+    def scores(self, of: VariantColumns, protocol: Protocol) -> dict[str, Values]:
+        """A variant's scores by metric, shape (keys,), NaN where there is no value."""
+        found = {}
+        for metric in protocol.metrics:
+            column = np.full(len(self.keys), np.nan)
+            if (values := of.values.get(metric.name)) is not None:
+                column[self.places[of.clips]] = np.where(np.isfinite(values), values, np.nan)
+            # Only finalists get these metrics; a variant without them has not failed.
+            was_scored = not np.isnan(column).all() or of.failures.get(metric.name)
+            if was_scored or metric.name not in protocol.finalist_metrics:
+                found[metric.name] = column
+        return found
+
+    def missing(
+        self, of: VariantColumns, measured: Mapping[str, Values]
+    ) -> dict[str, dict[ClipKey, str]]:
+        """Each metric's clips without a value, with the reason."""
+        spoken = np.zeros(len(self.keys), bool)
+        spoken[self.places[of.clips]] = True
+        missing = {}
+        for metric, column in measured.items():
+            if (lacking := np.flatnonzero(np.isnan(column))).size:
+                reasons = of.failures.get(metric, {})
+                missing[metric] = {
+                    key: reasons.get(key, "no value") if spoken[at] else "no clip"
+                    for at in lacking
+                    if (key := self.keys[at])
+                }
+        return missing
 
 
-def _ratios(
-    clips: _Clips, keys: Sequence[ClipKey], base: _Clips, metrics: Mapping[str, MetricVersion]
-) -> dict[str, Values]:
-    return {
-        ratio: np.array(
-            [
-                _ratio(_value(clips.get(key), source), _base_mean(base, key[0], source))
-                for key in keys
-            ]
-        )
-        for ratio, source in RATIO_SOURCES.items()
-        if ratio in metrics
-    }
+def _ratio(values: Values | None, usual: Values | None, count: int) -> Values:
+    """Each clip's value over the base's of its prompt, shape (keys,)."""
+    if usual is None:
+        return np.ones(count)
+    # Where the base has nothing to compare with, its own clip is counted as failed.
+    known = np.isfinite(usual) & (usual != 0)
+    ours = np.full(count, np.nan) if values is None else values / np.where(known, usual, 1.0)
+    return np.where(known, np.where(np.isnan(ours), RATIO_WORST, ours), 1.0)
 
 
-def _ratio(value: float | None, base: float | None) -> float:
-    if not base:
-        return 1.0  # Nothing to compare with; the base's own clip is counted as failed.
-    return RATIO_WORST if value is None else value / base
-
-
-def _base_mean(base: _Clips, prompt: str, metric: str) -> float | None:
-    values = [_value(clip, metric) for (of, _), clip in base.items() if of == prompt]
-    found = [value for value in values if value is not None]
-    return float(np.mean(found)) if found else None
-
-
-def _missing(
-    clips: _Clips, keys: Sequence[ClipKey], metrics: Iterable[str]
-) -> dict[str, dict[ClipKey, str]]:
-    return {
-        metric: {key: _why(clips.get(key), metric) for key in lacking}
-        for metric in metrics
-        if (lacking := [key for key in keys if _value(clips.get(key), metric) is None])
-    }
-
-
-def _why(clip: ClipScores | None, metric: str) -> str:
-    return "no clip" if clip is None else clip.failures.get(metric, "no value")
+def _prompt_means(values: Values, keys: Sequence[ClipKey]) -> Values:
+    """At each clip the mean of its prompt's, shape (keys,); NaN where none has a value."""
+    of_prompt: dict[str, list[float]] = {}
+    for (prompt, _), value in zip(keys, values.tolist(), strict=True):
+        if not np.isnan(value):
+            of_prompt.setdefault(prompt, []).append(value)
+    means = {prompt: float(np.mean(found)) for prompt, found in of_prompt.items()}
+    return np.array([means.get(prompt, np.nan) for prompt, _ in keys])

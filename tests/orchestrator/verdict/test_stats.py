@@ -33,6 +33,23 @@ def test_the_interval_is_close_to_the_normal_one_for_many_prompts():
     assert interval.n == 400
 
 
+def test_bounds_are_numpys_quantiles_of_all_resampled_means_to_the_bit():
+    """Of differences with either sign, asked for in any order."""
+    chance = np.random.default_rng(5)
+    for prompts in (5, 16, 48):
+        bootstrap = PairedBootstrap(prompts, 1000, 0.95, 3)
+        for differences in chance.normal(0.1, 0.3, (40, prompts)).round(2):
+            mean = float(differences.mean())
+            means = bootstrap._weights @ (differences - mean)
+            low, high = np.quantile(means, bootstrap._quantiles)
+            one_sided = mean + float(np.quantile(means, bootstrap._one_sided))
+            negative = bootstrap.upper(-differences)
+            assert negative == -mean + float(np.quantile(-means, bootstrap._one_sided))
+            interval = bootstrap.interval(differences)
+            assert (interval.low, interval.high) == (mean + float(low), mean + float(high))
+            assert bootstrap.upper(differences) == one_sided
+
+
 def test_a_constant_difference_has_no_spread():
     interval = PairedBootstrap(7, 100, 0.9, 0).interval(np.full(7, 0.1))
     assert (interval.low, interval.mean, interval.high) == pytest.approx((0.1, 0.1, 0.1), abs=1e-15)

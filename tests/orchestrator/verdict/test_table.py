@@ -119,13 +119,13 @@ def test_all_problems_are_reported_together(base, info, speak, make_protocol):
         "a clip is paired with the base's of the same seed, got seed 5 at variant 'v', "
         "prompt 'p0', seed 5: score the base with that seed",
         "a clip is scored once, got 2 rows at variant 'v', prompt 'p0', seed 0: keep one",
-        "a clip's variant is a known one, got 'stranger' at variant 'stranger', prompt 'p0', "
-        "seed 0: list the variant or remove the clip",
         "a clip's prompt is in the protocol, got 'elsewhere' at variant 'v', "
         "prompt 'elsewhere', seed 0: judge these scores with the protocol they were made under",
         "a score's metric is in the protocol, got 'p809' at variant 'v', prompt 'elsewhere', "
         "seed 0: use one of clipping, duration, end_of_speech_failure, p808, speaker_similarity, "
         "speaking_rate, tail_silence",
+        "a clip's variant is a known one, got 'stranger' at variant 'stranger', prompt 'p0', "
+        "seed 0: list the variant or remove the clip",
     ]
 
 
