@@ -26,6 +26,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from jobs.spec.trial import BASE_VARIANT
+from orchestrator.verdict.columns import Values
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (
     LEAST_RESAMPLES,
@@ -37,7 +38,7 @@ from orchestrator.verdict.protocol import (
     Protocol,
 )
 from orchestrator.verdict.stats import better_than_base
-from orchestrator.verdict.table import ScoreTable, Values, VariantInfo
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 PRIMARY, VOICE = "naturalness", "similarity"
 PAIRED_SD = 0.25

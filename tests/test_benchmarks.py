@@ -12,11 +12,12 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_ten():
+def test_there_are_eleven():
     names = [
         *(
             "bits",
             "data",
+            "judging",
             "makespan",
             "overhead",
             "packing",

@@ -73,7 +73,7 @@ class _ScoreReader:
         except ValueError:
             row = None
         if by_versa := versa.read_row(path, number, row):
-            values = versa.to_our_names(by_versa)[0]
+            values: Mapping[str, float] = versa.to_our_names(by_versa)[0]
             self.by_versa.append(by_versa)
         else:
             variant, prompt, seed, failures, values = _our_row(row, line)
@@ -158,6 +158,7 @@ def judge_files(
     if problems or rule is None:
         raise InputError(problems)
     scored = _completed(reader, rule)
+    del reader  # A table has all that is judged; a million rows need not be there twice.
     known = {info.id: info for info in infos if info.id in scored.variants}
     unlisted = sorted(scored.variants.keys() - known.keys())
     known |= {name: VariantInfo.unlisted(name) for name in unlisted}
@@ -166,6 +167,7 @@ def judge_files(
     except ScoreTableError as error:
         step = "Correct the scores, or take the protocol they were made under."
         raise InputError([Problem(str(scores), e, step) for e in str(error).splitlines()]) from None
+    del scored
     verdict = judge(screen, confirmation, rule, shortlist)
     if ratings:
         read = read_ratings(ratings, {prompt.id for prompt in rule.confirmation}, known)
@@ -204,10 +206,9 @@ def _tables(
         infos = [info for name, info in known.items() if name in part.variants]
         return ScoreTable.of_columns(infos, part, protocol) if infos else None
 
-    screen = scored.part(of_a - rest, known)
-    spoke_rest = scored.part(rest, known).variants
+    spoke_rest = [name for name in known if scored.speaks(name, rest)]
     return (
-        ScoreTable.of_columns([*known.values()], screen, rule.screening()),
+        ScoreTable.of_columns([*known.values()], scored.part(of_a - rest, known), rule.screening()),
         table(scored.part(of_a, spoke_rest), rule),
         table(scored.part(fresh, known), rule.confirming()),
     )

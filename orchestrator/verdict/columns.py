@@ -51,7 +51,11 @@ class ScoreColumns:
                 key = self.keys[place]
                 values = {n: float(v[row]) for n, v in of.values.items() if not math.isnan(v[row])}
                 failures = {name: why[key] for name, why in of.failures.items() if key in why}
-                yield ClipScores(variant, *key, values, failures)
+                yield ClipScores(variant, key[0], key[1], values, failures)
+
+    def speaks(self, variant: str, prompts: Collection[str]) -> bool:
+        """Whether there is a clip of one of these prompts by the variant."""
+        return any(self.keys[place][0] in prompts for place in self.variants[variant].clips)
 
     def part(self, prompts: Collection[str], variants: Collection[str]) -> "ScoreColumns":
         """Only the clips of these prompts, by those of these variants that have any."""

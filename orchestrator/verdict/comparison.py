@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
+from orchestrator.verdict.columns import ClipKey, Values
 from orchestrator.verdict.outcome import (
     ConstraintCheck,
     FailedClip,
@@ -29,7 +30,7 @@ from orchestrator.verdict.protocol import (
     Protocol,
 )
 from orchestrator.verdict.stats import PairedBootstrap
-from orchestrator.verdict.table import ClipKey, ScoreTable, Values
+from orchestrator.verdict.table import ScoreTable
 
 FAILED_CLIPS = "failed_clips"
 """The constraint of the gates, beside those of the protocol, which bear their metric's name."""

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from io import StringIO
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -194,6 +195,10 @@ class LossReport:
     variants: int
 
 
+_ENCODER = json.JSONEncoder(indent=2, allow_nan=False, default=vars)
+"""A dataclass is an object of its fields, in their order."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The chosen variant or the reason for none."""
@@ -235,7 +240,9 @@ class Verdict:
 
     def to_json(self) -> str:
         """The text of ``verdict.json``."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        text = StringIO()  # not a list of its pieces: of many variants they are many
+        text.writelines(_ENCODER.iterencode(vars(self)))
+        return text.getvalue()
 
     @classmethod
     def from_json(cls, text: str) -> "Verdict":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from orchestrator.verdict.columns import ClipKey
 from orchestrator.verdict.outcome import (
     Confirmation,
     ConstraintCheck,
@@ -12,7 +13,7 @@ from orchestrator.verdict.outcome import (
 )
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.stats import Interval
-from orchestrator.verdict.table import ClipKey, VariantInfo
+from orchestrator.verdict.table import VariantInfo
 
 BASE_INCOMPLETE = "nothing to compare with: the base lacks scores"
 
