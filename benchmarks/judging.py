@@ -6,7 +6,7 @@ Claim: a million rows are judged in less memory than one object each takes, and 
 CPU time of reading them so.
 Baseline: the same rows read into one object each, as a Python program does without columns, and
 nothing judged.
-Where it loses: the intervals of a variant cost about 2 ms whatever its number of rows, so many
+Where it loses: the intervals of a variant cost the same whatever its number of rows, so many
 variants of few rows take longer than few of many.
 """
 
