@@ -73,8 +73,9 @@ class Committed:
 
     @classmethod
     def of(cls, directory: Path, attempt: str, turn: int | None) -> "Committed":
-        """That of every file below ``directory``."""
-        found = sorted(path for path in directory.rglob("*") if path.is_file())
+        """That of every file below ``directory``, but a marker that was copied with them."""
+        marker = directory / COMMITTED
+        found = sorted(p for p in directory.rglob("*") if p.is_file() and p != marker)
         files = {path.relative_to(directory).as_posix(): Content.of(path) for path in found}
         return cls(attempt, turn, files)
 

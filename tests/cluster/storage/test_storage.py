@@ -1,6 +1,7 @@
 """What every storage promises. Another kind is tested by one more case of ``storage``."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -316,6 +317,13 @@ class TestEveryStorage:
         _commit(storage, "t/e", b"again")
         assert READS[read](storage, "t/e") == b"again"
         assert storage.children("t") == ["e"]
+
+    def test_a_copy_of_a_committed_directory_can_be_committed(self, storage):
+        _commit(storage, "t/e", b"weights")
+        with storage.commit("t/copy") as directory:
+            shutil.copytree(storage.fetch("t/e"), directory, dirs_exist_ok=True)
+            (directory / COMMITTED).touch()
+        assert (storage.fetch("t/copy") / "weights").read_bytes() == b"weights"
 
     def test_a_file_beside_the_damaged_one_is_read(self, storage, damage):
         _commit(storage, "t/e", b"weights")

@@ -24,6 +24,7 @@ from jobs.spec.trial import (
 from jobs.training.epochs import (
     DivergedError,
     EpochLosses,
+    HostBrokenError,
     SlotGoneError,
     SlotState,
     write_losses,
@@ -109,7 +110,9 @@ class FakeLoop:
         assert len(self._slots) < (self._task.slots or 2), f"no slot is free: {self._slots}"
         epoch = int(checkpoint.rpartition("epoch-")[2][:3]) if checkpoint else 0
         epoch -= "-step-" in (checkpoint or "")
-        assert checkpoint is None or self._storage.is_committed(checkpoint)
+        if checkpoint is not None:
+            with self._storage.borrow(checkpoint):
+                pass
         self._slots[slot] = (trial.id, epoch)
 
     def detach(self, slot: str) -> None:
@@ -128,6 +131,8 @@ class FakeLoop:
             raise ValueError("too large a batch")
         if order == "spoil":
             raise type("AcceleratorError", (RuntimeError,), {})("an illegal memory access")
+        if order == "break itself":
+            raise HostBrokenError("the optimisers did not all step")
         if order == "die":
             os._exit(1)
         if order == "break":

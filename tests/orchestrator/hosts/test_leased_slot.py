@@ -6,6 +6,7 @@ import pytest
 
 from cluster.ray.connect import ray_cluster
 from cluster.storage.base import LocalStorage
+from cluster.storage.committed import DamagedError
 from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.clips import read_clips
 from jobs.training.epochs import DivergedError
@@ -108,7 +109,12 @@ def test_what_fails_of_one_slot_ends_no_host(cluster, slot, trial):
 
 @pytest.mark.parametrize(
     ("end", "reason"),
-    [("spoil", "an illegal memory access"), ("break", "a rank died"), ("die", "unavailable")],
+    [
+        ("spoil", "an illegal memory access"),
+        ("break", "a rank died"),
+        ("break itself", "the optimisers did not all step"),
+        ("die", "unavailable"),
+    ],
 )
 def test_what_a_host_cannot_survive_ends_it(cluster, slot, trial, end, reason):
     deaths = cluster.state()["deaths"]
@@ -135,6 +141,20 @@ def test_the_newest_holder_of_a_trial_fences_the_older(cluster, slot, trial):
     assert slot.advance(*keys(trial, 2)).epoch == 2
     old.release()
     assert slot.advance(*keys(trial, 3)).epoch == 3
+
+
+def test_a_damaged_checkpoint_is_told_so_and_its_host_goes_on(cluster, slot, trial):
+    deaths = cluster.state()["deaths"]
+    slot.attach(trial, None)
+    slot.advance(*keys(trial, 1))
+    (LocalStorage(cluster.storage).fetch(key(trial, 1)) / "losses.json").write_bytes(b"{}")
+    with pytest.raises(DamagedError, match=r"losses\.json has 2 bytes") as raised:
+        slot.attach(trial, key(trial, 1))
+    assert type(raised.value) is DamagedError
+    assert not LocalStorage(cluster.storage).is_committed(key(trial, 1))
+    slot.attach(trial, None)
+    assert slot.advance(*keys(trial, 1)).epoch == 1
+    assert cluster.state()["deaths"] == deaths
 
 
 def test_a_slot_must_be_attached_first(slot, trial):
