@@ -67,7 +67,7 @@ def sweep_spec(space: Space) -> SweepSpec:
             sampler="grid", space={k: Dimension(choices=v) for k, v in space.items()}
         ),
         rungs=RungSpec(scheduler="none"),
-        scoring=ScoringSpec(metrics=("wada_snr",), primary="wada_snr"),
+        scoring=ScoringSpec(metrics=("wada_snr",), primary="wada_snr", min_effect=0.05),
         resources=ResourcesSpec(hosts=PROCESSES, slots_per_host=1),
     )
 

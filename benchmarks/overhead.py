@@ -58,7 +58,7 @@ def no_op_spec(trials: int, sampler: str, study: str | None) -> SweepSpec:
             },
         ),
         rungs=RungSpec(scheduler="none"),
-        scoring=ScoringSpec(metrics=("wada_snr",), primary="wada_snr"),
+        scoring=ScoringSpec(metrics=("wada_snr",), primary="wada_snr", min_effect=0.05),
         records=RecordsSpec(optuna=study),
         resources=ResourcesSpec(hosts=HOSTS, slots_per_host=SLOTS, cpus_per_rank=0.5),
     )

@@ -76,7 +76,7 @@ def spec_of(trials: int, sampler: str) -> SweepSpec:
         training=TrainingSpec(epochs=27),
         search=SearchSpec(sampler=sampler, trials=trials, space=SPACE),
         rungs=RungSpec(grace_epochs=1, reduction=3),
-        scoring=ScoringSpec(metrics=("wada_snr",), primary="wada_snr"),
+        scoring=ScoringSpec(metrics=("wada_snr",), primary="wada_snr", min_effect=0.05),
     )
 
 

@@ -314,7 +314,9 @@ def sweep(points: Sequence[Point], search: dict[str, Any], rung: RungSpec) -> Sw
         training=TrainingSpec(epochs=4),
         search=SearchSpec(**search, space=space),
         rungs=rung,
-        scoring=ScoringSpec(metrics=({"name": "similarity"},), primary="similarity"),
+        scoring=ScoringSpec(
+            metrics=({"name": "similarity"},), primary="similarity", min_effect=0.05
+        ),
     )
 
 

@@ -3,14 +3,17 @@
 Command: python benchmarks/verdicts.py [--quick] [--json]
 
 Claim: where no arm is better than the base, at most 5 % of sweeps promote one, with 1, 6 or 36
-arms, correlated arms, skewed scores, ties, uneven prompts, 20 to 100 prompts; a true gain of 0.10
-at a spread of 0.25 over 60 prompts is promoted in 80 % of sweeps or more; a finalist's interval
-holds the truth in 92 % or more; an arm with the best loss and bad audio is never promoted.
+arms, correlated arms, skewed scores, ties, uneven prompts, 20 to 100 prompts, and whatever scores
+of base or arms are missing; a true gain of 0.10 at a spread of 0.25 over 60 prompts is promoted in
+80 % of sweeps or more, and as often where the base runs away and the arm does not; a finalist's
+interval holds the truth in 92 % or more, and so does the claimed one among the sweeps that
+promoted; an arm with the best loss and bad audio is never promoted; at most 5 % say
+DO-NOT-FINE-TUNE of a better arm that breaks no rule.
 Baseline: two habits, on the same scores of set A: promote the arm with the best mean if its own
 test says p < 0.05, and promote the arm with the lowest loss.
 Where it loses: the habits find a true gain more often, and need half of the prompts; small gains
-among many arms are left INCONCLUSIVE. Of several finalists the winner's effect is printed: where
-nothing is better, a false winner's interval misses the truth, so it holds less often than each.
+among many arms are left INCONCLUSIVE, and so is a margin that the prompts cannot show, and a gain
+where the base lacks a few scores. A gain below the smallest that counts is promoted now and then.
 """
 
 import argparse
@@ -23,7 +26,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.columns import Values
@@ -40,10 +42,15 @@ from orchestrator.verdict.protocol import (
 from orchestrator.verdict.stats import better_than_base
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
-PRIMARY, VOICE = "naturalness", "similarity"
+PRIMARY, VOICE, WORDS = "naturalness", "similarity", "word_error"
 PAIRED_SD = 0.25
 """Of the difference between an arm and the base on one prompt."""
 TRAP = "trap"
+TEXT_MEAN = 3.0
+"""Of the base's scores."""
+SECONDS, RUNAWAY_SECONDS = 3.0, 12.0
+WORDS_A_TEXT, WORD_ERROR = 10, 0.05
+"""Every word of a text is wrong by itself with this probability, the base's and an arm's."""
 
 Noise = Callable[[Generator, int], Values]
 
@@ -81,6 +88,23 @@ class World:
     """Prompts of set B that say nearly the same: they share 90 % of their noise."""
     paraphrased: bool = False
     """Whether such prompts have no words in common, so that nothing tells that they are copies."""
+    runaway: float = 0.0
+    """Share of prompts on which the base runs away; every arm cures it."""
+    unended: bool = True
+    """Whether a clip that runs away says so, by never reaching the end of speech."""
+    lost: float = 0.0
+    """Share of clips that were not scored."""
+    losers: Literal["base", "arms", "both"] = "base"
+    """Whose."""
+    informative: bool = False
+    """Whether the clips that were lost are those in which the claim would have been refuted."""
+    bounds: tuple[float, float] = (-10.0, 10.0)
+    """Of the primary metric."""
+    voice_change: float = 0.0
+    """By how much every arm's voice is worse, true; one arm's and the next clip's differ."""
+    voice_sd: float = 0.0
+    word_margin: float | None = None
+    """The margin of a constraint on word error, which no arm changes."""
 
     def tables(self, rng: Generator, protocol: Protocol) -> tuple[ScoreTable, ScoreTable]:
         """Scores on set A and on set B."""
@@ -91,6 +115,14 @@ class World:
             self._table(rng, self.screen, protocol, losses),
             self._table(rng, self.confirmation, protocol.confirming(), losses, self.copies),
         )
+
+    def truth(self, arm: str) -> float:
+        """The gain that an arm has on average, its cure of the base's clips included."""
+        gain = self.arms[arm]
+        if not (self.runaway and self.unended):
+            return gain
+        # A clip that ran away counts at the worst bound.
+        return gain + self.runaway * (TEXT_MEAN - self.bounds[0])
 
     @property
     def arms(self) -> dict[str, float]:
@@ -107,7 +139,7 @@ class World:
         copies: int = 1,
     ) -> ScoreTable:
         spread = np.geomspace(0.2, 2.0, prompts) if self.uneven else np.ones(prompts)
-        text = 3.0 + 0.2 * rng.normal(size=prompts)
+        text = TEXT_MEAN + 0.2 * rng.normal(size=prompts)
         # Independent noise of base and arm make the paired spread.
         sd = PAIRED_SD / np.sqrt(2) * spread / np.sqrt((spread**2).mean())
         common = self._noise(rng, prompts, copies)
@@ -116,13 +148,44 @@ class World:
             own = self._noise(rng, prompts, copies)
             both = np.sqrt(self.shared) * common + np.sqrt(1 - self.shared) * own
             scores[arm] = text + gain + sd * both
-        voices = {arm: np.full(prompts, 0.6 if arm == TRAP else 0.9) for arm in scores}
-        return score_table(
-            {arm: self._rounded(values) for arm, values in scores.items()},
-            voices,
-            {**losses, **({TRAP: 1.0} if self.trap else {})},
-            protocol,
-        )
+        columns = {
+            arm: {
+                PRIMARY: self._rounded(values),
+                VOICE: np.full(prompts, 0.6 if arm == TRAP else 0.9),
+            }
+            for arm, values in scores.items()
+        }
+        self._change_voices(rng, columns)
+        if self.word_margin is not None:
+            for values in columns.values():
+                wrong = rng.binomial(WORDS_A_TEXT, WORD_ERROR, size=prompts)
+                values[WORDS] = wrong / WORDS_A_TEXT
+        if self.runaway:
+            ran = rng.permutation(prompts) < round(self.runaway * prompts)
+            columns[BASE_VARIANT]["duration"] = np.where(ran, RUNAWAY_SECONDS, SECONDS)
+            columns[BASE_VARIANT]["end_of_speech_failure"] = ran * float(self.unended)
+        losses = {**losses, **({TRAP: 1.0} if self.trap else {})}
+        return score_table(columns, losses, protocol, self._lost(rng, columns))
+
+    def _change_voices(self, rng: Generator, columns: dict[str, dict[str, Values]]) -> None:
+        if self.voice_sd:
+            for arm, values in columns.items():
+                worse = 0.0 if arm == BASE_VARIANT else self.voice_change
+                noise = self.voice_sd * rng.normal(size=len(values[VOICE]))
+                values[VOICE] = values[VOICE] - worse + noise
+
+    def _lost(self, rng: Generator, columns: dict[str, dict[str, Values]]) -> dict[str, set[int]]:
+        """The clips that were not scored, by arm."""
+        base = columns[BASE_VARIANT][PRIMARY]
+        count, lost = round(self.lost * len(base)), {}
+        for arm, values in columns.items():
+            of = "base" if arm == BASE_VARIANT else "arms"
+            if count and self.losers in (of, "both"):
+                # The base's best clips, an arm's worst: without them the arm looks better.
+                order = np.argsort(-base if of == "base" else values[PRIMARY] - base)
+                order = order if self.informative else rng.permutation(len(base))
+                lost[arm] = {int(place) for place in order[:count]}
+        return lost
 
     def _noise(self, rng: Generator, prompts: int, copies: int) -> Values:
         noise = self.noise(rng, prompts)
@@ -136,29 +199,45 @@ class World:
 
 
 def score_table(
-    scores: dict[str, Values],
-    voices: dict[str, NDArray[np.float64]],
+    columns: dict[str, dict[str, Values]],
     losses: dict[str, float],
     protocol: Protocol,
+    lost: dict[str, set[int]],
 ) -> ScoreTable:
-    """Healthy clips with these scores, one a prompt; ranks 8 to 64 come round."""
-    count = len(protocol.prompts)
-    healthy = {"end_of_speech_failure": 0.0, "duration": 3.0, "tail_silence": 0.1, "clipping": 0.0}
+    """Clips with these scores, one a prompt, else healthy; ranks 8 to 64 come round.
+
+    Clips that are ``lost`` have no score at all.
+    """
+    count, metrics = len(protocol.prompts), {m.name: m for m in protocol.metrics}
+    healthy = {
+        "end_of_speech_failure": 0.0,
+        "duration": SECONDS,
+        "tail_silence": 0.1,
+        "clipping": 0.0,
+    }
     rest = {name: np.full(count, value) for name, value in healthy.items()}
-    ratio = {"duration_ratio": np.ones(count)}
     names = tuple(prompt.id for prompt in protocol.prompts)
+    values, missing = {}, {}
+    for arm, measured in columns.items():
+        gone = sorted(lost.get(arm, ()))
+        of_arm = {**rest, **measured}
+        values[arm] = {name: column.copy() for name, column in of_arm.items()}
+        for name, column in values[arm].items():
+            column[gone] = metrics[name].worst
+        clips = {(names[place], 0): "not scored" for place in gone}
+        missing[arm] = {name: clips for name in of_arm} if clips else {}
     return ScoreTable(
         variants={
             arm: VariantInfo(BASE_VARIANT, None, 0, 0.0, None, None, None)
             if arm == BASE_VARIANT
             else VariantInfo(arm, arm, 1, 1.0, 8 << place % 4, 1e-4, losses[arm])
-            for place, arm in enumerate(scores)
+            for place, arm in enumerate(columns)
         },
         metrics=protocol.judged_metrics(),
         prompts=names,
         keys=tuple((name, 0) for name in names),
-        values={arm: {PRIMARY: scores[arm], VOICE: voices[arm], **rest, **ratio} for arm in scores},
-        missing={arm: {} for arm in scores},
+        values=values,
+        missing=missing,
     )
 
 
@@ -180,6 +259,7 @@ def protocol_of(world: World, resamples: int) -> Protocol:
             name=name, version="1", unit="1", direction=direction, low=low, high=high
         )
 
+    words = () if world.word_margin is None else (metric(WORDS, "lower", 0, 1),)
     return Protocol(
         prompt_set="a",
         prompts=tuple(Prompt(id=f"a{i}", text=f"a {i}") for i in range(world.screen)),
@@ -199,11 +279,15 @@ def protocol_of(world: World, resamples: int) -> Protocol:
         primary=PRIMARY,
         min_effect=0.05,
         significance=0.05,
-        constraints=(Constraint(metric=VOICE, margin=0.05),),
+        constraints=(
+            Constraint(metric=VOICE, margin=0.05),
+            *(Constraint(metric=WORDS, margin=world.word_margin) for _ in words),
+        ),
         gates=Gates(),
         metrics=(
-            metric(PRIMARY, "higher", -10, 10),
+            metric(PRIMARY, "higher", *world.bounds),
             metric(VOICE, "higher", -1, 1),
+            *words,
             metric("end_of_speech_failure", "lower", 0, 1),
             metric("duration", "neither", 0, 30),
             metric("tail_silence", "lower", 0, 30),
@@ -233,10 +317,17 @@ class Tally:
     """Intervals on set B, one a finalist, that hold the true gain."""
     heard: int
     """Finalists."""
-    printed: int
-    """The same of the one effect that is printed."""
+    claims_covered: int
+    """Sweeps that promoted, whose claimed interval holds the true gain."""
     bias: float
-    """Mean of the printed effect less the truth."""
+    """Mean of the claimed effect less the truth, over the sweeps that promoted."""
+    measured_bias: float
+    """The same of the effect as measured."""
+
+    @property
+    def promoted(self) -> int:
+        """Sweeps that promoted an arm."""
+        return sum(self.ours.values())
 
     def share(self, promoted: dict[str, int], arms: Iterable[str]) -> float:
         """Of sweeps that promoted one of these arms."""
@@ -249,21 +340,21 @@ def simulate(world: World, sweeps: int, seed: int, resamples: int = 1000) -> Tal
     counts: dict[str, Counter[str]] = {
         name: Counter() for name in ("verdicts", "ours", "best_mean", "lowest_loss")
     }
-    errors, covered, heard, printed = [], 0, 0, 0
+    errors: list[tuple[float, float]] = []
+    covered, heard, claims = 0, 0, 0
     for _ in range(sweeps):
         full, confirmation = world.tables(rng, protocol)
         screen = full.only({prompt.id for prompt in protocol.screening().prompts})
         verdict = judge(screen, confirmation, protocol, full if protocol.rest else None)
         counts["verdicts"][verdict.verdict] += 1
-        if verdict.variant:
-            counts["ours"][verdict.variant] += 1
         for each in verdict.confirmed:
             heard += 1
-            covered += each.row.gain.low <= world.arms[each.row.id] <= each.row.gain.high
-        if verdict.effect:
-            true = world.arms[verdict.variant or verdict.runner_up or ""]
-            printed += verdict.effect.low <= true <= verdict.effect.high
-            errors.append(verdict.effect.mean - true)
+            covered += each.row.gain.low <= world.truth(each.row.id) <= each.row.gain.high
+            if each.row.id == verdict.variant:
+                true, claim = world.truth(each.row.id), each.effect
+                counts["ours"][each.row.id] += 1
+                claims += claim.low <= true <= claim.high
+                errors.append((claim.mean - true, each.row.gain.mean - true))
         base = full.values[BASE_VARIANT][PRIMARY]
         gains = {arm: full.values[arm][PRIMARY] - base for arm in world.arms}
         best = max(gains, key=lambda arm: float(gains[arm].mean()))
@@ -276,8 +367,9 @@ def simulate(world: World, sweeps: int, seed: int, resamples: int = 1000) -> Tal
         sweeps=sweeps,
         covered=covered,
         heard=heard,
-        printed=printed,
-        bias=float(np.mean(errors)) if errors else 0.0,
+        claims_covered=claims,
+        bias=float(np.mean(errors, axis=0)[0]) if errors else 0.0,
+        measured_bias=float(np.mean(errors, axis=0)[1]) if errors else 0.0,
         **{name: dict(count) for name, count in counts.items()},
     )
 
@@ -311,6 +403,75 @@ GAINS = (
 WORSE = World("all of 6 arms worse by 0.20", (-0.20,) * 6)
 TRAPPED = World("trap: best loss, other voice", (0.15,) + (0.0,) * 4, trap=True)
 
+LARGE = World("a gain of 0.10", (0.10,), screen=48, shortlist_after=16, confirmation=96)
+"""48 prompts of set A, of which every arm says 16, and 96 of set B, as the shipped sets are."""
+CURED = (
+    replace(LARGE, name="the base never runs away", bounds=(1, 5)),
+    *(
+        replace(LARGE, name=f"{share:.0%}{how}", bounds=(1, 5), runaway=share, unended=unended)
+        for share in (0.1, 0.2, 0.4)
+        for unended, how in ((True, ""), (False, ", unnoticed"))
+    ),
+)
+"""A base that runs away, and an arm that does not."""
+UNSCORED = tuple(
+    replace(
+        LARGE,
+        name=f"{count} of 96 of {losers}{', informative' if informative else ''}",
+        gains=(0.0,) * 6,
+        lost=count / 96,
+        losers=losers,
+        informative=informative,
+        bounds=(1, 5),
+    )
+    for losers in ("base", "arms", "both")
+    for informative in (False, True)
+    for count in (1, 4, 10)
+)
+"""Clips that were not scored, where no arm is better."""
+UNSCORED_TRAP = tuple(
+    replace(
+        LARGE,
+        name=f"{count} of 96 of the base, a voice worse by 0.06",
+        gains=(0.20,),
+        lost=count / 96,
+        bounds=(1, 5),
+        voice_change=0.06,
+        voice_sd=0.005,
+    )
+    for count in (0, 8)
+)
+"""An arm that breaks its constraint by 0.01."""
+UNSCORED_GAIN = tuple(
+    replace(
+        LARGE, name=f"{count} of 96, gain {gain:g}", gains=(gain,), lost=count / 96, bounds=(1, 5)
+    )
+    for gain in (0.10, 0.20)
+    for count in (0, 1, 2, 4)
+)
+"""What missing scores of the base cost."""
+IMPRECISE = tuple(
+    replace(LARGE, name=f"{len(gains)} arms, margin {margin:g}", gains=gains, word_margin=margin)
+    for gains in ((0.20,), (0.20,) + (0.0,) * 5)
+    for margin in (0.05, 0.02, 0.01)
+)
+"""A better arm, and a word error that no arm changes."""
+SMALL = tuple(
+    replace(LARGE, name=f"{arms} arms, gain {gain:g}", gains=(gain,) * arms)
+    for arms in (1, 6)
+    for gain in (0.20, 0.10, 0.05, 0.03)
+)
+"""What is claimed of the arms that are promoted."""
+GROUPS = {
+    "plain": (*NULLS, *COPIES, PARAPHRASED, *GAINS, WORSE, TRAPPED),
+    "cured": CURED,
+    "unscored": UNSCORED,
+    "unscored, trap": UNSCORED_TRAP,
+    "unscored, gain": UNSCORED_GAIN,
+    "imprecise": IMPRECISE,
+    "small gains": SMALL,
+}
+
 
 def row(tally: Tally, world: World) -> dict[str, Any]:
     better = [arm for arm, gain in world.arms.items() if gain > 0 and arm != TRAP]
@@ -328,9 +489,12 @@ def row(tally: Tally, world: World) -> dict[str, Any]:
             if better
             else {}
         ),
-        "covered": round(tally.covered / tally.heard, 3),
-        "printed and covered": round(tally.printed / tally.sweeps, 3),
+        "covered": round(tally.covered / tally.heard, 3) if tally.heard else None,
+        "claims covered": round(tally.claims_covered / tally.promoted, 3)
+        if tally.promoted
+        else None,
         "bias": round(tally.bias, 4),
+        "measured bias": round(tally.measured_bias, 4),
         "verdicts": tally.verdicts,
     }
 
@@ -341,18 +505,26 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the result alone")
     options = parser.parse_args()
     sweeps, rows = (50 if options.quick else 300), []
-    for world in (*NULLS, *COPIES, PARAPHRASED, *GAINS, WORSE, TRAPPED):
-        rows.append(row(simulate(world, sweeps, seed=2026), world))
-        if not options.json:
-            print(json.dumps(rows[-1]), flush=True)
-    nulls = rows[: len(NULLS) + len(COPIES)]
+    for group, worlds in GROUPS.items():
+        for world in worlds:
+            rows.append({"group": group, **row(simulate(world, sweeps, seed=2026), world)})
+            if not options.json:
+                print(json.dumps(rows[-1]), flush=True)
+    of = {group: [r for r in rows if r["group"] == group] for group in GROUPS}
+    clean, *cured = (r["voxsweep, right"] for r in of["cured"])
+    nulls = [*of["plain"][: len(NULLS) + len(COPIES)], *of["unscored"]]
     result = {
         "name": "verdicts",
         "ratios": {
             "most false promotions": max(r["voxsweep, wrong"] for r in nulls),
             "most false promotions, best mean": max(r["best mean, wrong"] for r in nulls),
-            "least coverage": min(r["covered"] for r in rows),
-            "trap promoted": rows[-1]["voxsweep, wrong"],
+            "least coverage": min(r["covered"] for r in of["plain"]),
+            "least coverage of claims": min(r["claims covered"] for r in of["small gains"]),
+            "trap promoted": of["plain"][-1]["voxsweep, wrong"],
+            "cured base, of a clean one": min(cured) / clean,
+            "most wrong refusals": max(
+                r["verdicts"].get("DO-NOT-FINE-TUNE", 0) / sweeps for r in of["imprecise"]
+            ),
         },
         "baseline": "best mean with p < 0.05 on set A; lowest loss",
         "conditions": {"sweeps": sweeps, "rows": rows, "quick": options.quick},

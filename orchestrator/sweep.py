@@ -50,6 +50,7 @@ from orchestrator.terminal.sweep import SweepProgress
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.power import expected_spreads, weak_rules
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist
 from orchestrator.verdict.table import ScoreTable
@@ -192,7 +193,11 @@ class Sweep:
         scorers = ScorerPool(spec, storage.url, prepared.data_digest, protocol)
         # Of both sets: a scorer that cannot be loaded is found before the first trial.
         scorers.score([BASE_VARIANT])
-        scorers.score([BASE_VARIANT], CONFIRMATION)
+        fresh = scorers.score([BASE_VARIANT], CONFIRMATION)
+        units = {name: protocol.judged_metrics()[name].unit for name in protocol.deciding_metrics}
+        spreads = expected_spreads(units, fresh)
+        for weakness in weak_rules(protocol, len(protocol.confirmation), spreads):
+            self._progress.note(weakness)
         return SweepContext(
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
         )

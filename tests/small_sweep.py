@@ -47,6 +47,7 @@ scoring:
   metrics: [similarity, word_error, dnsmos_p808]
   finalist_metrics: [{{name: wavlm_similarity, model: no/such, required: false}}]
   primary: similarity
+  min_effect: 0.01
   constraints: [{{metric: word_error, margin: 0.5}}]
   finalists: 1
   bootstrap_resamples: 1000

@@ -37,7 +37,10 @@ def test_the_mixes_of_the_data_page_are_a_spec(tmp_path):
     """And their arithmetic is what an epoch has."""
     text = (ROOT / "docs" / "data.md").read_text()
     (written,) = re.findall(r"```yaml\n(.*?)```", text.partition("## Mixes")[2], re.DOTALL)
-    least = "name: mixes\nfamily: codec_lm\nscoring: {metrics: [similarity], primary: similarity}\n"
+    least = (
+        "name: mixes\nfamily: codec_lm\nscoring: {metrics: [similarity], primary: similarity, "
+        "min_effect: 0.05}\n"
+    )
     spec = SweepSpec.model_validate(yaml.safe_load(least + written))
     assert spec.mixes == ("single", "mixed", "even", None)
     assert {name for name in spec.mixes if name} == set(spec.data.mixes)

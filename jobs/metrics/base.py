@@ -16,6 +16,9 @@ Direction = Literal["higher", "lower", "neither"]
 LONGEST = 600.0
 """Seconds. A longer clip is not scored: the runaway of a generator without a cap."""
 
+BROKEN_AUDIO = "broken audio: "
+"""How the reason begins where no metric can score a clip because of its samples."""
+
 log = logging.getLogger(__name__)
 
 
@@ -110,7 +113,8 @@ def score_clip(
     """Run every scorer on ``clip``: each of their metrics gets a value or a recorded reason."""
     values: dict[str, float] = {}
     failures: dict[str, str] = {}
-    unscorable = _defect(clip)
+    defect = _defect(clip)
+    unscorable = defect and f"{BROKEN_AUDIO}{defect}"
     for scorer in scorers:
         measured = unscorable or _measure(scorer, clip)
         for metric in scorer.metrics:

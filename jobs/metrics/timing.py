@@ -31,10 +31,10 @@ TAIL_SILENCE = Metric(
     name="tail_silence",
     unit="s",
     direction="lower",
-    version=f"1 {VAD_VERSION}",
+    version=f"2 {VAD_VERSION}",
     low=0.0,
     high=LONGEST,
-    description="time from the last detected speech to the end of the clip",
+    description="time from the last detected speech, or the start, to the end of the clip",
 )
 END_OF_SPEECH_FAILURE = Metric(
     name="end_of_speech_failure",
@@ -64,10 +64,13 @@ def speaking_rate(clip: SpokenClip) -> float:
 def tail_silence(clip: SpokenClip) -> float:
     """Seconds after the last speech, which a generator that missed its end leaves behind.
 
-    Raises:
-        MetricError: there is no speech.
+    All of the clip where there is no speech: a base that says nothing has failed, and is not to
+    be taken for one whose score is missing.
     """
-    last = int(np.flatnonzero(speech_frames(at_16k(clip)))[-1])
+    try:
+        last = int(np.flatnonzero(speech_frames(at_16k(clip)))[-1])
+    except MetricError:
+        return duration(clip)
     return max(duration(clip) - (last + 1) * FRAME / RATE, 0.0)
 
 

@@ -68,8 +68,9 @@ def sweep_note(
     lines.append(f"Run or go on: `{again}`. Rebuild these pages: `{rebuild}`.")
     lines.append(
         "Each trial is a run below this one. Metrics here: `gain/*` is what the winner, or else "
-        "the first finalist, gains over the base on fresh prompts, with its interval; the others "
-        "are means on those prompts, of the finalist and of the base."
+        "the first finalist, gains over the base on fresh prompts, with its interval (of a winner, "
+        "given that it was found better); the others are means on those prompts, of the finalist "
+        "and of the base."
     )
     lines.append("\n".join(_charts(protocol)))
     return shorten("\n\n".join(lines), _LONGEST)
@@ -84,7 +85,7 @@ def _finalists(verdict: Verdict, protocol: Protocol | None) -> Iterator[str]:
     yield f"| finalist | {primary} | gain {unit}| p | finding |"
     yield "|---|---|---|---|---|"
     for each in verdict.confirmed:
-        row, gain = each.row, each.row.gain
+        row, gain = each.row, each.effect
         interval = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
         mean = f"{row.means[primary]:.3f}" if primary in row.means else ""
         yield f"| `{row.id}` | {mean} | {interval} | {each.p_holm:.2g} | {each.finding} |"

@@ -315,12 +315,13 @@ def _figures(verdict: Verdict, time: int) -> Iterator[Metric]:
     """On set B, of the winner or else of the first finalist, and of the base."""
     finalists = {each.row.id: each.row for each in verdict.confirmed}
     row = finalists.get(verdict.variant or "") or next(iter(finalists.values()), None)
-    if row is None:
+    gain = verdict.effect
+    if row is None or gain is None:
         return
-    yield Metric("gain/mean", row.gain.mean, time, 0)
-    yield Metric("gain/low", row.gain.low, time, 0)
-    yield Metric("gain/high", row.gain.high, time, 0)
-    yield Metric("gain/prompts", float(row.gain.n), time, 0)
+    yield Metric("gain/mean", gain.mean, time, 0)
+    yield Metric("gain/low", gain.low, time, 0)
+    yield Metric("gain/high", gain.high, time, 0)
+    yield Metric("gain/prompts", float(gain.n), time, 0)
     who = "winner" if verdict.variant else "first_finalist"
     for metric, mean in row.means.items():
         yield Metric(f"{metric}/{who}", mean, time, 0)

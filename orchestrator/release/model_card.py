@@ -51,6 +51,7 @@ def model_card(
         facts=facts,
         verdict=verdict,
         row=confirmation.row if confirmation else None,
+        claim=confirmation.claim if confirmation else None,
         protocol=sweep.protocol,
         licence=_licence(facts.host),
         speakers=[each["summary"] for each in json.loads(data)["speakers"]] if data else [],

@@ -221,12 +221,12 @@ def _tags(sweep: FinishedSweep, nominee: Nominee) -> dict[str, str]:
         kind, name = nominee.group
         tags[f"voxsweep.{kind}"] = name
     if nominee.confirmation is not None:
-        row = nominee.confirmation.row
+        row, gain = nominee.confirmation.row, nominee.confirmation.effect
         tags |= {
             "voxsweep.value": f"{row.means[sweep.protocol.primary]:.6g}",
-            "voxsweep.gain": f"{row.gain.mean:.6g}",
-            "voxsweep.gain_low": f"{row.gain.low:.6g}",
-            "voxsweep.gain_high": f"{row.gain.high:.6g}",
+            "voxsweep.gain": f"{gain.mean:.6g}",
+            "voxsweep.gain_low": f"{gain.low:.6g}",
+            "voxsweep.gain_high": f"{gain.high:.6g}",
         }
     return tags
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from jobs.diversity.clips import JudgedClip
 from jobs.diversity.forecast import Forecast
 from jobs.diversity.summary import SpeakerSummary
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import TrialHistory
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo, scientific
@@ -64,6 +66,11 @@ class ReportInput:
     """Label and value of what else a reader may need: versions, digests, wall time, storage."""
     data: DataReport | str = "They were not measured."
     """The training clips, or why nothing is known of them."""
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Every variant on the prompts of set A that all speak."""
+        return Comparison(self.table, self.protocol.screening())
 
     @property
     def screen_prompts(self) -> tuple[Prompt, ...]:

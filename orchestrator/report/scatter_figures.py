@@ -14,7 +14,6 @@ from scipy.stats import rankdata
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.report_input import ReportInput, labelled
 from orchestrator.report.svg import BASE_LINE, BLUE, GREEN, INK, ORANGE, PAPER, POINT, draw
-from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.loss import with_loss
 from orchestrator.verdict.outcome import VariantRow
 from orchestrator.verdict.table import VariantInfo
@@ -57,8 +56,7 @@ def loss_scatter(report: ReportInput) -> Markup | None:
 
 def checkpoints(report: ReportInput) -> list[VariantInfo]:
     """The variants that stand for their checkpoint: with scores, and a loss that is a number."""
-    comparison = Comparison(report.table, report.protocol)
-    scored = [v for v in report.table.adapted if comparison.has_scores(v.id)]
+    scored = [v for v in report.table.adapted if report.comparison.has_scores(v.id)]
     return with_loss(scored)
 
 

@@ -11,6 +11,7 @@ from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import VariantInfo, as_trained
 
 Cells = tuple[str, ...]
+_CLAIM = "gain given that it was found better"
 SHOWN_ROWS = 16
 """Longer tables of variants fold what is below."""
 
@@ -25,12 +26,14 @@ def prompt_scores(report: ReportInput, variant: str, prompt: str) -> list[tuple[
 
     A dash where a seed has no value of its own.
     """
-    table, scores = report.table, []
+    compared, scores = report.comparison, []
+    place = report.table.prompts.index(prompt)
     for metric in report.protocol.deciding_metrics:
-        missing = {of for of, _ in table.missing[variant].get(metric, {})}
         mean = None
-        if metric in table.values[variant] and prompt not in missing:
-            mean = table.by_prompt(table.values[variant][metric])[table.prompts.index(prompt)]
+        if metric in compared.metrics(variant):
+            lacking = report.table.by_prompt(compared.lacks(variant, metric).astype(float))
+            means = report.table.by_prompt(compared.clips(variant, metric))
+            mean = None if lacking[place] else means[place]
         scores.append((metric, number(mean)))
     return scores
 
@@ -62,7 +65,8 @@ def shortlist_cells(report: ReportInput, row: VariantRow) -> Cells:
 def finalist_headings(report: ReportInput) -> list[str]:
     """The headings over :func:`finalist_cells`."""
     metrics = (labelled(report, metric) for metric in _metrics_of_finalists(report))
-    return [_gain(report), "p", "p after Holm", *metrics, "failed clips", "gain on set A"]
+    tests = (_gain(report), _CLAIM, "p", "p after Holm")
+    return [*tests, *metrics, "failed clips", "gain on set A"]
 
 
 def finalist_cells(report: ReportInput, confirmation: Confirmation) -> Cells:
@@ -71,6 +75,7 @@ def finalist_cells(report: ReportInput, confirmation: Confirmation) -> Cells:
     on_a = {each.id: each for each in verdict.shortlisted}.get(row.id) or verdict.row(row.id)
     return (
         effect(row.gain),
+        "–" if confirmation.claim is None else effect(confirmation.claim),
         f"{confirmation.p:.2g}",
         f"{confirmation.p_holm:.2g}",
         *(
@@ -96,7 +101,9 @@ def _gain(report: ReportInput) -> str:
 
 
 def _failed(row: VariantRow) -> str:
-    return f"{row.failures.failed} of {row.failures.clips}"
+    gate = row.failures
+    unscored = f", {gate.unscored} not scored" if gate.unscored else ""
+    return f"{len(row.failed_clips)} of {gate.clips}{unscored}"
 
 
 def effect(gain: Interval) -> str:

@@ -189,8 +189,9 @@ class ScoringSpec(Strict):
     """The most variants that are confirmed on prompt set B."""
     primary: str
     """The metric that ranks variants; one of ``metrics``."""
-    min_effect: Annotated[float, Field(ge=0)] = 0.0
-    """Smallest gain over the base that counts, in the primary metric's unit."""
+    min_effect: Annotated[float, Field(gt=0)]
+    """Smallest gain over the base that counts, in the primary metric's unit. Without one, no number
+    of prompts shows that nothing is gained."""
     constraints: tuple[Constraint, ...] = ()
     gates: Gates = Gates()
     listening: Listening = Listening()

@@ -1,6 +1,7 @@
 """The dry run: what a sweep would run, and how much of it is done. It changes nothing."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,9 +9,13 @@ from cluster.storage.base import Storage
 from jobs.data.clips import TargetClip
 from jobs.data.order.batches import BatchPlan
 from jobs.data.order.mix import epoch_counts
+from jobs.metrics.catalogue import metric_of
 from jobs.spec.data import MixSpec
-from orchestrator.ledger import Ledger
+from jobs.spec.trial import BASE_VARIANT
+from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger
 from orchestrator.spec.model import SweepSpec
+from orchestrator.verdict.power import expected_spreads, weak_rules
+from orchestrator.verdict.protocol import RATIO_SOURCES, RATIO_UNIT
 from orchestrator.verdict.screen import SHORTLISTED
 
 if TYPE_CHECKING:
@@ -52,6 +57,8 @@ class Plan:
     """Estimated from epochs already trained; None before the first, or without GPUs."""
     trials_done: int
     epochs_done: int
+    weak_rules: tuple[str, ...]
+    """What set B has too few prompts to decide, a sentence each."""
 
 
 def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
@@ -95,7 +102,19 @@ def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
         ),
         trials_done=sum(ledger.final_result(trial) is not None for trial in done),
         epochs_done=sum(map(len, done.values())),
+        weak_rules=tuple(_weak_rules(spec, len(confirmation), ledger)),
     )
+
+
+def _weak_rules(spec: SweepSpec, prompts: int, ledger: Ledger) -> Iterator[str]:
+    """By the base's own scores where they are stored, else by an assumption."""
+    scoring, stored = spec.scoring, (CONFIRMATION, SCREEN)
+    base = next((rows for part in stored if (rows := ledger.scores(BASE_VARIANT, part))), ())
+    deciding = {scoring.primary, *(constraint.metric for constraint in scoring.constraints)}
+    measured = scoring.metric_specs(name for name in deciding if name not in RATIO_SOURCES)
+    units = {name: RATIO_UNIT for name in deciding & RATIO_SOURCES.keys()}
+    units |= {metric.name: metric_of(metric).unit for metric in measured}
+    return weak_rules(scoring, prompts, expected_spreads(units, base))
 
 
 def _packing(spec: SweepSpec) -> str:

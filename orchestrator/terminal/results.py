@@ -31,13 +31,13 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
     clips = verdict.rows[0].failures.clips
     shown = plain_table(*columns, left=("variant", "standing"))
     for row in rows[: top + 1]:
-        gain = row.gain
+        gain, lost = row.gain, row.failures.unscored
         cells = (
             short(table.variants[row.id]),
             decimals(row.means.get(verdict.primary)),
             "" if row.id == "base" else with_interval(gain.mean, gain.low, gain.high),
             *(decimals(row.means.get(metric)) for metric in constraints),
-            str(len(row.failed_clips)),
+            f"{len(row.failed_clips)}" + (f" (+{lost} not scored)" if lost else ""),
             row.standing,
         )
         shown.add_row(*map(escape, cells))

@@ -95,12 +95,15 @@ def trial_table(trials: Iterable[TrialStatus]) -> Table:
 
 
 def show_plan(console: Console, plan: Plan) -> None:
-    """Print a plan, a line for each of its fields."""
+    """Print a plan, a line for each of its fields and for each rule that will seldom decide."""
     table = plain_table("", "", left=("",))
     table.show_header = False
     for name, value in asdict(plan).items():
-        table.add_row(name.replace("_", " "), "unknown yet" if value is None else str(value))
+        if name != "weak_rules":
+            table.add_row(name.replace("_", " "), "unknown yet" if value is None else str(value))
     console.print(table)
+    for weakness in plan.weak_rules:
+        print_line(console, f"Seldom decided: {weakness}.")
 
 
 def show_status(console: Console, status: SweepStatus) -> None:

@@ -1,8 +1,9 @@
 """Each variant of a score table against the base: gains, failed clips, constraints."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from orchestrator.verdict.outcome import (
     ConstraintCheck,
     FailedClip,
     FailureGate,
+    Standing,
     VariantRow,
     total_violation,
 )
@@ -31,6 +33,7 @@ from orchestrator.verdict.protocol import (
 )
 from orchestrator.verdict.stats import PairedBootstrap
 from orchestrator.verdict.table import ScoreTable
+from orchestrator.verdict.yardstick import Yardsticks
 
 FAILED_CLIPS = "failed_clips"
 """The constraint of the gates, beside those of the protocol, which bear their metric's name."""
@@ -72,24 +75,50 @@ class Assessment:
 class Comparison:
     """The variants of ``table`` against its base, by the rule of ``protocol``.
 
+    A clip that was not scored may have been good or bad. It counts against the variants: at the
+    metric's worst bound where it is a variant's, at the best where it is the base's. In
+    :attr:`lenient` it counts for them. What holds in both holds whatever the scores would have
+    been (the bounds of Manski 1989, "Anatomy of the selection problem").
+
     Every method that takes a variant's id raises KeyError where the table does not have it.
 
     Args:
         table: scores of the base and of the variants.
         protocol: over the prompts of ``table``.
+        yardsticks: of a table that has these prompts; those of ``table`` itself if None.
+        is_lenient: whether what was not scored counts for the variants.
     """
 
-    def __init__(self, table: ScoreTable, protocol: Protocol) -> None:
+    def __init__(
+        self,
+        table: ScoreTable,
+        protocol: Protocol,
+        *,
+        yardsticks: Yardsticks | None = None,
+        is_lenient: bool = False,
+    ) -> None:
         self.table = table
         self.protocol = protocol
-        self._failed: dict[str, tuple[FailedClip, ...]] = {}
-        self._scores: dict[tuple[str, str], Values] = {}
+        self._yardsticks = yardsticks or Yardsticks.of(table, protocol)
+        self._is_lenient = is_lenient
+        self._failed: dict[str, NDArray[np.bool_]] = {}
+        self._unscored: dict[str, dict[ClipKey, str]] = {}
+        self._filled: dict[tuple[str, str, float], Values] = {}
+        self._gates: dict[str, FailureGate] = {}
         self._checks: dict[str, tuple[ConstraintCheck, ...]] = {}
 
     def only(self, prompts: Sequence[Prompt]) -> "Comparison":
         """The same comparison on these of its prompts alone."""
         protocol = self.protocol.model_copy(update={"prompts": tuple(prompts)})
-        return Comparison(self.table.only({prompt.id for prompt in prompts}), protocol)
+        part = self.table.only({prompt.id for prompt in prompts})
+        return Comparison(part, protocol, yardsticks=self._yardsticks)
+
+    @cached_property
+    def lenient(self) -> "Comparison":
+        """The same comparison, where what was not scored counts for the variants."""
+        if self._is_lenient or not any(map(self.unscored_clips, self.table.variants)):
+            return self
+        return Comparison(self.table, self.protocol, yardsticks=self._yardsticks, is_lenient=True)
 
     @property
     def bootstrap(self) -> PairedBootstrap:
@@ -99,9 +128,18 @@ class Comparison:
 
     def gains(self, variant: str) -> Values:
         """Paired differences to the base, shape (texts,), signed so that positive is better."""
+        return -self._worsening(variant, self.protocol.primary, self._worse_way)
+
+    def lead(self, one: str, other: str) -> Values:
+        """Gains of a variant over another, shape (texts,): the least that they may be."""
         primary = self.protocol.primary
-        ours, base = self.scores(variant, primary), self.scores(BASE_VARIANT, primary)
-        return ours - base if self.table.metrics[primary].direction == "higher" else base - ours
+        more = self.scores(one, primary) - self.lenient.scores(other, primary)
+        return -self._worse_way * more
+
+    @property
+    def _worse_way(self) -> int:
+        """1 where more of the primary metric is worse, else -1."""
+        return 1 if self.table.metrics[self.protocol.primary].direction == "lower" else -1
 
     def is_tied(self, one: str, other: str) -> bool:
         """Whether the gains of two variants cannot be told apart."""
@@ -117,51 +155,117 @@ class Comparison:
         so a clip that fails a gate does not keep its score where scores decide: in the primary
         metric and the constraints. A metric without a better direction keeps what was measured.
         """
-        if (variant, metric) not in self._scores:
-            values, of = self.table.values[variant][metric], self.table.metrics[metric]
-            decides = metric in self.protocol.deciding_metrics
-            failed = self.failed_clips(variant) if decides and of.direction != "neither" else ()
-            if failed:
-                keys = {(clip.prompt, clip.seed) for clip in failed}
-                values = np.where([key in keys for key in self.table.keys], of.worst, values)
-            self._scores[variant, metric] = self._by_text(self.table.by_prompt(values))
-        return self._scores[variant, metric]
+        of = self.table.metrics[metric]
+        at_best = (variant == BASE_VARIANT) != self._is_lenient and of.direction != "neither"
+        return self._with_unscored_at(of.best if at_best else of.worst, variant, metric)
+
+    def _worsening(self, variant: str, metric: str, way: int) -> Values:
+        """Variant less base, shape (texts,), times ``way``: 1 where more is worse, else -1."""
+        of = self.table.metrics[metric]
+        up = (way > 0) != self._is_lenient
+        ours, base = (of.high, of.low) if up else (of.low, of.high)
+        return way * (
+            self._with_unscored_at(ours, variant, metric)
+            - self._with_unscored_at(base, BASE_VARIANT, metric)
+        )
+
+    def _with_unscored_at(self, bound: float, variant: str, metric: str) -> Values:
+        """As :meth:`scores`, with ``bound`` for what was not scored."""
+        key = variant, metric, bound
+        if key not in self._filled:
+            of = self.table.metrics[metric]
+            values = np.where(self.lacks(variant, metric), bound, self.clips(variant, metric))
+            if metric in self.protocol.deciding_metrics and of.direction != "neither":
+                values = np.where(self._fails(variant), of.worst, values)
+            self._filled[key] = self._by_text(values)
+        return self._filled[key]
 
     def _by_text(self, values: Values) -> Values:
-        """Average the prompts of each text: shape (prompts,) to (texts,)."""
+        """Average seeds, then the prompts of each text: shape (clips,) to (texts,)."""
         texts = self.protocol.texts
-        return np.bincount(texts, weights=values) / np.bincount(texts)
+        return np.bincount(texts, weights=self.table.by_prompt(values)) / np.bincount(texts)
 
-    def failed_clips(self, variant: str) -> tuple[FailedClip, ...]:
-        """Every clip that has no score or fails a gate, in the order of the prompts."""
+    def metrics(self, variant: str) -> list[str]:
+        """Everything that the variant was measured by, and its ratios to the base."""
+        columns, known = self.table.values[variant], self.table.metrics
+        ratios = [name for name, of in RATIO_SOURCES.items() if name in known and of in columns]
+        return list(dict.fromkeys((*columns, *ratios)))
+
+    def clips(self, variant: str, metric: str) -> Values:
+        """What was measured of each clip, shape (clips,); meaningless where it :meth:`lacks`."""
+        if metric in RATIO_SOURCES:
+            return self._yardsticks.ratio(self.table, variant, metric)
+        return self.table.values[variant][metric]
+
+    def lacks(self, variant: str, metric: str) -> NDArray[np.bool_]:
+        """Which clips have no value of a metric, shape (clips,)."""
+        source = RATIO_SOURCES.get(metric)
+        if source is None:
+            return self.table.lacks(variant, metric)
+        if variant == BASE_VARIANT:
+            return np.zeros(len(self.table.keys), bool)
+        return self.table.lacks(variant, source) | self.table.lacks(BASE_VARIANT, source)
+
+    def _fails(self, variant: str) -> NDArray[np.bool_]:
+        """Which clips fail a gate by what was measured of them, shape (clips,)."""
         if variant not in self._failed:
-            self._failed[variant] = tuple(self._failures(variant))
+            gates, value = self.protocol.gates, partial(self.clips, variant)
+            low, high = gates.duration_ratio
+            ratio, silence = value("duration_ratio"), value(TAIL_SILENCE)
+            beyond = {
+                END_OF_SPEECH_FAILURE: value(END_OF_SPEECH_FAILURE) > 0,
+                DURATION: (ratio < low) | (ratio > high),
+                TAIL_SILENCE: (silence > gates.tail_silence) | (silence >= value(DURATION)),
+                CLIPPING: value(CLIPPING) > gates.clipping,
+            }
+            failed = self._among(self.table.broken(variant))
+            for name, fails in beyond.items():
+                failed |= fails & ~self.table.lacks(variant, name)
+            self._failed[variant] = failed
         return self._failed[variant]
 
-    def _failures(self, variant: str) -> Iterator[FailedClip]:
-        unscored, gates = self.unscored_clips(variant), self.protocol.gates
-        columns, keys = self.table.values[variant], self.table.keys
-        failed = _fails_a_gate(columns, gates) | [key in unscored for key in keys]
-        for clip in np.flatnonzero(failed):
-            value = {name: float(column[clip]) for name, column in columns.items()}
-            unscored_reason = unscored.get(keys[clip])
-            reasons = [unscored_reason] if unscored_reason else _gate_reasons(value, gates)
-            yield FailedClip(*keys[clip], tuple(reasons))
+    def failed_clips(self, variant: str) -> tuple[FailedClip, ...]:
+        """Every clip that fails a gate, in the order of the prompts."""
+        columns = {name: self.clips(variant, name) for name in (*GATE_METRICS, "duration_ratio")}
+        missing, broken = self.table.missing[variant], self.table.broken(variant)
+        found = []
+        for clip in np.flatnonzero(self._fails(variant)):
+            key = self.table.keys[clip]
+            value = {
+                name: float(column[clip])
+                for name, column in columns.items()
+                if key not in missing.get(RATIO_SOURCES.get(name, name), {})
+            }
+            yardstick = "the text takes" if self._yardsticks.is_text(key[0]) else "the base"
+            reasons = [broken[key]] if key in broken else []
+            reasons += _gate_reasons(value, self.protocol.gates, yardstick)
+            found.append(FailedClip(*key, tuple(reasons)))
+        return tuple(found)
 
     def unscored_clips(self, variant: str) -> dict[ClipKey, str]:
-        """Clips without a value in a metric that decides, with the reason.
+        """Clips that fail no gate and lack a value in a metric that decides, with the reason.
 
         A metric that is only reported may be missing: it costs the clip that metric, not its
         place.
         """
+        if variant not in self._unscored:
+            self._unscored[variant] = self._find_unscored(variant)
+        return self._unscored[variant]
+
+    def _find_unscored(self, variant: str) -> dict[ClipKey, str]:
         missing = self.table.missing[variant]
+        if not missing:
+            return {}
         names = self.protocol.deciding_metrics
         deciding = {*GATE_METRICS, *(RATIO_SOURCES.get(name, name) for name in names)}
         reasons: dict[ClipKey, list[str]] = {}
         for metric in sorted(deciding & missing.keys()):
             for key, why in missing[metric].items():
                 reasons.setdefault(key, []).append(f"{metric}: {why}")
-        return {key: f"no score ({'; '.join(why)})" for key, why in reasons.items()}
+        failed = dict(zip(self.table.keys, self._fails(variant), strict=True))
+        return {
+            key: f"no score ({'; '.join(why)})" for key, why in reasons.items() if not failed[key]
+        }
 
     def has_scores(self, variant: str) -> bool:
         """Whether any clip of the variant has the scores that decide."""
@@ -169,15 +273,38 @@ class Comparison:
 
     def failure_gate(self, variant: str) -> FailureGate:
         """Count failed clips against the base's: a few more are chance, more than that are not."""
-        clips = len(self.table.keys)
-        tolerance = max(1, int(self.protocol.gates.excess_failures * clips + _ROUNDING))
-        allowed = len(self.failed_clips(BASE_VARIANT)) + tolerance
-        return FailureGate(len(self.failed_clips(variant)), allowed, clips)
+        if variant not in self._gates:
+            self._gates[variant] = self._gate(variant)
+        return self._gates[variant]
+
+    def _gate(self, variant: str) -> FailureGate:
+        ours = self._counts_as_failed(variant)
+        base = self._counts_as_failed(BASE_VARIANT)
+        tolerance = max(1, int(self.protocol.gates.excess_failures * len(ours) + _ROUNDING))
+        return FailureGate(
+            failed=int(ours.sum()),
+            unscored=len(self.unscored_clips(variant)),
+            allowed=int(base.sum()) + tolerance,
+            clips=len(ours),
+            excess=self.bootstrap.interval(self._by_text(ours.astype(float) - base.astype(float))),
+            tolerance=tolerance / len(ours),
+        )
+
+    def _counts_as_failed(self, variant: str) -> NDArray[np.bool_]:
+        """What was not scored may have failed, shape (clips,): a variant's did, the base's not."""
+        failed, unscored = self._fails(variant), self.unscored_clips(variant)
+        if not unscored or (variant == BASE_VARIANT) != self._is_lenient:
+            return failed
+        return np.logical_or(failed, self._among(unscored))
+
+    def _among(self, clips: Collection[ClipKey]) -> NDArray[np.bool_]:
+        """Which clips are among these, shape (clips,)."""
+        return np.fromiter((key in clips for key in self.table.keys), bool, len(self.table.keys))
 
     def constraint_checks(self, variant: str) -> tuple[ConstraintCheck, ...]:
         """Every constraint whose metric was measured on both the variant and the base."""
         if variant not in self._checks:
-            measured = self.table.values[variant].keys() & self.table.values[BASE_VARIANT]
+            measured = {*self.metrics(variant)} & {*self.metrics(BASE_VARIANT)}
             self._checks[variant] = tuple(
                 self._check(variant, constraint)
                 for constraint in self.protocol.constraints
@@ -187,21 +314,32 @@ class Comparison:
 
     def _check(self, variant: str, constraint: Constraint) -> ConstraintCheck:
         name, metric = constraint.metric, self.table.metrics[constraint.metric]
-        base, ours = self.scores(BASE_VARIANT, name), self.scores(variant, name)
-        change = ours - base
-        towards_worse = {"lower": [change], "higher": [-change], "neither": [change, -change]}
-        worst = max(towards_worse[metric.direction], key=self.bootstrap.upper)
+        ways = {"lower": (1,), "higher": (-1,), "neither": (1, -1)}[metric.direction]
+        worsening = [self._worsening(variant, name, way) for way in ways]
+        worst = max(worsening, key=self.bootstrap.upper)
         bound = self.bootstrap.upper(worst)
         excess = bound - constraint.margin
         return ConstraintCheck(
             metric=name,
-            base=float(base.mean()),
-            variant=float(ours.mean()),
+            base=float(self.scores(BASE_VARIANT, name).mean()),
+            variant=float(self.scores(variant, name).mean()),
             worsening=self.bootstrap.interval(worst),
             bound=bound,
             margin=constraint.margin,
             violation=0.0 if excess < _ROUNDING else excess / metric.span,
         )
+
+    def is_harmful(self, variant: str) -> bool:
+        """Whether a gate or a constraint is shown to be broken, whatever was not scored."""
+        seen = self.lenient
+        checks = seen.constraint_checks(variant)
+        return seen.failure_gate(variant).is_shown or any(check.is_shown for check in checks)
+
+    def is_plausible(self, variant: str) -> bool:
+        """Whether gates and constraints hold by the means alone, which their bounds may not."""
+        checks = self.constraint_checks(variant)
+        within = (check.worsening.mean <= check.margin + _ROUNDING for check in checks)
+        return not self.failure_gate(variant).violation and all(within)
 
     def violation(self, variant: str) -> float:
         """By how much the variant breaks gates and constraints; 0 when all hold."""
@@ -222,7 +360,7 @@ class Comparison:
             promise=gain - violation * span,
             measured={
                 name: float(self.scores(variant, name).mean())
-                for name in self.table.values[variant]
+                for name in self.metrics(variant)
                 if name not in GATE_METRICS
             },
             constraints={
@@ -233,11 +371,11 @@ class Comparison:
 
     def row(self, variant: str) -> VariantRow:
         """All numbers of the variant, and what the rule objects to."""
-        table, base = self.table, self.table.values[BASE_VARIANT]
-        scores = {metric: self.scores(variant, metric) for metric in table.values[variant]}
+        base = self.metrics(BASE_VARIANT)
+        scores = {metric: self.scores(variant, metric) for metric in self.metrics(variant)}
         row = VariantRow(
             id=variant,
-            standing="base" if variant == BASE_VARIANT else "passed",
+            standing="passed",
             reasons=(),
             means={metric: float(values.mean()) for metric, values in scores.items()},
             differences={
@@ -248,47 +386,38 @@ class Comparison:
             gain=self.bootstrap.interval(self.gains(variant)),
             objective=self.assess(variant).objective,
             failures=self.failure_gate(variant),
-            missing={metric: len(clips) for metric, clips in table.missing[variant].items()},
+            missing={metric: len(clips) for metric, clips in self.table.missing[variant].items()},
             failed_clips=self.failed_clips(variant),
             constraints=self.constraint_checks(variant),
         )
-        reasons = () if variant == BASE_VARIANT else tuple(self._objections(row))
-        return replace(row, standing="rejected", reasons=reasons) if reasons else row
+        standing, reasons = self._objections(row)
+        return replace(row, standing=standing, reasons=reasons)
 
-    def _objections(self, row: VariantRow) -> Iterator[str]:
+    def _objections(self, row: VariantRow) -> tuple[Standing, tuple[str, ...]]:
+        """Whether set A rules the variant out, and what it objects to."""
+        if row.id == BASE_VARIANT:
+            return "base", ()
         if not self.has_scores(row.id):
-            yield sentences.no_scores_reason(self.unscored_clips(row.id))
-        elif broken := sentences.broken_rules(row):
+            return "rejected", (sentences.no_scores_reason(self.unscored_clips(row.id)),)
+        if broken := sentences.broken_rules(row):
             # A gain that comes with failed clips or another voice is no news: leave it out.
-            yield from broken
-        elif no_gain := sentences.no_gain_reason(row.gain, self.protocol):
-            yield no_gain
+            return "rejected" if self.is_harmful(row.id) else "passed", tuple(broken)
+        if no_gain := sentences.no_gain_reason(row.gain, self.protocol):
+            return "rejected", (no_gain,)
+        return "passed", ()
 
 
-def _fails_a_gate(value: Mapping[str, Values], gates: Gates) -> NDArray[np.bool_]:
-    """Whether each clip has a reason below; most have none, and sentences take time."""
-    low, high = gates.duration_ratio
-    ratio = value["duration_ratio"]
-    fails: NDArray[np.bool_] = (
-        (value[END_OF_SPEECH_FAILURE] > 0)
-        | (ratio < low)
-        | (ratio > high)
-        | (value[TAIL_SILENCE] > gates.tail_silence)
-        | (value[CLIPPING] > gates.clipping)
-    )
-    return fails
-
-
-def _gate_reasons(value: Mapping[str, float], gates: Gates) -> Iterator[str]:
-    if value[END_OF_SPEECH_FAILURE] > 0:
+def _gate_reasons(value: Mapping[str, float], gates: Gates, yardstick: str) -> Iterator[str]:
+    """Every gate that a clip fails, by what was measured of it."""
+    if value.get(END_OF_SPEECH_FAILURE, 0.0) > 0:
         yield "no end of speech before the length limit"
     low, high = gates.duration_ratio
-    if not low <= value["duration_ratio"] <= high:
-        yield (
-            f"{value[DURATION]:.1f} s, {value['duration_ratio']:.2f} x the base "
-            f"(allowed {low:g} to {high:g})"
-        )
-    if value[TAIL_SILENCE] > gates.tail_silence:
-        yield f"{value[TAIL_SILENCE]:.1f} s silence at the end (allowed {gates.tail_silence:g} s)"
-    if value[CLIPPING] > gates.clipping:
-        yield f"{value[CLIPPING]:.1%} of samples clipped (allowed {gates.clipping:.1%})"
+    if not low <= (ratio := value.get("duration_ratio", 1.0)) <= high:
+        yield f"{value[DURATION]:.1f} s, {ratio:.2f} x {yardstick} (allowed {low:g} to {high:g})"
+    silence = value.get(TAIL_SILENCE, 0.0)
+    if silence > gates.tail_silence:
+        yield f"{silence:.1f} s silence at the end (allowed {gates.tail_silence:g} s)"
+    elif silence >= value.get(DURATION, math.inf):
+        yield f"no speech in {silence:.1f} s"
+    if (clipped := value.get(CLIPPING, 0.0)) > gates.clipping:
+        yield f"{clipped:.1%} of samples clipped (allowed {gates.clipping:.1%})"

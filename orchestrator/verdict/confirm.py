@@ -4,13 +4,22 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from scipy.special import ndtri
+
 from jobs.metrics.base import ClipScores
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import Confirmation, FinalistFinding, Outcome, VariantRow
 from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.stats import Interval, better_than_base, holm, prompts_needed
+from orchestrator.verdict.stats import (
+    Interval,
+    better_than_base,
+    given_selection,
+    holm,
+    prompts_needed,
+    prompts_to_clear,
+)
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
 
@@ -34,13 +43,17 @@ def decide(fresh: Comparison, finalists: Sequence[str]) -> Decision:
         fresh: the finalists and the base on prompts that chose nothing.
         finalists: in the order of set A's choice.
     """
+    rule = fresh.protocol
     p_values = [better_than_base(fresh.gains(name)) for name in finalists]
     confirmed = []
     for name, p, p_holm in zip(finalists, p_values, holm(p_values), strict=True):
         row = fresh.row(name)
-        confirmed.append(Confirmation(row, p, p_holm, _finding(row, p_holm, fresh.protocol)))
+        finding = _finding(fresh, row, p_holm)
+        level = rule.significance / sum(other >= p for other in p_values)
+        claim = _claim(row.gain, level, rule) if finding == "better" else None
+        confirmed.append(Confirmation(row, p, p_holm, finding, claim))
     winner = _smallest_tied_with_best(fresh, confirmed)
-    outcome = "PROMOTE-PENDING-LISTENING" if winner else _without_winner(confirmed)
+    outcome = "PROMOTE-PENDING-LISTENING" if winner else _without_winner(fresh, confirmed)
     # Without a winner the one that set A put first: to take the best on set B is to choose again.
     first = winner or confirmed[0]
     needed = None
@@ -49,15 +62,35 @@ def decide(fresh: Comparison, finalists: Sequence[str]) -> Decision:
     return Decision(outcome, winner, first, tuple(confirmed), needed)
 
 
-def _finding(row: VariantRow, p_holm: float, protocol: Protocol) -> FinalistFinding:
-    if row.failures.violation or any(c.worsening.mean > c.margin for c in row.constraints):
+def _finding(fresh: Comparison, row: VariantRow, p_holm: float) -> FinalistFinding:
+    rule = fresh.protocol
+    if fresh.is_harmful(row.id):
         return "ruled out"
-    if row.gain.high <= protocol.min_effect:
+    if _most(fresh, row.id) <= rule.min_effect:
         return "no better"
-    shown = p_holm < protocol.significance and row.gain.low > 0
-    if shown and row.gain.mean >= protocol.min_effect and row.feasible:
+    shown = p_holm < rule.significance and row.gain.low > 0
+    if shown and row.gain.mean >= rule.min_effect and row.feasible:
         return "better"
     return "undecided"
+
+
+def _most(fresh: Comparison, variant: str) -> float:
+    """The upper end of a finalist's gain, whatever was not scored."""
+    return fresh.bootstrap.interval(fresh.lenient.gains(variant)).high
+
+
+def _claim(gain: Interval, level: float, rule: Protocol) -> Interval:
+    """The gain of a finalist that was found better, given that it had to be found.
+
+    Args:
+        gain: on set B.
+        level: of the finalist's own test in Holm's order.
+        rule: of the verdict.
+    """
+    error = (gain.high - gain.low) / (2 * float(ndtri((1 + rule.confidence) / 2)))
+    # The three conditions of a finding, each as the least mean that meets it.
+    least = max(rule.min_effect, gain.mean - gain.low, float(ndtri(1 - level)) * error)
+    return given_selection(gain, min(least, gain.mean), rule.confidence)
 
 
 def _smallest_tied_with_best(
@@ -77,8 +110,8 @@ def _smallest_tied_with_best(
     return min((each for each in better if fresh.is_tied(best.row.id, each.row.id)), key=size)
 
 
-def _without_winner(confirmed: Sequence[Confirmation]) -> Outcome:
-    if all(each.row.gain.high < 0 for each in confirmed):
+def _without_winner(fresh: Comparison, confirmed: Sequence[Confirmation]) -> Outcome:
+    if all(_most(fresh, each.row.id) < 0 for each in confirmed):
         return "REGRESSION"
     if any(each.finding == "undecided" for each in confirmed):
         return "INCONCLUSIVE"
@@ -87,18 +120,25 @@ def _without_winner(confirmed: Sequence[Confirmation]) -> Outcome:
 
 def _enough_prompts(fresh: Comparison, row: VariantRow, finalists: int) -> int | None:
     """How many prompts would likely decide on the variant; None if no more of them would."""
-    counts, rule = [], fresh.protocol
-    if (effect := rule.min_effect or row.gain.mean) > 0:
-        spread = float(fresh.gains(row.id).std(ddof=1))
-        counts.append(prompts_needed(spread, effect, finalists, rule.significance))
+    if fresh.lenient is not fresh:
+        return None  # The scores that are missing may decide.
+    rule, n = fresh.protocol, row.gain.n
+    spread = float(fresh.gains(row.id).std(ddof=1))
+    counts: list[int | None] = [
+        prompts_needed(spread, rule.min_effect, finalists, rule.significance)
+    ]
+    gate = row.failures
+    if gate.violation:
+        half, room = gate.excess.high - gate.excess.mean, gate.tolerance - gate.excess.mean
+        counts.append(prompts_to_clear(half, room, n, (1 + rule.confidence) / 2))
     for check in row.constraints:
-        room = check.margin - check.worsening.mean
-        if check.violation and room > 0:
-            # A bound comes nearer to its mean with the root of the number of prompts.
-            nearer = (check.bound - check.worsening.mean) / room
-            counts.append(math.ceil(row.gain.n * nearer**2))
-    needed = max(counts, default=0)
-    return needed if needed > row.gain.n else None
+        if check.violation:
+            half, room = check.bound - check.worsening.mean, check.margin - check.worsening.mean
+            counts.append(prompts_to_clear(half, room, n, rule.confidence))
+    if None in counts:
+        return None
+    needed = max(count for count in counts if count is not None)
+    return needed if needed > n else None
 
 
 _CHAMPION, _CHALLENGER = "champion", "challenger"
@@ -135,7 +175,7 @@ def contest(
     ]
     infos = [VariantInfo.unlisted(name) for name in (BASE_VARIANT, _CHAMPION, _CHALLENGER)]
     both = Comparison(ScoreTable.build(infos, rows, protocol), protocol)
-    difference = both.bootstrap.interval(both.gains(_CHALLENGER) - both.gains(_CHAMPION))
+    difference = both.bootstrap.interval(both.lead(_CHALLENGER, _CHAMPION))
     measured = (
         f"{protocol.primary} against the champion's is {difference.mean:+.3g} "
         f"({difference.low:+.3g} to {difference.high:+.3g} over {difference.n} prompts)"

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.outcome import ErrorRate
@@ -32,10 +31,10 @@ def _rate(table: ScoreTable, variant: str, stem: str, language: str | None) -> E
     edits, count = f"{stem}_edits", f"{stem}_count"
     ours, base = table.values[variant], table.values[BASE_VARIANT]
     # A clip without a count takes that of the base's clip of the same prompt.
-    uncounted = _missing(table, variant, count)
-    known = ~(uncounted & _missing(table, BASE_VARIANT, count))
+    uncounted = table.lacks(variant, count)
+    known = ~(uncounted & table.lacks(BASE_VARIANT, count))
     counts = np.where(uncounted, base[count], ours[count])
-    errors = np.where(_missing(table, variant, edits), counts, ours[edits])
+    errors = np.where(table.lacks(variant, edits), counts, ours[edits])
     total = float(counts[known].sum())
     return ErrorRate(
         variant=variant,
@@ -45,9 +44,3 @@ def _rate(table: ScoreTable, variant: str, stem: str, language: str | None) -> E
         corpus=float(errors[known].sum()) / total if total else None,
         prompts=len(table.prompts),
     )
-
-
-def _missing(table: ScoreTable, variant: str, metric: str) -> NDArray[np.bool_]:
-    """Which clips have no value, shape (clips,)."""
-    missing = table.missing[variant].get(metric, {})
-    return np.array([key in missing for key in table.keys])

@@ -48,6 +48,7 @@ def judge(
         confirmed=(),
         groups=(),
         error_rates=(),
+        unscored={},
         listening=None,
         loss=None,
     )
@@ -112,6 +113,11 @@ def _confirmed(
     first, winner = decision.first, decision.winner
     groups = tuple(_groups(screen, fresh, finalists))
     name = fresh.table.variants[first.row.id].name
+    unscored = {
+        variant: len(clips)
+        for variant in (BASE_VARIANT, *finalists)
+        if (clips := fresh.unscored_clips(variant))
+    }
     sentence = (
         sentences.promotion(winner, name, protocol)
         if winner
@@ -123,10 +129,15 @@ def _confirmed(
     return replace(
         verdict,
         verdict=decision.outcome,
-        sentence=sentence + sentences.near_duplicates(protocol) + sentences.regressions(groups),
+        sentence=(
+            sentence
+            + sentences.unscored(unscored, first.row.id, decision.outcome, len(fresh.table.keys))
+            + sentences.near_duplicates(protocol)
+            + sentences.regressions(groups)
+        ),
         variant=winner.row.id if winner else None,
         runner_up=_runner_up(screen.table, others, winner.row.id) if winner else first.row.id,
-        effect=first.row.gain,
+        effect=first.effect,
         prompts_needed=decision.prompts_needed,
         rows=tuple(_settle(row, decision.confirmed, winner, protocol) for row in verdict.rows),
         confirmed=decision.confirmed,
@@ -136,6 +147,7 @@ def _confirmed(
             for variant in (BASE_VARIANT, *finalists)
             for rate in error_rates(fresh.table, variant, protocol)
         ),
+        unscored=unscored,
     )
 
 
@@ -157,7 +169,7 @@ def _groups(
                 verdict,
                 verdict=decision.outcome,
                 variant=decision.winner.row.id if decision.winner else None,
-                effect=decision.first.row.gain,
+                effect=decision.first.effect,
                 prompts_needed=decision.prompts_needed,
                 confirmed=decision.confirmed,
             )

@@ -23,9 +23,12 @@ Outcome = Literal[
 
 FinalistFinding = Literal["better", "no better", "ruled out", "undecided"]
 """What set B shows of a finalist: ``no better`` if even its upper bound is too small a gain,
-``ruled out`` if it fails a gate or its mean breaks a constraint."""
+``ruled out`` if it is shown to break a gate or a constraint, ``undecided`` if nothing is shown."""
 
 Standing = Literal["base", "winner", "passed", "rejected"]
+
+_ROUNDING = 1e-9
+"""A mean exactly at its margin is allowed, whatever its last bit."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,25 @@ class FailureGate:
     """Failed clips of a variant against the number it may have."""
 
     failed: int
+    """With the ``unscored``, which may have failed."""
+    unscored: int
+    """Clips that fail no gate and lack a score that decides."""
     allowed: int
     clips: int
+    excess: Interval
+    """By what share of the clips the variant fails more often than the base."""
+    tolerance: float
+    """What share is allowed."""
 
     @property
     def violation(self) -> float:
         """Share of clips beyond what is allowed; 0 when the gate holds."""
         return max(0, self.failed - self.allowed) / self.clips
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether more failures than are allowed are more than chance."""
+        return self.excess.low > self.tolerance + _ROUNDING
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,11 @@ class ConstraintCheck:
     margin: float
     violation: float
     """How far beyond the margin, as a share of the metric's range; 0 when the constraint holds."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the whole interval of the worsening lies beyond the margin."""
+        return self.worsening.low > self.margin + _ROUNDING
 
 
 def total_violation(failures: FailureGate, constraints: Iterable[ConstraintCheck]) -> float:
@@ -87,7 +107,8 @@ class VariantRow:
     objective: float
     failures: FailureGate
     missing: dict[str, int]
-    """Clips without a value, by metric; they count as its worst bound in ``means``."""
+    """Clips without a value, by metric. In ``means`` they count against the variants: at the
+    metric's worst bound, or at its best where they are the base's."""
     failed_clips: tuple[FailedClip, ...]
     constraints: tuple[ConstraintCheck, ...]
 
@@ -107,6 +128,14 @@ class Confirmation:
     p_holm: float
     """Adjusted for all finalists."""
     finding: FinalistFinding
+    claim: Interval | None
+    """The gain of a finalist that is better, less what is owed to having been found so: estimates
+    that pass a threshold are too high. ``row.gain`` is as measured."""
+
+    @property
+    def effect(self) -> Interval:
+        """The gain as claimed, where there is a claim, else as measured."""
+        return self.claim or self.row.gain
 
 
 @dataclass(frozen=True)
@@ -138,7 +167,7 @@ class GroupVerdict:
     variant: str | None
     """The winner here, which another group may not share."""
     effect: Interval | None
-    """The gain of the winner or else of the first finalist."""
+    """The gain of the winner, as claimed, or else of the first finalist, as measured."""
     prompts_needed: int | None
     confirmed: tuple[Confirmation, ...]
     loss: GroupLoss | None = None
@@ -211,7 +240,8 @@ class Verdict:
     protocol_hash: str
     primary: str
     effect: Interval | None
-    """On set B, the gain of the winner or else of the first finalist; positive is better."""
+    """On set B, the gain of the winner, as claimed, or else of the first finalist, as measured;
+    positive is better."""
     prompts_needed: int | None
     """If inconclusive: how many prompts in set B would likely decide."""
     rows: tuple[VariantRow, ...]
@@ -225,6 +255,9 @@ class Verdict:
     """By language, then by speaker; empty where prompts of set B name no two of them."""
     error_rates: tuple[ErrorRate, ...]
     """Of the base and the finalists, for each metric that counts words or characters."""
+    unscored: dict[str, int]
+    """Clips of set B that lack a score that decides, of the base and the finalists that have
+    such clips: they count against the finalists in what promotes, and for them in what refuses."""
     listening: ListeningReport | None
     """None until the winner was rated."""
     loss: LossReport | None

@@ -22,8 +22,9 @@ GATE_METRICS = (END_OF_SPEECH_FAILURE, DURATION, TAIL_SILENCE, CLIPPING)
 
 RATIO_SOURCES: Mapping[str, str] = {"duration_ratio": DURATION, "rate_ratio": "speaking_rate"}
 """Metrics derived from a clip and the base's of the same prompt: the ratio, and of what."""
+RATIO_UNIT = "x base"
 RATIO_WORST = 2.0
-"""Counts for a clip without a value: as far from the base as a silent one."""
+"""Bounds ratios for clips without a value: as far above the base as a silent one is below."""
 
 
 class Constraint(Strict, allow_inf_nan=False):
@@ -66,6 +67,11 @@ class MetricVersion(Strict, allow_inf_nan=False):
         return self.low if self.direction == "higher" else self.high
 
     @property
+    def best(self) -> float:
+        """The bound opposite to the worst."""
+        return self.high if self.direction == "higher" else self.low
+
+    @property
     def span(self) -> float:
         """The distance between the bounds, in the metric's unit."""
         return self.high - self.low
@@ -80,7 +86,7 @@ class Omitted(Strict, allow_inf_nan=False):
 
 def _ratio(name: str) -> MetricVersion:
     return MetricVersion(
-        name=name, version="1", unit="x base", direction="neither", low=0.0, high=RATIO_WORST
+        name=name, version="1", unit=RATIO_UNIT, direction="neither", low=0.0, high=RATIO_WORST
     )
 
 
@@ -139,7 +145,7 @@ class Protocol(Strict, allow_inf_nan=False):
     repetition_penalty: float = 1.0
     max_tokens: int | None = None
     primary: str
-    min_effect: Annotated[float, Field(ge=0)]
+    min_effect: Annotated[float, Field(gt=0)]
     """Smallest mean improvement of the primary metric over the base that counts, in its unit."""
     significance: Annotated[float, Field(gt=0, lt=0.5)]
     """Level of the tests of all finalists together."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.columns import ClipKey
 from orchestrator.verdict.outcome import (
     Confirmation,
@@ -83,11 +84,41 @@ def not_better_reasons(confirmed: Confirmation, protocol: Protocol) -> tuple[str
 
 def promotion(winner: Confirmation, name: str, protocol: Protocol) -> str:
     """The sentence for a variant that won."""
-    constraints = "".join(f"; {compared(check)}" for check in winner.row.constraints)
-    return (
+    claimed, measured = winner.effect, f"{winner.row.gain.mean:+.3g}"
+    selected = f"{claimed.mean:+.3g}" != measured
+    reached = claimed.low >= protocol.min_effect
+    parts = (
         f"Promote {name}, once listeners confirm it: on fresh prompts {protocol.primary} is better "
-        f"than the base's by {effect(winner.row.gain, protocol.confidence)}, "
-        f"p {winner.p_holm:.2g}{constraints}."
+        f"than the base's by {effect(claimed, protocol.confidence)}",
+        f" given that it was found better (measured {measured})" if selected else "",
+        f", p {winner.p_holm:.2g}",
+        "" if reached else f"; that it gains {protocol.min_effect:g} is not shown",
+        *(f"; {compared(check)}" for check in winner.row.constraints),
+    )
+    return f"{''.join(parts)}."
+
+
+def unscored(clips: Mapping[str, int], of: str, outcome: Outcome, each: int) -> str:
+    """What a verdict adds of the clips of set B that were not scored; empty without any.
+
+    Args:
+        clips: how many, by variant.
+        of: the variant that the verdict speaks of.
+        outcome: the verdict.
+        each: how many clips a variant has.
+    """
+    told = [
+        f"{count} of {'the base' if name == BASE_VARIANT else name}'s"
+        for name, count in clips.items()
+        if name in (BASE_VARIANT, of)
+    ]
+    if not told:
+        return ""
+    against = "against" if outcome.startswith(("PROMOTE", "INCONCLUSIVE")) else "for"
+    more = " Score them, then judge again." if outcome == "INCONCLUSIVE" else ""
+    return (
+        f" Not scored: {' and '.join(told)} {_count(each, 'clip')}; here they count {against} "
+        f"the variant.{more}"
     )
 
 
@@ -145,8 +176,8 @@ def after_listening(
 def none_feasible(best: VariantRow, name: str, scored: int) -> str:
     """The sentence for a sweep in which no variant keeps the rules, ``best`` the nearest."""
     return (
-        f"Do not fine-tune: every one of the {_count(scored, 'variant')} fails a gate or a "
-        f"constraint; the nearest, {name}, has {'; '.join(best.reasons)}."
+        f"Do not fine-tune: every one of the {_count(scored, 'variant')} is shown to break a gate "
+        f"or a constraint; the nearest, {name}, has {'; '.join(best.reasons)}."
     )
 
 

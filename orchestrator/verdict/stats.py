@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import log_ndtr, ndtr, ndtri, stdtrit
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,39 @@ def _exact_signed_rank(gains: NDArray[np.float64], ranks: NDArray[np.float64]) -
     return float(min(1.0, chances[doubled[gains > 0].sum() :].sum()))
 
 
+def given_selection(found: Interval, threshold: float, confidence: float) -> Interval:
+    """What an estimate is worth that is reported because it passed ``threshold``.
+
+    Estimates that pass are too high on average. For a normal estimate X of an effect d, given
+    X >= threshold, P(X >= found) rises with d: the effect at which it is one half is the
+    median-unbiased estimate, and that at which it is the lower tail the lower limit (Zhong and
+    Prentice 2008, "Bias-reduced estimators and confidence intervals for odds ratios in
+    genome-wide association studies", section 2.3). Both are 0 at least: that the effect is not
+    negative is what the test claims. The upper limit stays: selection only makes it safer.
+
+    Args:
+        found: the mean and its interval at ``confidence``, as if nothing had been selected.
+        threshold: in the same unit, at most the mean.
+        confidence: of the interval.
+    """
+    from scipy.optimize import brentq  # as in better_than_base
+
+    tail = (1 - confidence) / 2
+    error = (found.high - found.low) / (2 * float(ndtri(1 - tail)))
+    if error == 0:
+        return found
+
+    def effect(probability: float) -> float:
+        def excess(at: float) -> float:
+            passed, this_high = (at - threshold) / error, (at - found.mean) / error
+            return float(log_ndtr(this_high) - log_ndtr(passed)) - math.log(probability)
+
+        far = max(found.high, 0.0) + 10 * error
+        return 0.0 if excess(0.0) >= 0 else float(brentq(excess, 0.0, far))
+
+    return Interval(effect(0.5), effect(tail), found.high, found.n)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p-values adjusted so that all of them together err at the level of one (Holm 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
@@ -155,6 +188,24 @@ def prompts_needed(
     """
     z = float(ndtri(1 - significance / tests) + ndtri(power))
     return math.ceil(math.pi / 3 * (z * spread / effect) ** 2)
+
+
+def prompts_to_clear(half: float, room: float, prompts: int, confidence: float) -> int | None:
+    """How many prompts bring a one-sided bound to one side of a limit, with a power of 0.8.
+
+    Args:
+        half: by how much the bound at ``confidence`` now exceeds the mean.
+        room: distance of the mean from the limit, in the same unit, on either side.
+        prompts: how many there are now.
+        confidence: of the bound.
+
+    Returns:
+        None if more than a thousand times as many would be needed.
+    """
+    z, power = float(ndtri(confidence)), float(ndtri(0.8))
+    # The bound comes nearer to its mean with the root of the number of prompts.
+    times = math.inf if room == 0 else (half / abs(room) * (1 + power / z)) ** 2
+    return math.ceil(prompts * times) if times <= 1000 else None
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float | None:

@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.base import ClipScores
+from jobs.metrics.base import BROKEN_AUDIO, ClipScores
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.columns import ClipKey, ScoreColumns, Values, VariantColumns
-from orchestrator.verdict.protocol import RATIO_SOURCES, RATIO_WORST, MetricVersion, Protocol
+from orchestrator.verdict.protocol import DURATION, MetricVersion, Protocol
 
 
 class ScoreTableError(ValueError):
@@ -74,7 +74,7 @@ class ScoreTable:
 
     Every variant has every clip the base has: a missing clip, or a metric without a value, holds
     the metric's worst bound and has a reason in ``missing``. Only a finalist metric of a variant
-    that never was a finalist is absent.
+    that never was a finalist is absent. Ratios to the base are a comparison's.
     """
 
     variants: Mapping[str, VariantInfo]
@@ -109,23 +109,13 @@ class ScoreTable:
         place = {key: at for at, key in enumerate(keys)}
         aligned = _Aligned(keys, np.array([place.get(key, -1) for key in scores.keys], np.intp))
         metrics, values, missing = protocol.judged_metrics(), {}, {}
-        base = aligned.scores(scores.variants[BASE_VARIANT], protocol)
-        usual = {
-            ratio: _prompt_means(base[source], keys)
-            for ratio, source in RATIO_SOURCES.items()
-            if ratio in metrics and source in base
-        }
         for name in (variant.id for variant in variants):
             of = scores.variants.get(name, _NO_CLIPS)
             measured = aligned.scores(of, protocol)
             missing[name] = aligned.missing(of, measured)
-            ratios = {
-                ratio: _ratio(measured.get(source), usual.get(ratio), len(keys))
-                for ratio, source in RATIO_SOURCES.items()
-                if ratio in metrics
+            values[name] = {
+                m: np.where(np.isnan(v), metrics[m].worst, v) for m, v in measured.items()
             }
-            worst = {m: np.where(np.isnan(v), metrics[m].worst, v) for m, v in measured.items()}
-            values[name] = {**worst, **ratios}
         by_id = {variant.id: variant for variant in variants}
         return cls(by_id, metrics, tuple(order), keys, values, missing)
 
@@ -171,6 +161,18 @@ class ScoreTable:
         """
         total = np.bincount(self._of_prompt, weights=values, minlength=len(self.prompts))
         return total / self._seeds
+
+    def lacks(self, variant: str, metric: str) -> NDArray[np.bool_]:
+        """Which clips of the variant have no value of a metric, shape (clips,)."""
+        missing = self.missing[variant].get(metric)
+        if not missing:
+            return np.zeros(len(self.keys), bool)
+        return np.array([key in missing for key in self.keys])
+
+    def broken(self, variant: str) -> dict[ClipKey, str]:
+        """Clips that were spoken, and whose audio no metric can score, with the reason."""
+        unmeasured = self.missing[variant].get(DURATION, {})
+        return {key: why for key, why in unmeasured.items() if why.startswith(BROKEN_AUDIO)}
 
     @cached_property
     def _of_prompt(self) -> NDArray[np.intp]:
@@ -296,23 +298,3 @@ class _Aligned:
                     if (key := self.keys[at])
                 }
         return missing
-
-
-def _ratio(values: Values | None, usual: Values | None, count: int) -> Values:
-    """Each clip's value over the base's of its prompt, shape (keys,)."""
-    if usual is None:
-        return np.ones(count)
-    # Where the base has nothing to compare with, its own clip is counted as failed.
-    known = np.isfinite(usual) & (usual != 0)
-    ours = np.full(count, np.nan) if values is None else values / np.where(known, usual, 1.0)
-    return np.where(known, np.where(np.isnan(ours), RATIO_WORST, ours), 1.0)
-
-
-def _prompt_means(values: Values, keys: Sequence[ClipKey]) -> Values:
-    """At each clip the mean of its prompt's, shape (keys,); NaN where none has a value."""
-    of_prompt: dict[str, list[float]] = {}
-    for (prompt, _), value in zip(keys, values.tolist(), strict=True):
-        if not np.isnan(value):
-            of_prompt.setdefault(prompt, []).append(value)
-    means = {prompt: float(np.mean(found)) for prompt, found in of_prompt.items()}
-    return np.array([means.get(prompt, np.nan) for prompt, _ in keys])

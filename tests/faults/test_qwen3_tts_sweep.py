@@ -44,6 +44,7 @@ variants:
 scoring:
   metrics: [dnsmos_p808]
   primary: dnsmos_p808
+  min_effect: 0.01
   finalists: 1
   bootstrap_resamples: 1000
 resources: {{hosts: 1, slots_per_host: 2, scorers: 1}}

@@ -14,7 +14,8 @@ SECTIONS = {
     "name": "name: small",
     "family": "family: codec_lm",
     "search": "search: {space: {rank: [2, 4]}}",
-    "scoring": "scoring: {metrics: [similarity, word_error], primary: similarity}",
+    "scoring": "scoring: {metrics: [similarity, word_error], primary: similarity, "
+    "min_effect: 0.05}",
 }
 """The least that is a spec, each on a line of its own."""
 

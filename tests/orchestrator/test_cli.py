@@ -73,7 +73,7 @@ def few_clips(tmp_path, write_spec):
     return write_spec(
         data=f"data: {{synthetic: true, manifest: clips.jsonl, root: {VOICE_DIR}, loudness: -30, "
         "trailing_silence: 0.1}",
-        scoring="scoring: {metrics: [word_error], primary: word_error}",
+        scoring="scoring: {metrics: [word_error], primary: word_error, min_effect: 0.05}",
     )
 
 

@@ -22,7 +22,8 @@ training: {epochs: 1, batch_size: 8, dropout: 0.0}
 engine: {zero_stage: 2, ranks: 2}
 search: {sampler: grid, space: {rank: [4]}}
 variants: {lora_scales: [0, 1.0], prompts: prompts.jsonl, confirmation_prompts: fresh.jsonl}
-scoring: {metrics: [dnsmos_p808], primary: dnsmos_p808, finalists: 1, bootstrap_resamples: 1000}
+scoring: {metrics: [dnsmos_p808], primary: dnsmos_p808, min_effect: 0.05,
+  finalists: 1, bootstrap_resamples: 1000}
 resources: {hosts: 1, scorers: 1}
 """
 

@@ -75,10 +75,12 @@ class TestShipped(MetricBattery):
             "clipping",
             "duration",
             "end_of_speech_failure",
+            "tail_silence",
             "word_error",
             "word_edits",
             "word_count",
         }
+        assert scores.values["tail_silence"] == scores.values["duration"]
         assert scores.values["word_error"] == 1.0
         assert set(scores.values) | set(scores.failures) == set(SHIPPED)
         assert all("silence" in why for why in scores.failures.values())

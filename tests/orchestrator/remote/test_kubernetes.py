@@ -135,7 +135,8 @@ def test_paths_of_this_machine_are_refused_together(tmp_path, write_spec):
         data="data: {synthetic: true, manifest: [s3://bucket/a.jsonl, clips.jsonl], root: root}",
         variants="variants: {prompts: prompts.jsonl}",
         scoring="scoring:\n  metrics:\n  - similarity\n  - word_error\n"
-        "  - {name: wavlm_similarity, model: ./wavlm, required: false}\n  primary: similarity",
+        "  - {name: wavlm_similarity, model: ./wavlm, required: false}\n  primary: similarity\n"
+        "  min_effect: 0.05",
         resources="resources: {cpus_per_rank: 1.5, gpus_per_rank: 0.5}",
         records="records: {mlflow: 'http://localhost:5000'}",
     )

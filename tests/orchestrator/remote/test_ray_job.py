@@ -204,7 +204,8 @@ def test_a_storage_must_be_named(write):
         "setup: [touch {mark}]",
         "env_vars: {{PATH: /tmp}}",
         "base: {{source: embedded, loader: os.system}}",
-        "scoring: {{metrics: [{{name: word_error, python: 'touch {mark}'}}], primary: word_error}}",
+        "scoring: {{metrics: [{{name: word_error, python: 'touch {mark}'}}], primary: word_error, "
+        "min_effect: 0.05}}",
     ],
 )
 def test_a_spec_runs_nothing(write, tmp_path, line):

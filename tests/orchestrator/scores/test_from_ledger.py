@@ -20,7 +20,8 @@ PREPARED = Prepared("base", "data", "encoder")
 @pytest.fixture
 def spec(make_spec):
     return make_spec(
-        scoring="scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+        scoring="scoring:\n  primary: similarity\n"
+        "  min_effect: 0.05\n  metrics:\n    - similarity\n"
         "    - {name: wavlm_similarity, model: no/such, required: false}\n"
         "  finalist_metrics:\n    - dnsmos_ovrl\n"
         "    - {name: whisper_word_error, model: no/such, language: en, required: false}"
@@ -60,7 +61,8 @@ def test_the_version_is_that_of_the_options(make_spec, tmp_path):
 
     model = write_wavlm(tmp_path / "wavlm")
     spec = make_spec(
-        scoring="scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+        scoring="scoring:\n  primary: similarity\n"
+        "  min_effect: 0.05\n  metrics:\n    - similarity\n"
         "    - {name: wavlm_similarity, model: ./wavlm}"
     )
     protocol = protocol_for(spec, PROMPTS, FRESH, PREPARED)

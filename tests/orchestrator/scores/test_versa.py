@@ -222,7 +222,7 @@ def test_a_verdict_from_versas_files(tmp_path, protocol):
         "whisper_word_error": {("a2", 3): "VERSA wrote null for equal of whisper_wer"},
     }
     assert table.values["tuned"]["dnsmos_p808"][1] == 1.0  # the worst there is
-    assert "tuned" in {row.id for row in verdict.rows if row.failed_clips}
+    assert {row.id: row.failures.unscored for row in verdict.rows} == {"base": 0, "tuned": 1}
 
 
 def test_what_cannot_be_put_together_stops_the_judgement(tmp_path, protocol):

@@ -19,7 +19,8 @@ CONFIRMATION = [PromptSpec(id=f"c{i}", text=f"fresh {i}") for i in range(8)]
 SECTIONS = {
     "training": "training: {epochs: 3}",
     "variants": "variants: {lora_scales: [0, 0.5, 1.0]}",
-    "scoring": "scoring: {metrics: [similarity], primary: similarity, bootstrap_resamples: 1000}",
+    "scoring": "scoring: {metrics: [similarity], primary: similarity, "
+    "min_effect: 0.05, bootstrap_resamples: 1000}",
 }
 
 _HEALTHY = {"end_of_speech_failure": 0.0, "duration": 1.0, "tail_silence": 0.0, "clipping": 0.0}

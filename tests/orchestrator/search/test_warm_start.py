@@ -109,6 +109,7 @@ def test_a_second_run_is_taught_nothing_twice(sweep, tmp_path):
             {
                 "search": LATER,
                 "scoring": "scoring: {metrics: [dnsmos_p808], primary: dnsmos_p808, "
+                "min_effect: 0.05, "
                 "bootstrap_resamples: 1000}",
             },
             "'earlier' must rank by dnsmos_p808, but ranks by similarity",

@@ -45,7 +45,7 @@ def test_a_tag_needs_the_language_of_every_prompt(make_spec, tmp_path):
     (tmp_path / "clips.jsonl").write_text("\n".join(told))
     data = f"synthetic: true, manifest: clips.jsonl, root: {VOICE_DIR}"
     sections = {
-        "scoring": "scoring: {metrics: [word_error], primary: word_error}",
+        "scoring": "scoring: {metrics: [word_error], primary: word_error, min_effect: 0.05}",
         "variants": "variants: {prompts: a.jsonl, confirmation_prompts: b.jsonl}",
     }
     read_inputs(make_spec(**sections, data=f"data: {{{data}}}"))
@@ -78,7 +78,7 @@ def test_what_finalists_are_measured_by_has_what_it_needs(make_spec, tmp_path, e
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, prompts)))
     manifest_with(MIN_REFERENCES - 1, tmp_path / "manifest.jsonl")
     spec = make_spec(
-        scoring=f"scoring:\n  primary: word_error\n  metrics: [word_error]\n"
+        scoring=f"scoring:\n  primary: word_error\n  min_effect: 0.05\n  metrics: [word_error]\n"
         f"  finalist_metrics: [{entry}]",
         data=f"data: {{synthetic: true, manifest: manifest.jsonl, root: {VOICE_DIR}}}",
         variants="variants: {confirmation_prompts: b.jsonl}",
@@ -105,7 +105,7 @@ def target(folder, count=24, **keys) -> str:
     return path.name
 
 
-WORD_ERROR = "scoring: {metrics: [word_error], primary: word_error}"
+WORD_ERROR = "scoring: {metrics: [word_error], primary: word_error, min_effect: 0.05}"
 
 
 def problems_of(spec) -> list[str]:

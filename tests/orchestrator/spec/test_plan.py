@@ -1,16 +1,20 @@
 """What a plan says, against numbers worked out by hand."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from cluster.storage.base import LocalStorage
 from jobs.data.clips import ManifestRow, TargetClip
+from jobs.metrics.base import ClipScores
 from jobs.spec.trial import PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
-from orchestrator.ledger import Ledger, TrialResult
+from orchestrator.ledger import CONFIRMATION, Ledger, TrialResult
 from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.plan import plan
+from orchestrator.terminal.sweep import show_plan
 
 PROMPTS = [PromptSpec(id=f"p{i}", text="one two") for i in range(5)]
 FRESH = [PromptSpec(id=f"f{i}", text="three") for i in range(6)]
@@ -144,6 +148,24 @@ def test_what_is_done_and_what_it_tells_of_gpu_hours(make_spec, storage):
     assert (planned.ranks, planned.gpus) == (2, 3.0)
     assert planned.most_gpu_hours == pytest.approx(6 * 60 * 1.0 / 3600)
     assert sorted(storage.root.rglob("*")) == before
+
+
+def test_a_margin_beyond_what_set_b_can_show_is_told_before_anything_is_spent(make_spec, storage):
+    """By an assumption, until the base's own scores are stored."""
+    spec = make_spec(
+        scoring="scoring: {metrics: [similarity, word_error], primary: similarity, "
+        "min_effect: 0.2, constraints: [{metric: word_error, margin: 0.02}]}"
+    )
+    (told,) = plan(spec, INPUTS, storage).weak_rules
+    assert told.startswith("word_error: a variant that does not change it is shown to keep the")
+    assert "if differences spread by 0.1, as assumed for this unit; 155 prompts or" in told
+    values = [{"word_error": 0.01 * (i % 2), "similarity": 0.9} for i in range(6)]
+    rows = [ClipScores("base", f"f{i}", 0, found) for i, found in enumerate(values)]
+    Ledger(storage, spec.name).write_scores("base", rows, CONFIRMATION)
+    assert plan(spec, INPUTS, storage).weak_rules == ()
+    console = Console(width=200, record=True, file=StringIO())
+    show_plan(console, replace(plan(spec, INPUTS, storage), weak_rules=(told,)))
+    assert f"Seldom decided: {told}." in " ".join(console.export_text().split())
 
 
 def test_no_more_hosts_than_trials(make_spec, storage):

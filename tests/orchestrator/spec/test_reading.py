@@ -48,10 +48,10 @@ UNFIT = [
         "unknown in a list item",
         {
             "scoring": "scoring:\n  metrics: [similarity, word_error]\n  primary: similarity\n"
-            "  constraints:\n    - {metric: word_error, margin: 0.1}\n"
+            "  min_effect: 0.05\n  constraints:\n    - {metric: word_error, margin: 0.1}\n"
             "    - {metric: word_error,\n       margin: 0.1, margn: 2}"
         },
-        ["10: unknown key scoring.constraints.1.margn. Did you mean margin"],
+        ["11: unknown key scoring.constraints.1.margn. Did you mean margin"],
     ),
     (
         "unknown in a dimension",
@@ -71,6 +71,7 @@ UNFIT = [
         [
             "1: family is required, but it is absent. Add it.",
             "3: scoring.primary is required, but it is absent. Add it.",
+            "3: scoring.min_effect is required, but it is absent. Add it.",
         ],
     ),
     ("wrong type", {"training": "training: {rank: two}"}, ["5: training.rank: Input should be"]),
@@ -260,7 +261,7 @@ UNFIT = [
         "unknown metrics",
         {
             "scoring": "scoring:\n  metrics: [similarity,\n    wer]\n  finalist_metrics: [dnsmos]\n"
-            "  primary: similarity"
+            "  primary: similarity\n  min_effect: 0.05"
         },
         [
             "6: unknown metric wer. Valid names: clipping, dnsmos_bak",
@@ -269,23 +270,23 @@ UNFIT = [
     ),
     (
         "a primary that is not measured",
-        {"scoring": "scoring: {metrics: [similarity], primary: word_error}"},
+        {"scoring": "scoring: {metrics: [similarity], primary: word_error, min_effect: 0.05}"},
         ["4: scoring.primary must be a metric that is measured, got word_error."],
     ),
     (
         "a primary without a better direction",
-        {"scoring": "scoring: {metrics: [similarity], primary: duration}"},
+        {"scoring": "scoring: {metrics: [similarity], primary: duration, min_effect: 0.05}"},
         ["4: scoring.primary must have a better direction, but duration has none. Use one of "],
     ),
     (
         "a derived primary",
-        {"scoring": "scoring: {metrics: [similarity], primary: duration_ratio}"},
+        {"scoring": "scoring: {metrics: [similarity], primary: duration_ratio, min_effect: 0.05}"},
         ["4: scoring.primary must have a better direction, but duration_ratio has none."],
     ),
     (
         "a flag as primary and constraint",
         {
-            "scoring": "scoring: {metrics: [plcmos], primary: plcmos,\n"
+            "scoring": "scoring: {metrics: [plcmos], primary: plcmos, min_effect: 0.05,\n"
             "  constraints: [{metric: plcmos, margin: 0.1}]}"
         },
         [
@@ -296,45 +297,47 @@ UNFIT = [
     (
         "options of a metric",
         {
-            "scoring": "scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+            "scoring": "scoring:\n  primary: similarity\n"
+            "  min_effect: 0.05\n  metrics:\n    - similarity\n"
             "    - {name: level, modl: x}\n    - {name: duration, requird: 3, language: English}\n"
             "    - {name: wada_snr, model: some/model}\n    - nothing\n    - {required: false}"
         },
         [
-            "8: unknown key scoring.metrics.1.modl. Did you mean model",
-            "9: unknown key scoring.metrics.2.requird. Did you mean required",
-            "9: scoring.metrics.2.language: String should match pattern",
-            "12: scoring.metrics.5.name is required, but it is absent. Add it.",
+            "9: unknown key scoring.metrics.1.modl. Did you mean model",
+            "10: unknown key scoring.metrics.2.requird. Did you mean required",
+            "10: scoring.metrics.2.language: String should match pattern",
+            "13: scoring.metrics.5.name is required, but it is absent. Add it.",
         ],
     ),
     (
         "an unknown option and, all the same, what else is wrong",
         {
-            "scoring": "scoring:\n  primary: similarity\n  metrics:\n"
+            "scoring": "scoring:\n  primary: similarity\n  min_effect: 0.05\n  metrics:\n"
             "    - {name: similarity, mo: x}\n"
             "    - {name: wada_snr, model: some/model}\n    - {name: wada_sn}\n    - wada_snr",
             "family": "family: qwen",
         },
         [
-            "7: unknown key scoring.metrics.0.mo. Did you mean model",
-            "8: wada_snr takes no model, got 'some/model'. Remove it.",
-            "9: unknown metric wada_sn. Did you mean wada_snr",
-            "10: a metric is named once, got wada_snr again. Remove one of the two.",
+            "8: unknown key scoring.metrics.0.mo. Did you mean model",
+            "9: wada_snr takes no model, got 'some/model'. Remove it.",
+            "10: unknown metric wada_sn. Did you mean wada_snr",
+            "11: a metric is named once, got wada_snr again. Remove one of the two.",
             "2: family must be known, got 'qwen'.",
         ],
     ),
     (
         "models that are not there",
         {
-            "scoring": "scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+            "scoring": "scoring:\n  primary: similarity\n"
+            "  min_effect: 0.05\n  metrics:\n    - similarity\n"
             "    - {name: whisper_word_error, model: ./no/model, language: en}\n"
             "    - {name: whisper_word_count, model: ./no/model, language: km}\n"
             "    - name: wavlm_similarity\n      model: no/model"
         },
         [
-            "8: whisper_word_error needs a directory that exists, but there is no {here}/no/model.",
-            "9: whisper_word_error and whisper_word_count come from one scorer and take the same ",
-            "10: every metric asked for must be scored, and wavlm_similarity cannot be: "
+            "9: whisper_word_error needs a directory that exists, but there is no {here}/no/model.",
+            "10: whisper_word_error and whisper_word_count come from one scorer and take the same ",
+            "11: every metric asked for must be scored, and wavlm_similarity cannot be: "
             "FileNotFoundError: a model must be a directory or in the hub's cache, and 'no/model' "
             "is neither; run `hf download no/model --include ",
         ],
@@ -342,7 +345,7 @@ UNFIT = [
     (
         "what decides, not required",
         {
-            "scoring": "scoring:\n  primary: similarity\n  metrics:\n"
+            "scoring": "scoring:\n  primary: similarity\n  min_effect: 0.05\n  metrics:\n"
             "    - {name: similarity, required: false}\n    - name: speaking_rate\n"
             "      required: false\n    - {name: clipping, required: false}\n"
             "    - {name: level, required: false}\n"
@@ -350,16 +353,16 @@ UNFIT = [
             "    - {metric: rate_ratio, margin: 0.1}\n    - {metric: dnsmos_ovrl, margin: 0.1}"
         },
         [
-            "7: similarity decides (the primary metric), so it must be required. Remove required:",
-            "9: speaking_rate decides (a constraint), so it must be required. Remove required:",
-            "10: clipping decides (the gates read it), so it must be required. Remove required:",
-            "13: dnsmos_ovrl decides (a constraint), so it must be required. Remove required:",
+            "8: similarity decides (the primary metric), so it must be required. Remove required:",
+            "10: speaking_rate decides (a constraint), so it must be required. Remove required:",
+            "11: clipping decides (the gates read it), so it must be required. Remove required:",
+            "14: dnsmos_ovrl decides (a constraint), so it must be required. Remove required:",
         ],
     ),
     (
         "what every variant needs, for finalists",
         {
-            "scoring": "scoring: {metrics: [similarity], primary: similarity,\n"
+            "scoring": "scoring: {metrics: [similarity], primary: similarity, min_effect: 0.05,\n"
             "  finalist_metrics: [similarity, dnsmos_ovrl, clipping]}"
         },
         [
@@ -370,10 +373,11 @@ UNFIT = [
     (
         "a constraint that is not measured",
         {
-            "scoring": "scoring:\n  metrics: [similarity]\n  primary: similarity\n  constraints:\n"
+            "scoring": "scoring:\n  metrics: [similarity]\n  primary: similarity\n"
+            "  min_effect: 0.05\n  constraints:\n"
             "    - {metric: duration_ratio, margin: 0.1}\n    - {metric: rate_ratio, margin: 0.1}"
         },
-        ["9: scoring.constraints.1.metric must be a metric that is measured, got rate_ratio."],
+        ["10: scoring.constraints.1.metric must be a metric that is measured, got rate_ratio."],
     ),
     (
         "grace beyond the epochs",
@@ -530,24 +534,26 @@ def test_a_base_of_another_architecture_is_refused_by_its_config(
 
 def test_a_constraint_may_be_on_what_finalists_get(make_spec):
     spec = make_spec(
-        scoring="scoring: {metrics: [similarity], primary: similarity, "
+        scoring="scoring: {metrics: [similarity], primary: similarity, min_effect: 0.05, "
         "finalist_metrics: [dnsmos_ovrl], constraints: [{metric: dnsmos_ovrl, margin: 0.2}]}"
     )
     assert spec.scoring.constraints[0].metric == "dnsmos_ovrl"
 
 
 def test_a_bare_name_is_short_for_a_mapping(make_spec):
-    bare = make_spec(scoring="scoring: {metrics: [similarity, level], primary: similarity}")
+    bare = make_spec(
+        scoring="scoring: {metrics: [similarity, level], primary: similarity, min_effect: 0.05}"
+    )
     written = make_spec(
         scoring="scoring: {metrics: [{name: similarity}, {name: level, required: true}], "
-        "primary: similarity}"
+        "primary: similarity, min_effect: 0.05}"
     )
     assert bare == written
 
 
 def test_a_model_is_a_directory_if_there_is_one_and_else_an_id_of_the_hub(make_spec, tmp_path):
     text = (
-        "scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+        "scoring:\n  primary: similarity\n  min_effect: 0.05\n  metrics:\n    - similarity\n"
         "    - {name: wavlm_similarity, model: some/model, required: false}"
     )
     assert make_spec(scoring=text).scoring.metrics[1].model == "some/model"
@@ -557,7 +563,8 @@ def test_a_model_is_a_directory_if_there_is_one_and_else_an_id_of_the_hub(make_s
 
 def test_what_is_not_required_may_be_missing(make_spec):
     spec = make_spec(
-        scoring="scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+        scoring="scoring:\n  primary: similarity\n"
+        "  min_effect: 0.05\n  metrics:\n    - similarity\n"
         "    - {name: wavlm_similarity, model: no/such, required: false}"
     )
     assert "wavlm_similarity" in spec.scoring.measured

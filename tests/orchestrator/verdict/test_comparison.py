@@ -1,14 +1,17 @@
 """Failed clips, constraints and assessments, on tables small enough to count."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from jobs.metrics.base import BROKEN_AUDIO, ClipScores
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.comparison import FAILED_CLIPS, Comparison
 from orchestrator.verdict.protocol import Constraint, Gates, Prompt
 from orchestrator.verdict.table import ScoreTable
+from tests.orchestrator.verdict.conftest import HEALTHY
 
 
 @pytest.mark.parametrize(
@@ -19,7 +22,7 @@ from orchestrator.verdict.table import ScoreTable
         ({"duration": [4, 1, 4, 4]}, "1.0 s, 0.25 x the base (allowed 0.5 to 2)"),
         ({"tail_silence": [0, 2.5, 2.0, 0]}, "2.5 s silence at the end (allowed 2 s)"),
         ({"clipping": [0, 0.02, 0.01, 0]}, "2.0% of samples clipped (allowed 1.0%)"),
-        ({"p808": [3, math.nan, 3, 3]}, "no score (p808: no value)"),
+        ({"duration": [4, 2, 4, 4], "tail_silence": [0, 2, 0, 0]}, "no speech in 2.0 s"),
     ],
 )
 def test_each_gate_fails_the_clip_beyond_its_bound_and_no_other(
@@ -121,9 +124,109 @@ def test_a_lower_is_better_constraint_worsens_upwards(make_table, make_protocol)
 def test_a_missing_metric_that_decides_nothing_fails_no_clip(make_table, make_protocol):
     protocol = make_protocol()
     table = make_table(protocol, v={"speaking_rate": [math.nan] * 4})
-    assert Comparison(table, protocol).failed_clips("v") == ()
+    assert Comparison(table, protocol).unscored_clips("v") == {}
     held = make_protocol(constraints=(Constraint(metric="rate_ratio", margin=0.1),))
-    assert len(Comparison(table, held).failed_clips("v")) == 4
+    assert len(Comparison(table, held).unscored_clips("v")) == 4
+
+
+def lost(clips, *prompts, metric="p808", reason="no value"):
+    """The same clips, these prompts without a score in a metric."""
+    return [
+        replace(
+            clip,
+            values={name: value for name, value in clip.values.items() if name != metric},
+            failures={metric: reason} if reason else {},
+        )
+        if clip.prompt in prompts
+        else clip
+        for clip in clips
+    ]
+
+
+def test_what_was_not_scored_has_not_failed_and_says_why(base, info, speak, make_protocol):
+    clips = [*speak(BASE_VARIANT), *lost(speak("v"), "p1", reason="crashed")]
+    comparison = Comparison(
+        ScoreTable.build([base, info("v")], clips, make_protocol()), make_protocol()
+    )
+    assert comparison.failed_clips("v") == ()
+    assert comparison.unscored_clips("v") == {("p1", 0): "no score (p808: crashed)"}
+
+
+@pytest.mark.parametrize(
+    ("whose", "against", "in_favour"), [("v", 1.0 - 3.0, 5.0 - 3.0), ("base", 3.0 - 5.0, 3.0 - 1.0)]
+)
+def test_what_was_not_scored_counts_against_the_variants_or_in_the_lenient_view_for_them(
+    base, info, speak, make_protocol, whose, against, in_favour
+):
+    clips = {name: speak(name) for name in (BASE_VARIANT, "v")}
+    clips[whose] = lost(clips[whose], "p1")
+    table = ScoreTable.build(
+        [base, info("v")], [*clips[BASE_VARIANT], *clips["v"]], make_protocol()
+    )
+    comparison = Comparison(table, make_protocol())
+    assert comparison.gains("v").tolist() == [0, against, 0, 0]
+    assert comparison.lenient.gains("v").tolist() == [0, in_favour, 0, 0]
+    assert comparison.lenient.lenient is comparison.lenient
+    # It may have failed, if it is the variant's, and the base's may have kept the gates.
+    gate, lenient = comparison.failure_gate("v"), comparison.lenient.failure_gate("v")
+    assert (gate.failed, gate.allowed) == ((1, 1) if whose == "v" else (0, 1))
+    assert (lenient.failed, lenient.allowed) == ((0, 1) if whose == "v" else (0, 2))
+
+
+def test_a_metric_without_a_better_side_counts_what_was_not_scored_on_either_side(
+    base, info, speak, make_protocol
+):
+    protocol = make_protocol(constraints=(Constraint(metric="speaking_rate", margin=1.0),))
+    clips = [*speak(BASE_VARIANT), *lost(speak("v"), "p1", metric="speaking_rate")]
+    comparison = Comparison(ScoreTable.build([base, info("v")], clips, protocol), protocol)
+    # 12 characters a second may have been 40 or none.
+    assert check(comparison.table, protocol).worsening.mean == pytest.approx((40 - 12) / 4)
+    assert not comparison.is_harmful("v")
+
+
+def test_a_lead_is_the_least_that_it_may_be(base, info, speak, make_protocol):
+    clips = [*lost(speak(BASE_VARIANT), "p0"), *lost(speak("v"), "p1"), *lost(speak("w"), "p2")]
+    comparison = Comparison(
+        ScoreTable.build([base, info("v"), info("w")], clips, make_protocol()), make_protocol()
+    )
+    # The base's own clip does not matter between two others.
+    assert comparison.lead("v", "w").tolist() == [0, 1.0 - 3.0, 3.0 - 5.0, 0]
+
+
+def test_without_anything_missing_both_views_are_one(make_table, make_protocol):
+    comparison = Comparison(make_table(v={}), make_protocol())
+    assert comparison.lenient is comparison
+
+
+def test_broken_audio_was_spoken_and_has_failed(base, info, speak, make_protocol):
+    broken = ClipScores("v", "p1", 0, {}, dict.fromkeys(HEALTHY, f"{BROKEN_AUDIO}empty audio"))
+    clips = [*speak(BASE_VARIANT), *(c for c in speak("v") if c.prompt != "p1"), broken]
+    comparison = Comparison(
+        ScoreTable.build([base, info("v")], clips, make_protocol()), make_protocol()
+    )
+    (failed,) = comparison.failed_clips("v")
+    assert failed.reasons == ("broken audio: empty audio",)
+    assert comparison.unscored_clips("v") == {}
+    assert comparison.lenient is comparison
+
+
+def test_harm_is_shown_by_the_whole_interval_and_kept_rules_by_the_bound(make_table, make_protocol):
+    protocol = make_protocol(8)
+    worse = {"all": [0.8], "some": [0.84, 0.9], "hardly": [0.86, 0.9], "none": [0.9]}
+    table = make_table(protocol, **{n: {"speaker_similarity": of} for n, of in worse.items()})
+    comparison = Comparison(table, protocol)
+    assert [n for n in worse if comparison.is_harmful(n)] == ["all"]
+    assert [n for n in worse if comparison.is_plausible(n)] == ["hardly", "none"]
+    assert [n for n in worse if comparison.violation(n) == 0] == ["none"]
+
+
+def test_more_failures_than_allowed_are_harm_where_they_are_no_chance(make_table, make_protocol):
+    protocol = make_protocol(16)
+    failing = {name: [9.0] * n + [0.0] * (16 - n) for name, n in (("two", 2), ("eight", 8))}
+    table = make_table(protocol, **{n: {"tail_silence": of} for n, of in failing.items()})
+    comparison = Comparison(table, protocol)
+    assert all(comparison.failure_gate(name).violation for name in failing)
+    assert [name for name in failing if comparison.is_harmful(name)] == ["eight"]
 
 
 @pytest.fixture

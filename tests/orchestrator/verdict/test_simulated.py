@@ -1,10 +1,25 @@
 """Error rates of verdicts in simulated sweeps; ``benchmarks/verdicts.md`` has larger runs."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
-from benchmarks.verdicts import COPIES, GAINS, NULLS, TRAP, TRAPPED, WORSE, simulate
+from benchmarks.verdicts import (
+    COPIES,
+    CURED,
+    GAINS,
+    GROUPS,
+    IMPRECISE,
+    NULLS,
+    SMALL,
+    TRAP,
+    TRAPPED,
+    UNSCORED,
+    UNSCORED_TRAP,
+    WORSE,
+    simulate,
+)
 
 SEED, RESAMPLES = 2026, 300
 
@@ -73,3 +88,60 @@ def test_the_habit_of_the_best_mean_errs_where_ours_does_not():
     (world,) = (world for world in NULLS if world.name == "36 arms")
     tally = run(world)
     assert tally.share(tally.best_mean, world.arms) > 0.1
+
+
+def refused(tally):
+    """The share of sweeps that say DO-NOT-FINE-TUNE."""
+    return tally.verdicts.get("DO-NOT-FINE-TUNE", 0) / tally.sweeps
+
+
+def short(world):
+    """A hundred sweeps with a small set A, which hardly matters where few arms compete."""
+    return simulate(replace(world, screen=16, shortlist_after=None), 100, SEED, RESAMPLES)
+
+
+def test_the_attacks_are_those_that_are_claimed():
+    assert {name: len(worlds) for name, worlds in GROUPS.items()} == {
+        "plain": 21,
+        "cured": 7,
+        "unscored": 18,
+        "unscored, trap": 2,
+        "unscored, gain": 8,
+        "imprecise": 6,
+        "small gains": 8,
+    }
+
+
+@pytest.mark.parametrize("world", in_tiers(CURED[1:], lambda world: world.runaway == 0.2))
+def test_an_arm_that_cures_a_base_is_promoted(world):
+    tally = short(world)
+    assert tally.promoted / tally.sweeps >= 0.9
+    assert refused(tally) == 0
+
+
+@pytest.mark.parametrize("world", in_tiers(UNSCORED, lambda world: world.lost > 0.1))
+def test_what_was_not_scored_promotes_nothing(world):
+    tally = short(world)
+    assert tally.promoted / tally.sweeps <= 0.05
+
+
+def test_what_was_not_scored_keeps_no_constraint():
+    for world in UNSCORED_TRAP:
+        assert short(world).promoted == 0
+
+
+@pytest.mark.parametrize("world", in_tiers(IMPRECISE, lambda world: len(world.gains) == 1))
+def test_a_better_arm_is_not_refused_for_lack_of_precision(world):
+    tally = simulate(world, 100, SEED, RESAMPLES)
+    assert refused(tally) <= 0.05
+    if world.word_margin >= 0.05:
+        assert tally.promoted / tally.sweeps >= 0.9
+
+
+@pytest.mark.parametrize("world", in_tiers(SMALL, lambda world: len(world.gains) == 1))
+def test_what_is_claimed_of_the_promoted_is_right(world):
+    tally = short(world)
+    assert tally.claims_covered / tally.promoted >= 0.9
+    assert abs(tally.bias) <= 0.02
+    if world.gains[0] <= 0.05:
+        assert tally.bias < tally.measured_bias - 0.01

@@ -1,5 +1,6 @@
 """Intervals and correlations, against numbers known from elsewhere."""
 
+import math
 from itertools import product
 
 import numpy as np
@@ -8,8 +9,11 @@ from scipy.stats import rankdata, spearmanr, wilcoxon
 
 from orchestrator.verdict.stats import (
     EXACT_PAIRS,
+    Interval,
     PairedBootstrap,
     better_than_base,
+    given_selection,
+    prompts_to_clear,
     spearman,
 )
 
@@ -120,3 +124,35 @@ def test_spearman_by_hand():
 @pytest.mark.parametrize(("x", "y"), [([1, 2], [2, 1]), ([1, 1, 1], [1, 2, 3]), ([], [])])
 def test_spearman_is_undefined_for_too_little(x, y):
     assert spearman(x, y) is None
+
+
+def test_an_estimate_far_above_its_threshold_stays():
+    found = Interval(1.0, 0.9, 1.1, 50)
+    claim = given_selection(found, 0.2, 0.95)
+    assert (claim.mean, claim.low, claim.high) == pytest.approx((1.0, 0.9, 1.1))
+
+
+def test_an_estimate_at_its_threshold_claims_nothing():
+    claim = given_selection(Interval(0.1, 0.01, 0.19, 50), 0.1 - 1e-6, 0.95)
+    assert (claim.mean, claim.low, claim.high) == (0.0, 0.0, 0.19)
+
+
+@pytest.mark.parametrize("true", [0.03, 0.05, 0.10])
+def test_claims_are_right_among_those_that_passed(true):
+    """The plain estimate is 0.035, 0.021 and 0.002 too high."""
+    error, threshold = 0.0255, 0.05
+    drawn = np.random.default_rng(5).normal(true, error, 4000)
+    passed = [mean for mean in drawn if mean >= threshold][:400]
+    claims = [
+        given_selection(Interval(m, m - 1.96 * error, m + 1.96 * error, 96), threshold, 0.95)
+        for m in passed
+    ]
+    assert abs(np.mean([claim.mean for claim in claims]) - true) < 0.008
+    assert np.mean([claim.low <= true <= claim.high for claim in claims]) >= 0.95
+
+
+def test_prompts_to_clear_a_limit_by_hand():
+    # Twice as near, with z 1.645 + 0.842 in place of 1.645.
+    assert prompts_to_clear(0.2, 0.1, 10, 0.95) == math.ceil(10 * (2 * 2.4865 / 1.6449) ** 2)
+    assert prompts_to_clear(0.2, -0.1, 10, 0.95) == prompts_to_clear(0.2, 0.1, 10, 0.95)
+    assert prompts_to_clear(0.2, 0.0, 10, 0.95) is None

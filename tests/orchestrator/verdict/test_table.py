@@ -7,7 +7,7 @@ import pytest
 
 from jobs.metrics.base import ClipScores
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.verdict.protocol import MetricVersion
+from orchestrator.verdict.protocol import RATIO_SOURCES, MetricVersion
 from orchestrator.verdict.table import ScoreTable, ScoreTableError, scientific
 
 
@@ -40,20 +40,12 @@ def test_a_part_of_a_table_is_the_table_of_that_part(base, info, speak, make_pro
             np.testing.assert_array_equal(again.values[name][metric], values)
 
 
-def test_ratios_are_against_the_base_on_the_same_prompt(make_table):
-    table = make_table(v={"duration": [4, 2, 8, 6], "speaking_rate": [12, 24, 6, 12]})
-    assert table.values["v"]["duration_ratio"].tolist() == [1.0, 0.5, 2.0, 1.5]
-    assert table.values["v"]["rate_ratio"].tolist() == [1.0, 2.0, 0.5, 1.0]
-    assert table.values[BASE_VARIANT]["duration_ratio"].tolist() == [1.0] * 4
-
-
 def test_a_failed_metric_holds_its_worst_bound_and_the_reason(base, info, speak, make_protocol):
     silent = ClipScores("v", "p1", 0, {}, {"p808": "no speech found"})
     clips = [*speak(BASE_VARIANT), *(c for c in speak("v") if c.prompt != "p1"), silent]
     table = ScoreTable.build([base, info("v")], clips, make_protocol())
     assert table.values["v"]["p808"].tolist() == [3.0, 1.0, 3.0, 3.0]
     assert table.values["v"]["tail_silence"][1] == 30.0
-    assert table.values["v"]["rate_ratio"][1] == 2.0
     assert table.missing["v"]["p808"] == {("p1", 0): "no speech found"}
     assert table.missing["v"]["duration"] == {("p1", 0): "no value"}
 
@@ -69,16 +61,6 @@ def test_a_truncated_set_counts_the_missing_clips(base, info, speak, make_protoc
     table = ScoreTable.build([base, info("v")], clips, make_protocol())
     assert table.missing["v"]["p808"] == {("p3", 0): "no clip"}
     assert table.values["v"]["p808"][3] == 1.0
-
-
-def test_where_the_base_failed_a_ratio_compares_with_nothing(base, info, speak, make_protocol):
-    clips = [
-        ClipScores(BASE_VARIANT, "p0", 0, {}, {"duration": "empty"}),
-        *speak(BASE_VARIANT)[1:],
-        *speak("v"),
-    ]
-    table = ScoreTable.build([base, info("v")], clips, make_protocol())
-    assert table.values["v"]["duration_ratio"].tolist() == [1.0] * 4
 
 
 def test_a_finalist_metric_is_absent_where_it_was_not_asked_for(base, info, speak, make_protocol):
@@ -137,7 +119,7 @@ def test_no_base_is_an_error_that_names_the_id(info, speak, make_protocol):
 def test_columns_hold_one_finite_number_a_clip(make_table):
     table = make_table(v={"p808": [math.nan] * 4})
     for columns in table.values.values():
-        assert set(columns) == set(table.metrics)
+        assert set(columns) == set(table.metrics) - RATIO_SOURCES.keys()
         assert all(
             np.isfinite(column).all() and column.shape == (4,) for column in columns.values()
         )

@@ -41,7 +41,8 @@ def task(prepared, make_spec, tmp_path):
     model = write_whisper(tmp_path / "whisper")
     spec = make_spec(
         name=f"name: {tmp_path.name}",
-        scoring="scoring:\n  primary: similarity\n  metrics:\n    - similarity\n"
+        scoring="scoring:\n  primary: similarity\n"
+        "  min_effect: 0.05\n  metrics:\n    - similarity\n"
         f"    - {{name: whisper_character_error, model: {model}}}",
     )
     ledger = Ledger(storage, spec.name)
@@ -88,7 +89,7 @@ def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp
     storage, digest = two_speakers
     spec = make_spec(
         name=f"name: {tmp_path.name}",
-        scoring="scoring: {metrics: [similarity], primary: similarity}",
+        scoring="scoring: {metrics: [similarity], primary: similarity, min_effect: 0.05}",
     )
     prompts, fresh = (
         [

@@ -1,0 +1,129 @@
+"""Whether set B has the prompts that a rule needs, told before anything is trained."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from jobs.metrics.base import ClipScores
+from orchestrator.verdict.protocol import Constraint
+from orchestrator.verdict.stats import prompts_needed
+
+ENOUGH = 0.8
+"""Power below which a rule is weak."""
+
+ASSUMED: Mapping[str, float] = {"MOS": 0.25, "share": 0.10, "cosine": 0.05, "x base": 0.10}
+"""Assumed standard deviation of paired differences on one prompt, by the metric's unit, where
+nothing has been scored yet. A share is that of a text of ten words with one in twenty wrong: the
+root of 2 * 0.05 * 0.95 / 10. That of a MOS is the one of ``benchmarks/verdicts.py``; the others are
+guesses."""
+
+
+class DecisionRule(Protocol):
+    """What of a spec's scoring, or of a protocol, decides on set B."""
+
+    @property
+    def primary(self) -> str: ...
+    @property
+    def min_effect(self) -> float: ...
+    @property
+    def constraints(self) -> tuple[Constraint, ...]: ...
+    @property
+    def finalists(self) -> int: ...
+    @property
+    def significance(self) -> float: ...
+    @property
+    def confidence(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation of paired differences over prompts, in the metric's unit."""
+
+    value: float
+    source: str
+
+
+def expected_spreads(
+    units: Mapping[str, str], base: Sequence[ClipScores] = ()
+) -> dict[str, Spread]:
+    """How much a metric's paired differences will spread, by metric.
+
+    Two systems whose scores spread equally over prompts and correlate by one half differ by just
+    that spread, so the base's own scores tell it. Where there are none, it is assumed by the unit.
+
+    Args:
+        units: of the metrics, by name.
+        base: what the base scored, on one prompt set.
+    """
+    of_prompt: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for row in base:
+        for name, value in row.values.items():
+            of_prompt[name][row.prompt].append(value)
+    spreads = {}
+    for name, unit in units.items():
+        means = [float(np.mean(values)) for values in of_prompt[name].values()]
+        if len(means) > 1:
+            found = float(np.std(means, ddof=1))
+            spreads[name] = Spread(found, "as the base's own scores do over prompts")
+        elif unit in ASSUMED:
+            spreads[name] = Spread(ASSUMED[unit], "as assumed for this unit")
+    return spreads
+
+
+def weak_rules(rule: DecisionRule, prompts: int, spreads: Mapping[str, Spread]) -> Iterator[str]:
+    """Every constraint, and the smallest effect, that ``prompts`` of set B seldom decide.
+
+    A sentence each, with the power and with what gives a power of :data:`ENOUGH`. A metric whose
+    spread is not known is left out.
+    """
+    yield from _weak_margins(rule, prompts, spreads)
+    if (spread := spreads.get(rule.primary)) and spread.value > 0:
+        level = rule.significance / rule.finalists
+        # The signed-rank test is as good as 3/pi of the prompts: see prompts_needed.
+        error = spread.value / math.sqrt(prompts * 3 / math.pi)
+        power = float(ndtr(rule.min_effect / error - ndtri(1 - level)))
+        if power < ENOUGH:
+            needed = prompts_needed(
+                spread.value, rule.min_effect, rule.finalists, rule.significance, ENOUGH
+            )
+            yield (
+                f"{rule.primary}: a true gain of min_effect {rule.min_effect:g} is told from none "
+                f"by {prompts} prompts of set B in {power:.0%} of sweeps, if differences spread by "
+                f"{spread.value:.3g}, {spread.source}; {needed} prompts give {ENOUGH:.0%}"
+            )
+
+
+def _weak_margins(rule: DecisionRule, prompts: int, spreads: Mapping[str, Spread]) -> Iterable[str]:
+    z = float(ndtri(rule.confidence))
+    both = z + float(ndtri(ENOUGH))
+    for constraint in rule.constraints:
+        spread = spreads.get(constraint.metric)
+        if spread is None or spread.value == 0:
+            continue
+        error = spread.value / math.sqrt(prompts)
+        power = float(ndtr(constraint.margin / error - z))
+        if power >= ENOUGH:
+            continue
+        options = [f"a margin of {_rounded_up(both * error):g}"]
+        if constraint.margin > 0:
+            needed = math.ceil((both * spread.value / constraint.margin) ** 2)
+            options.insert(0, f"{needed} prompts")
+        yield (
+            f"{constraint.metric}: a variant that does not change it is shown to keep the margin "
+            f"of {constraint.margin:g} by {prompts} prompts of set B in {power:.0%} of sweeps, if "
+            f"differences spread by {spread.value:.3g}, {spread.source}; {' or '.join(options)} "
+            f"give{'s' if len(options) == 1 else ''} {ENOUGH:.0%}"
+        )
+
+
+def _rounded_up(value: float) -> float:
+    """To two digits, never below."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / step) * step
