@@ -63,7 +63,13 @@ def toy_tokenizer(layout: Layout) -> PreTrainedTokenizerFast:
 
 
 def toy_base(
-    seed: int = 0, hidden: int = 32, layers: int = 2, *, language_tag: bool = False
+    seed: int = 0,
+    hidden: int = 32,
+    layers: int = 2,
+    *,
+    intermediate: int | None = None,
+    heads: int = 4,
+    language_tag: bool = False,
 ) -> CodecLM:
     layout = toy_layout()
     tokenizer = toy_tokenizer(layout)
@@ -71,9 +77,9 @@ def toy_base(
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=2 * hidden,
+        intermediate_size=intermediate or 2 * hidden,
         num_hidden_layers=layers,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         num_key_value_heads=2,
         tie_word_embeddings=True,
         initializer_range=1.5 / hidden**0.5,  # so that it has opinions on the next token

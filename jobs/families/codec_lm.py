@@ -35,7 +35,7 @@ from jobs.families.base import (
 from jobs.families.codec_lm_text import MODEL_TYPE
 from jobs.families.description import CODEC_LM_RULES, digest_files, read_config
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
-from jobs.families.sampling import Sampler, capped
+from jobs.families.sampling import Sampler, capped, voice_sizes
 from jobs.families.segments import Segments, segmented
 from jobs.families.targets import CODEC_LM_TARGETS, chosen_layers
 from jobs.spec.trial import DecodingSpec, Precision, PromptSpec
@@ -205,11 +205,9 @@ class CodecLM:
         share: RowShare = unshared,
     ) -> list[SpokenClip]:
         """Generate everything in one batch, then decode each one's codes to sound."""
-        repeated = [*prompts] * voices
-        with share([len(prompts)] * voices):
-            sequences = self.generate(model, repeated, decoding)
+        sequences = self.generate(model, prompts, decoding, voices, share)
         clips = []
-        for prompt, ids in zip(repeated, sequences, strict=True):
+        for prompt, ids in zip([*prompts] * voices, sequences, strict=True):
             codes = self.stream.codes(ids)
             audio = self.codec.decode(codes) if len(codes) else np.zeros(0, dtype=np.float32)
             reached_end = ids[-1] == self.stream.end_id
@@ -218,9 +216,19 @@ class CodecLM:
 
     @torch.no_grad()  # inference mode would spoil the weights that ZeRO stage 3 gathers
     def generate(
-        self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self,
+        model: nn.Module,
+        prompts: Sequence[PromptSpec],
+        decoding: DecodingSpec,
+        voices: int = 1,
+        share: RowShare = unshared,
     ) -> list[list[int]]:
-        """Token ids of each prompt's speech, END included unless the cap came first."""
+        """Token ids of each prompt's speech, END included unless the cap came first.
+
+        All prompts of the first of ``voices``, then those of the next. A row leaves the batch when
+        its speech has ended.
+        """
+        prompts = [*prompts] * voices
         prompt_ids = [
             self.stream.prompt_ids(
                 prompt.text,
@@ -234,30 +242,38 @@ class CodecLM:
         ids = self._pad(prompt_ids, self.stream.pad_id, "left")
         mask = self._pad([[1] * len(row) for row in prompt_ids], 0, "left")
         written: list[list[int]] = [[] for _ in prompts]
+        rows = list(range(len(prompts)))
+        """Those that still speak."""
         cache = None
         while True:
             # Padding is on the left, so a row's positions start where its prompt does.
             positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-            output = model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+            with share(voice_sizes(rows, len(prompts), voices)):
+                output = model(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
             cache = output.past_key_values
             chosen = sampler.pick(output.logits[:, -1].float())
-            for row, token in enumerate(chosen.tolist()):
-                if not self._ended(written[row], caps[row]):
-                    written[row].append(token)
-            if all(self._ended(row, cap) for row, cap in zip(written, caps, strict=True)):
+            going = []
+            for at, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+                written[row].append(token)
+                if token != self.stream.end_id and len(written[row]) < caps[row]:
+                    going.append(at)
+            if not going:
                 return written
+            if len(going) < len(rows):
+                rows = [rows[at] for at in going]
+                kept = torch.tensor(going, device=mask.device)
+                chosen, mask = chosen[kept], mask[kept]
+                cache.batch_select_indices(kept)
+                sampler.keep(going)
             ids = chosen[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
-
-    def _ended(self, written: list[int], cap: int) -> bool:
-        return len(written) >= cap or (bool(written) and written[-1] == self.stream.end_id)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
 
     def _pad(
         self, rows: Sequence[list[int]], value: int, side: Literal["left", "right"] = "right"

@@ -1,6 +1,7 @@
 """Picking the next token of every row, each row from its own random stream."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -37,6 +38,12 @@ class Sampler:
         self._picked[torch.arange(len(chosen), device=chosen.device), chosen] = True
         return chosen
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone, in this order; their draws stay what they were."""
+        self._generators = [self._generators[row] for row in rows]
+        if self._picked is not None:
+            self._picked = self._picked[torch.tensor(rows, device=self._picked.device)]
+
     def draw(self, logits: Tensor) -> Tensor:
         """As :meth:`pick`, without a memory of what was picked."""
         if self._decoding.temperature == 0:
@@ -55,6 +62,16 @@ class Sampler:
         rows = [torch.rand(like.shape[-1], generator=g) for g in self._generators]
         uniform = torch.stack(rows).clamp(min=torch.finfo(torch.float32).tiny)
         return -(-uniform.log()).log().to(like.device)
+
+
+def voice_sizes(rows: Sequence[int], of: int, voices: int) -> list[int]:
+    """How many of ``rows``, numbers below ``of``, are each voice's; all voices have as many.
+
+    >>> voice_sizes([0, 3, 4, 5], of=6, voices=2)
+    [1, 3]
+    """
+    counts = Counter(row * voices // of for row in rows)
+    return [counts[voice] for voice in range(voices)]
 
 
 def capped(tokens: int, decoding: DecodingSpec) -> int:

@@ -16,6 +16,7 @@ from jobs.clips import PreparedClip, SpokenClip
 from jobs.data.order.batches import check_budget
 from jobs.data.order.mix import apply_mix, group_indices
 from jobs.families.base import FrozenBase, device_of
+from jobs.families.layout import Example
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapters, load_weights
 from jobs.training.checkpoint import Checkpoint, Snapshot, read_checkpoint
@@ -270,24 +271,40 @@ class Host:
 
     @torch.no_grad()
     def _validation_sums(self, slot: str) -> list[float]:
-        """Of each validation clip, the loss summed over its targets. One clip at a time: the value
-        then does not depend on any batch size.
+        """Of each validation clip, the loss summed over its targets.
 
-        Not in inference mode: what ZeRO stage 3 gathers in it is of no use to the next epoch.
+        A clip is a batch of its own, without padding, and the passes are the same for every trial:
+        the value depends on no batch size and no neighbour. Not in inference mode: what ZeRO stage
+        3 gathers in it is of no use to the next epoch.
         """
         self._slot(slot)
         rows = self._adapters.rows
-        with rows.owned_by([AdapterUse(slot)]):
-            return [
-                self.base.loss_sums(self._engine.model, [self.base.collate([example])], rows.share)[
-                    0
-                ]
-                .double()
-                .item()
-                for example in self._validation
-            ]
+        sums: list[float] = []
+        for examples in _in_passes(self._validation):
+            batches = [self.base.collate([example]) for example in examples]
+            with rows.owned_by([AdapterUse(slot)] * len(batches)):
+                losses = self.base.loss_sums(self._engine.model, batches, rows.share)
+            sums += torch.stack(losses).tolist()
+        return sums
 
     def _mean(self, sums: Sequence[float], clips: Sequence[int]) -> float:
         """Loss a target over these validation clips, summed in float64."""
         targets = self.base.targets([self._validation[clip] for clip in clips])
         return math.fsum(sums[clip] for clip in clips) / targets
+
+
+_VALIDATION_TOKENS = 1024
+"""Of a pass; more gains nothing on a CPU, and the logits take memory."""
+
+
+def _in_passes(examples: Sequence[Example]) -> list[list[Example]]:
+    """In order, as many to a pass as its tokens allow, and at least one."""
+    passes: list[list[Example]] = []
+    room = 0
+    for example in examples:
+        if not passes or len(example) > room:
+            passes.append([])
+            room = _VALIDATION_TOKENS
+        passes[-1].append(example)
+        room -= len(example)
+    return passes

@@ -10,6 +10,8 @@ on how many rows it has beside them. The operations and their order are PEFT's.
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -92,6 +94,8 @@ class Rows:
     def split(self, rows: int) -> list[tuple[AdapterUse, int, int]]:
         """Each owner with its first row and the one after its last, of ``rows`` in all.
 
+        Neighbours of one owner are taken together; an owner without rows is left out.
+
         Raises:
             ValueError: the rows cannot be shared out.
         """
@@ -104,11 +108,14 @@ class Rows:
             raise ValueError(
                 f"{rows} rows cannot be shared out as {self._counts} among {len(self._owners)}"
             )
-        found, start = [], 0
-        for owner, count in zip(self._owners, self._counts, strict=True):
-            stop = start + count * (rows // total)
-            found.append((owner, start, stop))
-            start = stop
+        found: list[tuple[AdapterUse, int, int]] = []
+        stop = 0
+        for owner, shares in groupby(
+            zip(self._owners, self._counts, strict=True), key=itemgetter(0)
+        ):
+            start, stop = stop, stop + sum(count for _, count in shares) * (rows // total)
+            if start < stop:
+                found.append((owner, start, stop))
         self._split[rows] = found
         return found
 

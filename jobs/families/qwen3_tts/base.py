@@ -148,14 +148,12 @@ class Qwen3TTS:
         share: RowShare = unshared,
     ) -> list[SpokenClip]:
         """Generate everything in one batch, then decode each one's codes to sound."""
-        repeated = [*prompts] * voices
-        with share([len(prompts)] * voices):
-            spoken = self.generate(model, repeated, decoding)
+        spoken = self.generate(model, prompts, decoding, voices, share)
         return [
             SpokenClip(
                 self.codec.decode(each.codes), self.sample_rate, prompt.text, each.reached_end
             )
-            for prompt, each in zip(repeated, spoken, strict=True)
+            for prompt, each in zip([*prompts] * voices, spoken, strict=True)
         ]
 
     def _prompt(self, utterance: PreparedClip | PromptSpec) -> PromptTokens:
@@ -165,9 +163,15 @@ class Qwen3TTS:
         return self.layout.prompt(text, utterance.language)
 
     def generate(
-        self, model: nn.Module, prompts: Sequence[PromptSpec], decoding: DecodingSpec
+        self,
+        model: nn.Module,
+        prompts: Sequence[PromptSpec],
+        decoding: DecodingSpec,
+        voices: int = 1,
+        share: RowShare = unshared,
     ) -> list[generate.GeneratedCodes]:
-        """The codes of each prompt's speech."""
+        """The codes of each prompt's speech, voice by voice."""
+        prompts = [*prompts] * voices
         nothing = np.zeros((0, self.codebooks), dtype=np.int64)
         utterances = [
             Utterance(
@@ -185,7 +189,9 @@ class Qwen3TTS:
 
         def work(talker: nn.Module) -> list[Tensor]:
             pad = self.layout.pad_id
-            spoken.extend(generate.generate(talker, self.tables, pad, read, caps, sampler))
+            spoken.extend(
+                generate.generate(talker, self.tables, pad, read, caps, sampler, voices, share)
+            )
             return []
 
         model(work)

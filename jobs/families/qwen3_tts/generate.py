@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from jobs.families.base import Batch
+from jobs.families.base import Batch, RowShare
 from jobs.families.qwen3_tts.model import CodeTables
 from jobs.families.qwen3_tts.objective import CAUSAL, embed, project
-from jobs.families.sampling import Sampler
+from jobs.families.sampling import Sampler, voice_sizes
 
 _MIN_FRAMES = 2
 """The package's ``min_new_tokens``."""
@@ -45,8 +45,12 @@ def generate(
     prompts: Batch,
     caps: Sequence[int],
     sampler: Sampler,
+    voices: int,
+    share: RowShare,
 ) -> list[GeneratedCodes]:
     """Generate what follows each of ``prompts``, which ``batch.pad_utterances`` padded on the left.
+
+    An utterance leaves the batch when it has ended.
 
     Args:
         talker: with whatever adapters own its rows.
@@ -55,6 +59,8 @@ def generate(
         prompts: no frames among them.
         caps: frames of each at most.
         sampler: a random stream for each.
+        voices: of which each has as many of ``prompts`` as the others, one voice after another.
+        share: tells the adapters which rows are whose.
     """
     end = talker.config.codec_eos_token_id
     size = talker.config.vocab_size
@@ -63,37 +69,49 @@ def generate(
     pad = project(talker, prompts["text"].new_tensor([pad_id]))
     mask, cache = prompts["attention_mask"], DynamicCache()
     read = embed(talker, tables, pad_id, prompts)
-    frames: list[Tensor] = []
-    lengths: dict[int, int] = {}
-    reached_end: set[int] = set()
+    rows = list(range(len(caps)))
+    """Those that are still spoken."""
+    frames: list[list[Tensor]] = [[] for _ in rows]
+    reached_end = [False for _ in rows]
+    made = 0
     while True:
         # Padding is on the left, so a row's positions start where its prompt does.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -read.shape[1] :]
-        hidden = talker.model(
-            inputs_embeds=read,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
+        with share(voice_sizes(rows, len(caps), voices)):
+            hidden = talker.model(
+                inputs_embeds=read,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
         logits = talker.codec_head(hidden).float().masked_fill(forbidden, -torch.inf)
-        if len(frames) < _MIN_FRAMES:
+        if made < _MIN_FRAMES:
             logits[:, end] = -torch.inf
         first = sampler.pick(logits)
-        for row, (token, cap) in enumerate(zip(first.tolist(), caps, strict=True)):
-            if row not in lengths and (token == end or len(frames) >= cap):
-                lengths[row] = len(frames)
-                reached_end |= {row} if token == end else set()
-        if len(lengths) == len(caps):
-            break
-        codes = predict_codes(talker, tables, hidden, first, sampler)
-        frames.append(codes.cpu())
-        read = (frame_vectors(talker, tables, codes).sum(dim=1) + pad)[:, None]
+        going = []
+        for at, (row, token) in enumerate(zip(rows, first.tolist(), strict=True)):
+            reached_end[row] = token == end
+            if token != end and made < caps[row]:
+                going.append(at)
+        if not going:
+            return [
+                GeneratedCodes(torch.stack(codes), ended)
+                for codes, ended in zip(frames, reached_end, strict=True)
+            ]
+        if len(going) < len(rows):
+            rows = [rows[at] for at in going]
+            kept = torch.tensor(going, device=mask.device)
+            hidden, first, mask = hidden[kept], first[kept], mask[kept]
+            cache.batch_select_indices(kept)
+            sampler.keep(going)
+        with share(voice_sizes(rows, len(caps), voices)):
+            codes = predict_codes(talker, tables, hidden, first, sampler)
+        for row, frame in zip(rows, codes.cpu(), strict=True):
+            frames[row].append(frame)
+        made += 1
+        read = (tables(codes).sum(dim=1) + pad)[:, None]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-    made = torch.stack(frames, dim=1)
-    return [
-        GeneratedCodes(made[row, : lengths[row]], row in reached_end) for row in range(len(caps))
-    ]
 
 
 def predict_codes(
@@ -120,12 +138,3 @@ def predict_codes(
         codes.append(sampler.draw(head(states[:, -1]).float()))
         read = tables(codes[-1][:, None], first=book)
     return torch.stack(codes, dim=1)
-
-
-def frame_vectors(talker: Any, tables: CodeTables, codes: Tensor) -> Tensor:  # noqa: ANN401
-    """The vectors of a frame's ``codes`` (b, k), (b, k, d).
-
-    Codebook 0 has the talker's own table: a row that has ended may hold the end of speech there.
-    """
-    own = talker.get_input_embeddings()(codes[:, :1])
-    return torch.cat([own, tables(codes[:, 1:], first=1)], dim=1)

@@ -200,6 +200,21 @@ def test_a_prompt_says_the_same_alone_and_in_company(base: CodecLM, decoding: De
     assert others == [together[2], together[0]]
 
 
+def test_who_has_ended_leaves_the_batch(base: CodecLM):
+    sizes: list[int] = []
+
+    def note(_: object, __: object, inputs: dict[str, torch.Tensor]) -> None:
+        sizes.append(len(inputs["input_ids"]))
+
+    hook = base.model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        lengths = [len(ids) for ids in base.generate(base.model, PROMPTS, SAMPLED, voices=2)]
+    finally:
+        hook.remove()
+    assert len(set(lengths)) > 1
+    assert sizes == [sum(length > step for length in lengths) for step in range(max(lengths))]
+
+
 def test_sampling_follows_its_seed(base: CodecLM):
     first = base.generate(base.model, PROMPTS, SAMPLED)
     assert base.generate(base.model, PROMPTS, SAMPLED) == first

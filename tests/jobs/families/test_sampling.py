@@ -70,6 +70,16 @@ def test_a_row_draws_the_same_whichever_rows_are_beside_it():
         assert together.pick(rows)[1] == alone.pick(rows[1:2])[0]
 
 
+def test_rows_that_are_kept_draw_on_as_if_the_others_were_there():
+    decoding = SAMPLED.model_copy(update={"repetition_penalty": 1.5})
+    whole, fewer = (Sampler(decoding, ["a", "b", "c"]) for _ in range(2))
+    rows = logits(3)
+    assert whole.pick(rows).tolist() == fewer.pick(rows).tolist()
+    fewer.keep([0, 2])
+    for _ in range(4):
+        assert whole.pick(rows)[[0, 2]].tolist() == fewer.pick(rows[[0, 2]]).tolist()
+
+
 def test_streams_differ_by_seed_and_name():
     row = logits(1, vocabulary=500)
     wide = SAMPLED.model_copy(update={"top_k": 500, "temperature": 3.0})

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,11 @@ from cluster.storage.committed import DamagedError
 from jobs.clips import SpokenClip
 from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import DecodingSpec, EngineSpec, Precision, PromptSpec, TrialSpec
+from jobs.training import host as host_module
 from jobs.training.epochs import DivergedError, SlotGoneError
 from jobs.training.host import Host
 from jobs.training.packing import AdapterUse
+from tests.row_products import rows_are_independent
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")
@@ -196,6 +200,55 @@ def test_validation_does_not_depend_on_the_training_batches(batch_size: int, see
     reference = new_host()
     reference.attach("slot", toy_trial(learning_rate=1e-30, batch_size=4, seed=9, dropout=0.5))
     assert host.advance("slot").validation_loss == reference.advance("slot").validation_loss
+
+
+@pytest.mark.parametrize("tokens", [1, 60])
+def test_validation_in_passes_of_several_clips_is_that_of_one_at_a_time(
+    tokens: int, monkeypatch: pytest.MonkeyPatch
+):
+    """To the last bit where torch's products of some rows do not depend on those beside them."""
+    spoken_by = ("ann", "bob", "bob")
+    clips = [
+        replace(clip, speaker=spoken_by[at % 3])
+        for at, clip in enumerate(toy_clips(count=20, validation=14))
+    ]
+    hosts = [Host(toy_base(hidden=64), clips, EngineSpec()) for _ in range(2)]
+    for each in hosts:
+        each.attach("slot", toy_trial(rank=16, learning_rate=2e-2))
+    together = hosts[0].advance("slot")
+    monkeypatch.setattr(host_module, "_VALIDATION_TOKENS", tokens)
+    fewer = hosts[1].advance("slot")
+    assert together.step_losses == fewer.step_losses
+    assert together.group_losses.keys() == {"speaker/ann", "speaker/bob"}
+    exact = rows_are_independent()
+    assert fewer.validation_loss == (
+        together.validation_loss if exact else pytest.approx(together.validation_loss, rel=1e-6)
+    )
+    assert fewer.group_losses == (
+        together.group_losses if exact else pytest.approx(together.group_losses, rel=1e-6)
+    )
+
+
+def test_a_pass_of_validation_takes_as_many_tokens_as_it_may(monkeypatch: pytest.MonkeyPatch):
+    host = Host(toy_base(), toy_clips(count=16, validation=12), EngineSpec())
+    host.attach("slot", toy_trial())
+    while not host.epoch_is_over("slot"):
+        host.step(["slot"])
+    passes: list[list[int]] = []
+    loss_sums = host.base.loss_sums
+
+    def noted(model: object, batches: list[dict[str, torch.Tensor]], share: object) -> object:
+        assert all(len(batch["input_ids"]) == 1 for batch in batches)
+        passes.append([batch["input_ids"].numel() for batch in batches])
+        return loss_sums(model, batches, share)
+
+    monkeypatch.setattr(host.base, "loss_sums", noted)
+    monkeypatch.setattr(host_module, "_VALIDATION_TOKENS", 60)
+    host.end_epoch("slot")
+    assert sum(map(len, passes)) == 12
+    assert max(map(sum, passes)) <= 60
+    for one, after in pairwise(passes):
+        assert sum(one) + after[0] > 60
 
 
 def mean_loss(base: CodecLM, split: str) -> float:

@@ -170,6 +170,13 @@ def test_rows_are_shared_out_in_order_and_in_proportion():
         ]
 
 
+def test_neighbours_of_one_owner_are_one_part_and_an_owner_without_rows_is_none():
+    one, other = AdapterUse("a"), AdapterUse("a", 0.5)
+    rows = Rows()
+    with rows.owned_by([one, one, other, one]), rows.share([2, 1, 0, 2]):
+        assert list(rows.split(10)) == [(one, 0, 6), (one, 6, 10)]
+
+
 @pytest.mark.parametrize(
     ("rows", "counts"), [(7, [3, 1, 2]), (6, [3, 3]), (6, []), (6, [0, 0, 0]), (3, [3, 1, 2])]
 )

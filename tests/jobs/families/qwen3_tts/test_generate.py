@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from jobs.clips import PreparedClip
+from jobs.families.qwen3_tts import base as speech
 from jobs.families.qwen3_tts import batch, objective
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.qwen3_tts.layout import Utterance
@@ -100,6 +101,37 @@ def package_codes(
         repetition_penalty=penalty,
     )
     return codes
+
+
+@pytest.mark.usefixtures("vector")
+def test_who_has_ended_leaves_the_batch_and_the_others_say_the_same(
+    tiny: Qwen3TTS, monkeypatch: pytest.MonkeyPatch
+):
+    decoding = DecodingSpec(temperature=0.9, seed=2, repetition_penalty=1.05)
+    caps = {"four": 5, "two": 3, "nine": 7}
+    prompts = [PromptSpec(id=text, text=text) for text in caps]
+
+    def said(texts: list[str]) -> list[Tensor]:
+        given = iter([caps[text] for text in texts])
+        monkeypatch.setattr(speech, "capped", lambda *_: next(given))
+        chosen = [prompt for prompt in prompts if prompt.text in texts]
+        return [spoken.codes for spoken in tiny.generate(tiny.model, chosen, decoding)]
+
+    sizes: list[int] = []
+
+    def note(_: object, __: object, inputs: dict[str, Tensor]) -> None:
+        sizes.append(len(inputs["inputs_embeds"]))
+
+    hook = tiny.model.talker.model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        together = said(list(caps))
+    finally:
+        hook.remove()
+    assert [len(codes) for codes in together] == list(caps.values())
+    assert sizes == [3, 3, 3, 3, 2, 2, 1, 1]
+    for text, codes in zip(caps, together, strict=True):
+        (alone,) = said([text])
+        assert torch.equal(alone, codes)
 
 
 def test_a_prompt_is_said_in_the_voice_of_its_speaker(
