@@ -159,7 +159,7 @@ def host_task(context: SweepContext) -> HostTask:
         storage_url=context.storage_url,
         data_key=data_key(context.data_digest),
         slots=spec.slots_per_host,
-        training=spec.training_for({"rank": max(spec.corners("rank"))}),
+        training=spec.largest_training,
         batch_sizes=tuple(sorted(set(spec.corners("batch_size")))),
         lease_seconds=LEASE_SECONDS,
         provenance=spec.data.provenance,

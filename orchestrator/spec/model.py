@@ -322,6 +322,18 @@ class SweepSpec(Strict):
         return searched.choices if searched else (self.training.mix,)  # type: ignore[return-value]  # names, once the spec is checked
 
     @property
+    def largest_training(self) -> TrainingSpec:
+        """Hyperparameters with the largest rank and all targets and blocks that trials may have."""
+        point: dict[str, Any] = {"rank": max(self.corners("rank"))}
+        for key in ("targets", "layers_to_transform"):
+            if key not in self.search.space:
+                continue
+            choices: tuple[Any, ...] = self.search.space[key].choices
+            every = itertools.chain.from_iterable(filter(None, choices))
+            point[key] = None if None in choices else tuple(dict.fromkeys(every))
+        return self.training_for(point)
+
+    @property
     def least_batch_tokens(self) -> int | None:
         """The smallest token budget of any trial; None without one."""
         return min(self.corners("batch_tokens"), default=None)

@@ -97,10 +97,19 @@ def test_its_data_is_all_that_the_spec_says(tmp_path, caplog):
             + "data: {mixes: {even: {by: language, temperature: 5}}}",
             "a mix must be one of data.mixes, got 'evn'. Did you mean even?",
         ),
+        (
+            JOB.replace("rank: 2,", "rank: 2, targets: [q_proj, lm_head, v_prooj],"),
+            "training: lm_head is no layer that can be adapted (embeddings and heads stay frozen). "
+            "Valid names: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj. v_prooj",
+        ),
+        (
+            JOB.replace("rank: 2,", "rank: 2, layers_to_transform: [4],"),
+            "training: the targets are in blocks 0 to 3, not in 4",
+        ),
     ],
-    ids=["tag", "mix"],
+    ids=["tag", "mix", "targets", "blocks"],
 )
-def test_a_job_that_says_two_things_is_refused(tmp_path, caplog, lines, told):
+def test_a_job_that_cannot_be_is_refused(tmp_path, caplog, lines, told):
     job = tmp_path / "job.yaml"
     job.write_text(lines % (1, 1))
     assert main([str(job), "--storage", str(tmp_path / "st")]) == 2

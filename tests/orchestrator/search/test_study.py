@@ -36,6 +36,23 @@ def unique(points) -> set[str]:
     return {json.dumps(point, sort_keys=True) for point in points}
 
 
+def test_lists_of_numbers_and_what_peft_offers_are_searched(driver):
+    space = {
+        "alpha": {"low": 4.0, "high": 64.0, "log": True},
+        "rslora": {"choices": [False, True]},
+        "layers_to_transform": {"choices": [None, [0, 1], [3]]},
+        "betas": {"choices": [[0.9, 0.999], [0.8, 0.95]]},
+        "loraplus_lr_ratio": {"low": 1.0, "high": 16.0},
+    }
+    points = driver(sampler="random", space=space).ask(16)
+    trainings = [TrainingSpec.model_validate(point) for point in points]
+    assert {each.layers_to_transform for each in trainings} == {None, (0, 1), (3,)}
+    assert {each.betas for each in trainings} == {(0.9, 0.999), (0.8, 0.95)}
+    assert {each.rslora for each in trainings} == {False, True}
+    assert len({each.scaling_alpha for each in trainings}) == 16
+    assert all(1.0 <= each.loraplus_lr_ratio <= 16.0 for each in trainings)
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_values_mean_what_the_space_says(driver, sampler):
     asked = driver(sampler=sampler, space=EVERY_KIND)

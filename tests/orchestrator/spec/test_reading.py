@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.problems import InputError
+from jobs.spec.trial import TrainingSpec
 from orchestrator.spec.reading import read_spec
 
 HERE = Path(__file__).parent
@@ -530,6 +531,32 @@ def test_a_base_of_another_architecture_is_refused_by_its_config(
     assert problem.where.endswith(":5")
     assert f"base.source: {tmp_path / 'config.json'}" in problem.what
     assert expected in problem.what
+
+
+@pytest.mark.parametrize(
+    ("training", "space", "targets", "blocks"),
+    [
+        ("{targets: [o_proj]}", "{rank: [4, 9]}", ("o_proj",), None),
+        (
+            "{targets: [o_proj], layers_to_transform: [3]}",
+            "{rank: [9, 4], targets: [[q_proj], [up_proj]], layers_to_transform: [[1], [0, 1]]}",
+            ("q_proj", "up_proj"),
+            (1, 0),
+        ),
+        (
+            "{rank: 9, layers_to_transform: [3]}",
+            "{layers_to_transform: [[1], null]}",
+            TrainingSpec().targets,
+            None,
+        ),
+    ],
+)
+def test_hosts_measure_themselves_with_all_that_trials_may_adapt(
+    make_spec, training, space, targets, blocks
+):
+    spec = make_spec(training=f"training: {training}", search=f"search: {{space: {space}}}")
+    largest = spec.largest_training
+    assert (largest.rank, largest.targets, largest.layers_to_transform) == (9, targets, blocks)
 
 
 def test_a_constraint_may_be_on_what_finalists_get(make_spec):
