@@ -89,7 +89,7 @@ def protocol_of(voice: VoiceFiles, languages: Sequence[str | None], **changes: o
             "metrics": metrics(),
             "finalists": 1,
             "finalist_metrics": (),
-            "listening": Listening(raters=2, sentences=4),
+            "listening": Listening(raters=3, sentences=4),
             "bootstrap_resamples": 1000,
             "confidence": 0.95,
             "family_digests": {**known, "data_digest": "d"},
@@ -160,14 +160,21 @@ def finish(
     return read_finished(ledger)
 
 
-def write_ratings(path: Path, sweep: FinishedSweep, better: bool = True) -> Path:
-    """Two listeners who agree on every sentence of set B."""
+def write_ratings(
+    path: Path, sweep: FinishedSweep, better: bool = True, worse_in: str | None = None
+) -> Path:
+    """Three listeners who agree on which of base and winner is better, but for one language."""
     lines = ["rater,sentence,system,axis,score"]
-    for rater in ("r1", "r2"):
-        for prompt in sweep.protocol.confirmation:
-            for system, score in ((BASE_VARIANT, 3), (sweep.verdict.variant, 4 if better else 2)):
+    for rater in range(3):
+        for place, prompt in enumerate(sweep.protocol.confirmation):
+            base = 2 + (place >> rater) % 2
+            step = 1 if better and prompt.language != (worse_in or "none") else -1
+            for system, score in (
+                (BASE_VARIANT, base),
+                (sweep.verdict.variant, base + step),
+            ):
                 lines += [
-                    f"{rater},{prompt.id},{system},{axis},{score}"
+                    f"r{rater},{prompt.id},{system},{axis},{score}"
                     for axis in ("naturalness", "prosody", "pronunciation")
                 ]
     path.write_text("\n".join(lines) + "\n")

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_eleven():
+def test_there_are_twelve():
     names = [
         *(
             "bits",
@@ -21,6 +21,7 @@ def test_there_are_eleven():
             "makespan",
             "overhead",
             "packing",
+            "panels",
             "qwen3_tts_step",
             "scale",
             "scoring",

@@ -1,7 +1,6 @@
 """From a finished sweep to registered models: which variants are nominated, and the champion."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +26,6 @@ from orchestrator.release.registry import (
 )
 from orchestrator.scores.from_files import apply_ratings, read_ratings
 from orchestrator.verdict.confirm import contest, differing_keys
-from orchestrator.verdict.listening import Ratings, apply_listening_test
 from orchestrator.verdict.outcome import Confirmation, GroupVerdict, Verdict
 from orchestrator.verdict.protocol import Group, Protocol
 from orchestrator.verdict.table import ScoreTableError
@@ -108,14 +106,14 @@ def select_nominees(
         InputError: there is no such variant, or the ratings cannot be used.
     """
     sentences = {prompt.id for prompt in sweep.protocol.confirmation}
-    rated = read_ratings(ratings, sentences, sweep.variants) if ratings else None
     fresh, verdict = sweep.protocol.confirming(), sweep.verdict
-    groups = _divided(verdict.groups)
-    if ratings and rated is not None and not groups:
+    if ratings:
+        rated = read_ratings(ratings, sentences, sweep.variants)
         verdict = apply_ratings(verdict, rated, sweep.protocol, ratings)
+    groups = _divided(verdict.groups)
     is_by_hand = variant is not None and variant != verdict.variant
     if groups and not is_by_hand:
-        return _by_group(sweep, model, groups, rated)
+        return _by_group(sweep, model, verdict, groups)
     if verdict.variant is None and not is_by_hand:
         return Nominations(refusals=(f"{verdict.verdict}: {verdict.sentence}",))
     nominee = Nominee(model, sweep.variant(variant or verdict.variant), verdict, fresh)
@@ -252,36 +250,33 @@ def _divided(groups: Sequence[GroupVerdict]) -> list[GroupVerdict]:
 
 
 def _by_group(
-    sweep: FinishedSweep, model: str, groups: Sequence[GroupVerdict], ratings: Ratings | None
+    sweep: FinishedSweep, model: str, verdict: Verdict, groups: Sequence[GroupVerdict]
 ) -> Nominations:
     """A model a language, or a speaker, for those whose own verdict has a winner."""
     nominees, refusals = [], []
     taken: set[str] = set()
     rules = sweep.protocol.confirming().groups()
     for group in groups:
-        rule = rules[group.group, group.name]
-        verdict = _group_verdict(sweep.verdict, group, ratings, rule)
-        if verdict.variant is None:
-            refusals.append(f"{verdict.sentence}, so no version of {model} is registered for it")
+        alone = _group_verdict(verdict, group)
+        if alone.variant is None:
+            refusals.append(f"{alone.sentence}, so no version of {model} is registered for it")
             continue
         name = legal_name(group.name, taken)
-        variant = sweep.variant(verdict.variant)
+        variant = sweep.variant(alone.variant)
         key = (group.group, group.name)
-        nominees.append(Nominee(f"{model}-{name}", variant, verdict, rule, key))
+        nominees.append(Nominee(f"{model}-{name}", variant, alone, rules[key], key))
     return Nominations(tuple(nominees), tuple(refusals))
 
 
-def _group_verdict(
-    verdict: Verdict, group: GroupVerdict, ratings: Ratings | None, rule: Protocol
-) -> Verdict:
-    """A group's own verdict, after the ratings of its sentences where there are some."""
-    alone = replace(
-        verdict, verdict=group.verdict, variant=group.variant, confirmed=group.confirmed
+def _group_verdict(verdict: Verdict, group: GroupVerdict) -> Verdict:
+    """A group's own verdict, in the place of the sweep's."""
+    return replace(
+        verdict,
+        verdict=group.verdict,
+        sentence=f"{group.group} {group.name}: {group.verdict}",
+        variant=group.variant,
+        confirmed=group.confirmed,
+        listening=tuple(
+            report for report in verdict.listening if report.group == (group.group, group.name)
+        ),
     )
-    if ratings is not None and alone.variant is not None:
-        # Where nobody rated its winner and the base on these sentences it stays pending.
-        with suppress(ValueError):
-            alone = apply_listening_test(
-                alone, ratings.only([prompt.id for prompt in rule.prompts]), rule
-            )
-    return replace(alone, sentence=f"{group.group} {group.name}: {alone.verdict}")

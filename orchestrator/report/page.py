@@ -28,6 +28,7 @@ from orchestrator.verdict.table import scientific
 _HERE = Path(__file__).parent
 _BADGES = {
     "PROMOTE": ("good", "▲", "Promote"),
+    "PROMOTE-BY-LANGUAGE": ("good", "▲", "Promote, by language"),
     "PROMOTE-PENDING-LISTENING": ("good", "▲", "Promote, pending listening"),
     "DO-NOT-FINE-TUNE": ("stay", "■", "Do not fine-tune"),
     "INCONCLUSIVE": ("none", "◇", "Inconclusive"),

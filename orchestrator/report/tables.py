@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.audio import Sounds
 from orchestrator.report.report_input import ReportInput, labelled, number, short
-from orchestrator.verdict.outcome import Confirmation, VariantRow
+from orchestrator.verdict.listening_sentences import excluded_raters
+from orchestrator.verdict.outcome import Confirmation, ListeningReport, VariantRow
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import VariantInfo, as_trained
@@ -174,19 +175,31 @@ def error_rates(report: ReportInput) -> list[Cells]:
     ]
 
 
-def listening(report: ReportInput) -> Sequence[tuple[str, str]]:
-    """The listening test as label and value; empty until there was one."""
-    test = report.verdict.listening
-    if test is None:
-        return []
-    alpha = "undefined" if test.alpha is None else f"{test.alpha:.2f}"
-    if test.alpha is not None and test.alpha < 0.4:
+def listening(test: ListeningReport) -> Sequence[tuple[str, str]]:
+    """One panel of a listening test as label and value."""
+    facts = [
+        ("verdict", test.verdict),
+        ("listeners", f"{test.raters} over {test.sentences} sentences"),
+        *(("not counted", told) for told in excluded_raters(test)),
+    ]
+    result = test.result
+    if result is None:
+        return facts
+    alpha = "undefined" if result.alpha is None else f"{result.alpha:.2f}"
+    if result.alpha is not None and result.alpha < 0.4:
         alpha += ": raters hardly agree"
     return [
-        ("listeners", f"{test.raters} over {test.sentences} sentences"),
-        ("mean opinion score", f"{test.mos:.2f}, the base {test.base_mos:.2f}"),
-        ("difference", f"{effect(test.difference)} points, two-way bootstrap"),
-        ("pooled Wilcoxon p", f"{test.pooled_p:.2g} (does not decide)"),
+        *facts,
+        ("mean opinion score", f"{result.mos:.2f}, the base {result.base_mos:.2f}"),
+        ("difference", f"{effect(result.difference)} points, two-way bootstrap"),
+        *(
+            (
+                f"without {name}",
+                effect(part) + (": the panel turns on them" if name in test.turns_on else ""),
+            )
+            for name, part in result.without.items()
+        ),
+        ("pooled Wilcoxon p", f"{result.pooled_p:.2g} (does not decide)"),
         ("Krippendorff's alpha, ordinal", alpha),
     ]
 

@@ -18,9 +18,10 @@ from orchestrator.scores import versa
 from orchestrator.scores.versa import VersaRow
 from orchestrator.verdict.columns import ScoreCollector, ScoreColumns
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.listening import Rating, Ratings, apply_listening_test
+from orchestrator.verdict.listening import apply_listening_test
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import MetricVersion, Protocol
+from orchestrator.verdict.ratings import Rating, Ratings
 from orchestrator.verdict.table import ScoreTable, ScoreTableError, VariantInfo
 
 _ROW = 'Each line is {"variant": "base", "prompt": "a-001", "similarity": 0.93, ...}.'
@@ -32,10 +33,12 @@ _VARIANT = (
     "have group_losses and mix."
 )
 _VARIANTS = TypeAdapter(VariantInfo)
-_RATING_COLUMNS = tuple(Rating.__dataclass_fields__)
+_RATING_COLUMNS = ("rater", "sentence", "system", "axis", "score")
+_CHECK_COLUMNS = ("item", "expected")
+"""May be left out, or empty on a line."""
 _RATING_LINE = (
     f"The first line is {','.join(_RATING_COLUMNS)}; a variant or base is a system, a prompt a "
-    "sentence."
+    f"sentence. Columns {' and '.join(_CHECK_COLUMNS)} are for traps and repeats."
 )
 _RATING = TypeAdapter(Rating)
 
@@ -276,10 +279,11 @@ def read_ratings(path: Path, sentences: Collection[str], systems: Collection[str
     """Read one rating an axis and line.
 
     Args:
-        path: a CSV file with the columns ``rater``, ``sentence``, ``system``, ``axis``, ``score``;
-            others are left alone.
-        sentences: ids of the prompts that may be rated.
-        systems: ids of the variants that may be rated.
+        path: a CSV file with the columns ``rater``, ``sentence``, ``system``, ``axis``, ``score``,
+            and for traps and repeats ``item`` (empty, ``trap`` or ``repeat``) and ``expected`` (a
+            trap's answer); others are left alone.
+        sentences: ids of the prompts that may be rated; traps may be of others.
+        systems: ids of the variants that may be rated; likewise.
 
     Raises:
         InputError: with every line that is no rating, or every rating that is not whole.
@@ -292,7 +296,8 @@ def read_ratings(path: Path, sentences: Collection[str], systems: Collection[str
     for row in rows:
         where = f"{path}:{rows.line_num}"
         try:
-            rating = _RATING.validate_python({name: row[name] for name in _RATING_COLUMNS})
+            checks = {name: row[name] for name in _CHECK_COLUMNS if row.get(name)}
+            rating = _RATING.validate_python({name: row[name] for name in _RATING_COLUMNS} | checks)
         except ValidationError as error:
             first = error.errors()[0]
             problems.append(Problem(where, f"{first['loc'][0]}: {first['msg']}", _RATING_LINE))
@@ -301,7 +306,7 @@ def read_ratings(path: Path, sentences: Collection[str], systems: Collection[str
             (rating.sentence, sentences, "a sentence is a prompt of set B"),
             (rating.system, systems, "a system is the base or a variant of the scores"),
         ):
-            if value not in known:
+            if rating.item != "trap" and value not in known:
                 problems.append(Problem(where, f"{what}, got {value!r}", _RATING_LINE))
         ratings.append(rating)
     if problems:

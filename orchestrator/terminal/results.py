@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _TITLE = "bold"
 _VERDICT_STYLES = {
     "PROMOTE": "bold green",
+    "PROMOTE-BY-LANGUAGE": "bold green",
     "PROMOTE-PENDING-LISTENING": "bold green",
     "DO-NOT-FINE-TUNE": "bold yellow",
     "INCONCLUSIVE": "bold yellow",

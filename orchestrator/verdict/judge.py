@@ -49,7 +49,7 @@ def judge(
         groups=(),
         error_rates=(),
         unscored={},
-        listening=None,
+        listening=(),
         loss=None,
     )
     if not scored or not first.has_scores(BASE_VARIANT):

@@ -13,13 +13,15 @@ from orchestrator.verdict.stats import Interval
 
 Outcome = Literal[
     "PROMOTE",
+    "PROMOTE-BY-LANGUAGE",
     "PROMOTE-PENDING-LISTENING",
     "DO-NOT-FINE-TUNE",
     "INCONCLUSIVE",
     "REGRESSION",
     "NO-VERDICT",
 ]
-"""Automatic metrics alone never promote: listeners have yet to confirm."""
+"""Automatic metrics alone never promote: listeners have yet to confirm. They may confirm some
+languages and refute others: then the promotion is by language, and ``groups`` says which."""
 
 FinalistFinding = Literal["better", "no better", "ruled out", "undecided"]
 """What set B shows of a finalist: ``no better`` if even its upper bound is too small a gain,
@@ -192,20 +194,50 @@ class ErrorRate:
     prompts: int
 
 
+ExclusionRule = Literal["traps", "repeats", "coverage", "copy"]
+
+
 @dataclass(frozen=True)
-class ListeningReport:
-    """How listeners rated the winner against the base."""
+class ExcludedRater:
+    """A rater whose ratings do not count, by which rule of the protocol, and the figures."""
+
+    rater: str
+    rule: ExclusionRule
+    reason: str
+
+
+@dataclass(frozen=True)
+class PanelResult:
+    """What the raters who count say of a variant and the base."""
 
     difference: Interval
     """In points of the five-point scale, over pairs; positive is better. It decides."""
+    without: dict[str, Interval]
+    """The same without one rater, by rater."""
     mos: float
     base_mos: float
-    raters: int
-    sentences: int
     pooled_p: float
     """Of the paired Wilcoxon test over all pairs, common in the field; it does not decide."""
     alpha: float | None
     """Krippendorff's, ordinal; below 0.4 raters hardly agree."""
+
+
+@dataclass(frozen=True)
+class ListeningReport:
+    """How one panel of listeners rated a variant against the base."""
+
+    group: tuple[Group, str] | None
+    """The language or speaker of the sentences; None for all of set B."""
+    variant: str
+    verdict: Outcome
+    raters: int
+    sentences: int
+    """That count, as ``raters``."""
+    excluded: tuple[ExcludedRater, ...]
+    turns_on: tuple[str, ...]
+    """Raters without any one of whom the others would decide otherwise: the panel is undecided."""
+    result: PanelResult | None
+    """None where fewer than two raters, or two sentences, count."""
 
 
 @dataclass(frozen=True)
@@ -258,8 +290,9 @@ class Verdict:
     unscored: dict[str, int]
     """Clips of set B that lack a score that decides, of the base and the finalists that have
     such clips: they count against the finalists in what promotes, and for them in what refuses."""
-    listening: ListeningReport | None
-    """None until the winner was rated."""
+    listening: tuple[ListeningReport, ...]
+    """One a panel: each language's own, or else that of all sentences and those of the speakers who
+    have a winner of their own. Empty until something was rated."""
     loss: LossReport | None
     """None when no scored variant has a validation loss."""
 

@@ -108,14 +108,24 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 class Listening(Strict, allow_inf_nan=False):
-    """When a listening test confirms what the metrics chose."""
+    """When a listening test confirms what the metrics chose, and whose ratings count in it.
 
-    raters: Annotated[int, Field(ge=2)] = 8
+    Each language has a panel of its own, and each panel is held to these rules by itself.
+    """
+
+    raters: Annotated[int, Field(ge=3)] = 8
     """Fewer decide nothing: with few raters who disagree an interval is too narrow."""
     sentences: Annotated[int, Field(ge=2)] = 20
     """Of set B, at least."""
     min_effect: Annotated[float, Field(ge=0)] = 0.15
     """Smallest gain over the base that counts, in points of the five-point scale."""
+    coverage: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """A rater counts who has rated this share of ``sentences``, all of them sentences that at least
+    half of ``raters`` have rated."""
+    missed_traps: Annotated[int, Field(ge=0)] = 0
+    """A rater who misses more traps does not count."""
+    repeat_change: Annotated[float, Field(ge=0)] = 1.25
+    """A rater whose repeats are farther from the first scores on average does not count, points."""
 
 
 LEAST_RESAMPLES = 1000

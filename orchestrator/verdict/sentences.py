@@ -8,7 +8,6 @@ from orchestrator.verdict.outcome import (
     Confirmation,
     ConstraintCheck,
     GroupVerdict,
-    ListeningReport,
     Outcome,
     VariantRow,
 )
@@ -142,35 +141,6 @@ def refusal(
         return f"Do not fine-tune: on fresh prompts {of_best}; {why}."
     more = f" About {needed} prompts in set B would likely decide." if needed else ""
     return f"Inconclusive: on fresh prompts {of_best}; {why}.{more}"
-
-
-def after_listening(
-    outcome: Outcome, report: ListeningReport, before: str, protocol: Protocol
-) -> str:
-    """The sentence after a listening test; ``before`` is the metrics' own."""
-    rule, difference = protocol.listening, report.difference
-    of_test = (
-        f"{report.raters} listeners over {report.sentences} sentences rate it {report.mos:.2f} and "
-        f"the base {report.base_mos:.2f}, a difference of {difference.mean:+.2f} points "
-        f"({protocol.confidence:.0%} two-way interval {difference.low:+.2f} to "
-        f"{difference.high:+.2f})"
-    )
-    if outcome == "PROMOTE":
-        return f"{before.replace(', once listeners confirm it', '', 1)} {of_test}."
-    if outcome == "REGRESSION":
-        return (
-            f"Listeners hear that fine-tuning made it worse: {of_test}. The metrics said: {before}"
-        )
-    if outcome == "DO-NOT-FINE-TUNE":
-        return (
-            f"Do not fine-tune: {of_test}, below the smallest gain that counts, "
-            f"{rule.min_effect:g}. The metrics said: {before}"
-        )
-    if report.raters < rule.raters or report.sentences < rule.sentences:
-        wanted = f"{rule.raters} listeners and {rule.sentences} sentences decide"
-    else:
-        wanted = f"that decides neither way ({rule.min_effect:g} counts); ask more listeners"
-    return f"{before} So far {of_test}; {wanted}."
 
 
 def none_feasible(best: VariantRow, name: str, scored: int) -> str:

@@ -249,6 +249,22 @@ def test_languages_that_end_differently_have_models_of_their_own(
     assert heard.alias == "champion"
 
 
+def test_a_language_that_listeners_refute_has_no_model(
+    registry: Registry, finished: Finish, tmp_path: Path
+):
+    sweep = finished(gains={"en": BETTER, "ko": BETTER}, languages=("en", "ko"))
+    assert sweep.verdict.verdict == "PROMOTE-PENDING-LISTENING"
+    ratings = write_ratings(tmp_path / "ratings.csv", sweep, worse_in="ko")
+    put_up = select_nominees(sweep, "voice", ratings=ratings)
+    (nominee,) = put_up.nominees
+    assert (nominee.model, nominee.group, nominee.barred) == ("voice-en", ("language", "en"), "")
+    assert [panel.group for panel in nominee.verdict.listening] == [("language", "en")]
+    assert put_up.refusals[0].startswith("language ko: REGRESSION")
+    assert promote(registry, sweep, nominee).alias == "champion"
+    everywhere = select_nominees(sweep, "voice", ratings=write_ratings(ratings, sweep))
+    assert [(n.model, n.barred) for n in everywhere.nominees] == [("voice", "")]
+
+
 def test_ratings_that_do_not_fit_are_told(registry: Registry, finished: Finish, tmp_path: Path):
     sweep = finished()
     path = write_ratings(tmp_path / "ratings.csv", sweep)

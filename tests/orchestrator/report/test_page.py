@@ -26,7 +26,12 @@ from orchestrator.report.report_input import short
 from orchestrator.report.scatter_figures import checkpoints, pareto_front, spearman_interval
 from orchestrator.report.tables import rule
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.outcome import FailedClip, ListeningReport
+from orchestrator.verdict.outcome import (
+    ExcludedRater,
+    FailedClip,
+    ListeningReport,
+    PanelResult,
+)
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import ScoreTable
@@ -369,8 +374,21 @@ def rich(make_report, report):
         protocol=spoken,
         group_losses_of=lambda loss: {"language/en": loss - 0.5, "language/ko": 2 * loss},
     )
-    heard = ListeningReport(Interval(0.4, 0.2, 0.6, 160), 4.1, 3.7, 8, 20, 0.003, 0.31)
-    return replace(made, verdict=replace(made.verdict, listening=heard))
+    without = {"r1": Interval(0.35, 0.0, 0.6, 140), "r2": Interval(0.4, 0.2, 0.6, 140)}
+    result = PanelResult(Interval(0.4, 0.2, 0.6, 160), without, 4.1, 3.7, 0.003, 0.31)
+    excluded = (ExcludedRater("r9", "traps", "missed 1 of 2 traps, 0 allowed"),)
+    heard = ListeningReport(
+        group=("language", "ko"),
+        variant="v",
+        verdict="PROMOTE-PENDING-LISTENING",
+        raters=8,
+        sentences=20,
+        excluded=excluded,
+        turns_on=("r1",),
+        result=result,
+    )
+    unheard = replace(heard, group=("language", "en"), raters=1, sentences=0, result=None)
+    return replace(made, verdict=replace(made.verdict, listening=(heard, unheard)))
 
 
 @pytest.fixture(scope="module")
@@ -387,6 +405,10 @@ def test_shortlist_languages_errors_and_listeners_are_told(rich, rich_page):
     assert page.says("word_error ko")
     assert page.says("8 over 20 sentences")
     assert page.says("0.31: raters hardly agree")
+    assert page.says("Listening test: language ko")
+    assert page.says("r9 missed 1 of 2 traps, 0 allowed")
+    assert page.says("[+0.00, +0.60]: the panel turns on them")
+    assert page.says("1 over 0 sentences")
     assert page.says("after the first 4 the best third and the best of each rank go on")
 
 

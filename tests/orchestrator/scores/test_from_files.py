@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from io import StringIO
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -182,8 +183,9 @@ def test_a_protocol_that_is_none_is_told(tmp_path, text):
 
 def rated(path, systems):
     """Eight raters on eight sentences; ``tuned`` is a point better than what is beside it."""
+    levels = np.random.default_rng(0).integers(2, 5, (8, 8))
     lines = [
-        f"r{rater},b{sentence},{system},{axis},{4 if system == 'tuned' else 3}"
+        f"r{rater},b{sentence},{system},{axis},{levels[rater, sentence] + (system == 'tuned')}"
         for rater in range(8)
         for sentence in range(8)
         for system in systems
@@ -198,7 +200,8 @@ def test_listeners_ratings_are_part_of_the_verdict(tmp_path, protocol):
     scores.write_text("\n".join([*rows("base", 0.5), *rows("tuned", 0.7), *rows("worse", 0.3)]))
     ratings = rated(tmp_path / "ratings.csv", ("base", "tuned"))
     verdict, _ = judge_files(scores, protocol, ratings=ratings)
-    assert verdict.listening.difference.mean == pytest.approx(1)
+    (panel,) = verdict.listening
+    assert panel.result.difference.mean == pytest.approx(1)
     assert verdict.verdict == "PROMOTE-PENDING-LISTENING", "20 sentences are asked for"
     enough = json.loads(protocol.read_text())
     enough["listening"]["sentences"] = 8

@@ -41,6 +41,35 @@ def test_every_bad_line_is_told(tmp_path):
     assert told[6] == "8 a system is the base or a variant of the scores, got 'w'"
 
 
+def test_traps_and_repeats_are_read_and_rate_nothing(tmp_path):
+    header = "rater,sentence,system,axis,score,item,expected\n"
+    rated = "".join(f"{line},,\n" for line in lines().replace(",now", "").splitlines())
+    traps = "ann,trap 1,,prosody,2,trap,2\nann,trap 2,,prosody,2,trap,5\n"
+    repeats = "ann,b-1,base,prosody,3,repeat,\nann,b-1,base,naturalness,4,repeat,\n"
+    ratings = read(tmp_path, header + rated + traps + repeats)
+    assert (ratings.sentences, ratings.mos("base")) == (("b-1",), 4)
+    assert ratings.traps.tolist() == [[2, 1]]
+    assert ratings.repeat_change.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ("ann,t,,prosody,2,trap,", "a trap has an expected score from 1 to 5, got None"),
+        ("ann,t,,prosody,2,trap,6", "a trap has an expected score from 1 to 5, got 6"),
+        ("ann,b-2,v,prosody,2,repeat,", "a repeat scores again what the rater has rated"),
+        ("ann,b-1,base,prosody,4,repeat,4", "only a trap has an expected score, got 4"),
+        ("ann,b-9,base,prosody,4,repeat,", "a sentence is a prompt of set B, got 'b-9'"),
+        ("ann,b-1,base,prosody,4,gold,", "item: Input should be"),
+    ],
+)
+def test_a_check_that_checks_nothing_is_told(tmp_path, row, what):
+    header = "rater,sentence,system,axis,score,item,expected\n"
+    rated = "".join(f"{line},,\n" for line in lines().replace(",now", "").splitlines())
+    with pytest.raises(InputError, match=what):
+        read(tmp_path, header + rated + row)
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [

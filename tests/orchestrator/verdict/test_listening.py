@@ -6,17 +6,16 @@ from math import erfc
 import numpy as np
 import pytest
 
+from benchmarks.panels import WINNER, World, pending_verdict, protocol_of, rating_rows
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.verdict.listening import (
-    AXES,
-    Rating,
-    Ratings,
-    apply_listening_test,
+from orchestrator.verdict.listening import apply_listening_test
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.panel_stats import (
     krippendorff_alpha,
     pooled_wilcoxon,
     two_way_interval,
 )
-from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.ratings import AXES, Rating, Ratings
 
 GAP = np.nan
 
@@ -239,17 +238,19 @@ def pending(make_verdict, info, speak):
     return make_verdict([info("good")], [*speak(BASE_VARIANT), *speak("good", **GOOD)])
 
 
-def rated(gain, raters=8, sentences=20, spread=0.0):
-    """Ratings of base and ``good``; every ``1 / gain``-th sentence is a point better."""
+def rated(gain, raters=8, sentences=20, spread=0.0, of="c", system="good"):
+    """Ratings of base and ``system``; every ``1 / gain``-th sentence is a point better."""
     rng = np.random.default_rng(0)
     rows = []
     for rater in range(raters):
         for sentence in range(sentences):
+            base = rng.integers(2, 5)
             step = np.sign(gain) * (rng.random() < abs(gain))
             step += rng.choice([-1, 1]) if rng.random() < spread else 0
-            for system, score in ((BASE_VARIANT, 3), ("good", 3 + int(step))):
-                rows += [Rating(f"r{rater}", f"c{sentence}", system, axis, score) for axis in AXES]
-    return Ratings.build(rows)
+            for name, score in ((BASE_VARIANT, base), (system, base + step)):
+                key = (f"{of}-r{rater}", f"{of}{sentence}", name)
+                rows += [Rating(*key, axis, int(np.clip(score, 1, 5))) for axis in AXES]
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -261,10 +262,11 @@ def rated(gain, raters=8, sentences=20, spread=0.0):
     ],
 )
 def test_enough_listeners_decide(pending, make_protocol, gain, outcome, variant):
-    verdict = apply_listening_test(pending, rated(gain), make_protocol())
+    verdict = apply_listening_test(pending, Ratings.build(rated(gain)), make_protocol())
     assert (verdict.verdict, verdict.variant) == (outcome, variant)
-    assert verdict.listening.difference.mean == pytest.approx(gain, abs=0.12)
-    assert (verdict.listening.raters, verdict.listening.sentences) == (8, 20)
+    (panel,) = verdict.listening
+    assert panel.result.difference.mean == pytest.approx(gain, abs=0.12)
+    assert (panel.raters, panel.sentences, panel.excluded, panel.turns_on) == (8, 20, (), ())
     assert "8 listeners over 20 sentences" in verdict.sentence
     assert Verdict.from_json(verdict.to_json()) == verdict
     if variant is None:
@@ -276,24 +278,101 @@ def test_enough_listeners_decide(pending, make_protocol, gain, outcome, variant)
 
 @pytest.mark.parametrize(("raters", "sentences"), [(7, 20), (8, 19)])
 def test_too_few_leave_it_pending(pending, make_protocol, raters, sentences):
-    verdict = apply_listening_test(pending, rated(0.5, raters, sentences), make_protocol())
+    verdict = apply_listening_test(
+        pending, Ratings.build(rated(0.5, raters, sentences)), make_protocol()
+    )
     assert (verdict.verdict, verdict.variant) == ("PROMOTE-PENDING-LISTENING", "good")
     assert verdict.sentence.startswith(pending.sentence)
     assert "8 listeners and 20 sentences decide" in verdict.sentence
 
 
 def test_listeners_who_disagree_leave_it_pending(pending, make_protocol):
-    verdict = apply_listening_test(pending, rated(0.12, spread=0.9), make_protocol())
+    verdict = apply_listening_test(pending, Ratings.build(rated(0.08, spread=0.9)), make_protocol())
     assert verdict.verdict == "PROMOTE-PENDING-LISTENING"
     assert "decides neither way" in verdict.sentence
 
 
 def test_without_a_winner_there_is_nothing_to_confirm(make_verdict, make_protocol, info, speak):
     none = make_verdict([info("good")], [*speak(BASE_VARIANT), *speak("good")])
-    assert apply_listening_test(none, rated(0.5), make_protocol()) is none
+    assert apply_listening_test(none, Ratings.build(rated(0.5)), make_protocol()) is none
 
 
 def test_the_winner_must_have_been_rated(pending, make_protocol):
     other = Ratings.build([Rating("r", "c0", BASE_VARIANT, axis, 3) for axis in AXES])
     with pytest.raises(ValueError, match="got 'good'"):
         apply_listening_test(pending, other, make_protocol())
+
+
+BETTER, WORSE, UNCLEAR = (World(gain, taste=0.0) for gain in (0.8, -0.8, 0.15))
+
+
+def two_languages(verdict=None, **truths):
+    """The verdict after each language's own eight listeners."""
+    rng, names = np.random.default_rng(4), ("km", "ko")
+    rows = [
+        row for name, world in truths.items() for row in rating_rows(world.scores(rng), "r", name)
+    ]
+    rule = protocol_of(500, names)
+    return apply_listening_test(verdict or pending_verdict(names), Ratings.build(rows), rule)
+
+
+@pytest.mark.parametrize(
+    ("km", "ko", "outcome", "winners"),
+    [
+        (BETTER, BETTER, "PROMOTE", [WINNER, WINNER]),
+        (BETTER, WORSE, "PROMOTE-BY-LANGUAGE", [WINNER, None]),
+        (WORSE, WORSE, "REGRESSION", [None, None]),
+        (BETTER, UNCLEAR, "PROMOTE-PENDING-LISTENING", [WINNER, WINNER]),
+        (WORSE, UNCLEAR, "PROMOTE-PENDING-LISTENING", [None, WINNER]),
+    ],
+)
+def test_each_language_is_decided_by_its_own_panel(km, ko, outcome, winners):
+    verdict = two_languages(km=km, ko=ko)
+    assert verdict.verdict == outcome
+    assert [group.variant for group in verdict.groups] == winners
+    assert (verdict.variant is None) == (not outcome.startswith("PROMOTE"))
+    assert [panel.group for panel in verdict.listening] == [("language", "km"), ("language", "ko")]
+    # One rater of two languages is one in each panel.
+    assert [panel.raters for panel in verdict.listening] == [8, 8]
+    findings = {BETTER: "better", WORSE: "worse", UNCLEAR: "undecided"}
+    for name, truth in (("km", km), ("ko", ko)):
+        assert f"language {name}: {findings[truth]}, 8 listeners over 20" in verdict.sentence
+    if outcome == "PROMOTE-BY-LANGUAGE":
+        assert verdict.sentence.startswith("Promote for km alone. ")
+
+
+def test_a_language_that_nobody_heard_is_awaited_and_named():
+    verdict = two_languages(km=BETTER)
+    assert (verdict.verdict, verdict.variant) == ("PROMOTE-PENDING-LISTENING", WINNER)
+    assert "language ko: nobody has rated it" in verdict.sentence
+
+
+def test_a_language_that_the_metrics_refuse_is_not_heard():
+    verdict = pending_verdict(("km", "ko"))
+    km, ko = verdict.groups
+    refused = replace(ko, verdict="REGRESSION", variant=None)
+    verdict = two_languages(replace(verdict, groups=(km, refused)), km=BETTER, ko=BETTER)
+    assert verdict.verdict == "PROMOTE-BY-LANGUAGE"
+    assert [panel.group for panel in verdict.listening] == [("language", "km")]
+    assert "language ko: REGRESSION by the metrics" in verdict.sentence
+    assert verdict.groups[1] == refused
+
+
+def test_a_language_that_the_metrics_left_open_hears_the_winner_of_all():
+    verdict = pending_verdict(("km", "ko"))
+    km, ko = verdict.groups
+    undecided = replace(ko, verdict="INCONCLUSIVE", variant=None)
+    verdict = two_languages(replace(verdict, groups=(km, undecided)), km=BETTER, ko=BETTER)
+    assert verdict.verdict == "PROMOTE"
+    assert [(g.verdict, g.variant) for g in verdict.groups] == [("PROMOTE", WINNER)] * 2
+
+
+def test_languages_are_decided_where_the_whole_has_no_winner():
+    verdict = pending_verdict(("km", "ko"))
+    km, ko = verdict.groups
+    groups = (km, replace(ko, verdict="REGRESSION", variant=None))
+    whole = replace(verdict, verdict="INCONCLUSIVE", variant=None, runner_up="x", groups=groups)
+    verdict = two_languages(whole, km=BETTER)
+    assert (verdict.verdict, verdict.variant, verdict.runner_up) == ("INCONCLUSIVE", None, "x")
+    assert [group.verdict for group in verdict.groups] == ["PROMOTE", "REGRESSION"]
+    assert "Listeners: language km: better" in verdict.sentence
