@@ -125,7 +125,7 @@ def test_without_gradients_nothing_is_kept_or_computed_again():
     host = Host(base, toy_clips(), EngineSpec(gradient_checkpointing=True))
     host.attach("slot", toy_trial())
     host._validation_sums("slot")
-    assert len(calls) == len(host._validation)
+    assert len(calls) == 1
     calls.clear()
     host.step(["slot"])
     assert len(calls) == 2
