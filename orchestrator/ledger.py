@@ -168,20 +168,36 @@ class Ledger:
 
         Of one sweep one ledger at a time does this: it counts the trials once, not for each.
         """
-        name = f"trials/{spec.id}/trial.json"
-        if spec.id in self._records or self.storage.exists(self.path(name)):
+        name = self.path("trials", spec.id, "trial.json")
+        if spec.id in self._records or self.storage.exists(name):
             return self.trial(spec.id)
         order = len(self._started()) if self._count is None else self._count
         record = TrialRecord(spec.id, order, point, spec, time.time())
+        self._write_trial(record)
+        self._count = order + 1
+        return record
+
+    def _write_trial(self, record: TrialRecord) -> None:
         row = {
             "order": record.order,
-            "point": point,
-            "spec": spec.model_dump(mode="json"),
+            "point": record.point,
+            "spec": record.spec.model_dump(mode="json"),
             "started_at": record.started_at,
         }
-        self.write_text(name, json.dumps(row, indent=2) + "\n")
-        self._records[spec.id], self._count = record, order + 1
-        return record
+        self.write_text(f"trials/{record.id}/trial.json", json.dumps(row, indent=2) + "\n")
+        self._records[record.id] = record
+
+    def lengthen_trials(self, epochs: int) -> None:
+        """Let every trial train for ``epochs`` at least, which must not change its id.
+
+        One that finished after fewer goes on; one that was stopped or failed does not.
+        """
+        for record in self.trials():
+            if record.training.epochs < epochs:
+                training = record.training.model_copy(update={"epochs": epochs})
+                spec = record.spec.model_copy(update={"training": training})
+                assert spec.id == record.id
+                self._write_trial(replace(record, spec=spec))
 
     def trials(self) -> list[TrialRecord]:
         """Every trial of the sweep, in the order in which they were started."""
@@ -226,9 +242,15 @@ class Ledger:
         return TrialResult(**json.loads(text)) if text else None
 
     def final_result(self, trial: str) -> TrialResult | None:
-        """How a trial ended for good, or None while a run of the sweep may resume it."""
+        """How a trial ended for good, or None while a run of the sweep may resume it.
+
+        One that finished before the sweep's epochs grew has epochs left.
+        """
         result = self.result(trial)
-        return result if result is not None and result.final else None
+        if result is None or not result.final:
+            return None
+        has_left = result.end == "finished" and result.epochs < self.trial(trial).training.epochs
+        return None if has_left else result
 
     # epochs
 

@@ -45,6 +45,7 @@ from orchestrator.search.synthesis import synthesise_missing
 from orchestrator.search.tune import search
 from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.stored import stored_protocol
 from orchestrator.status import TrialStatus
 from orchestrator.terminal.sweep import SweepProgress
 from orchestrator.verdict.comparison import Comparison
@@ -138,8 +139,8 @@ class Sweep:
             self._progress.stage("training, speaking, scoring")
             search(context, hosts, self._directory, self)
             table = from_ledger.ScoredSweep(self._ledger, self._spec, context.protocol).table
-            verdict = self._judge(context, hosts.pool, table)
-        self._report(context.protocol, table, verdict, self._data_report(measuring, table))
+            verdict, protocol = self._judge(context, hosts.pool, table)
+        self._report(protocol, table, verdict, self._data_report(measuring, table))
         return SweepResult(
             sweep=self._spec.name,
             verdict=verdict,
@@ -187,7 +188,7 @@ class Sweep:
         protocol = from_ledger.protocol_for(
             spec, self._inputs.prompts, self._inputs.confirmation, prepared
         )
-        self._check_protocol(protocol)
+        protocol = self._settle_protocol(protocol)
         for omitted in protocol.omitted:
             self._progress.note(f"without {omitted.name}, which is not required: {omitted.reason}")
         scorers = ScorerPool(spec, storage.url, prepared.data_digest, protocol)
@@ -202,8 +203,14 @@ class Sweep:
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
         )
 
-    def _judge(self, context: SweepContext, pool: ActorProxy[Pool], screen: ScoreTable) -> Verdict:
-        """Score the shortlist on the rest of set A and the finalists on set B, and judge."""
+    def _judge(
+        self, context: SweepContext, pool: ActorProxy[Pool], screen: ScoreTable
+    ) -> tuple[Verdict, Protocol]:
+        """Score the shortlist on the rest of set A and the finalists on set B, and judge.
+
+        Returns:
+            The verdict, and the protocol with all that set B was used for.
+        """
         ledger, protocol = self._ledger, context.protocol
 
         def score(names: Sequence[str], prompts: PromptSet) -> None:
@@ -221,25 +228,38 @@ class Sweep:
             )
         self._progress.stage("confirming the finalists on fresh prompts")
         finalists = choose_finalists(Comparison(of_all_a, protocol))
+        used_for = set(ledger.scored_variants(CONFIRMATION)) - {BASE_VARIANT, *finalists}
+        if finalists and used_for:
+            before = (*protocol.confirmed_before, *sorted(used_for))
+            protocol = protocol.model_copy(update={"confirmed_before": before})
+            self._write_protocol(protocol)
+            finalists = choose_finalists(Comparison(of_all_a, protocol))
         score(finalists, CONFIRMATION)
         self._progress.stage("judging")
         fresh = protocol.confirming()
         confirmation = from_ledger.table_of(ledger, screen, finalists, (CONFIRMATION,), fresh)
-        return judge(screen, confirmation, protocol, shortlist)
+        return judge(screen, confirmation, protocol, shortlist), protocol
 
-    def _check_protocol(self, protocol: Protocol) -> None:
-        """Write the protocol before anything is scored by it, or check that it is the same.
+    def _settle_protocol(self, protocol: Protocol) -> Protocol:
+        """Write the protocol before anything is scored by it, or continue the one that is there.
 
         Raises:
             InputError: scores of this sweep were made under another protocol.
         """
-        text = protocol.model_dump_json(indent=2)
-        known = self._ledger.read_text(PROTOCOL_FILE)
-        if known is not None and Protocol.model_validate_json(known) != protocol:
-            what = "the base, the data or a metric's version changed since this sweep was started"
-            where = self._ledger.path(PROTOCOL_FILE)
-            raise InputError([Problem(where, what, "Run the spec under another name.")])
-        self._ledger.write_text(PROTOCOL_FILE, text + "\n")
+        if known := stored_protocol(self._ledger):
+            continued = protocol.continued_from(known)
+            if continued is None:
+                what = (
+                    "the base, the data or a metric's version changed since this sweep was started"
+                )
+                where = self._ledger.path(PROTOCOL_FILE)
+                raise InputError([Problem(where, what, "Run the spec under another name.")])
+            protocol = continued
+        self._write_protocol(protocol)
+        return protocol
+
+    def _write_protocol(self, protocol: Protocol) -> None:
+        self._ledger.write_text(PROTOCOL_FILE, protocol.model_dump_json(indent=2) + "\n")
 
     def _measure_data(self) -> "ray.ObjectRef[str]":
         """Start to measure the training clips, unless an earlier run did; nothing waits for it."""

@@ -1,10 +1,11 @@
 """The spec, protocol and verdict in a sweep's folder."""
 
 import json
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
@@ -22,27 +23,70 @@ if TYPE_CHECKING:
 
 
 def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
-    """Write the spec and its plan into the sweep's folder, or check that the one there is equal.
+    """Write the spec and its plan into the sweep's folder, or check that the one there goes on.
 
-    Keys that do not change results may differ; then the new spec replaces the old.
+    Keys that do not change results may differ, and a sweep may grow (docs/spec.md); then the new
+    spec replaces the old, and trials that may train longer are recorded so.
 
     Raises:
         InputError: a sweep of this name was started with another spec.
     """
-    written = spec.model_dump(mode="json")
     with of_this_version(ledger):
         known = stored_spec(ledger)
     if known is not None:
-        # With today's defaults for keys that the version that wrote it did not have.
-        before = known.model_dump(mode="json")
-        changed = [k for k in written if k not in MAY_CHANGE and written[k] != before[k]]
-        if changed:
-            where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
-            what = f"sweep {spec.name!r} was started with other {', '.join(changed)}"
-            raise InputError([Problem(where, what, "Give the changed spec another name.")])
-    ledger.write_text(SPEC_FILE, yaml.safe_dump(written, sort_keys=False))
+        where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
+        if problems := [
+            Problem(where, f"sweep {spec.name!r} was started with other {what}", step)
+            for what, step in _changes(known, spec)
+        ]:
+            raise InputError(problems)
+    ledger.write_text(SPEC_FILE, yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+    if _epochs_may_grow(spec):
+        ledger.lengthen_trials(spec.training.epochs)
     planned = plan(spec, inputs, ledger.storage)
     ledger.write_text(PLAN_FILE, json.dumps(asdict(planned), indent=2) + "\n")
+
+
+_RENAME = "Give the changed spec another name."
+
+
+def _changes(known: SweepSpec, spec: SweepSpec) -> Iterator[tuple[str, str]]:
+    """The keys by which ``spec`` is another sweep than ``known``, each with the next step."""
+    # With today's defaults for keys that the version that wrote it did not have.
+    before, after = known.model_dump(mode="json"), spec.model_dump(mode="json")
+    for section in after:
+        old, new = before[section], after[section]
+        if section in MAY_CHANGE or old == new:
+            continue
+        if not isinstance(old, dict):
+            yield f"{section} ({old!r}, now {new!r})", _RENAME
+            continue
+        for name in (name for name in new if old.get(name) != new[name]):
+            key = f"{section}.{name}"
+            grows = _GROWS.get(key)
+            if grows is None:
+                yield key, _RENAME
+            elif not grows(old[name], new[name]):
+                yield f"{key} ({old[name]}, now {new[name]})", f"It may only grow. {_RENAME}"
+            elif key == "training.epochs" and not _epochs_may_grow(spec):
+                step = "It may grow where it is not searched and every schedule is constant."
+                yield key, f"{step} {_RENAME}"
+
+
+def _epochs_may_grow(spec: SweepSpec) -> bool:
+    """Whether a longer training has the same weights after the same epochs, and so the same id."""
+    searched = spec.search.space
+    schedules = searched["schedule"].choices if "schedule" in searched else ()
+    return "epochs" not in searched and set(schedules or (spec.training.schedule,)) == {"constant"}
+
+
+_GROWS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "training.epochs": operator.lt,
+    "search.trials": operator.lt,
+    "scoring.finalists": operator.lt,
+    "variants.lora_scales": lambda old, new: set(old) <= set(new),
+}
+"""Keys with which a sweep may grow, each with what compares its old value and its new one."""
 
 
 def stored_spec(ledger: Ledger) -> SweepSpec | None:

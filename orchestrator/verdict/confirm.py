@@ -11,7 +11,7 @@ from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import Confirmation, FinalistFinding, Outcome, VariantRow
-from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.protocol import GROWING, Protocol
 from orchestrator.verdict.stats import (
     Interval,
     better_than_base,
@@ -188,9 +188,14 @@ def contest(
 
 
 def differing_keys(one: Protocol, other: Protocol) -> tuple[str, ...]:
-    """The fields in which two protocols differ; none where voices under them compare."""
+    """The fields in which two protocols differ; none where voices under them compare.
+
+    What a sweep grew by since changes no score.
+    """
     return tuple(
-        name for name in type(one).model_fields if getattr(one, name) != getattr(other, name)
+        name
+        for name in type(one).model_fields
+        if name not in (*GROWING, "confirmed_before") and getattr(one, name) != getattr(other, name)
     )
 
 

@@ -134,6 +134,7 @@ def _confirmed(
             + sentences.unscored(unscored, first.row.id, decision.outcome, len(fresh.table.keys))
             + sentences.near_duplicates(protocol)
             + sentences.regressions(groups)
+            + sentences.used_before(protocol)
         ),
         variant=winner.row.id if winner else None,
         runner_up=_runner_up(screen.table, others, winner.row.id) if winner else first.row.id,

@@ -132,7 +132,9 @@ LEAST_RESAMPLES = 1000
 """With so many the ends of a 95 % interval have a standard error of 4 % of its half-width, from
 draws alone (the variance of a sample's quantile: Efron and Tibshirani 1993, section 19.3)."""
 
-_ADDED_LATER = ("top_p", "repetition_penalty", "max_tokens")
+GROWING = ("lora_scales", "finalists")
+"""What may grow in a sweep: neither changes what a score means."""
+_ADDED_LATER = ("top_p", "repetition_penalty", "max_tokens", "confirmed_before")
 
 
 class Protocol(Strict, allow_inf_nan=False):
@@ -173,6 +175,9 @@ class Protocol(Strict, allow_inf_nan=False):
     confidence: Annotated[float, Field(gt=0, lt=1)]
     family_digests: dict[str, str]
     """What else decides the sound: base, codec, recogniser, prepared data."""
+    confirmed_before: tuple[str, ...] = ()
+    """Variants that set B tested before others became finalists. They stay finalists, so that
+    Holm's correction covers all that set B was used for."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -272,6 +277,13 @@ class Protocol(Strict, allow_inf_nan=False):
                 for name, prompts in of.items():
                     found[group, name] = self.model_copy(update={"prompts": prompts})
         return found
+
+    def continued_from(self, earlier: "Protocol") -> "Protocol | None":
+        """This protocol for a sweep that began with ``earlier``; None if they do not agree."""
+        grown = {name: getattr(self, name) for name in GROWING}
+        continued = earlier.model_copy(update=grown)
+        before = {"confirmed_before": earlier.confirmed_before}
+        return continued if continued == self.model_copy(update=before) else None
 
     def digest(self) -> str:
         """SHA-256 of the JSON text with sorted keys."""

@@ -46,7 +46,8 @@ def choose_finalists(screen: Comparison) -> list[str]:
     One of each trial, since others of it would cost a test and hardly differ: of what cannot be
     told apart from the trial's best variant, the earliest epoch, and there the middle of the
     stretch of scales that does as well. Of these the best ``protocol.finalists``, without those
-    that are clearly worse than the best: each more makes every test stricter.
+    that are clearly worse than the best: each more makes every test stricter. Those of
+    ``protocol.confirmed_before`` are finalists too, behind the others.
 
     They are taken from the variants that are shown to keep every rule; without any, from those
     that keep them by their means; without any, from those that are not shown to break one. A
@@ -56,6 +57,13 @@ def choose_finalists(screen: Comparison) -> list[str]:
     Args:
         screen: over all of set A.
     """
+    chosen = _choose(screen)
+    before = screen.protocol.confirmed_before if chosen else ()
+    return [*chosen, *(variant for variant in before if variant not in chosen)]
+
+
+def _choose(screen: Comparison) -> list[str]:
+    """The finalists of set A's scores alone."""
     held, plausible, open_ = [], [], []
     for variant in screen.table.adapted:
         if not screen.has_scores(variant.id) or screen.is_harmful(variant.id):

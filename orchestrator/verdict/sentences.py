@@ -181,5 +181,13 @@ def regressions(groups: Sequence[GroupVerdict]) -> str:
     return f" But it is worse than the base for {', '.join(worse)}." if worse else ""
 
 
+def used_before(protocol: Protocol) -> str:
+    """What a verdict adds where set B has tested other finalists before; empty otherwise."""
+    if not protocol.confirmed_before:
+        return ""
+    before = _count(len(protocol.confirmed_before), "other finalist")
+    return f" Set B tested {before} before this sweep went on: p is adjusted for all of them."
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"

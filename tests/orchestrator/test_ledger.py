@@ -1,5 +1,7 @@
 """The sweep's own record gives back what it was given."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -137,6 +139,15 @@ def test_scores_come_back_with_their_failures(ledger):
     assert ledger.scores("v", CONFIRMATION) == []
 
 
+SCORING = "scoring: {metrics: [similarity, word_error], primary: similarity, finalists: "
+GROWN = {
+    "training": "training: {epochs: 6}",
+    "search": "search: {space: {rank: [2, 4]}, trials: 20}",
+    "variants": "variants: {lora_scales: [0, 0.5, 0.6, 0.7, 1.0, 1.3]}",
+    "scoring": f"{SCORING}4}}",
+}
+
+
 class TestClaim:
     """A name belongs to one question."""
 
@@ -161,18 +172,70 @@ class TestClaim:
         ledger.write_text(SPEC_FILE, yaml.safe_dump(written))
         store_spec(ledger, make_spec(), self.INPUTS)
         assert "rslora: false" in ledger.read_text(SPEC_FILE)
-        with pytest.raises(InputError, match="was started with other training"):
+        with pytest.raises(InputError, match=r"was started with other training\.rslora"):
             store_spec(ledger, make_spec(training="training: {rslora: true}"), self.INPUTS)
 
     def test_another_question_needs_another_name(self, ledger, make_spec):
         store_spec(ledger, make_spec(), self.INPUTS)
         before = ledger.read_text(SPEC_FILE)
         other = make_spec(
-            training="training: {epochs: 9}",
+            training="training: {dropout: 0.2}",
             search="search: {space: {clip: {low: 1, high: 2}}}",
             resources="resources: {scorers: 9}",
         )
-        with pytest.raises(InputError, match="was started with other training, search") as caught:
+        with pytest.raises(InputError) as caught:
             store_spec(ledger, other, self.INPUTS)
-        assert len(caught.value.problems) == 1
+        rule = "sweep 'small' was started with other "
+        assert [each.what for each in caught.value.problems] == [
+            f"{rule}training.dropout",
+            f"{rule}search.space",
+        ]
+        assert ledger.read_text(SPEC_FILE) == before
+
+    def test_a_sweep_may_grow(self, ledger, make_spec):
+        """A trial that finished has epochs left; one that was stopped or failed has not."""
+        store_spec(ledger, make_spec(), self.INPUTS)
+        specs = [trial_spec(rank=rank) for rank in (2, 4, 8)]
+        ends = (TrialResult("finished", 4), TrialResult("stopped", 2), TrialResult("failed", 1))
+        for spec, end in zip(specs, ends, strict=True):
+            ledger.start_trial(spec, {"rank": spec.training.rank})
+            ledger.end_trial(spec.id, end)
+        before = ledger.trials()
+        store_spec(ledger, make_spec(**GROWN), self.INPUTS)
+        assert "epochs: 6" in ledger.read_text(SPEC_FILE)
+        longer = [trial_spec(rank=rank, epochs=6) for rank in (2, 4, 8)]
+        for of in (ledger, Ledger(ledger.storage, ledger.sweep)):
+            grown = of.trials()
+            assert grown == [replace(b, spec=s) for b, s in zip(before, longer, strict=True)]
+            assert [of.final_result(each.id) for each in grown] == [None, *ends[1:]]
+
+    @pytest.mark.parametrize(
+        ("first", "then", "rule"),
+        [
+            ({"training": "training: {epochs: 6}"}, {}, r"training\.epochs \(6, now 4\)"),
+            (GROWN, {**GROWN, "search": "search: {space: {rank: [2, 4]}}"}, r"search\.trials"),
+            ({}, {"variants": "variants: {lora_scales: [0, 0.5, 1.0]}"}, r"variants\.lora_scales"),
+            (GROWN, {**GROWN, "scoring": f"{SCORING}2}}"}, r"scoring\.finalists \(4, now 2\)"),
+            (
+                {"training": "training: {schedule: cosine}"},
+                {"training": "training: {schedule: cosine, epochs: 6}"},
+                r"training\.epochs\. It may grow where it is not searched",
+            ),
+            (
+                {"search": "search: {space: {schedule: [constant, linear]}}"},
+                {
+                    "search": "search: {space: {schedule: [constant, linear]}}",
+                    "training": "training: {epochs: 6}",
+                },
+                r"training\.epochs\. It may grow where it is not searched",
+            ),
+        ],
+    )
+    def test_it_may_not_shrink_nor_grow_where_trials_would_be_others(
+        self, ledger, make_spec, first, then, rule
+    ):
+        store_spec(ledger, make_spec(**first), self.INPUTS)
+        before = ledger.read_text(SPEC_FILE)
+        with pytest.raises(InputError, match=rule):
+            store_spec(ledger, make_spec(**then), self.INPUTS)
         assert ledger.read_text(SPEC_FILE) == before

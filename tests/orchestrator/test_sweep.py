@@ -337,6 +337,63 @@ def test_again_trains_nothing_and_says_the_same(sweep):
     test_ray_tells_the_same_story(sweep)
 
 
+@pytest.mark.full
+def test_a_sweep_that_has_grown_equals_one_that_began_as_large(sweep, tmp_path):
+    """Three epochs of two and another scale; and it says so where set B was used before."""
+    spec = sweep.run.spec.read_text()
+    for old, new in (
+        (" manifest.jsonl", f" {sweep.run.folder}/manifest.jsonl"),
+        (" prompts.jsonl", f" {sweep.run.folder}/prompts.jsonl"),
+        (" fresh.jsonl", f" {sweep.run.folder}/fresh.jsonl"),
+        ("{epochs: 2", "{epochs: 3"),
+        ("[0, 0.7, 1.0]", "[0, 0.7, 0.85, 1.0]"),
+    ):
+        assert old in spec
+        spec = spec.replace(old, new)
+    found = {}
+    for name in ("grown", "at once"):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "grown":
+            # MLflow's file names the folder in which it was made.
+            without = shutil.ignore_patterns("mlflow.db", "mlartifacts")
+            shutil.copytree(sweep.run.storage, folder / "st", ignore=without)
+        (folder / sweep.run.spec.name).write_text(spec)
+        run = Run(folder / sweep.run.spec.name, folder / "st").start()
+        try:
+            assert run.finish() == 0, run.stderr
+        finally:
+            run.end()
+        found[name] = Ledger(LocalStorage(folder / "st"), NAME), json.loads(run.stdout)
+    (grown, told), (straight, _) = found["grown"], found["at once"]
+    # Which of the two a rung stops after two epochs depends on who is there first.
+    trained = {
+        (record.id, epoch)
+        for record in grown.trials()
+        for epoch in range(1, len(grown.epochs(record.id)) + 1)
+    }
+    assert told["epochs_trained"] == len(trained) - len(RANKS) * EPOCHS >= 1
+    also = {(t, e) for t, e in trained if straight.storage.is_committed(straight.checkpoint(t, e))}
+    assert len(also) > len(RANKS) * EPOCHS
+    for trial, epoch in also:
+        key = grown.checkpoint(trial, epoch)
+        for file in ("adapter_model.safetensors", "optimizer.safetensors"):
+            one, other = (of.storage.read_from(key, file) for of in (grown, straight))
+            assert one == other, (key, file)
+    for part in (SCREEN, CONFIRMATION):
+        both = set(grown.scored_variants(part)) & set(straight.scored_variants(part))
+        assert len(both) >= {SCREEN: 1 + 3 * len(also), CONFIRMATION: 1}[part]
+        assert all(grown.scores(name, part) == straight.scores(name, part) for name in both)
+    before = set(sweep.ledger.scored_variants(CONFIRMATION))
+    now = Verdict.from_json(grown.read_text(VERDICT_FILE))
+    assert before <= {"base", *(each.row.id for each in now.confirmed)}
+    protocol = Protocol.model_validate_json(grown.read_text(PROTOCOL_FILE))
+    assert ("Set B tested" in now.sentence) == bool(protocol.confirmed_before)
+    of = tmp_path / "grown" / "st" / NAME
+    verdict, _ = judge_files(of / "scores", of / PROTOCOL_FILE, of / VARIANTS_FILE, None)
+    assert verdict == now
+
+
 def _inodes(folder: Path) -> dict[Path, tuple[int, int]]:
     return {path: of for path, of in _files(folder).items() if "checkpoints" in path.parts}
 

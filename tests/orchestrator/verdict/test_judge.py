@@ -33,6 +33,20 @@ def test_a_clear_gain_is_promoted_pending_listening(make_verdict, make_protocol,
     assert confirmed.p == confirmed.p_holm == pytest.approx(2**-8, rel=0.5)
 
 
+def test_a_second_use_of_set_b_is_said_and_adjusted_for(make_verdict, make_protocol, info, speak):
+    clips = [*speak(BASE_VARIANT), *speak("good", **GOOD), *speak("before", p808=[3.2])]
+    variants = [info("good"), info("before")]
+    once = make_verdict(variants, clips, make_protocol(finalists=1))
+    protocol = make_protocol(finalists=1, confirmed_before=("before",))
+    again = make_verdict(variants, clips, protocol)
+    assert [each.row.id for each in once.confirmed] == ["good"]
+    assert [each.row.id for each in again.confirmed] == ["good", "before"]
+    assert again.confirmed[0].p == once.confirmed[0].p
+    assert again.confirmed[0].p_holm == pytest.approx(2 * once.confirmed[0].p_holm)
+    assert "Set B tested 1 other finalist before" in again.sentence
+    assert "Set B tested" not in once.sentence
+
+
 def test_only_set_b_is_printed_as_the_effect(make_verdict, info, speak):
     clips = [*speak(BASE_VARIANT), *speak("v", p808=[4.0])]
     fresh = speak("v", of="c", **GOOD)

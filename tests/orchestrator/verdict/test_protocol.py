@@ -144,13 +144,27 @@ def test_confirming_is_the_same_rule_over_set_b(make_protocol):
     assert (fresh.primary, fresh.gates) == (protocol.primary, protocol.gates)
 
 
+def test_a_sweep_goes_on_under_its_protocol_grown_in_what_changes_no_score(make_protocol):
+    begun = make_protocol(finalists=1).model_copy(update={"confirmed_before": ("v",)})
+    grown = make_protocol(finalists=2, lora_scales=(0.0, 0.5, 1.0))
+    assert grown.continued_from(begun) == grown.model_copy(update={"confirmed_before": ("v",)})
+    assert make_protocol(min_effect=0.11).continued_from(begun) is None
+    assert make_protocol(finalists=1).continued_from(begun) == begun
+
+
 def test_keys_that_came_later_count_when_they_are_used(make_protocol):
     protocol = make_protocol()
     digests = {
         protocol.model_copy(update=change).digest()
-        for change in ({}, {"top_p": 0.9}, {"repetition_penalty": 1.05}, {"max_tokens": 9})
+        for change in (
+            {},
+            {"top_p": 0.9},
+            {"repetition_penalty": 1.05},
+            {"max_tokens": 9},
+            {"confirmed_before": ("v",)},
+        )
     }
-    assert len(digests) == 4
+    assert len(digests) == 5
 
 
 def test_a_failed_clip_counts_as_the_worse_bound():

@@ -102,6 +102,13 @@ def test_finalists_are_the_best_trials_without_those_that_are_clearly_worse(
     assert choose_finalists(Comparison(table, make_protocol(finalists=2))) == ["best", "near"]
 
 
+def test_whom_set_b_has_tested_before_stays_a_finalist(make_table, make_protocol):
+    table = make_table(make_protocol(), best={"p808": [3.5]}, far={"p808": [3.2]})
+    for before, finalists in ((("far",), ["best", "far"]), (("best",), ["best"])):
+        protocol = make_protocol(finalists=1, confirmed_before=before)
+        assert choose_finalists(Comparison(table, protocol)) == finalists
+
+
 def test_a_trial_sends_its_earliest_equal_epoch_and_the_middle_of_its_plateau(
     base, info, speak, make_protocol
 ):
