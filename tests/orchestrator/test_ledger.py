@@ -151,7 +151,8 @@ GROWN = {
 class TestClaim:
     """A name belongs to one question."""
 
-    INPUTS = Inputs([], [], 0, [PromptSpec(id="p", text="one")], [])
+    A, B = PromptSpec(id="p", text="one"), PromptSpec(id="c", text="two")
+    INPUTS = Inputs([], [], 0, [A], [B])
 
     def test_spec_and_plan_are_written(self, ledger, make_spec):
         store_spec(ledger, make_spec(), self.INPUTS)
