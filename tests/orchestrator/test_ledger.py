@@ -139,7 +139,10 @@ def test_scores_come_back_with_their_failures(ledger):
     assert ledger.scores("v", CONFIRMATION) == []
 
 
-SCORING = "scoring: {metrics: [similarity, word_error], primary: similarity, finalists: "
+SCORING = (
+    "scoring: {metrics: [similarity, word_error], primary: similarity, min_effect: 0.05, "
+    "finalists: "
+)
 GROWN = {
     "training": "training: {epochs: 6}",
     "search": "search: {space: {rank: [2, 4]}, trials: 20}",
