@@ -36,9 +36,12 @@ class PreparedClip:
     None where none was asked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpokenClip:
-    """Speech of a variant. ``audio`` is mono float32 in [-1, 1], shape (samples,)."""
+    """Speech of a variant. ``audio`` is mono float32 in [-1, 1], shape (samples,).
+
+    A clip equals itself alone, so that what follows from it can be looked up.
+    """
 
     audio: NDArray[np.float32]
     rate: int

@@ -21,7 +21,7 @@ from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric
 from jobs.metrics.models import fingerprint, library
 from jobs.metrics.onnx import open_model, open_part
-from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, at_16k, normalise_level
+from jobs.metrics.signal import ACTIVE_LEVEL, RATE, VAD_VERSION, levelled
 
 P808_FILE = "dnsmos_models/model_v8.onnx"
 P835_FILE = "dnsmos_models/sig_bak_ovr.onnx"
@@ -159,7 +159,7 @@ class Dnsmos808:
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Mean opinion over the clip's windows. Raises MetricError when there is no speech."""
-        windows = Windows.of(normalise_level(at_16k(clip)))
+        windows = Windows.of(levelled(clip))
         raw = [self._model.run(None, {"input_1": mel[np.newaxis]})[0] for mel in log_mels(windows)]
         return {P808_NAMES[0]: windows.mean(np.concatenate(raw)[:, 0])}
 
@@ -176,7 +176,7 @@ class Dnsmos835:
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Mean opinions over the clip's windows. Raises MetricError when there is no speech."""
-        windows = Windows.of(normalise_level(at_16k(clip)))
+        windows = Windows.of(levelled(clip))
         maps = (features[np.newaxis] for features in self._features(windows))
         raw = np.concatenate([self._head.run(None, {_MAP: each})[0] for each in maps])
         return {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
-from jobs.metrics.signal import FRAME, RATE, VAD_VERSION, at_16k, speech_frames
+from jobs.metrics.signal import FRAME, RATE, VAD_VERSION, at_16k, spoken_frames
 
 LOWEST, HIGHEST = 71.0, 800.0
 """Hz. Where DIO looks, which are pyworld's own defaults."""
@@ -64,7 +64,7 @@ class Pitch:
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Hz, semitones and share. Raises MetricError without speech, or without a voice in it."""
         audio = at_16k(clip)
-        speech = speech_frames(audio)
+        speech = spoken_frames(clip)
         spoken = f0(audio)[: len(speech)][speech]
         voiced = spoken[spoken > 0]
         if not voiced.size:

@@ -18,7 +18,7 @@ from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.dnsmos import opinion_metric
 from jobs.metrics.models import fingerprint
 from jobs.metrics.onnx import open_part
-from jobs.metrics.signal import RATE, at_16k, normalise_level
+from jobs.metrics.signal import RATE, levelled
 
 PLCMOS_FILE = "plcmos_models/plcmos_v2.onnx"
 PLCMOS_NAMES = ("plcmos",)
@@ -59,7 +59,7 @@ class Plcmos:
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """Mean opinion of the raters. Raises MetricError when there is no speech."""
-        return {PLCMOS_NAMES[0]: self.opinion(normalise_level(at_16k(clip)))}
+        return {PLCMOS_NAMES[0]: self.opinion(levelled(clip))}
 
     def opinion(self, audio: NDArray[np.float32]) -> float:
         """Of 16 kHz ``audio`` (samples,) at whatever level it has.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 
 import numpy as np
@@ -34,9 +34,26 @@ _SPEECH_SHAPE = 0.4
 _WADA_RANGE = (-20.0, 60.0)
 
 
+# Every scorer of a clip begins with one of these three, so that the last clip's are kept. They are
+# shared: nobody may write to them.
+
+
+@lru_cache(maxsize=1)
 def at_16k(clip: SpokenClip) -> NDArray[np.float32]:
     """The clip at ``RATE``, shape (samples,); resampling overshoot is cut back to [-1, 1]."""
     return np.clip(resample(clip.audio, clip.rate, RATE), -1.0, 1.0)
+
+
+@lru_cache(maxsize=1)
+def spoken_frames(clip: SpokenClip) -> NDArray[np.bool_]:
+    """:func:`speech_frames` of the clip at ``RATE``. Raises MetricError when there are none."""
+    return speech_frames(at_16k(clip))
+
+
+@lru_cache(maxsize=1)
+def levelled(clip: SpokenClip) -> NDArray[np.float32]:
+    """:func:`normalise_level` of the clip at ``RATE``. Raises MetricError without speech."""
+    return normalise_level(at_16k(clip))
 
 
 def rms_dbfs(audio: NDArray[np.float32]) -> float:
@@ -200,6 +217,6 @@ class WadaSnr:
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
         """dB. Raises MetricError when there is no speech."""
-        audio = normalise_level(at_16k(clip))
+        audio = levelled(clip)
         first, last = np.flatnonzero(speech_frames(audio))[[0, -1]]
         return {WADA_SNR.name: wada_snr(audio[first * FRAME : (last + 1) * FRAME])}

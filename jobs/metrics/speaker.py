@@ -11,7 +11,7 @@ from jobs.clips import SpokenClip
 from jobs.metrics.base import Metric, MetricError
 from jobs.metrics.models import fingerprint, library, one_thread
 from jobs.metrics.references import References, SpeakerCentroids, similarity_metric
-from jobs.metrics.signal import at_16k, normalise_level
+from jobs.metrics.signal import levelled
 
 SPEAKER_NAMES = ("similarity",)
 
@@ -45,7 +45,7 @@ class VoiceEmbedder:
         """
         from resemblyzer import preprocess_wav
 
-        trimmed = preprocess_wav(normalise_level(at_16k(clip)))
+        trimmed = preprocess_wav(levelled(clip))
         if not trimmed.size:
             raise MetricError("no speech left after trimming silences")
         with one_thread():

@@ -4,7 +4,7 @@ import numpy as np
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import LONGEST, Metric, MetricError
-from jobs.metrics.signal import FRAME, RATE, VAD_VERSION, at_16k, speech_frames
+from jobs.metrics.signal import FRAME, RATE, VAD_VERSION, spoken_frames
 
 FASTEST = 100.0
 """Characters per second, several times what anyone speaks; the rate is cut to it."""
@@ -57,7 +57,7 @@ def speaking_rate(clip: SpokenClip) -> float:
     characters = len("".join(clip.text.split()))
     if not characters:
         raise MetricError("the clip's text is empty, so it has no speaking rate")
-    spoken = int(speech_frames(at_16k(clip)).sum()) * FRAME / RATE
+    spoken = int(spoken_frames(clip).sum()) * FRAME / RATE
     return min(characters / spoken, FASTEST)
 
 
@@ -68,7 +68,7 @@ def tail_silence(clip: SpokenClip) -> float:
     be taken for one whose score is missing.
     """
     try:
-        last = int(np.flatnonzero(speech_frames(at_16k(clip)))[-1])
+        last = int(np.flatnonzero(spoken_frames(clip))[-1])
     except MetricError:
         return duration(clip)
     return max(duration(clip) - (last + 1) * FRAME / RATE, 0.0)

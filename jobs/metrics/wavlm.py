@@ -13,7 +13,7 @@ from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
 from jobs.metrics.models import HubModel, find_model, library, one_thread
 from jobs.metrics.references import References, SpeakerCentroids, similarity_metric
-from jobs.metrics.signal import RATE, at_16k, normalise_level
+from jobs.metrics.signal import RATE, levelled
 from jobs.spec.metric import MetricSpec
 
 DEFAULT_MODEL = "microsoft/wavlm-base-plus-sv"
@@ -70,7 +70,7 @@ class WavLM:
         """Unit x-vector, shape (dimensions,)."""
         import torch
 
-        audio = normalise_level(at_16k(clip))[: MOST_SECONDS * RATE]
+        audio = levelled(clip)[: MOST_SECONDS * RATE]
         if len(audio) < self._min_samples:
             raise MetricError(
                 f"{len(audio) / RATE:.2f} s of audio are too short: "

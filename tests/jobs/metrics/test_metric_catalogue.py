@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.metrics import signal
 from jobs.metrics.base import ClipScores, MetricError, score_clip
 from jobs.metrics.catalogue import (
     METRICS,
@@ -68,6 +69,16 @@ class TestShipped(MetricBattery):
     def test_versions_are_numbered(self):
         assert (len(METRICS), len(SHIPPED)) == (26, 19)
         assert all(metric(name).version[0] in "123" for name in SHIPPED)
+
+    def test_a_clip_is_resampled_once(self, scorers, clips, monkeypatch):
+        calls, resample = [], signal.resample
+        counted = lambda *given: calls.append(given) or resample(*given)  # noqa: E731
+        monkeypatch.setattr(signal, "resample", counted)
+        whole = replace(clips[0], rate=24_000)
+        again = replace(clips[0], rate=22_050)
+        scored = [score(scorers, clip).values for clip in (whole, again, whole)]
+        assert [rate for _, rate, _ in calls] == [24_000, 22_050, 24_000]
+        assert scored[0] == scored[2] != scored[1]
 
     def test_silence_fails_what_needs_speech_and_only_that(self, scorers, speech):
         scores = score(scorers, replace(speech, audio=np.zeros(16_000, dtype=np.float32)))

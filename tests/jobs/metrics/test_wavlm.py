@@ -75,7 +75,7 @@ def test_the_rest_of_a_long_clip_is_not_heard(scorer, clips, monkeypatch):
 
 def test_the_shortest_clip_that_is_heard(scorer, recordings, monkeypatch):
     """One sample fewer would break the network, or leave a deviation of one frame."""
-    monkeypatch.setattr("jobs.metrics.wavlm.normalise_level", lambda audio: audio)
+    monkeypatch.setattr("jobs.metrics.wavlm.levelled", lambda clip: clip.audio)
     least = scorer._min_samples
     clip = replace(recordings[0], rate=16_000)
     assert 0.0 <= scorer.measure(replace(clip, audio=clip.audio[:least]))[NAME] <= 1.0
