@@ -41,7 +41,7 @@ from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from jobs.clips import PreparedClip
-from jobs.families.base import frozen
+from jobs.families.base import frozen, linear_layers
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.families.segments import segmented
@@ -62,6 +62,7 @@ class FixedLength(CodecLM):
 
     def __init__(self, layers: int, hidden: int, tokens: int) -> None:
         self.model = segmented(frozen(random_model(layers, hidden)))
+        self._layers = linear_layers(self.model)
         self.stream = SimpleNamespace(pad_id=0)
         self._tokens = tokens
 

@@ -162,7 +162,7 @@ def plain_loss(model: TalkingModel, examples: list[SpeechExample], reference: np
     spoken, speaker = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
     eos = model.config.talker_config.codec_eos_token_id
     for row, example in enumerate(examples):
-        prompt, frames = example.utterance.prompt, torch.from_numpy(example.utterance.codes)
+        prompt, frames = example.utterance.prompt, torch.tensor(example.utterance.codes)
         length, start = len(example.labels), len(prompt.text_ids)
         text[row, :length] = torch.tensor(example.input_ids)
         codec[row, :start] = torch.tensor(prompt.codec_ids)
@@ -215,16 +215,23 @@ def step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], float]:
     return run
 
 
-def measure(shape: str, repeats: int, talker_layers: int | None) -> dict[str, Any]:
+def measure(
+    shape: str,
+    repeats: int,
+    talker_layers: int | None,
+    device: str = "cpu",
+    now: Callable[[], float] = time.process_time,
+) -> dict[str, Any]:
     """Seconds of each kind of step, and how many times faster than the plain one ours are."""
-    model = make_model(shape, talker_layers)
+    torch.set_default_device(device)
+    model = make_model(shape, talker_layers).to(device)
     layout, examples, reference = make_clips(model)
     tables = CodeTables(model.talker)
     targets = sum(len(example.utterance.codes) + 1 for example in examples)
 
     def ours(share: float) -> Tensor:
         terms = LossTerms(WEIGHT, share)
-        read = batch.collate(examples, terms, torch.device("cpu"))
+        read = batch.collate(examples, terms, torch.device(device))
         sums = objective.loss_sums(model.talker, tables, layout.pad_id, [read], unshared)
         return sums[0] / targets
 
@@ -239,9 +246,9 @@ def measure(shape: str, repeats: int, talker_layers: int | None) -> dict[str, An
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, run in steps.items():
-            started = time.process_time()
+            started = now()
             run()
-            seconds[name].append(time.process_time() - started)
+            seconds[name].append(now() - started)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     ratios = {name: medians["plain"] / value for name, value in medians.items() if name != "plain"}
     return {"shape": shape, "seconds": medians, "ratios": ratios, "loss": losses["plain"]}
