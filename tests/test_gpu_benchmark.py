@@ -1,4 +1,4 @@
-"""The script that waits for a GPU: on a CPU, at small shapes, and what it does when a part fails."""
+"""What waits for a GPU: on a CPU, at small shapes, and what it does when a part fails."""
 
 import importlib.util
 import json
