@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 RANKS = (4, 8, 16, 24, 32, 64, 96, 128)
 PRECISIONS = ("fp32", "bf16")
 HALF_BILLION = (24, 896)
-"""Layers and hidden size of Qwen2.5-0.5B."""
+"""Layers and hidden size of Qwen2.5-0.5B; the rest of the random model is not its."""
 STEPS = 5
 """After which adapters are compared."""
 
@@ -287,7 +287,7 @@ def run_slots(*, tiny: bool) -> dict[str, Any]:
 
 
 def run_speech(*, tiny: bool) -> dict[str, Any]:
-    """The embedded base speaks with eight adapters: in one batch, and one after another."""
+    """The embedded base speaks eight times: in one batch, and one after another; no adapters."""
     from jobs.embedded import PROMPTS_DIR
     from jobs.families.registry import load_base
     from jobs.spec.trial import DecodingSpec, EngineSpec, HostSpec, PromptSpec
