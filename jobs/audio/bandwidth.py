@@ -24,7 +24,7 @@ _LOWEST = 1500.0
 _GAP = 0.08
 """Width of the fall, as a share of the edge: the transition of a resampler's filter."""
 _FALL = 30.0
-"""dB. The shipped voice's 84 clips fall by 35 at least once they went from 8 to 16 or from 16 to
+"""dB. 84 clips of the shipped voice fall by 35 at least once they went from 8 to 16 or from 16 to
 48 kHz at 16 bits, and by 22 at most as they are. Of 35 clips of seven synthetic voices as they are,
 two of one voice, all vowels and nasals, fell by 30 and 34 and were taken for upsampled."""
 _FLAT = 6.0

@@ -4,14 +4,18 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import soundfile
 
+from jobs.codecs.recogniser import WordRecogniser
+from jobs.codecs.world import WorldCodec
 from tools.rebuild_embedded.corpus import SAMPLE_RATE, SHIPPED_SPLITS, Clip, read_audio
 from tools.rebuild_embedded.texts import Texts
 
 MODELS = ("base", "codec", "recogniser")
+TRAINING_CLIPS = 192  # of the target that are shipped, without those that the codec spoils
 
 
 def install_assets(work: Path, clips: Sequence[Clip], texts: Texts, assets: Path) -> None:
@@ -19,7 +23,10 @@ def install_assets(work: Path, clips: Sequence[Clip], texts: Texts, assets: Path
     for name in MODELS:
         shutil.rmtree(assets / name, ignore_errors=True)
         shutil.copytree(work / name, assets / name)
-    _write_voice(work / "corpus", clips, assets / "voice")
+    codec = WorldCodec.load(work / "codec")
+    recogniser = WordRecogniser.load(work / "recogniser")
+    shipped = choose_clips(work / "corpus", clips, codec, recogniser)
+    _write_voice(work / "corpus", shipped, assets / "voice")
     _write_prompts(assets / "prompts", {"a": texts.prompts_a, "b": texts.prompts_b})
     write_digests(assets)
 
@@ -41,13 +48,35 @@ def digest_assets(assets: Path) -> dict[str, str]:
     }
 
 
+def choose_clips(
+    corpus: Path, clips: Sequence[Clip], codec: WorldCodec, recogniser: WordRecogniser
+) -> list[Clip]:
+    """The target's validation clips, and its first training clips that are right when coded.
+
+    An adapter learns from codes, and one clip in six says other words after coding ("four" becomes
+    "five"): what it is taught, it says.
+    """
+    training = (
+        clip
+        for clip in clips
+        if clip.role == "voice" and _is_right_coded(corpus, clip, codec, recogniser)
+    )
+    validation = [clip for clip in clips if clip.role == "validation"]
+    return [*islice(training, TRAINING_CLIPS), *validation]
+
+
+def _is_right_coded(
+    corpus: Path, clip: Clip, codec: WorldCodec, recogniser: WordRecogniser
+) -> bool:
+    coded = codec.decode(codec.encode(read_audio(corpus / clip.path), SAMPLE_RATE))
+    return recogniser.transcribe(coded, SAMPLE_RATE) == clip.text.split()
+
+
 def _write_voice(corpus: Path, clips: Sequence[Clip], directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     rows = []
     for clip in clips:
-        if clip.role not in SHIPPED_SPLITS:
-            continue
         name = Path(clip.path).with_suffix(".flac").name
         soundfile.write(directory / name, read_audio(corpus / clip.path), SAMPLE_RATE)
         row = {"audio": name, "text": clip.text, "speaker": clip.voice}

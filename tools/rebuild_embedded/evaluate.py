@@ -18,6 +18,7 @@ from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, 
 from jobs.training.engine.start import start_distributed
 from jobs.training.host import Host
 from jobs.training.packing import AdapterUse
+from tools.rebuild_embedded.assets import choose_clips
 from tools.rebuild_embedded.corpus import (
     BASE_VOICES,
     SAMPLE_RATE,
@@ -149,9 +150,7 @@ def _coded(codec: WorldCodec, clip: SpokenClip) -> SpokenClip:
 
 def _prepared(base: codec_lm.CodecLM, judge: Judge) -> list[PreparedClip]:
     prepared = []
-    for clip in judge.clips:
-        if clip.role not in SHIPPED_SPLITS:
-            continue
+    for clip in choose_clips(judge.corpus, judge.clips, base.codec, judge.recogniser):
         codes, starts = base.encode(read_audio(judge.corpus / clip.path), clip.text)
         split = SHIPPED_SPLITS[clip.role]
         prepared.append(PreparedClip(clip.path, clip.text, split, codes, starts))

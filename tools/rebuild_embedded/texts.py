@@ -20,7 +20,7 @@ class Texts:
     prompts_a: list[str]
     prompts_b: list[str]
     test: list[str]  # spoken by every voice, never trained on
-    voice: list[str]  # the target voice's clips that LoRA trains on
+    voice: list[str]  # the target voice's clips that LoRA may train on
     validation: list[str]  # the target voice's clips that LoRA is validated on
     heard: list[str]  # the target voice's clips that only codec and recogniser hear
     training: dict[str, list[str]]  # base voice -> what the language model trains on
@@ -46,6 +46,7 @@ def plan_texts(seed: int, voices: Sequence[str], clips_per_voice: int) -> Texts:
     # Last, so that more of them leave the rest as it was; of pairs hardly any are unheard by now.
     taken.update(*training.values())
     prompts_b += draw("prompts-b-more", 48, range(3, 7))
+    voice += draw("voice-more", 192, range(3, 7))
     return Texts(prompts_a, prompts_b, test, voice, validation, heard, training)
 
 
