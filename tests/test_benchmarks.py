@@ -12,11 +12,12 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_thirteen():
+def test_there_are_fourteen():
     names = [
         *(
             "bits",
             "data",
+            "demo",
             "gpu",
             "judging",
             "makespan",
