@@ -127,7 +127,7 @@ def test_prompts_go_with_the_spec(tmp_path, write_spec):
 def test_paths_of_this_machine_are_refused_together(tmp_path, write_spec):
     for name in ("base", "codec", "root", "wavlm"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "config.json").write_text('{"model_type": "qwen2"}')
     (tmp_path / "clips.jsonl").write_text("{}\n")
     (tmp_path / "prompts.jsonl").write_text("{}\n")
     spec = write_spec(
