@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import AfterValidator, TypeAdapter
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 COMMITTED = "COMMITTED"
 """The marker that makes a directory exist for readers; always written last."""
@@ -68,8 +70,8 @@ class Committed:
     """Of the writer that was first, 32 hexadecimal digits; keys of its files in S3 have it."""
     turn: int | None
     """The number of the lease that it was written under, if it was."""
-    files: dict[Annotated[str, AfterValidator(check_key)], Content]
-    """By path within the directory, with /."""
+    files: dict[str, Content]
+    """By path within the directory, with /; see :func:`check_key`."""
 
     @classmethod
     def of(cls, directory: Path, attempt: str, turn: int | None) -> "Committed":
@@ -94,7 +96,7 @@ class Committed:
 
     def to_json(self) -> bytes:
         """As the marker has it."""
-        return _MARKER.dump_json(self, indent=1) + b"\n"
+        return _marker().dump_json(self, indent=1) + b"\n"
 
     @classmethod
     def from_json(cls, text: bytes) -> "Committed":
@@ -103,7 +105,10 @@ class Committed:
         Raises:
             ValueError: it is not that.
         """
-        return _MARKER.validate_json(text)
+        committed = _marker().validate_json(text)
+        for name in committed.files:
+            check_key(name)
+        return committed
 
 
 def other_bytes(name: str) -> str:
@@ -111,4 +116,8 @@ def other_bytes(name: str) -> str:
     return f"{name} has other bytes than were committed (SHA-256)"
 
 
-_MARKER = TypeAdapter(Committed)
+@cache
+def _marker() -> "TypeAdapter[Committed]":
+    from pydantic import TypeAdapter  # takes a moment, which the command line's help need not
+
+    return TypeAdapter(Committed)

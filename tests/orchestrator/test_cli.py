@@ -61,8 +61,8 @@ def test_bad_data_costs_nothing(tmp_path, write_spec, command):
 
 SPEAKERS = """\
 {"audio": "%s/eight-five.flac", "text": "8 5", "split": "train", "speaker": "slt"}
-{"audio": "%s/two-six.flac", "text": "2 6", "split": "validation", "speaker": "slt"}
-{"audio": "%s/two-two.flac", "text": "2 2", "split": "train", "speaker": "rms", "language": "en"}
+{"audio": "%s/zero-two.flac", "text": "0 2", "split": "validation", "speaker": "slt"}
+{"audio": "%s/four-six.flac", "text": "four six", "split": "train", "speaker": "rms", "language": "en"}
 """
 
 

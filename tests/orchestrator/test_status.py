@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from cluster.storage.base import LocalStorage
 from jobs.problems import InputError
-from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.cli import app
 from orchestrator.ledger import VERDICT_FILE, Ledger, TrialResult
@@ -23,7 +23,7 @@ def ledger(tmp_path, make_spec) -> Ledger:
     """A sweep of three trials of at most four epochs: one ended, one was stopped, one goes on."""
     made = Ledger(LocalStorage(tmp_path / "st"), "small")
     spec = make_spec(search=SEARCH, training="training: {epochs: 4}", engine="engine: {ranks: 2}")
-    store_spec(made, spec, Inputs([], [], 0, [], []))
+    store_spec(made, spec, Inputs([], [], 0, [], [PromptSpec(id="b", text="one")]))
     for rank, epochs, end in ((2, 4, "finished"), (4, 1, "stopped"), (8, 3, None)):
         trial = TrialSpec(
             family="codec_lm",

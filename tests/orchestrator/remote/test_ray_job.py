@@ -125,7 +125,7 @@ def test_a_name_is_a_word_of_the_command(write):
 
 def test_what_lies_on_this_machine_is_refused_all_at_once(write, tmp_path):
     (tmp_path / "voice").mkdir()
-    (tmp_path / "voice/config.json").write_text("{}")
+    (tmp_path / "voice/config.json").write_text('{"model_type": "qwen2"}')
     (tmp_path / "clips.jsonl").write_text("")
     path = write(
         base="base: {source: voice}",
