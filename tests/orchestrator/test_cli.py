@@ -62,7 +62,7 @@ def test_bad_data_costs_nothing(tmp_path, write_spec, command):
 SPEAKERS = """\
 {"audio": "%s/eight-five.flac", "text": "8 5", "split": "train", "speaker": "slt"}
 {"audio": "%s/zero-two.flac", "text": "0 2", "split": "validation", "speaker": "slt"}
-{"audio": "%s/four-six.flac", "text": "four six", "split": "train", "speaker": "rms", "language": "en"}
+{"audio": "%s/four-six.flac", "text": "4 6", "split": "train", "speaker": "rms", "language": "en"}
 """
 
 
