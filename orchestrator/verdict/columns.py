@@ -80,8 +80,9 @@ class ScoreCollector:
 
     def __init__(self) -> None:
         self._places: dict[ClipKey, int] = {}
-        self._clips: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
-        self._values: defaultdict[str, dict[str, array[float]]] = defaultdict(dict)
+        # Python 3.11 cannot evaluate array[int], and pdoc evaluates annotations.
+        self._clips = defaultdict[str, "array[int]"](lambda: array("q"))
+        self._values = defaultdict[str, "dict[str, array[float]]"](dict)
         self._failures: defaultdict[str, dict[str, dict[ClipKey, str]]] = defaultdict(dict)
 
     def add(
