@@ -23,9 +23,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from jobs.spec.trial import TrainingSpec
+    from jobs.training.epochs import EpochLosses
+    from orchestrator.verdict.outcome import Verdict
+    from orchestrator.verdict.protocol import Protocol
+
+    Weights = dict[str, Tensor]
 
 ROOT = Path(__file__).parent.parent
 SPEC = Path("configs", "demo.yaml")
@@ -166,7 +178,7 @@ class PlainLoop:
             for names in (spec.scoring.measured, spec.scoring.confirmed_by)
         }
 
-    def run(self) -> Any:  # noqa: ANN401 (a Verdict)
+    def run(self) -> "Verdict":
         """The verdict."""
         from jobs.spec.trial import BASE_VARIANT, Variant
         from orchestrator.scores.from_ledger import variant_info
@@ -186,7 +198,7 @@ class PlainLoop:
                 model = self._adapted(adapters.get(name), infos[name].lora_scale)
                 rows.extend(self._said(name, model, prompts, confirm=confirm))
 
-        def table(names: Sequence[str], prompts: Sequence[Any], rule: Any) -> ScoreTable:  # noqa: ANN401
+        def table(names: Sequence[str], prompts: Sequence[Any], rule: "Protocol") -> ScoreTable:
             ids = {prompt.id for prompt in prompts}
             kept = [row for row in rows if row.prompt in ids and row.variant in names]
             return ScoreTable.build([infos[name] for name in names], kept, rule)
@@ -220,7 +232,7 @@ class PlainLoop:
         yield
         self.spent[name] += time.process_time() - began
 
-    def _base(self) -> Any:  # noqa: ANN401 (a Qwen2ForCausalLM)
+    def _base(self) -> "PreTrainedModel":
         import torch
         from transformers import Qwen2ForCausalLM
 
@@ -228,7 +240,7 @@ class PlainLoop:
 
         return Qwen2ForCausalLM.from_pretrained(BASE_DIR, dtype=torch.float32)
 
-    def _peft(self, training: Any) -> Any:  # noqa: ANN401 (a TrainingSpec, a PeftModel)
+    def _peft(self, training: "TrainingSpec") -> "PeftModel":
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(
@@ -239,7 +251,9 @@ class PlainLoop:
         )
         return get_peft_model(self._base(), config)
 
-    def _adapted(self, adapter: Any, scale: float) -> Any:  # noqa: ANN401 (see _train, a model)
+    def _adapted(
+        self, adapter: "tuple[TrainingSpec, Weights] | None", scale: float
+    ) -> "PreTrainedModel | PeftModel":
         from peft import set_peft_model_state_dict
         from peft.tuners.lora import LoraLayer
 
@@ -253,7 +267,7 @@ class PlainLoop:
                 layer.scaling["default"] = scale * training.scaling_alpha / training.rank
         return model.eval()
 
-    def _train(self, training: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 (a TrainingSpec)
+    def _train(self, training: "TrainingSpec") -> "Iterator[tuple[EpochLosses, Weights]]":
         """The losses and the adapter's weights of each epoch."""
         import torch
         from peft import get_peft_model_state_dict
@@ -294,7 +308,7 @@ class PlainLoop:
             weights = {k: v.clone() for k, v in get_peft_model_state_dict(model).items()}
             yield EpochLosses(epoch, loss, loss, (), (), 0.0, 0.0, {}), weights
 
-    def _loss(self, model: Any, examples: Sequence[Any]) -> tuple[Any, int]:  # noqa: ANN401
+    def _loss(self, model: "PeftModel", examples: Sequence[Any]) -> "tuple[Tensor, int]":
         """Summed over the targets, and their number."""
         import torch
         from torch.nn.functional import cross_entropy
@@ -318,7 +332,7 @@ class PlainLoop:
     def _said(
         self,
         name: str,
-        model: Any,  # noqa: ANN401
+        model: "PreTrainedModel | PeftModel",
         prompts: Sequence[Any],
         *,
         confirm: bool,

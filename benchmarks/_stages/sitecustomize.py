@@ -83,7 +83,7 @@ class _Finder(MetaPathFinder):
                 load(module)
                 _time(module)
 
-            found.loader.exec_module = exec_module  # type: ignore[method-assign]
+            found.loader.exec_module = exec_module  # type: ignore[method-assign]  # of this module alone
         return found
 
 
