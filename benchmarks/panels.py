@@ -23,10 +23,11 @@ import numpy as np
 from numpy.random import Generator
 
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.verdict.listening import apply_listening_test
+from orchestrator.verdict.listening.languages import apply_listening_test
+from orchestrator.verdict.listening.panel import PENDING, hear
+from orchestrator.verdict.listening.panel_stats import Scores, two_way_interval
+from orchestrator.verdict.listening.ratings import AXES, SCALE, Rating, Ratings
 from orchestrator.verdict.outcome import GroupVerdict, Verdict
-from orchestrator.verdict.panel import PENDING, hear
-from orchestrator.verdict.panel_stats import Scores, two_way_interval
 from orchestrator.verdict.protocol import (
     GATE_METRICS,
     Gates,
@@ -35,7 +36,6 @@ from orchestrator.verdict.protocol import (
     Prompt,
     Protocol,
 )
-from orchestrator.verdict.ratings import AXES, SCALE, Rating, Ratings
 
 WINNER = "tuned"
 SEED = 2026

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.audio import Sounds
 from orchestrator.report.report_input import ReportInput, labelled, number, short
-from orchestrator.verdict.listening_sentences import excluded_raters
+from orchestrator.verdict.listening.sentences import excluded_raters
 from orchestrator.verdict.outcome import Confirmation, ListeningReport, VariantRow
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.stats import Interval

@@ -18,10 +18,10 @@ from orchestrator.scores import versa
 from orchestrator.scores.versa import VersaRow
 from orchestrator.verdict.columns import ScoreCollector, ScoreColumns
 from orchestrator.verdict.judge import judge
-from orchestrator.verdict.listening import apply_listening_test
+from orchestrator.verdict.listening.languages import apply_listening_test
+from orchestrator.verdict.listening.ratings import Rating, Ratings
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import MetricVersion, Protocol
-from orchestrator.verdict.ratings import Rating, Ratings
 from orchestrator.verdict.table import ScoreTable, ScoreTableError, VariantInfo
 
 _ROW = 'Each line is {"variant": "base", "prompt": "a-001", "similarity": 0.93, ...}.'

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from jobs.spec.trial import BASE_VARIANT
+from orchestrator.verdict.listening.panel_stats import Scores, pooled_wilcoxon, two_way_interval
+from orchestrator.verdict.listening.ratings import SCALE, Ratings
 from orchestrator.verdict.outcome import (
     ExcludedRater,
     ExclusionRule,
@@ -21,9 +23,7 @@ from orchestrator.verdict.outcome import (
     Outcome,
     PanelResult,
 )
-from orchestrator.verdict.panel_stats import Scores, pooled_wilcoxon, two_way_interval
 from orchestrator.verdict.protocol import Group, Listening, Protocol
-from orchestrator.verdict.ratings import SCALE, Ratings
 from orchestrator.verdict.stats import Interval
 
 PENDING: Outcome = "PROMOTE-PENDING-LISTENING"

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.verdict.panel_stats import Scores, krippendorff_alpha
+from orchestrator.verdict.listening.panel_stats import Scores, krippendorff_alpha
 
 Axis = Literal["naturalness", "prosody", "pronunciation"]
 AXES: tuple[Axis, ...] = get_args(Axis)

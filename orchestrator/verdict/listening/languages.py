@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.verdict.listening_sentences import after_listening
+from orchestrator.verdict.listening.panel import AGAINST, PENDING, hear
+from orchestrator.verdict.listening.ratings import Ratings
+from orchestrator.verdict.listening.sentences import after_listening
 from orchestrator.verdict.outcome import GroupVerdict, ListeningReport, Outcome, Verdict
-from orchestrator.verdict.panel import AGAINST, PENDING, hear
 from orchestrator.verdict.protocol import Group, Protocol
-from orchestrator.verdict.ratings import Ratings
 
 
 @dataclass(frozen=True)

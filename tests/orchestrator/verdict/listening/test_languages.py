@@ -8,14 +8,14 @@ import pytest
 
 from benchmarks.panels import WINNER, World, pending_verdict, protocol_of, rating_rows
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.verdict.listening import apply_listening_test
-from orchestrator.verdict.outcome import Verdict
-from orchestrator.verdict.panel_stats import (
+from orchestrator.verdict.listening.languages import apply_listening_test
+from orchestrator.verdict.listening.panel_stats import (
     krippendorff_alpha,
     pooled_wilcoxon,
     two_way_interval,
 )
-from orchestrator.verdict.ratings import AXES, Rating, Ratings
+from orchestrator.verdict.listening.ratings import AXES, Rating, Ratings
+from orchestrator.verdict.outcome import Verdict
 
 GAP = np.nan
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.panels import World, protocol_of, rating_rows
+from orchestrator.verdict.listening.panel import PENDING, count_raters, hear
+from orchestrator.verdict.listening.ratings import Rating, Ratings
 from orchestrator.verdict.outcome import Verdict
-from orchestrator.verdict.panel import PENDING, count_raters, hear
 from orchestrator.verdict.protocol import Listening
-from orchestrator.verdict.ratings import Rating, Ratings
 
 RULE = Listening()
 CLEAR = World(gain=0.8, taste=0.0)
