@@ -115,7 +115,7 @@ class _SlotOptimisers(torch.optim.Optimizer):
             except Exception as error:
                 if dist.get_world_size() > 1:
                     raise  # the other ranks may have stepped this slot, and wait for the next
-                self.failed[slot] = error  # step() returns it: the host ends this slot's trial alone
+                self.failed[slot] = error  # step() returns it: this slot alone fails
 
 
 class _SlotOptimiser:

@@ -1,1 +1,1 @@
-"""From ratings of listeners to what they make of a verdict: who counts, one panel, all languages."""
+"""From ratings of listeners to a verdict: who counts, what one panel says, and all languages."""
