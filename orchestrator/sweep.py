@@ -16,6 +16,8 @@ from jobs.data.clips import TargetClip
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.speech.clips import clip_name
+from jobs.training.epochs import pack_difference
+from jobs.training.packing import equality
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.fleet import fleet
@@ -292,6 +294,10 @@ class Sweep:
             ("Epochs trained by the last run", str(self._epochs_trained)),
             *((f"{name} version", version(name)) for name in _VERSIONS),
         ]
+        trials = self._ledger.histories()
+        difference = pack_difference(losses for trial in trials for losses in trial.epochs)
+        if difference is not None:
+            facts.append(("Packs, by the check of the hosts", equality(difference)))
         page = render(
             ReportInput(
                 sweep=self._spec.name,
@@ -299,7 +305,7 @@ class Sweep:
                 protocol=protocol,
                 verdict=verdict,
                 table=table,
-                trials=self._ledger.histories(),
+                trials=trials,
                 clips=self._clips(select_clips(verdict, table, protocol).clips(), protocol),
                 facts=facts,
                 data=data,

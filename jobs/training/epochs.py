@@ -1,7 +1,7 @@
 """Losses of an epoch, the state within one, and the errors that end one. No torch in here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +42,9 @@ class EpochLosses:
     group_losses: Mapping[str, float] = field(default_factory=dict)
     """The mean over the validation targets of each language and each speaker, by names such as
     ``language/km`` and ``speaker/slt``; of neither where the clips name no two."""
+    pack_difference: float | None = None
+    """:attr:`jobs.training.packing.PackingPlan.difference` of its host, where that packs at the
+    trial's batch size; None where the trial had every pass to itself."""
 
 
 class StepTaken(NamedTuple):
@@ -83,6 +86,12 @@ def parse_losses(text: bytes) -> EpochLosses:
     for key in ("step_losses", "learning_rates"):
         row[key] = tuple(row[key])
     return EpochLosses(**row)
+
+
+def pack_difference(epochs: Iterable[EpochLosses]) -> float | None:
+    """The largest of these epochs; None where none was trained in packs."""
+    found = (losses.pack_difference for losses in epochs)
+    return max((each for each in found if each is not None), default=None)
 
 
 def checkpoint_key(sweep: str, trial: str, epoch: int) -> StorageKey:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -299,9 +299,16 @@ class HostLoop:
             if slot in failed:
                 losses.set_exception(failed[slot])
             elif host.epoch_is_over(slot):
-                self._settle(losses, f"validating {slot}", partial(host.end_epoch, slot))
+                self._settle(losses, f"validating {slot}", partial(self._end_epoch, host, slot))
             else:
                 self._advancing[slot] = losses  # at the end of the queue
+
+    def _end_epoch(self, host: PackedHost, slot: str) -> EpochLosses:
+        """Of :class:`PackedHost`, with how far a pack is from alone if the slot may be in one."""
+        losses, plan = host.end_epoch(slot), self._plan
+        if plan is None or plan.width(self._batch_sizes[slot]) == 1:
+            return losses
+        return replace(losses, pack_difference=plan.difference)
 
     def _settle(self, done: "Future[T]", what: str, run: Callable[[], T]) -> None:
         """Do a piece of work, and have ``done`` hold what came of it."""

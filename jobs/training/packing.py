@@ -110,13 +110,21 @@ def reason(
     return "; ".join(parts)
 
 
-def _equality(difference: float, uneven_rows: str) -> str:
-    if difference == 0.0 and not uneven_rows:
-        return "a pack trains to the same bits as alone"
+def equality(difference: float) -> str:
+    """How far a pack is from alone, by :attr:`PackingPlan.difference`.
+
+    >>> equality(0.0)
+    'a pack trains to the same bits as alone'
+    """
     if difference == 0.0:
+        return "a pack trains to the same bits as alone"
+    return f"a pack differs from alone by up to {difference:.1e} in weights and optimiser state"
+
+
+def _equality(difference: float, uneven_rows: str) -> str:
+    if difference == 0.0 and uneven_rows:
         return f"a pack may differ from alone, though it did not when measured: {uneven_rows}"
+    if difference == 0.0:
+        return equality(difference)
     cause = uneven_rows or "matrix products here depend on how many rows they have"
-    return (
-        f"a pack differs from alone by up to {difference:.1e} in weights and optimiser state: "
-        f"{cause}"
-    )
+    return f"{equality(difference)}: {cause}"

@@ -10,6 +10,8 @@ from jobs.families.description import is_path
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
 from jobs.speech.voice_files import VoiceFacts
+from jobs.training.epochs import pack_difference
+from jobs.training.packing import equality
 from orchestrator.ledger import DATA_FILE
 from orchestrator.release.finished_sweep import FinishedSweep
 from orchestrator.verdict.outcome import Confirmation, Verdict
@@ -56,6 +58,8 @@ def model_card(
         licence=_licence(facts.host),
         speakers=[each["summary"] for each in json.loads(data)["speakers"]] if data else [],
         manifests=", ".join(f"`{path}`" for path in sweep.spec.data.paths),
+        pack_difference=pack_difference(sweep.ledger.epochs(facts.trial)[: facts.epoch]),
+        equality=equality,
         training=facts.training.model_dump(mode="json", exclude_none=True),
         decoding=facts.decoding.model_dump(exclude_none=True),
     )

@@ -127,9 +127,14 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def pack_by(loop: HostLoop, widths: Mapping[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def pack_by(
+    loop: HostLoop,
+    widths: Mapping[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+    difference: float = 0.0,
+) -> None:
     """Have the loop find these widths."""
-    plan = PackingPlan(8, widths, {}, 0.0, "as the test says")
+    plan = PackingPlan(8, widths, {}, difference, "as the test says")
     monkeypatch.setattr(probe, "measure", lambda *_: plan)
     assert loop.measure(TrainingSpec(), list(widths), 8) is plan
 
@@ -245,11 +250,12 @@ def test_unmeasured_slots_train_one_after_another(loop, host, threads):
 
 
 def test_packs_keep_to_the_widths_of_all_that_are_in_them(loop, host, threads, monkeypatch):
-    pack_by(loop, {2: 2, 4: 3, 8: 1}, monkeypatch)
+    pack_by(loop, {2: 2, 4: 3, 8: 1}, monkeypatch, difference=0.25)
     attach(loop, host, {"a": 2, "b": 2, "c": 4, "d": 8}, passes=2)
     with stuck(loop, host, threads):
         futures = asked(loop, threads, *(lambda s=s: loop.advance(s) for s in "abcd"))
     assert [result(future).epoch for future in futures] == [1] * 4
+    assert [result(future).pack_difference for future in futures] == [0.25, 0.25, 0.25, None]
     assert host.passes == [
         ("a", "b"),  # two of batch size 2 may share
         ("c", "a"),  # three may, but not with one that wants two at most

@@ -125,6 +125,7 @@ def test_a_version_has_what_it_takes_and_no_pickle(registry: Registry, finished:
         facts.base_digest,
         "| similarity (primary) | 0.5 | 0.63 | +0.13 (",
         "There was no listening test",
+        "| packs, by the check of its hosts | a pack differs from alone by up to 1.3e-05 in",
     ):
         assert told in card
     assert (model / "MLmodel").read_text().count("text") == 1
