@@ -12,9 +12,10 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_fourteen():
+def test_there_are_fifteen():
     names = [
         *(
+            "after_training",
             "bits",
             "data",
             "demo",
