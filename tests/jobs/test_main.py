@@ -18,6 +18,7 @@ from jobs.spec.trial import EngineSpec
 from jobs.training.epochs import checkpoint_key
 from jobs.training.host import Host
 from tests.losses import read_losses
+from tests.small_sweep import write_manifest
 from tests.toy import toy_base, toy_clips, toy_trial
 
 pytestmark = pytest.mark.usefixtures("process_group")
@@ -31,12 +32,14 @@ engine: {ranks: %d}
 
 def test_the_same_command_goes_on_after_the_last_epoch(tmp_path, caplog):
     job, storage = tmp_path / "job.yaml", LocalStorage(tmp_path / "st")
-    job.write_text(JOB % (1, 1))
+    write_manifest(tmp_path)
+    data = f"data: {{synthetic: true, manifest: {tmp_path}/manifest.jsonl}}\n"
+    job.write_text(JOB % (1, 1) + data)
     assert main([str(job), "--storage", storage.url]) == 0
     (trial,) = storage.children(f"{JOB_FOLDER}/trials")
     first = read_losses(storage.fetch(checkpoint_key(JOB_FOLDER, trial, 1)))
     # Under a constant schedule two epochs are the same trial, one epoch further.
-    job.write_text(JOB % (2, 1))
+    job.write_text(JOB % (2, 1) + data)
     assert main([str(job), "--storage", storage.url]) == 0
     assert storage.children(f"{JOB_FOLDER}/trials") == [trial]
     assert read_losses(storage.fetch(checkpoint_key(JOB_FOLDER, trial, 1))) == first
