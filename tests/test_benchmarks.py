@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_fifteen():
+def test_there_are_sixteen():
     names = [
         *(
             "after_training",
@@ -20,6 +20,7 @@ def test_there_are_fifteen():
             "data",
             "demo",
             "gpu",
+            "importances",
             "judging",
             "makespan",
             "overhead",

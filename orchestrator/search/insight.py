@@ -1,25 +1,22 @@
 """The importance of the searched keys, and the Pareto front of a sweep's variants."""
 
-import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import TrialState, create_trial
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import create_trial
 
 from jobs.problems import InputError, Problem
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, TrialEnd, TrialHistory
 from orchestrator.scores.from_ledger import ScoredSweep
 from orchestrator.search.space import SearchSpace, directions
-from orchestrator.search.warm_start import ended_trials
 from orchestrator.spec.model import OBJECTIVE, SECONDS
 from orchestrator.spec.stored import require_spec
 
-_MIN_COMPLETED = 2
-"""Completed trials that importances need."""
+_MIN_TRIALS = 4
+"""Trials that importances need: with fewer, any key explains them."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,10 @@ class Insight:
     """How many trials are complete, pruned, failed and running."""
     importances: dict[str, float]
     """Share of the objective's variation by searched key, the largest first; empty if unknown."""
+    compared: int
+    """Trials that the importances rest on."""
+    compared_epoch: int | None
+    """The epoch up to which these are compared: where a rung first stopped one. None: the end."""
     why_none: str
     """Why there are no importances; empty if there are."""
     directions: dict[str, str]
@@ -60,61 +61,80 @@ def study_insight(ledger: Ledger) -> Insight:
     if scored is None:
         what = "must have a variant that was scored, but none was yet"
         raise InputError([Problem(ledger.sweep, what, "Wait for the end of an epoch.")])
-    study = _study_of(scored)
+    histories = scored.ledger.histories()
+    epoch = common_epoch(histories)
+    study = _study_of(scored, histories, epoch)
     importances, why_none = _importances(study)
     protocol, metrics = scored.protocol, scored.protocol.judged_metrics()
     ranked = (n for n in protocol.deciding_metrics if metrics[n].direction != "neither")
     ways = directions([*ranked, SECONDS], protocol)
-    states = Counter(trial.state.name.lower() for trial in study.trials)
+    states = Counter(_ENDS[trial.end] for trial in histories)
     return Insight(
         sweep=ledger.sweep,
-        ends={state: states[state] for state in ("complete", "pruned", "fail", "running")},
+        ends={state: states[state] for state in _ENDS.values()},
         importances=importances,
+        compared=len(study.trials),
+        compared_epoch=epoch,
         why_none=why_none,
         directions=ways,
         pareto=tuple(_pareto(scored, ways)),
     )
 
 
-_STATES = {
-    "finished": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-    None: TrialState.RUNNING,
+_ENDS: dict[TrialEnd | None, str] = {
+    "finished": "complete",
+    "stopped": "pruned",
+    "failed": "fail",
+    None: "running",
 }
+"""How a trial ended, in Optuna's words."""
 
 
-def _study_of(scored: ScoredSweep) -> optuna.Study:
-    """Every trial of the sweep by how it ended, with its objective."""
+def common_epoch(trials: Iterable[TrialHistory]) -> int | None:
+    """The last epoch that the trials have in common, as far as rungs decide that.
+
+    Where the first was stopped; None where none was, and every trial is compared at its end.
+    """
+    return min((len(each.epochs) for each in trials if each.end == "stopped"), default=None)
+
+
+def _study_of(
+    scored: ScoredSweep, trials: Iterable[TrialHistory], epoch: int | None
+) -> optuna.Study:
+    """Each trial that can be compared, with the objective that it had reached by ``epoch``."""
     study = optuna.create_study(direction="maximize")
     space = SearchSpace(scored.spec.search)
-    objectives = {t.record.id: best.objective for t, best in ended_trials(scored)}
-    for trial in scored.ledger.histories():
-        state, objective = _STATES[trial.end], objectives.get(trial.record.id)
-        if state == TrialState.COMPLETE and objective is None:
-            state = TrialState.RUNNING  # its scores are still to come
-        study.add_trial(
-            create_trial(
-                state=state,
-                params=space.params(trial.record.point),
-                distributions=space.distributions,
-                value=objective if state == TrialState.COMPLETE else None,
+    infos = scored.table.variants
+    reached: dict[str, list[float]] = {}
+    last: dict[str, int] = {}
+    for name, variant in scored.assessments.items():
+        trial_id, at = str(infos[name].trial), infos[name].epoch
+        last[trial_id] = max(at, last.get(trial_id, 0))
+        if epoch is None or at <= epoch:
+            reached.setdefault(trial_id, []).append(variant.objective)
+    for trial in trials:
+        name = trial.record.id
+        is_far = epoch is not None and last.get(name, 0) >= epoch
+        if name in reached and (is_far or trial.end == "finished"):
+            study.add_trial(
+                create_trial(
+                    params=space.params(trial.record.point),
+                    distributions=space.distributions,
+                    value=max(reached[name]),
+                )
             )
-        )
     return study
 
 
 def _importances(study: optuna.Study) -> tuple[dict[str, float], str]:
-    done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
-    if len(done) < _MIN_COMPLETED:
-        return {}, f"importances need {_MIN_COMPLETED} completed trials, got {len(done)}"
-    if len({trial.value for trial in done}) < _MIN_COMPLETED:
+    """By fANOVA (Hutter et al. 2014), on all trials: PED-ANOVA, Optuna's default, looks at what
+    the best tenth have in common, which of eight trials is one."""
+    values = [trial.value for trial in study.trials]
+    if len(values) < _MIN_TRIALS:
+        return {}, f"importances need {_MIN_TRIALS} trials with scores, got {len(values)}"
+    if len(set(values)) == 1:
         return {}, "importances need trials that differ, but all have one objective"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        # The other evaluators ask for scikit-learn.
-        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    return dict(found), ""
+    return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))), ""
 
 
 def _pareto(scored: ScoredSweep, ways: dict[str, str]) -> Sequence[ParetoVariant]:

@@ -80,7 +80,9 @@ def show_insight(console: Console, insight: "Insight") -> None:
         importances = plain_table("key", "share", left=("key",))
         for name, share in insight.importances.items():
             importances.add_row(name, f"{share:.2f}")
-        print_line(console, "How much the objective depends on each key", _TITLE)
+        by = "" if insight.compared_epoch is None else f" by epoch {insight.compared_epoch}"
+        title = f"How much the objective depends on each key: {insight.compared} trials{by}"
+        print_line(console, title, _TITLE)
         console.print(importances)
     if not insight.pareto:
         print_line(console, "no variant keeps all constraints")

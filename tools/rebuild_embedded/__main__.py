@@ -5,7 +5,7 @@
     python -m tools.rebuild_embedded evaluate --work DIR       measure what assets/README.md claims
     python -m tools.rebuild_embedded install --work DIR        replace the shipped assets
 
-Needs `pip install .[rebuild]` and the Debian packages flite and espeak-ng.
+Needs the Debian packages flite and espeak-ng.
 """
 
 import argparse

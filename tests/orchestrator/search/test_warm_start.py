@@ -30,9 +30,12 @@ def similarity(point) -> float:
 
 @pytest.fixture
 def sweep(make_spec, tmp_path):
-    """A sweep in the storage; those of its ``trials`` were trained for an epoch and heard."""
+    """A sweep in the storage; its ``trials`` were trained for an epoch, or ``lengths``, and heard.
 
-    def make(name="earlier", trials=(), ends=None, **sections):
+    Every further epoch gains more than all that the keys can.
+    """
+
+    def make(name="earlier", trials=(), ends=None, lengths=None, **sections):
         spec = make_spec(**{**SECTIONS, "search": SEARCH, "name": f"name: {name}"} | sections)
         context = fake_context(spec, tmp_path / "st")
         ledger = context.ledger()
@@ -40,17 +43,21 @@ def sweep(make_spec, tmp_path):
         ledger.write_text(PROTOCOL_FILE, context.protocol.model_dump_json())
         for number, point in enumerate(trials):
             record = ledger.start_trial(context.trial_spec(point), point)
-            losses = EpochLosses(1, 1.0, 1.0, (), (), 7.0, 1.0)
-            with ledger.storage.commit(ledger.checkpoint(record.id, 1)) as folder:
-                write_losses(folder, losses)
-            for scale in spec.variants.adapted_scales:
-                variant = f"{record.id}-e01-s{scale:.2f}"
-                with ledger.storage.commit(ledger.clips(variant)) as folder:
-                    write_clips(folder, [], [], Origin(variant, "codec_lm", ""))
-                values = {**HEALTHY, "similarity": similarity(point) + scale / 100}
-                rows = [ClipScores(variant, prompt.id, 0, values) for prompt in PROMPTS]
-                ledger.write_scores(variant, rows)
-            ledger.end_trial(record.id, TrialResult((ends or {}).get(number, "finished"), 1))
+            epochs = (lengths or {}).get(number, 1)
+            for epoch in range(1, epochs + 1):
+                losses = EpochLosses(epoch, 1.0, 1.0, (), (), 7.0, 1.0)
+                with ledger.storage.commit(ledger.checkpoint(record.id, epoch)) as folder:
+                    write_losses(folder, losses)
+                for scale in spec.variants.adapted_scales:
+                    variant = f"{record.id}-e{epoch:02d}-s{scale:.2f}"
+                    with ledger.storage.commit(ledger.clips(variant)) as folder:
+                        write_clips(folder, [], [], Origin(variant, "codec_lm", ""))
+                    gained = similarity(point) + scale / 100 + 0.3 * (epoch - 1)
+                    values = {**HEALTHY, "similarity": gained}
+                    rows = [ClipScores(variant, prompt.id, 0, values) for prompt in PROMPTS]
+                    ledger.write_scores(variant, rows)
+            end = (ends or {}).get(number, "finished")
+            ledger.end_trial(record.id, TrialResult(end, epochs))
         return context
 
     return make
@@ -153,10 +160,21 @@ class TestAStudyOfTheName:
 
 class TestInsight:
     def test_the_learning_rate_matters_more_than_the_rank(self, sweep):
-        insight = study_insight(sweep(trials=points(), ends={0: "stopped", 3: "failed"}).ledger())
-        assert insight.ends == {"complete": 4, "pruned": 1, "fail": 1, "running": 0}
+        insight = study_insight(sweep(trials=points()).ledger())
+        assert insight.ends == {"complete": 6, "pruned": 0, "fail": 0, "running": 0}
+        assert (insight.compared, insight.compared_epoch) == (6, None)
         assert list(insight.importances) == ["learning_rate", "rank"]
+        assert insight.importances["learning_rate"] > 0.8
         assert sum(insight.importances.values()) == pytest.approx(1)
+
+    def test_stopped_trials_are_compared_where_the_first_was_stopped(self, sweep):
+        """Only trials of rank 4 came to later epochs, which says nothing of ranks."""
+        ends = {0: "stopped", 1: "stopped", 2: "stopped", 4: "failed", 5: "stopped"}
+        lengths = {3: 3, 4: 3, 5: 2}
+        insight = study_insight(sweep(trials=points(), ends=ends, lengths=lengths).ledger())
+        assert insight.ends == {"complete": 1, "pruned": 4, "fail": 1, "running": 0}
+        assert (insight.compared, insight.compared_epoch) == (6, 1)
+        assert insight.importances["learning_rate"] > 0.8
 
     def test_the_pareto_set_keeps_what_nothing_beats(self, sweep):
         """All cost the same and differ in one metric: only the best is left."""
@@ -166,10 +184,10 @@ class TestInsight:
         assert best.name == "rank 4, learning rate 1e-3, epoch 1, lora_scale 1"
         assert best.values == pytest.approx({"similarity": 0.32, "seconds": 7.0})
 
-    def test_one_trial_is_too_few(self, sweep):
-        insight = study_insight(sweep(trials=points()[:1]).ledger())
+    def test_three_trials_are_too_few(self, sweep):
+        insight = study_insight(sweep(trials=points()[:4], ends={0: "failed"}).ledger())
         assert insight.importances == {}
-        assert insight.why_none == "importances need 2 completed trials, got 1"
+        assert insight.why_none == "importances need 4 trials with scores, got 3"
 
     def test_a_sweep_that_is_not_there(self, sweep):
         ledger = sweep().ledger()
@@ -191,3 +209,4 @@ class TestInsight:
         else:
             assert "5 complete, 1 pruned" in said.stdout
             assert "learning_rate" in said.stdout
+            assert "on each key: 6 trials by epoch 1" in said.stdout
