@@ -1,11 +1,12 @@
 """What the tests of ZeRO stages train, in this process and in groups of two."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import distributed as dist
 
-from cluster.storage.base import LocalStorage
+from cluster.storage.base import DamagedError, LocalStorage
 from jobs.spec.trial import EngineSpec, Precision, TrialSpec
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import EpochLosses
@@ -20,6 +21,9 @@ WIDE_STAGES = (0, 3)
 SLOT = "slot"
 MIDDLE = "middle"
 """The checkpoint between the two steps of epoch ``HALF + 1``."""
+
+DAMAGED = "damaged/epoch-1"
+"""A checkpoint, one byte of which is turned over."""
 
 
 def stage_host(
@@ -130,4 +134,33 @@ def run_rank(rank: int, port: int, trials: Mapping[str, TrialSpec], out: Path) -
         engine = trial.engine
         host = stage_host(engine.zero_stage, 2, storage, engine.precision)
         train_and_resume(host, trial, storage, name)
+    attach_damaged(rank, out)
     dist.destroy_process_group()
+
+
+def attach_damaged(rank: int, out: Path) -> None:
+    """Take up a checkpoint that the first of two ranks alone finds damaged, each in its own copy.
+
+    Each rank writes what it was told and the loss of the epoch that is trained again.
+    """
+    storage = LocalStorage(out / f"copy-{rank}")
+    host, trial = stage_host(0, 2, storage), stage_trial(0, ranks=2)
+    host.attach(SLOT, trial, None)
+    host.advance(SLOT)
+    snapshot = host.snapshot(SLOT)
+    with storage.commit(DAMAGED) as directory:
+        snapshot.write(directory, None)
+    host.detach(SLOT)
+    if rank == 0:
+        file = storage.fetch(DAMAGED) / "adapter_model.safetensors"
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+    told = ""
+    try:
+        host.attach(SLOT, trial, DAMAGED)
+    except DamagedError as error:
+        told = str(error)
+    host.attach(SLOT, trial, None)
+    loss = host.advance(SLOT).training_loss
+    (out / f"told-{rank}.json").write_text(json.dumps([told, loss]))

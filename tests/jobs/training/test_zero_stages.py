@@ -1,5 +1,6 @@
 """One trial gives the same adapter at every ZeRO stage, interrupted or not."""
 
+import json
 import multiprocessing
 import socket
 from pathlib import Path
@@ -14,6 +15,7 @@ from cluster.storage.base import LocalStorage
 from jobs.training.checkpoint import read_state
 from jobs.training.epochs import EpochLosses
 from tests.jobs.training.ranks import (
+    DAMAGED,
     EPOCHS,
     HALF,
     HALF_STAGES,
@@ -200,3 +202,13 @@ def test_one_rank_goes_on_where_two_stopped(runs: dict[int, Path], stage: int):
     train(stage_host(stage, 1, storage), trial, storage, one, resume=f"{two}/epoch-{HALF}")
     expected = values(losses_of(runs[2] / two)[HALF:])
     assert values(losses_of(runs[2] / one)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_ranks_agree_on_a_damaged_checkpoint(runs: dict[int, Path]):
+    told, losses = zip(
+        *(json.loads((runs[2] / f"told-{rank}.json").read_text()) for rank in range(2)),
+        strict=True,
+    )
+    assert "adapter_model.safetensors" in told[0]
+    assert told[1] == f"another rank found {DAMAGED} damaged, and set it aside"
+    assert losses[0] == losses[1]
