@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from cluster.storage.base import Storage, StorageKey
 from jobs.metrics.base import ClipScores
@@ -31,13 +31,30 @@ VARIANTS_FILE = "variants.jsonl"
 REPORT_FILE = "report/index.html"
 DATA_FILE = "data.json"
 
-PromptSet = Literal["screen", "shortlist", "confirmation"]
+PromptSet = str
 """``screen``: the part of set A that every variant speaks. ``shortlist``: the rest of set A, which
-the base and the shortlist speak. ``confirmation``: set B, for the base and the finalists."""
+the base and the shortlist speak; ``shortlist-2`` and so on are prompts that were added to it later.
+``confirmation``: set B, for the base and the finalists."""
 
 SCREEN: PromptSet = "screen"
 SHORTLIST: PromptSet = "shortlist"
 CONFIRMATION: PromptSet = "confirmation"
+
+_Prompts = TypeVar("_Prompts", bound=Sequence[Any])
+
+
+def shortlist_sets(rest: Iterable[_Prompts]) -> dict[PromptSet, _Prompts]:
+    """What the shortlist speaks: the rest of set A, part by part; a part without prompts is none.
+
+    Args:
+        rest: the parts after the first of :func:`orchestrator.verdict.protocol.parts_of_a`.
+    """
+    return {
+        SHORTLIST if number == 1 else f"{SHORTLIST}-{number}": part
+        for number, part in enumerate(rest, start=1)
+        if part
+    }
+
 
 TrialEnd = Literal["finished", "stopped", "failed"]
 

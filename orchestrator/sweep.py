@@ -27,12 +27,12 @@ from orchestrator.ledger import (
     PROTOCOL_FILE,
     REPORT_FILE,
     SCREEN,
-    SHORTLIST,
     VARIANTS_FILE,
     VERDICT_FILE,
     Ledger,
     PromptSet,
     TrialResult,
+    shortlist_sets,
 )
 from orchestrator.records.recorder import Recorder
 from orchestrator.records.tracking import mlflow_store
@@ -181,7 +181,11 @@ class Sweep:
         spec, storage = self._spec, self._ledger.storage
         self._progress.stage("preparing data and the base's own speech")
         options = data_locality(self._inputs.clips, 1, spec.resources.gpus_per_rank)
-        preparing = ray.remote(**options)(prepare_sweep).remote(spec, self._inputs, storage.url)
+        known = stored_protocol(self._ledger)
+        added = known.added_after_with(len(self._inputs.prompts)) if known else ()
+        preparing = ray.remote(**options)(prepare_sweep).remote(
+            spec, self._inputs, storage.url, added
+        )
         try:
             prepared, encoded = ray.get(preparing)
         except ray.exceptions.RayTaskError as error:
@@ -224,9 +228,11 @@ class Sweep:
         of_all_a, shortlist = screen, None
         if listed := choose_shortlist(Comparison(screen, protocol.screening()), protocol):
             self._progress.stage(f"scoring the best {len(listed)} variants on the rest of set A")
-            score(listed, SHORTLIST)
+            parts = [*shortlist_sets(protocol.rest_parts)]
+            for part in parts:
+                score(listed, part)
             of_all_a = shortlist = from_ledger.table_of(
-                ledger, screen, listed, (SCREEN, SHORTLIST), protocol
+                ledger, screen, listed, (SCREEN, *parts), protocol
             )
         self._progress.stage("confirming the finalists on fresh prompts")
         finalists = choose_finalists(Comparison(of_all_a, protocol))

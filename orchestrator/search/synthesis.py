@@ -13,7 +13,7 @@ from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.host_actor import SlotFailedError
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
 from orchestrator.hosts.pool import HostsGoneError, Pool
-from orchestrator.ledger import CONFIRMATION, PromptSet
+from orchestrator.ledger import CONFIRMATION, PromptSet, shortlist_sets
 
 _MAX_THREADS = 32
 """Each waits for a slot, and hosts have fewer."""
@@ -61,7 +61,8 @@ def _speak(
     keys = {v.lora_scale: ledger.clips(v.id, prompt_set) for v in variants}
     fresh = prompt_set == CONFIRMATION
     protocol, spec = context.protocol, context.spec
-    prompts = [p.spec for p in (protocol.confirmation if fresh else protocol.rest)]
+    chosen = protocol.confirmation if fresh else shortlist_sets(protocol.rest_parts)[prompt_set]
+    prompts = [prompt.spec for prompt in chosen]
     decoding = spec.confirmation_decoding if fresh else spec.variants.decoding
     for attempt in range(spec.resources.trial_retries + 1):
         try:

@@ -13,7 +13,7 @@ from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
 from jobs.spec.metric import MetricSpec
 from jobs.spec.strict import Strict
-from jobs.spec.trial import DecodingSpec, EngineSpec, HostSpec, PromptSpec, TrainingSpec
+from jobs.spec.trial import DecodingSpec, EngineSpec, HostSpec, TrainingSpec
 from orchestrator.addresses import JOURNAL, SQLITE
 from orchestrator.verdict.protocol import (
     GATE_METRICS,
@@ -166,11 +166,6 @@ class VariantsSpec(Strict):
     """Prompts of set A for every variant; the best third get the rest too. Null: all get all."""
     confirmation_prompts: str = EMBEDDED
     """Prompt set B, with other texts, on which finalists are confirmed: as ``prompts``."""
-
-    def parts(self, prompts: list[PromptSpec]) -> tuple[list[PromptSpec], list[PromptSpec]]:
-        """Set A in two parts: the prompts for every variant, and the rest."""
-        first = prompts[: self.shortlist_after]
-        return first, prompts[len(first) :]
 
     @property
     def adapted_scales(self) -> tuple[float, ...]:

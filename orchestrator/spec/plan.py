@@ -15,7 +15,7 @@ from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.power import expected_spreads, weak_rules
-from orchestrator.verdict.protocol import RATIO_SOURCES, RATIO_UNIT
+from orchestrator.verdict.protocol import RATIO_SOURCES, RATIO_UNIT, parts_of_a
 from orchestrator.verdict.screen import SHORTLISTED
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
     prompts, confirmation = inputs.prompts, inputs.confirmation
     epochs = most_epochs(spec)
     adapted = epochs * len(spec.variants.adapted_scales)
-    first, rest = spec.variants.parts(prompts)
+    first, rest = parts_of_a(prompts, spec.variants.shortlist_after, ())
     shortlist = min(adapted, -(-adapted // SHORTLISTED) + _most_ranks(spec))
     spoken = (
         (1 + adapted) * len(first)

@@ -1,6 +1,7 @@
 """The spec, protocol and verdict in a sweep's folder."""
 
 import json
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,9 +36,10 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
         known = stored_spec(ledger)
     if known is not None:
         where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
+        changes = [*_changes(known, spec), *_prompt_changes(ledger, spec, inputs)]
         if problems := [
             Problem(where, f"sweep {spec.name!r} was started with other {what}", step)
-            for what, step in _changes(known, spec)
+            for what, step in changes
         ]:
             raise InputError(problems)
     ledger.write_text(SPEC_FILE, yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
@@ -71,6 +73,24 @@ def _changes(known: SweepSpec, spec: SweepSpec) -> Iterator[tuple[str, str]]:
             elif key == "training.epochs" and not _epochs_may_grow(spec):
                 step = "It may grow where it is not searched and every schedule is constant."
                 yield key, f"{step} {_RENAME}"
+
+
+def _prompt_changes(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> Iterator[tuple[str, str]]:
+    """By which prompts the sets of ``inputs`` are others than those that the sweep has scored."""
+    with of_this_version(ledger):
+        known = stored_protocol(ledger)
+    if known is None:
+        return
+    new_a, old_a = [p.model_dump() for p in inputs.prompts], [p.model_dump() for p in known.prompts]
+    fixed = [p.model_dump() for p in known.confirmation]
+    if new_a[: len(old_a)] != old_a:
+        yield "variants.prompts", f"Prompts may only be added, after those there. {_RENAME}"
+    elif len(new_a) > len(old_a) and (known.shortlist_after or math.inf) > len(old_a):
+        step = "Prompts may be added where variants.shortlist_after is at most their number before."
+        yield f"variants.prompts ({len(old_a)}, now {len(new_a)})", f"{step} {_RENAME}"
+    if [p.model_dump() for p in inputs.confirmation] != fixed:
+        step = "Set B decides once, so it cannot change."
+        yield "variants.confirmation_prompts", f"{step} {_RENAME}"
 
 
 def _epochs_may_grow(spec: SweepSpec) -> bool:

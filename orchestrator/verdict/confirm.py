@@ -192,11 +192,16 @@ def differing_keys(one: Protocol, other: Protocol) -> tuple[str, ...]:
 
     What a sweep grew by since changes no score.
     """
-    return tuple(
+    grown = (*GROWING, "confirmed_before", "added_after")
+    differing = [
         name
         for name in type(one).model_fields
-        if name not in (*GROWING, "confirmed_before") and getattr(one, name) != getattr(other, name)
-    )
+        if name not in grown and getattr(one, name) != getattr(other, name)
+    ]
+    shared = min(len(one.prompts), len(other.prompts))
+    if one.prompts[:shared] != other.prompts[:shared]:
+        differing.append("prompts")
+    return tuple(differing)
 
 
 def _renamed(name: str, rows: Iterable[ClipScores]) -> list[ClipScores]:

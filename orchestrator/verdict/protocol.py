@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, model_validator
@@ -132,9 +133,9 @@ LEAST_RESAMPLES = 1000
 """With so many the ends of a 95 % interval have a standard error of 4 % of its half-width, from
 draws alone (the variance of a sample's quantile: Efron and Tibshirani 1993, section 19.3)."""
 
-GROWING = ("lora_scales", "finalists")
-"""What may grow in a sweep: neither changes what a score means."""
-_ADDED_LATER = ("top_p", "repetition_penalty", "max_tokens", "confirmed_before")
+GROWING = ("lora_scales", "finalists", "prompts")
+"""What may grow in a sweep: none changes what a score means."""
+_ADDED_LATER = ("top_p", "repetition_penalty", "max_tokens", "confirmed_before", "added_after")
 
 
 class Protocol(Strict, allow_inf_nan=False):
@@ -178,6 +179,8 @@ class Protocol(Strict, allow_inf_nan=False):
     confirmed_before: tuple[str, ...] = ()
     """Variants that set B tested before others became finalists. They stay finalists, so that
     Holm's correction covers all that set B was used for."""
+    added_after: tuple[int, ...] = ()
+    """How many prompts set A had, each time that prompts were added to it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -248,7 +251,12 @@ class Protocol(Strict, allow_inf_nan=False):
     @property
     def rest(self) -> tuple[Prompt, ...]:
         """The prompts of set A that only the shortlist speaks."""
-        return () if self.shortlist_after is None else self.prompts[self.shortlist_after :]
+        return tuple(prompt for part in self.rest_parts for prompt in part)
+
+    @property
+    def rest_parts(self) -> list[Sequence[Prompt]]:
+        """The same as the sweep began with it, and each addition."""
+        return parts_of_a(self.prompts, self.shortlist_after, self.added_after)[1:]
 
     @property
     def texts(self) -> tuple[int, ...]:
@@ -280,10 +288,20 @@ class Protocol(Strict, allow_inf_nan=False):
 
     def continued_from(self, earlier: "Protocol") -> "Protocol | None":
         """This protocol for a sweep that began with ``earlier``; None if they do not agree."""
+        if self.prompts[: len(earlier.prompts)] != earlier.prompts:
+            return None
+        kept = {
+            "confirmed_before": earlier.confirmed_before,
+            "added_after": earlier.added_after_with(len(self.prompts)),
+        }
         grown = {name: getattr(self, name) for name in GROWING}
-        continued = earlier.model_copy(update=grown)
-        before = {"confirmed_before": earlier.confirmed_before}
-        return continued if continued == self.model_copy(update=before) else None
+        continued = self.model_copy(update=kept)
+        return continued if continued == earlier.model_copy(update={**grown, **kept}) else None
+
+    def added_after_with(self, prompts: int) -> tuple[int, ...]:
+        """``added_after`` of this protocol once its set A has so many prompts."""
+        begun = len(self.prompts)
+        return self.added_after if prompts == begun else (*self.added_after, begun)
 
     def digest(self) -> str:
         """SHA-256 of the JSON text with sorted keys."""
@@ -295,6 +313,19 @@ class Protocol(Strict, allow_inf_nan=False):
 
 
 _Prompt = TypeVar("_Prompt", bound=PromptSpec)
+
+
+def parts_of_a(
+    prompts: Sequence[_Prompt], shortlist_after: int | None, added_after: Iterable[int]
+) -> list[Sequence[_Prompt]]:
+    """Set A cut into what every variant speaks, the rest that a sweep began with, and each
+    addition to it, which the shortlist speaks like the rest. Parts may be empty.
+
+    Args:
+        added_after: see :attr:`Protocol.added_after`.
+    """
+    first = len(prompts) if shortlist_after is None else shortlist_after
+    return [prompts[a:b] for a, b in pairwise([0, first, *added_after, len(prompts)])]
 
 
 def _grouped(prompts: Iterable[_Prompt], group: Group) -> dict[str, tuple[_Prompt, ...]]:

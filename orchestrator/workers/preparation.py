@@ -11,8 +11,9 @@ from jobs.data.prepared.keys import data_key
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, DecodingSpec, PromptSpec
 from jobs.speech.clips import Origin
-from orchestrator.ledger import CONFIRMATION, SCREEN, SHORTLIST, Ledger, PromptSet
+from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet, shortlist_sets
 from orchestrator.spec.model import SweepSpec
+from orchestrator.verdict.protocol import parts_of_a
 
 if TYPE_CHECKING:
     from jobs.data.prepared.prepare import Preparation
@@ -86,11 +87,16 @@ def prepare_data(
     )
 
 
-def prepare_sweep(spec: SweepSpec, inputs: "Inputs", storage_url: str) -> tuple[Prepared, int]:
+def prepare_sweep(
+    spec: SweepSpec, inputs: "Inputs", storage_url: str, added_after: Sequence[int]
+) -> tuple[Prepared, int]:
     """Prepare the data and synthesise the base's clips; committed ones are left alone.
 
     Runs in a Ray worker, because the driver loads no model. Also returns the number of clips that
     were encoded.
+
+    Args:
+        added_after: see :attr:`orchestrator.verdict.protocol.Protocol.added_after`.
 
     Raises:
         InputError: see :func:`jobs.data.prepared.prepare.prepare`.
@@ -113,10 +119,11 @@ def prepare_sweep(spec: SweepSpec, inputs: "Inputs", storage_url: str) -> tuple[
         lengths = [len(example) for example in base.examples(training)]
         check_budget(spec.least_batch_tokens, lengths, [clip.id for clip in training])
     origin = Origin(BASE_VARIANT, spec.family, spec.data.provenance)
-    first, rest = spec.variants.parts(inputs.prompts)
+    first, *rest = parts_of_a(inputs.prompts, spec.variants.shortlist_after, added_after)
+    of_a = spec.variants.decoding
     speech: list[tuple[PromptSet, Sequence[PromptSpec], DecodingSpec]] = [
-        (SCREEN, first, spec.variants.decoding),
-        (SHORTLIST, rest, spec.variants.decoding),
+        (SCREEN, first, of_a),
+        *((name, part, of_a) for name, part in shortlist_sets(rest).items()),
         (CONFIRMATION, inputs.confirmation, spec.confirmation_decoding),
     ]
     for prompt_set, prompts, decoding in speech:

@@ -10,9 +10,18 @@ from jobs.metrics.base import ClipScores
 from jobs.problems import InputError
 from jobs.spec.trial import EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
-from orchestrator.ledger import CONFIRMATION, PLAN_FILE, SPEC_FILE, Ledger, TrialResult
+from orchestrator.ledger import (
+    CONFIRMATION,
+    PLAN_FILE,
+    PROTOCOL_FILE,
+    SPEC_FILE,
+    Ledger,
+    TrialResult,
+)
+from orchestrator.scores.from_ledger import protocol_for
 from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.stored import store_spec
+from orchestrator.workers.preparation import Prepared
 
 
 @pytest.fixture
@@ -143,6 +152,7 @@ SCORING = (
     "scoring: {metrics: [similarity, word_error], primary: similarity, min_effect: 0.05, "
     "finalists: "
 )
+PREPARED = Prepared("b", "d", "e")
 GROWN = {
     "training": "training: {epochs: 6}",
     "search": "search: {space: {rank: [2, 4]}, trials: 20}",
@@ -156,6 +166,7 @@ class TestClaim:
 
     A, B = PromptSpec(id="p", text="one"), PromptSpec(id="c", text="two")
     INPUTS = Inputs([], [], 0, [A], [B])
+    FRESH = tuple(PromptSpec(id=f"f{i}", text=f"fresh {i}") for i in range(9))
 
     def test_spec_and_plan_are_written(self, ledger, make_spec):
         store_spec(ledger, make_spec(), self.INPUTS)
@@ -212,6 +223,36 @@ class TestClaim:
             grown = of.trials()
             assert grown == [replace(b, spec=s) for b, s in zip(before, longer, strict=True)]
             assert [of.final_result(each.id) for each in grown] == [None, *ends[1:]]
+
+    def test_prompts_may_be_added_to_set_a_and_to_no_other(self, ledger, make_spec):
+        few, more = ([PromptSpec(id=f"p{i}", text=f"{i}") for i in range(n)] for n in (3, 4))
+        spec = make_spec(variants="variants: {shortlist_after: 3}")
+        store_spec(ledger, spec, Inputs([], [], 0, few, [*self.FRESH]))
+        ledger.write_text(
+            PROTOCOL_FILE, protocol_for(spec, few, self.FRESH, PREPARED).model_dump_json()
+        )
+        store_spec(ledger, spec, Inputs([], [], 0, more, [*self.FRESH]))
+        before = ledger.read_text(PLAN_FILE)
+        with pytest.raises(InputError) as caught:
+            store_spec(ledger, spec, Inputs([], [], 0, more[1:], [*self.FRESH[1:]]))
+        assert [each.what for each in caught.value.problems] == [
+            "sweep 'small' was started with other variants.prompts",
+            "sweep 'small' was started with other variants.confirmation_prompts",
+        ]
+        assert ledger.read_text(PLAN_FILE) == before
+
+    @pytest.mark.parametrize("shortlist_after", ["null", "4"])
+    def test_no_prompts_are_added_that_every_variant_would_have_to_say(
+        self, ledger, make_spec, shortlist_after
+    ):
+        few, more = ([PromptSpec(id=f"p{i}", text=f"{i}") for i in range(n)] for n in (3, 4))
+        spec = make_spec(variants=f"variants: {{shortlist_after: {shortlist_after}}}")
+        ledger.write_text(
+            PROTOCOL_FILE, protocol_for(spec, few, self.FRESH, PREPARED).model_dump_json()
+        )
+        store_spec(ledger, spec, Inputs([], [], 0, few, [*self.FRESH]))
+        with pytest.raises(InputError, match=r"variants\.prompts \(3, now 4\)"):
+            store_spec(ledger, spec, Inputs([], [], 0, more, [*self.FRESH]))
 
     @pytest.mark.parametrize(
         ("first", "then", "rule"),

@@ -337,9 +337,24 @@ def test_again_trains_nothing_and_says_the_same(sweep):
     test_ray_tells_the_same_story(sweep)
 
 
+MORE_PROMPTS = ("two eight", "one one six")
+ADDED = "shortlist-2"
+
+
+@pytest.fixture
+def more_prompts(sweep):
+    """Set A has two prompts more than the sweep began with, for a while."""
+    file = sweep.run.folder / "prompts.jsonl"
+    before = file.read_text()
+    rows = [f'{{"id": "more-{i}", "text": "{text}"}}\n' for i, text in enumerate(MORE_PROMPTS)]
+    file.write_text(before + "".join(rows))
+    yield
+    file.write_text(before)
+
+
 @pytest.mark.full
-def test_a_sweep_that_has_grown_equals_one_that_began_as_large(sweep, tmp_path):
-    """Three epochs of two and another scale; and it says so where set B was used before."""
+def test_a_sweep_that_has_grown_equals_one_that_began_as_large(sweep, more_prompts, tmp_path):
+    """Three epochs of two, another scale, more of set A; it says where set B was used before."""
     spec = sweep.run.spec.read_text()
     for old, new in (
         (" manifest.jsonl", f" {sweep.run.folder}/manifest.jsonl"),
@@ -380,6 +395,15 @@ def test_a_sweep_that_has_grown_equals_one_that_began_as_large(sweep, tmp_path):
         for file in ("adapter_model.safetensors", "optimizer.safetensors"):
             one, other = (of.storage.read_from(key, file) for of in (grown, straight))
             assert one == other, (key, file)
+    grown_a, rest_a = (of.read_text(PROTOCOL_FILE) for of in (grown, straight))
+    assert Protocol.model_validate_json(grown_a).added_after == (len(PROMPTS),)
+    assert Protocol.model_validate_json(rest_a).added_after == ()
+    spoke = set(grown.scored_variants(ADDED)) & set(straight.scored_variants(SHORTLIST))
+    assert len(spoke) > 1
+    for name in spoke:
+        parts = [row for part in (SHORTLIST, ADDED) for row in grown.scores(name, part)]
+        assert parts == straight.scores(name, SHORTLIST)
+        assert len(parts) == len(PROMPTS) - SHORTLIST_AFTER + len(MORE_PROMPTS)
     for part in (SCREEN, CONFIRMATION):
         both = set(grown.scored_variants(part)) & set(straight.scored_variants(part))
         assert len(both) >= {SCREEN: 1 + 3 * len(also), CONFIRMATION: 1}[part]

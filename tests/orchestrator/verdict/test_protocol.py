@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.spec.trial import PromptSpec
+from orchestrator.verdict.confirm import differing_keys
 from orchestrator.verdict.protocol import Constraint, MetricVersion, Prompt, Protocol
 
 
@@ -150,6 +151,31 @@ def test_a_sweep_goes_on_under_its_protocol_grown_in_what_changes_no_score(make_
     assert grown.continued_from(begun) == grown.model_copy(update={"confirmed_before": ("v",)})
     assert make_protocol(min_effect=0.11).continued_from(begun) is None
     assert make_protocol(finalists=1).continued_from(begun) == begun
+
+
+def test_prompts_may_be_added_to_set_a(make_protocol):
+    more = tuple(Prompt(id=f"more-{i}", text=f"more of {i}") for i in range(3))
+    begun = make_protocol(shortlist_after=4)
+    spoken = begun.rest
+
+    def with_more(count):
+        return begun.model_copy(update={"prompts": (*begun.prompts, *more[:count])})
+
+    once = with_more(1).continued_from(begun)
+    twice = with_more(3).continued_from(once)
+    assert with_more(3).continued_from(twice) == twice
+    had = len(begun.prompts)
+    assert (once.added_after, twice.added_after) == ((had,), (had, had + 1))
+    assert [*map(tuple, twice.rest_parts)] == [spoken, more[:1], more[1:]]
+    assert twice.rest == (*spoken, *more)
+    assert twice.screening().prompts == begun.screening().prompts
+    assert once.continued_from(twice) is None  # prompts were taken away
+    first, second, *others = begun.prompts
+    swapped = begun.model_copy(update={"prompts": (second, first, *others, *more)})
+    assert swapped.continued_from(begun) is None
+    assert twice.digest() != once.digest() != begun.digest()
+    assert differing_keys(begun, twice) == ()
+    assert differing_keys(begun, swapped) == ("prompts",)
 
 
 def test_keys_that_came_later_count_when_they_are_used(make_protocol):

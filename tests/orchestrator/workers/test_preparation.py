@@ -18,9 +18,9 @@ def test_a_clip_that_no_token_budget_takes_is_told_before_the_base_has_spoken(ma
     storage = LocalStorage(tmp_path / "st")
     inputs = Inputs(few, [], 0, [], [])
     with pytest.raises(ValueError, match=r"must fit into training\.batch_tokens, 9, but 3 of 3"):
-        prepare_sweep(spec, inputs, storage.url)
-    enough, _ = prepare_sweep(make_spec(search=ENOUGH), inputs, storage.url)
-    assert prepare_sweep(make_spec(), inputs, storage.url) == (enough, 0)
+        prepare_sweep(spec, inputs, storage.url, ())
+    enough, _ = prepare_sweep(make_spec(search=ENOUGH), inputs, storage.url, ())
+    assert prepare_sweep(make_spec(), inputs, storage.url, ()) == (enough, 0)
 
 
 @pytest.mark.parametrize(
