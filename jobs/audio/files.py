@@ -1,9 +1,10 @@
 """Audio files decoded, checked, resampled and written; sample rates are explicit."""
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +14,9 @@ import soxr
 from numpy.typing import NDArray
 
 from cluster.sources.reading import SourceError, is_s3, open_binary
-from jobs.audio.containers import find_damage
+from jobs.audio.containers import fill_in_size, find_damage
+from jobs.audio.foreign import ForeignFormat, decode_foreign, foreign_format, has_ffmpeg
+from jobs.audio.mpeg import read_mpeg
 
 MIN_RATE, MAX_RATE = 4_000, 384_000
 """Hz: below the narrowest telephone speech, above the fastest recorders."""
@@ -50,6 +53,8 @@ class Recording:
     """Hz."""
     channels: int
     """Of the file."""
+    claimed: int | None = None
+    """Samples a channel that the file's header claims, where it has more."""
 
 
 class AudioError(SourceError):
@@ -76,13 +81,59 @@ def decode(location: str) -> Recording:
         if damage := find_damage(file):
             raise AudioError("audio-truncated", f"audio must be whole: {damage}", _RECORD_AGAIN)
         file.seek(0)
-        try:
-            sound = soundfile.SoundFile(file)
-        except soundfile.LibsndfileError as error:
-            raise _unreadable(error.error_string.rstrip(".")) from None
-        with sound:
-            _check_claims(sound)
-            return _decode_all(sound)
+        start = file.read(16)
+        file.seek(0)
+        if kind := foreign_format(start):
+            return _decode_stream(_decoded_by_ffmpeg(file, kind))
+        if start[:4] == b"RIFF":
+            return _decode_stream(fill_in_size(file))
+        if start[:4] in _WITH_TRUE_LENGTH:
+            return _decode_stream(file)
+        return _decode_mpeg(file)
+
+
+_WITH_TRUE_LENGTH = frozenset({b"FORM", b"OggS", b"fLaC"})
+"""How the files begin whose length libsndfile knows, once they are found whole."""
+
+
+def _decode_stream(stream: BinaryIO) -> Recording:
+    stream.seek(0)
+    try:
+        sound = soundfile.SoundFile(stream)
+    except soundfile.LibsndfileError as error:
+        raise _unreadable(error.error_string.rstrip(".")) from None
+    with stream, sound:
+        _check_claims(sound)
+        return _decode_all(sound)
+
+
+def _decode_mpeg(file: BinaryIO) -> Recording:
+    """An MP3 file, whatever its header claims; or any other that libsndfile may know."""
+    try:
+        mpeg = read_mpeg(file.read())
+    except ValueError as error:
+        raise _unreadable(str(error)) from None
+    if mpeg is None or mpeg.rebuilt is None:
+        return _decode_stream(file)
+    if mpeg.claimed is not None and mpeg.claimed > mpeg.samples:
+        there, claimed = mpeg.samples / mpeg.rate, mpeg.claimed / mpeg.rate
+        what = f"audio must have the {claimed:.2f} s that it claims, but has {there:.2f} s"
+        raise AudioError("audio-truncated", what, _RECORD_AGAIN)
+    recording = _decode_stream(io.BytesIO(mpeg.rebuilt))
+    samples = recording.samples[mpeg.skipped : mpeg.skipped + mpeg.kept]
+    return replace(recording, samples=samples, claimed=mpeg.claimed)
+
+
+def _decoded_by_ffmpeg(file: BinaryIO, kind: ForeignFormat) -> BinaryIO:
+    if not has_ffmpeg():
+        what = f"{kind.name} is read through ffmpeg, which is not installed"
+        advice = "Install it, or convert the files to WAV or FLAC elsewhere."
+        raise AudioError("audio-unreadable", f"audio must be readable here: {what}", advice)
+    try:
+        return decode_foreign(file, kind, MAX_SECONDS + 1).open("rb")
+    except (ValueError, OSError) as error:
+        what = f"audio must be decoded to its end, but: {error}"
+        raise AudioError("audio-unreadable", what, _CONVERT) from None
 
 
 def pcm_digest(recording: Recording) -> str:

@@ -22,6 +22,7 @@ from jobs.data.checks.recording import (
     check_reference,
     measure_recording,
 )
+from jobs.data.checks.sound import SoundFacts, told_by_distribution
 from jobs.data.checks.text import check_text, strip_annotations
 from jobs.data.clips import ManifestRow, Progress, TargetClip
 from jobs.data.findings import Finding, error, warning
@@ -89,6 +90,8 @@ def check(
     return checking.conclude()
 
 
+_MANY = 10
+"""Clips from which on a property that all of them share is told once."""
 _PROGRESS_EVERY = 16
 """Rows from one call of ``progress`` to the next."""
 
@@ -127,6 +130,7 @@ class _Checking:
         self._found: list[tuple[int, Finding]] = []
         self._candidates: list[Candidate] = []
         self._references: dict[str, _Measured | None] = {}
+        self._sounds: list[tuple[str, SoundFacts]] = []
         self._dropped: set[str] = set()
         self._with_split = [row for row in rows if isinstance(row, ManifestRow) and row.split]
 
@@ -165,6 +169,7 @@ class _Checking:
             digest = hashlib.blake2b(plain.encode(), digest_size=16).digest() if plain else None
             letters = len(plain.replace(" ", ""))
             self._candidates.append(Candidate(job.place, clip, digest, letters, is_good))
+            self._sounds.append((written.where, facts.sound))
 
     def conclude(self) -> Checked:
         """Compare the clips with each other."""
@@ -174,6 +179,7 @@ class _Checking:
         self._leave_out(leaks(self._candidates))
         self._leave_out(odd_speaking_rates(self._candidates))
         self._check_splits()
+        self._tell_of_all()
         clips = [each.clip for each in self._candidates if each.is_good]
         self._found.sort(key=lambda found: found[0])
         findings = [finding for _, finding in self._found]
@@ -223,6 +229,34 @@ class _Checking:
             )
             for each in self._candidates
         ]
+
+    def _tell_of_all(self) -> None:
+        """Findings about the recordings as a whole; and a property that all clips share, once."""
+        where, last = ", ".join(self._data.paths), len(self._rows)
+        self._found += [(last, each) for each in told_by_distribution(self._sounds, where)]
+        rows = sum(isinstance(row, ManifestRow) for row in self._rows)
+        by_rule: dict[tuple[str, str], dict[str, Finding]] = {}
+        for place, each in self._found:
+            if place < last:
+                by_rule.setdefault((each.rule, each.severity), {}).setdefault(
+                    each.problem.where, each
+                )
+        for (rule, severity), found in by_rule.items():
+            first = next(iter(found.values()))
+            texts = {each.problem.what for each in found.values()}
+            # Errors that differ are corrected one by one.
+            if len(found) < max(rows, _MANY) or (severity == "error" and len(texts) > 1):
+                continue
+            what = f"all {rows} clips: {first.problem.what}"
+            if len(texts) > 1:
+                what = f"all {rows} clips have it; the first: {first.problem.what}"
+            told = Finding(first.rule, first.severity, replace(first.problem, what=what))
+            self._found = [
+                (place, each)
+                for place, each in self._found
+                if place == last or (each.rule, each.severity) != (rule, severity)
+            ]
+            self._found.append((last, told))
 
     def _check_splits(self) -> None:
         present = {each.clip.row.split for each in self._candidates}

@@ -8,6 +8,7 @@ import numpy as np
 from jobs.audio.bandwidth import spectral_edge
 from jobs.audio.files import RESAMPLER, AudioError, decode, pcm_digest
 from jobs.data.checks.limits import Limits
+from jobs.data.checks.sound import SoundFacts, sound_facts
 from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding, error, warning
 from jobs.metrics.signal import CLIPPED, SILENCE, rms_dbfs
@@ -37,6 +38,9 @@ class RecordingFacts:
     """Share of the samples at full scale, 0 to 1."""
     edge: float | None
     """Hz where the spectrum ends; None where it does not."""
+    sound: SoundFacts
+    claimed: float | None = None
+    """Seconds that the file's header claims, where the file has more."""
 
 
 def measure_recording(location: str) -> RecordingFacts | AudioError:
@@ -53,6 +57,8 @@ def measure_recording(location: str) -> RecordingFacts | AudioError:
         level=rms_dbfs(samples - np.mean(samples, dtype=np.float64).astype(np.float32)),
         clipped=float(np.mean(np.abs(samples) >= CLIPPED)),
         edge=spectral_edge(samples, rate),
+        sound=sound_facts(samples, rate),
+        claimed=recording.claimed / rate if recording.claimed else None,
     )
 
 
@@ -64,6 +70,7 @@ def check_recording(
         yield error(facts.rule, row.where, facts.what, facts.next_step)
         return
     yield from _check_duration(row, facts.seconds, limits)
+    yield from _check_claim(row, "audio", facts)
     if not facts.level >= SILENCE:
         yield _silence_error(row, "audio", facts)
         return
@@ -82,6 +89,8 @@ def check_reference(row: ManifestRow, facts: RecordingFacts | AudioError) -> Ite
         yield error(facts.rule, row.where, f"ref_audio: {facts.what}", facts.next_step)
     elif not facts.level >= SILENCE:
         yield _silence_error(row, "ref_audio", facts)
+    else:
+        yield from _check_claim(row, "ref_audio", facts)
 
 
 def _check_duration(row: ManifestRow, seconds: float, limits: Limits) -> Iterator[Finding]:
@@ -98,6 +107,16 @@ def _check_duration(row: ManifestRow, seconds: float, limits: Limits) -> Iterato
         what = f"duration must be that of the audio, {seconds:.2f} s, got {claimed:g}"
         advice = "Correct it, or look whether this is the file that was meant."
         yield warning("duration-claimed", row.where, what, advice)
+
+
+def _check_claim(row: ManifestRow, key: str, facts: RecordingFacts) -> Iterator[Finding]:
+    """A header that knows of a part of the sound alone, as of files that were joined."""
+    if facts.claimed is not None:
+        what = (
+            f"{key} should be as long as its header claims, {facts.claimed:.2f} s, but has "
+            f"{facts.seconds:.2f} s, which are taken"
+        )
+        yield warning("audio-length", row.where, what, "Listen whether the text is all of it.")
 
 
 def _check_bandwidth(row: ManifestRow, facts: RecordingFacts, rate: int) -> Iterator[Finding]:

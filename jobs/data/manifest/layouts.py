@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Iterator
 
 from cluster.sources.reading import Root, SourceError, join, list_folder, open_binary
+from jobs.audio.foreign import FOREIGN_SUFFIXES
 from jobs.data.findings import Finding, error, warning
 from jobs.data.manifest.lines import (
     MAX_LINE_BYTES,
@@ -17,7 +18,8 @@ from jobs.data.manifest.lines import (
 METADATA = "metadata.csv"
 """The list of LJSpeech's layout."""
 
-AUDIO_SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
+_OWN_SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
+AUDIO_SUFFIXES = _OWN_SUFFIXES | FOREIGN_SUFFIXES
 """What makes a file of a folder a clip; in whatever case."""
 _TEXT_SUFFIX = ".txt"
 

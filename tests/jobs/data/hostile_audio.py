@@ -55,6 +55,17 @@ def after(mark: bytes, offset: int, new: bytes) -> Spoil:
     return lambda data: patch(data.index(mark) + offset, new)(data)
 
 
+def claim_more(factor: float) -> Spoil:
+    """A WAV whose header claims that many times its sound."""
+
+    def spoil(data: bytes) -> bytes:
+        place = data.index(b"data") + 4
+        size = int.from_bytes(data[place : place + 4], "little")
+        return patch(place, int(factor * size).to_bytes(4, "little"))(data)
+
+    return spoil
+
+
 def damage(data: bytes) -> bytes:
     """200 other bytes in the middle."""
     middle = len(data) // 2
@@ -90,7 +101,6 @@ RANDOM = np.random.default_rng(1).bytes(4000)
 CASES = [
     put("zero-length file", "audio-empty", b""),
     put("no samples", "audio-no-samples", encode(NOTHING, "WAV")),
-    put("a size that was never filled in", "audio-no-samples", WAV, after(b"data", 4, bytes(4))),
     put("cut wav", "audio-truncated", WAV, cut(0.5)),
     put("wav that lacks one byte", "audio-truncated", WAV, lambda data: data[:-1]),
     put("wav cut in its header", "audio-truncated", WAV, lambda data: data[:30]),
@@ -159,5 +169,29 @@ CASES = [
     put("flac named wav", None, FLAC),
     put("wav named mp3", None, WAV, as_name="bad.mp3"),
     put("mp3 without a suffix", None, MP3, as_name="bad"),
-    put("wav from a pipe", None, WAV, after(b"data", 4, b"\xff" * 4)),
+    *(
+        put(f"wav from a pipe, {size:#x}", None, WAV, after(b"data", 4, size.to_bytes(4, "little")))
+        for size in (0, 2_000_000_000, 0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFF - 36)
+    ),
+    put("wav that claims twice its size", "audio-truncated", WAV, claim_more(2.0)),
+    put("wav that claims 1.9 GB", "audio-truncated", WAV, after(b"data", 4, b"\0\0\0\x71")),
+    put(
+        "a size of 0, and chunks without sound behind it",
+        "audio-no-samples",
+        encode(NOTHING, "WAV"),
+        lambda data: data + b"LIST\x04\0\0\0INFO",
+    ),
+    *(
+        put(f"{name} joined end to end", "audio-truncated", data, lambda data: data + data, name)
+        for name, data in (
+            ("a.wav", WAV),
+            ("a.aiff", encode(tone(), "AIFF")),
+            ("a.flac", FLAC),
+            ("a.ogg", VORBIS),
+            ("a.opus", OPUS),
+        )
+    ),
+    put("m4a", "audio-unreadable", b"\0\0\0\x20ftypM4A " + bytes(99), as_name="a.m4a"),
+    put("ac3", "audio-unreadable", b"\x0b\x77" + bytes(99), as_name="a.ac3"),
+    put("mp3 without a header", None, MP3, lambda data: data[data.index(data[:2], 4) :], "a.mp3"),
 ]

@@ -23,7 +23,8 @@ def babble(seed: int, seconds: float = 1.5, rate: int = RATE) -> Audio:
     """Noise in syllables that fills the whole spectrum, other for each seed; peak 0.5."""
     drawn = np.random.default_rng(seed).normal(size=int(seconds * rate))
     time = np.arange(len(drawn)) / rate
-    audio = drawn * (0.2 + np.abs(np.sin(2 * math.pi * 3 * time)))
+    # Quiet for 50 ms of each of its syllables, as speech is.
+    audio = drawn * np.maximum(0.01, np.abs(np.sin(2 * math.pi * 3 * time)) - 0.4)
     return 0.5 * audio / np.abs(audio).max()
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from jobs.data.checks import check as module
 from jobs.data.checks.check import Checked, check
 from jobs.data.checks.recording import RecordingFacts
+from jobs.data.checks.sound import SoundFacts
 from jobs.data.checks.target import target_rows
 from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding
@@ -242,6 +244,21 @@ def test_a_split_without_clips_is_an_error(corpus, split):
     assert [(rule, severity) for rule, severity, _ in found(of)] == [("split-empty", "error")]
 
 
+def test_a_property_of_all_clips_is_told_once(corpus):
+    of = checked(corpus, rate=44_100)
+    assert found(of) == [("rate-low", "warning", corpus.line(0))]
+    assert of.findings[0].problem.what.startswith(f"all {GOOD} clips: audio should be recorded at")
+    corpus.write("odd.wav", babble(99, rate=48_000), rate=48_000)
+    assert len(found(checked(corpus, rate=44_100))) == GOOD
+
+
+def test_silence_after_every_clip_is_told_once_for_the_manifest(corpus):
+    for number in range(GOOD):
+        sound = np.concatenate([babble(number), np.zeros(2 * RATE)])
+        soundfile.write(corpus.folder / f"good{number}.wav", sound, RATE)
+    assert found(checked(corpus)) == [("silence-trailing", "warning", str(corpus.manifest))]
+
+
 def test_an_edge_counts_by_what_the_base_can_hear(corpus):
     corpus.write("bad.wav", upsampled(99, RATE, 48_000), 48_000)
     assert found(checked(corpus, rate=16_000)) == []
@@ -297,7 +314,8 @@ def fake_row(number: int) -> ManifestRow:
 
 def fake_measure(location: str) -> RecordingFacts:
     number = int(Path(location).stem)
-    return RecordingFacts(f"{number:064x}", RATE, 2.0 + number % 7 / 10, -25.0, 0.0, None)
+    sound = SoundFacts(leading=0.1, trailing=0.1, offset=0.0, contrast=40.0)
+    return RecordingFacts(f"{number:064x}", RATE, 2.0 + number % 7 / 10, -25.0, 0.0, None, sound)
 
 
 def test_findings_of_reading_are_passed_on(monkeypatch):
