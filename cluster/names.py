@@ -2,6 +2,13 @@
 
 import re
 
+CELL = "cell"
+"""The scheme of the locations that :mod:`cluster.sources.arrow_files` makes."""
+PARQUET = b"PAR1"
+"""The first bytes of a Parquet file."""
+ARROW = (b"ARROW1", b"\xff\xff\xff\xff")
+"""Those of a file and of a stream of Arrow's IPC format."""
+
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _LOGIN = re.compile(r"(?<=://)[^/?#]*@")
 _QUERY = re.compile(r"(?<=\?)[^?]*$")

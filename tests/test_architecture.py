@@ -48,6 +48,7 @@ BREAK = {  # contract: a module, and what it must not import
     "resemblyzer has one home": ("jobs/metrics/dnsmos.py", "resemblyzer"),
     "boto3 has one home": ("cluster/storage/base.py", "boto3"),
     "s3transfer has one home": ("cluster/storage/base.py", "s3transfer"),
+    "pyarrow has one home": ("cluster/storage/base.py", "pyarrow"),
 }
 
 
@@ -82,7 +83,7 @@ def copy(tmp_path) -> Path:
 
 
 def test_every_contract_is_kept():
-    assert len(CONTRACTS) == 21
+    assert len(CONTRACTS) == 22
     assert lint(ROOT) == {contract["name"]: "KEPT" for contract in CONTRACTS}
 
 

@@ -1,9 +1,11 @@
 """Where data is read from: a folder of this machine, or a prefix of an S3 bucket.
 
 A *location* is an absolute path without links, or ``s3://bucket/key``: what :class:`Root` makes of
-a name in a list, and what the functions here read. Nothing here writes.
+a name in a list, and what the functions here read. :mod:`cluster.sources.arrow_files` makes
+locations of what a cell of a table holds, which :func:`open_binary` reads too. Nothing here writes.
 """
 
+import codecs
 import io
 import os
 import sys
@@ -12,6 +14,9 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from cluster.names import (
+    ARROW,
+    CELL,
+    PARQUET,
     SourceError,
     check_name,
     refuse_outside,
@@ -23,7 +28,7 @@ from cluster.names import (
 from cluster.sources import local_files
 from cluster.sources.local_files import LocalFolder
 
-__all__ = ["SourceError"]
+__all__ = ["ARROW", "CELL", "PARQUET", "SourceError"]
 
 # boto3 takes 0.4 s to import: `cluster.storage.s3` is imported where S3 is read, nowhere else.
 
@@ -90,6 +95,11 @@ def is_s3(location: str) -> bool:
     return scheme(location) == "s3"
 
 
+def is_plain(location: str) -> bool:
+    """Whether ``location`` is the path of a file, and neither in S3 nor a cell of a table."""
+    return scheme(location) is None
+
+
 def is_folder(location: str) -> bool:
     """Whether a local path is a folder; of what is in S3, whether its name ends in / or has no dot.
 
@@ -114,6 +124,10 @@ def open_binary(location: str, limit: int) -> BinaryIO:
         SourceError: ``missing``, ``not-a-file``, ``too-large`` (more than ``limit`` bytes) or
             ``unreadable``.
     """
+    if scheme(location) == CELL:
+        from cluster.sources import arrow_files
+
+        return arrow_files.open_cell(location, limit)
     if _is_here(location):
         return local_files.open_file(location, limit)
     from cluster.storage import s3
@@ -140,16 +154,32 @@ def check_file(location: str) -> None:
         s3.size(*split_s3(location))
 
 
-def read_lines(location: str, limit: int) -> Iterator[bytes | None]:
-    """The lines of a file, without their line feeds; None for one of more than ``limit`` bytes.
-
-    Such a line is skipped as it is read, and never held.
+def read_start(location: str, size: int) -> bytes:
+    """The first ``size`` bytes of a file, or what it has.
 
     Raises:
         SourceError: as :func:`open_binary`.
     """
     held = b""
     for chunk in _read_chunks(location):
+        held += chunk
+        if len(held) >= size:
+            break
+    return held[:size]
+
+
+def read_lines(location: str, limit: int, *, utf_16: bool = False) -> Iterator[bytes | None]:
+    """The lines of a file, without their line feeds; None for one of more than ``limit`` bytes.
+
+    Such a line is skipped as it is read, and never held. A file in UTF-16 with a byte order mark
+    is turned into UTF-8 without one, what is none of it into U+FFFD.
+
+    Raises:
+        SourceError: as :func:`open_binary`.
+    """
+    held = b""
+    chunks = _read_chunks(location)
+    for chunk in _from_utf_16(chunks) if utf_16 else chunks:
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
             line = held + piece
@@ -159,6 +189,13 @@ def read_lines(location: str, limit: int) -> Iterator[bytes | None]:
         held = (held + rest)[: limit + 1]
     if held:
         yield held if len(held) <= limit else None
+
+
+def _from_utf_16(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    for chunk in chunks:
+        yield decoder.decode(chunk).encode()
+    yield decoder.decode(b"", final=True).encode()
 
 
 def list_folder(location: str) -> tuple[list[str], list[str], list[str]]:

@@ -13,7 +13,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from cluster.sources.reading import SourceError, is_s3, open_binary
+from cluster.sources.reading import SourceError, is_plain, open_binary
 from jobs.audio.containers import fill_in_size, find_damage
 from jobs.audio.foreign import ForeignFormat, decode_foreign, foreign_format, has_ffmpeg
 from jobs.audio.mpeg import read_mpeg
@@ -150,10 +150,10 @@ def read_audio(location: Path | str) -> tuple[NDArray[np.float32], int]:
 
     Raises:
         soundfile.SoundFileError: a local file is missing or is not audio.
-        SourceError: an object of S3 cannot be read.
+        SourceError: an object of S3, or a table's cell, cannot be read.
     """
     name = str(location)
-    file = open_binary(name, MAX_BYTES) if is_s3(name) else name
+    file = name if is_plain(name) else open_binary(name, MAX_BYTES)
     frames, rate = soundfile.read(file, dtype="float32", always_2d=True)
     return np.mean(frames, axis=1, dtype=np.float32), rate
 

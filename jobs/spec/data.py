@@ -11,6 +11,9 @@ from jobs.spec.strict import Language, Strict
 GroupKey = Literal["speaker", "language"]
 """What clips are grouped by."""
 
+ClipKey = Literal["audio", "text", "speaker", "language", "ref_audio", "duration", "split"]
+"""What a manifest may say of a clip."""
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -18,8 +21,8 @@ class ManifestSpec(Strict):
     """One manifest, and defaults for its clips."""
 
     path: str
-    """``embedded``, a JSONL file, a folder of audio and texts or in LJSpeech's layout; on this
-    machine or under ``s3://``."""
+    """``embedded``, or a file or folder in one of the layouts of docs/data.md; on this machine or
+    under ``s3://``."""
     speaker: Annotated[str, Field(min_length=1)] | None = None
     language: Language | None = None
 
@@ -68,6 +71,9 @@ class DataSpec(Strict):
     """One or several; a text is a path."""
     root: str | None = None
     """The folder that audio must lie in; null for that of each manifest."""
+    columns: dict[ClipKey, str | Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """By key of a clip the column of the manifests that holds it, by its name, or by its number
+    from 1 where there is no header; what is not here is found by its name."""
     target: str | None = None
     """The speaker whose voice is wanted, where the clips have several and a prompt names none."""
     consent: Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=500)] | None = None

@@ -80,6 +80,7 @@ def read_sweep(path: Path) -> "tuple[SweepSpec, Inputs]":
     from orchestrator.spec.reading import read_spec
     from orchestrator.terminal.data import (
         check_progress,
+        print_layouts,
         print_near_duplicates,
         print_warnings,
     )
@@ -87,6 +88,7 @@ def read_sweep(path: Path) -> "tuple[SweepSpec, Inputs]":
     sweep = read_spec(path)
     with check_progress(messages) as progress:
         inputs = read_inputs(sweep, progress)
+    print_layouts(messages, inputs.reads_as)
     print_warnings(messages, inputs.warnings, inputs.dropped)
     print_near_duplicates(messages, inputs.near_duplicates)
     return sweep, inputs

@@ -1,12 +1,13 @@
 """A sweep's dataset: check it, and encode it ahead of training."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from cluster.storage.base import open_storage
 from jobs.spec import EMBEDDED
+from jobs.spec.data import ClipKey
 from orchestrator.commands.common import AsJson, SpecPath, StorageUrl, print_json, read_sweep
 from orchestrator.errors import Exit
 from orchestrator.terminal.console import messages, output, progress_bar
@@ -42,11 +43,33 @@ class Tags(StrEnum):
     STRIP = "strip"
 
 
+def _columns(texts: list[str]) -> dict[str, str | int]:
+    """``KEY=COLUMN``, each. Raises BadParameter where one is not written so."""
+    found: dict[str, str | int] = {}
+    for text in texts:
+        key, is_given, column = text.partition("=")
+        if key not in get_args(ClipKey) or not is_given or not column:
+            keys = ", ".join(get_args(ClipKey))
+            raise typer.BadParameter(
+                f"must be KEY=COLUMN with a key of {keys} and the name or number of a column, "
+                f"got {text!r}"
+            )
+        found[key] = int(column) if column.isdecimal() else column
+    return found
+
+
 def check(
     manifests: Manifests,
     family: Family,
     base: Base = EMBEDDED,
     root: Root = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=COLUMN",
+            help="The column of a list that holds a key: text=3, text=sentence. May be repeated.",
+        ),
+    ] = None,
     speaker: Annotated[
         str | None,
         typer.Option(help="The speaker of clips whose manifest names none. Default: unnamed."),
@@ -86,6 +109,7 @@ def check(
     data = data_from_options(
         manifest=[{"path": p, "speaker": speaker, "language": language} for p in manifests],
         root=root,
+        columns=_columns(columns or []),
         tags=tags.value,
         min_seconds=min_seconds,
         max_seconds=max_seconds,

@@ -59,6 +59,7 @@ def to_dict(checked: Checked, data: DataSpec, family: str) -> dict[str, Any]:
     }
     return {
         "manifest": list(data.paths),
+        "reads_as": checked.reads_as,
         "family": family,
         "clips": len(clips),
         "seconds": round(sum(clip.seconds for clip in clips), 3),

@@ -1,8 +1,8 @@
 """The clips and prompt sets that a spec names, read and checked before anything is spent."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.data.checks.check import Checked
@@ -39,6 +39,8 @@ class Inputs:
     """Set A."""
     confirmation: list[PromptSpec]
     """Set B."""
+    reads_as: Mapping[str, str] = field(default_factory=dict)
+    """By manifest, what it was read as, in words."""
     near_duplicates: Sequence[Problem] = ()
     """Prompts that count as one with an earlier one of their set."""
 
@@ -69,7 +71,9 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
         for file, prompts in zip(files, sets, strict=True)
     )
     near = (*_near_duplicates(first, of_a), *_near_duplicates(second, of_b))
-    inputs = Inputs(checked.clips, checked.findings, checked.dropped, first, second, near)
+    inputs = Inputs(
+        checked.clips, checked.findings, checked.dropped, first, second, checked.reads_as, near
+    )
     scoring = spec.scoring
     found = prompt_set_problems(
         first, second, scoring.finalists, scoring.significance, (of_a, of_b)

@@ -1,6 +1,6 @@
 """A dataset in a terminal: the progress and the findings of a check, what a preparation made."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
@@ -43,6 +43,7 @@ def check_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 def show_check(console: Console, checked: Checked) -> None:
     """Print the summary, the rules that were broken, then where."""
     findings = checked.findings
+    print_layouts(console, checked.reads_as)
     console.print(_summary(checked))
     console.print()
     if not findings:
@@ -54,6 +55,12 @@ def show_check(console: Console, checked: Checked) -> None:
         console.print()
         console.print(f"[bold]{escape(rule)}[/]", highlight=False)
         _show_findings(console, found)
+
+
+def print_layouts(console: Console, reads_as: Mapping[str, str]) -> None:
+    """A line for each manifest: what it was read as."""
+    for manifest, layout in reads_as.items():
+        print_line(console, f"{manifest} reads as: {layout}")
 
 
 def print_warnings(console: Console, findings: Sequence[Finding], dropped: int) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jobs.audio.files import AudioError
 from jobs.data.checks.corpus import (
@@ -49,6 +49,8 @@ class Checked:
     """Clips left out because ``data.bad_clips`` is ``drop``; their errors are warnings."""
     base_rate: int
     """Hz: that of the base which the clips were checked for."""
+    reads_as: dict[str, str] = field(default_factory=dict)
+    """By manifest, what it was read as, in words."""
 
     @property
     def errors(self) -> list[Finding]:
@@ -68,7 +70,7 @@ def check(
     """Check every row by itself, then all together.
 
     Args:
-        rows: as :func:`jobs.data.checks.target.target_rows` gives them; findings among them are
+        rows: as :func:`jobs.data.checks.target.target_rows` has them; findings among them are
             passed on.
         data: the data section of the spec.
         rules: the family's bounds, for what ``data`` leaves open.

@@ -1,13 +1,13 @@
 """The check of the clips that a spec names, over all its manifests."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from jobs.data.checks.check import Checked, check
 from jobs.data.checks.limits import Limits
 from jobs.data.clips import ManifestRow, Progress, TargetClip
 from jobs.data.findings import Finding
-from jobs.data.manifest.reading import read_rows
+from jobs.data.manifest.reading import OpenManifest
 from jobs.families.registry import FAMILIES, open_text, sample_rate
 from jobs.problems import InputError, Problem, collecting
 from jobs.spec.data import DataSpec
@@ -17,25 +17,38 @@ _MANY = 200
 """Rows from which on starting other processes, a second or two each, pays."""
 
 
-def target_rows(data: DataSpec) -> list[ManifestRow | Finding]:
-    """One item a line, manifest after manifest, with its speaker and language where it has none.
+@dataclass(frozen=True)
+class TargetRows:
+    """The manifests of a target, read."""
+
+    items: list[ManifestRow | Finding]
+    """One a line, manifest after manifest."""
+    reads_as: dict[str, str]
+    """By manifest, what it was read as, in words."""
+
+
+def target_rows(data: DataSpec) -> TargetRows:
+    """The rows of all manifests, with the speaker and language of a manifest where they have none.
 
     Raises:
         InputError: a manifest cannot be read at all; with the problem of each such.
     """
     items: list[ManifestRow | Finding] = []
+    reads_as: dict[str, str] = {}
     problems: list[Problem] = []
     for manifest in data.manifest:
         with collecting(problems):
-            for row in read_rows(manifest.path, data.root):
+            rows = OpenManifest(manifest.path, data.root, data.columns)
+            for row in rows:
                 if isinstance(row, ManifestRow):
                     speaker = row.speaker or manifest.speaker
                     language = row.language or manifest.language
                     row = replace(row, speaker=speaker, language=language)
                 items.append(row)
+            reads_as[manifest.path] = rows.name
     if problems:
         raise InputError(problems)
-    return items
+    return TargetRows(items, reads_as)
 
 
 def check_target(
@@ -68,8 +81,9 @@ def check_target(
         raise InputError([Problem("data.min_seconds", what, "Correct one of the two.")])
     rows = target_rows(data)
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if len(rows) >= _MANY else 1
-    return check(rows, data, rules, reader, rate, workers, progress)
+        workers = len(os.sched_getaffinity(0)) if len(rows.items) >= _MANY else 1
+    checked = check(rows.items, data, rules, reader, rate, workers, progress)
+    return replace(checked, reads_as=rows.reads_as)
 
 
 def checked_clips(data: DataSpec, host: HostSpec) -> list[TargetClip]:

@@ -1,1 +1,1 @@
-"""Manifests of clips, read from JSON lines, LJSpeech's layout or pairs of files."""
+"""Manifests of clips: what they are, and their rows."""

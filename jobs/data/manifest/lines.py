@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.sources.reading import read_lines
+from cluster.sources.reading import read_lines, read_start
 from jobs.data.findings import Finding, error, warning
 
 MAX_LINE_BYTES = 2**20
 """Of a line, or of a text file: a clip's text has thousands at most."""
 
 _AS_JSON = 'Write one JSON object a line: {"audio": "a.wav", "text": "..."}.'
+_MOST_BLANK = 1000
+"""Blank lines in a row that are told one by one."""
 _SHOWN = 60
 """Characters of a value that a finding shows."""
 
@@ -25,43 +27,61 @@ class Entry:
     values: dict[str, Any]
     findings: tuple[Finding, ...] = ()
     """Findings of the parsing."""
+    holds_cells: bool = False
+    """Whether its recordings may be cells of a table, as locations, and not names."""
 
 
 def read_entries(
     location: str, where: str, parse: Callable[[str, str], Entry | Finding]
 ) -> Iterator[Entry | Finding]:
-    """The lines of a UTF-8 file, in order, one at a time in memory.
+    """What ``parse`` makes of each line of a text file, given its place and its text.
 
-    ``parse`` is given the place of a line and its text. A byte order mark or CRLF ends are warned
-    of once and taken off.
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    for place, line in read_text_lines(location, where):
+        yield line if isinstance(line, Finding) else parse(place, line)
+
+
+def read_text_lines(location: str, where: str) -> Iterator[tuple[str, str | Finding]]:
+    """The lines of a UTF-8 or UTF-16 file with their places, in order, one at a time in memory.
+
+    A byte order mark or CRLF ends are warned of once and taken off. Blank lines at the end are
+    left out.
 
     Raises:
         SourceError: the file cannot be read.
     """
     crlf_is_new = True
-    for number, line in enumerate(read_lines(location, MAX_LINE_BYTES), start=1):
+    blank: list[tuple[str, Finding]] = []
+    utf_16 = read_start(location, 2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for number, line in enumerate(read_lines(location, MAX_LINE_BYTES, utf_16=utf_16), start=1):
         place = f"{where}:{number}"
+        if number == 1 and utf_16:
+            what = "a list should be UTF-8, but is UTF-16"
+            yield place, warning("utf-16", place, what, "It is read all the same.")
         if line is None:
             what = f"a line must have at most {MAX_LINE_BYTES:,} bytes, this one has more"
-            yield error("line-too-long", place, what, "Put one clip on a line.")
+            yield place, error("line-too-long", place, what, "Put one clip on a line.")
             continue
         if number == 1 and line.startswith(codecs.BOM_UTF8):
             line = line.removeprefix(codecs.BOM_UTF8)
-            yield byte_order_mark(place)
+            yield place, byte_order_mark(place)
         if line.endswith(b"\r"):
             line = line.removesuffix(b"\r")
             if crlf_is_new:
                 crlf_is_new = False
                 what = "lines should end in LF, but end in CR LF, from here on"
-                yield warning("crlf", place, what, "It is read all the same.")
+                yield place, warning("crlf", place, what, "It is read all the same.")
         text = decode_text(line, place)
-        if isinstance(text, Finding):
-            yield text
-        elif not text.strip():
+        if isinstance(text, str) and not text.strip():
             what = "a line must hold a clip, but this one is blank"
-            yield error("blank-line", place, what, "Delete the line.")
-        else:
-            yield parse(place, text)
+            blank.append((place, error("blank-line", place, what, "Delete the line.")))
+            del blank[_MOST_BLANK:]
+            continue
+        yield from blank
+        blank.clear()
+        yield place, text
 
 
 def byte_order_mark(where: str) -> Finding:
@@ -71,16 +91,20 @@ def byte_order_mark(where: str) -> Finding:
 
 
 def decode_text(data: bytes, where: str) -> str | Finding:
-    """``data`` as UTF-8."""
+    """``data`` as UTF-8, or as UTF-16 where it begins with a byte order mark."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(data) % 2 == 0:
+        return data.decode("utf-16", "replace")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as problem:
         byte = data[problem.start]
         what = f"text must be UTF-8, but byte {problem.start + 1} (0x{byte:02x}) is not"
-        hint = "Save the file as UTF-8."
-        if byte in codecs.BOM_UTF16 and problem.start == 0:
-            hint = "It looks like UTF-16. " + hint
-        return error("not-utf8", where, what, hint)
+        western = bytes([byte]).decode("cp1252", "replace")
+        hint = "Save the file as UTF-8: iconv -f ENCODING -t UTF-8 FILE > NEW"
+        if western.isalpha() or western in "‘’“”–—…€«»¿¡°":
+            what += f"; in Windows-1252 it is {western}"
+            hint = "If that is right: iconv -f CP1252 -t UTF-8 FILE > NEW"
+        return error("not-utf8", where, what, hint + ", and use NEW.")
 
 
 def show(value: object) -> str:

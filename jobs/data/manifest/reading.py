@@ -1,108 +1,153 @@
-"""The rows of a manifest, one at a time: of JSON lines, a folder, or the shipped voice."""
+"""The rows of a manifest, one at a time, whatever its layout."""
 
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, get_args
 
-from cluster.sources.reading import (
-    Root,
-    SourceError,
-    check_file,
-    is_folder,
-    list_folder,
-    open_root,
-)
+from cluster.sources.reading import CELL, SourceError, check_file, is_folder, open_root
 from jobs.clips import Split
 from jobs.data.clips import ManifestRow
-from jobs.data.findings import Finding, error
-from jobs.data.manifest.layouts import METADATA, read_ljspeech, read_pairs
-from jobs.data.manifest.lines import Entry, parse_json, read_entries, show
+from jobs.data.findings import Finding, error, warning
+from jobs.data.manifest.keys import KEYS, REQUIRED, Columns
+from jobs.data.manifest.layouts import RowPart, recognise
+from jobs.data.manifest.lines import Entry, show
 from jobs.embedded import VOICE_DIR
-from jobs.problems import InputError, Problem, nearest
+from jobs.problems import InputError, Problem
 from jobs.spec import EMBEDDED
 from jobs.spec.strict import LANGUAGE_TAG
 
-_REQUIRED = ("audio", "text")
-_STRINGS = (*_REQUIRED, "speaker", "language", "ref_audio", "split")
-_KEYS = (*_STRINGS, "duration")
+_NO_COLUMNS: Columns = MappingProxyType({})
+_STRINGS = tuple(key for key in KEYS if key != "duration")
 _SPLITS: tuple[str, ...] = get_args(Split)
 _UNSAYABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 """Control characters (Unicode's Cc), halves of surrogate pairs, and the mark of what was lost."""
 _LANGUAGE = re.compile(LANGUAGE_TAG)
 
 
-def read_rows(manifest: str, root: str | None) -> Iterator[ManifestRow | Finding]:
-    """The clips of ``manifest`` in order, each a row or the findings that keep it from being one.
+class OpenManifest:
+    """A manifest that was recognised; iterating gives its clips in order.
 
-    Warnings stand before the row that they are of. A row's audio lies below ``root`` (None: the
-    manifest's folder), and on this machine it is a regular file; whether it is there is found in
-    S3 when it is read. Lines are read as they are asked for: memory does not grow with them.
-
-    Args:
-        manifest: ``embedded``, a file of JSON lines, or a folder in LJSpeech's layout or of
-            recordings and texts; a path or under ``s3://``.
-        root: the folder that all audio must lie in.
-
-    Raises:
-        InputError: there is no such manifest or root, or it cannot be read, also half way.
+    Each is a row or the findings that keep it from being one; warnings stand before the row that
+    they are of. A row's audio lies below the root, and on this machine it is a regular file;
+    whether it is there is found in S3 when it is read. Lines are read as they are asked for: memory
+    does not grow with them.
     """
-    if manifest == EMBEDDED:
-        manifest, root = str(VOICE_DIR / "manifest.jsonl"), None
-    is_empty = True
-    try:
-        if is_folder(manifest):
-            place = open_root(manifest, root)
-            files, _, _ = list_folder(manifest)
-            entries = (read_ljspeech if METADATA in files else read_pairs)(manifest, place)
-        else:
-            check_file(manifest)
-            place = open_root(os.path.dirname(manifest) or ".", root)
-            entries = read_entries(manifest, manifest, parse_json)
-        for entry in entries:
-            is_empty = False
-            if isinstance(entry, Finding):
-                yield entry
+
+    def __init__(
+        self, manifest: str, root: str | None = None, columns: Columns = _NO_COLUMNS
+    ) -> None:
+        """Look what ``manifest`` is.
+
+        Args:
+            manifest: ``embedded``, or a file or folder in one of the layouts of docs/data.md; a
+                path or under ``s3://``.
+            root: the folder that all audio must lie in; None for the manifest's.
+            columns: by key the column or key of a list that holds it.
+
+        Raises:
+            InputError: there is no such manifest or root, it cannot be read or is in no layout that
+                is, or which of its columns is the text is not clear.
+        """
+        self.manifest = manifest
+        self._is_embedded = manifest == EMBEDDED
+        if self._is_embedded:
+            self.manifest, root = str(VOICE_DIR / "manifest.jsonl"), None
+        with self._explained():
+            if is_folder(self.manifest):
+                open_root(self.manifest, root)
             else:
-                yield from _check(manifest, entry, place)
-    except SourceError as problem:
-        what = f"a manifest {problem.what}"
-        raise InputError([Problem(manifest, what, problem.next_step)]) from None
-    if is_empty:
-        yield error("no-clips", manifest, "a manifest must name clips, but has none", "Add some.")
+                check_file(self.manifest)
+                open_root(os.path.dirname(self.manifest) or ".", root)
+            self._layout = recognise(self.manifest, root, columns)
+        self.rows = 0
+        """Clips that were read, and lines that are none."""
+
+    @property
+    def name(self) -> str:
+        """What it is read as, in words; with the rows that were read."""
+        name = "the shipped voice" if self._is_embedded else self._layout.name
+        return f"{name}, {self.rows:,} rows"
+
+    def __iter__(self) -> Iterator[ManifestRow | Finding]:
+        """The rows, once.
+
+        Raises:
+            InputError: the manifest cannot be read, also half way.
+        """
+        is_empty = True
+        with self._explained():
+            for part in self._layout.parts:
+                told = False
+                for entry in part.entries:
+                    is_empty = False
+                    if isinstance(entry, Finding):
+                        self.rows += entry.severity == "error"
+                        yield entry
+                        continue
+                    self.rows += 1
+                    yield from _check(self.manifest, entry, part)
+                    if part.names.read_backslashes and not told:
+                        told = True
+                        what = "audio should be written with /, but has backslashes, from here on"
+                        advice = "It is read all the same, by the end of the path."
+                        yield warning("audio-backslash", entry.where, what, advice)
+        if is_empty:
+            what = "a manifest must name clips, but has none"
+            yield error("no-clips", self.manifest, what, "Add some.")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except SourceError as problem:
+            what = f"a manifest {problem.what}"
+            raise InputError([Problem(self.manifest, what, problem.next_step)]) from None
 
 
-def _check(manifest: str, entry: Entry, place: Root) -> Iterator[ManifestRow | Finding]:
+def read_rows(
+    manifest: str, root: str | None, columns: Columns = _NO_COLUMNS
+) -> Iterator[ManifestRow | Finding]:
+    """The clips of a manifest, as :class:`OpenManifest` has them."""
+    yield from OpenManifest(manifest, root, columns)
+
+
+def _check(manifest: str, entry: Entry, part: RowPart) -> Iterator[ManifestRow | Finding]:
     findings = [*entry.findings, *_check_values(entry.values, entry.where)]
     located: dict[str, Any] = {}
     for key in ("audio", "ref_audio"):
         name = entry.values.get(key)
         if isinstance(name, str) and name.strip():
+            if entry.holds_cells and name.startswith(f"{CELL}://"):
+                located[key] = name
+                continue
             try:
-                located[key] = place.locate(name)
+                located[key] = part.names.locate(name, in_table=part.in_table)
             except SourceError as problem:
                 what = f"{key} {problem.what}"
                 rule = f"audio-{problem.rule}"
                 findings.append(error(rule, entry.where, what, problem.next_step))
     if findings:
         yield from findings
-    else:
-        if entry.values.get("duration") is not None:
-            located["duration"] = float(entry.values["duration"])
-        yield ManifestRow(where=entry.where, manifest=manifest, **{**entry.values, **located})
+        return
+    values = {**entry.values, **located}
+    if values.get("duration") is not None:
+        values["duration"] = float(values["duration"])
+    if values.get("split") is None:
+        values["split"] = part.split
+    yield ManifestRow(where=entry.where, manifest=manifest, **values)
 
 
 def _check_values(values: Mapping[str, Any], where: str) -> Iterator[Finding]:
     """Every rule that the values of one clip break, whatever the audio is."""
-    for key in _REQUIRED:
+    for key in REQUIRED:
         if key not in values:
             yield error("missing-key", where, f"the key {key} must be there", "Add it.")
     for key, value in values.items():
-        if key not in _KEYS:
-            what = f"{show(key)} is no key of a manifest"
-            yield error("unknown-key", where, what, nearest(key, _KEYS))
-        elif value is None and key not in _REQUIRED:
+        if value is None and key not in REQUIRED:
             continue  # null says of an optional key what leaving it out says
         elif isinstance(value, str) and key in _STRINGS:
             yield from _check_string(key, value, where)

@@ -33,7 +33,7 @@ def last_line_cut(root: Path) -> None:
 CASES = [
     Case("byte order mark", "byte-order-mark", byte_order_mark, "manifest.jsonl:1", 2, "warning"),
     Case("crlf", "crlf", carriage_returns, "manifest.jsonl:2", 3, "warning"),
-    Case("utf-16", "not-utf8", utf_16, "manifest.jsonl:1", 0),
+    Case("utf-16", "utf-16", utf_16, "manifest.jsonl:1", 1, "warning"),
     Case("the end is cut off", "not-json", last_line_cut, "manifest.jsonl:3", 2),
     Case("empty manifest", "no-clips", write_lines, "manifest.jsonl", 0),
     line_case("latin-1", "not-utf8", as_text(text="x").encode().replace(b"x", b"\xe9")),

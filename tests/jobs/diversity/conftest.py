@@ -55,7 +55,9 @@ def varied(typical):
 @pytest.fixture(scope="session")
 def voice() -> list[TargetClip]:
     """The shipped voice; its clips' names stand for the digests of their sound."""
-    return [TargetClip(row, row.audio, 16_000, row.duration) for row in target_rows(DataSpec())]
+    return [
+        TargetClip(row, row.audio, 16_000, row.duration) for row in target_rows(DataSpec()).items
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def corpus(prepared, tmp_path) -> Corpus:
 
 def checked(corpus: Corpus, rate: int = RATE, workers: int = 1, **data) -> Checked:
     spec = DataSpec.model_validate({"manifest": str(corpus.save()), **data})
-    return check(target_rows(spec), spec, DataRules(), None, rate, workers)
+    return check(target_rows(spec).items, spec, DataRules(), None, rate, workers)
 
 
 def found(of: Checked) -> list[tuple[str, str, str]]:
@@ -196,7 +196,7 @@ def test_texts_are_counted_as_the_base_reads_them(corpus):
     corpus.write("a.wav", babble(97), text="aa bb cc dd ee ff", language="km")
     corpus.write("b.wav", babble(98), text="route 66 it is then", language="km")
     spec = DataSpec(manifest=(str(corpus.save()),), max_text_tokens=6, language_tag=True)
-    of = check(target_rows(spec), spec, DataRules(), count_words, RATE)
+    of = check(target_rows(spec).items, spec, DataRules(), count_words, RATE)
     assert found(of) == [
         ("text-long", "error", corpus.line(-2)),
         ("text-unreadable", "error", corpus.line(-1)),
@@ -281,7 +281,7 @@ def test_processes_find_the_same(corpus):
 def test_progress_ends_with_all_rows(corpus):
     told = []
     spec = DataSpec(manifest=(str(corpus.save()),))
-    rows = target_rows(spec)
+    rows = target_rows(spec).items
     check(rows, spec, DataRules(), None, RATE, progress=lambda *counts: told.append(counts))
     assert told == sorted(set(told))
     assert told[-1] == (GOOD, GOOD)
