@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Self
 
 import torch
-import yaml
 from pydantic import ValidationError, model_validator
 from torch.distributed import ReduceOp, all_reduce, get_rank, get_world_size
 
@@ -30,6 +29,7 @@ from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec
 from jobs.spec.strict import Strict
 from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec, TrialSpec
+from jobs.spec.yaml_files import load_yaml
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import checkpoint_key
 from jobs.training.host import Host
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        train(JobSpec.model_validate(yaml.safe_load(options.job.read_text())), options.storage)
+        train(JobSpec.model_validate(load_yaml(options.job.read_text())), options.storage)
     except (InputError, ValidationError, OSError) as error:
         log.error("%s: %s", options.job, error)
         return _BAD_INPUT

@@ -5,6 +5,7 @@ No address holds a secret: a spec is kept in the storage, shown and logged.
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 WEB = ("http", "https")
@@ -22,6 +23,31 @@ _PASSWORD = re.compile(r"(?<=//)([^\s/@:]*):[^\s]*@")
 """What a URL has before its host; a password may hold a slash that nobody quoted."""
 _WEB_LOGIN = re.compile(r"(?<=http://)[^\s/@]+@|(?<=https://)[^\s/@]+@", re.IGNORECASE)
 _VALUE = re.compile(r"(?<=[?&])([^=&\s]+)=([^&\s]*)")
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, whatever its path contains.
+
+    >>> sqlite_url(Path("/srv/sweeps/mlflow.db"))
+    'sqlite:////srv/sweeps/mlflow.db'
+    >>> sqlite_url(Path("/srv/50%/mlflow.db"))
+    'sqlite+pysqlite:////srv/50%25/mlflow.db'
+    """
+    from sqlalchemy.engine import URL
+
+    url = URL.create("sqlite", database=str(path))
+    text = url.render_as_string()
+    if text == f"{SQLITE}{path}":
+        return text
+    # Of a URL that begins with sqlite:/// MLflow makes the folder as it is written there, quoted.
+    return url.set(drivername="sqlite+pysqlite").render_as_string()
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that a SQLite URL names."""
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(url).database or "")
 
 
 def redacted(text: str) -> str:

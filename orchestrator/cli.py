@@ -3,14 +3,28 @@
 import errno
 
 import typer
+from typer.core import TyperGroup
 
 from cluster.storage.committed import DamagedError
 from jobs.problems import InputError
 from orchestrator.commands import cluster, data, release, results, sweeps
 from orchestrator.errors import Exit, InfrastructureError
+from orchestrator.interruption import InterruptedRunError, catch_signals, received
 from orchestrator.terminal.console import messages, print_line
 
+
+class _Commands(TyperGroup):
+    """All commands; an interrupt leaves them as an error of ours, not as Typer's exit code 130."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptedRunError from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Sweeps of LoRA fine-tuning for LLM-based text-to-speech, judged by how they sound.",
     no_args_is_help=True,
     add_completion=False,
@@ -32,8 +46,13 @@ app.add_typer(cluster.k8s, name="k8s", rich_help_panel="Cluster")
 
 def main() -> None:
     """Run the command; turn what can go wrong for a user into a message and an exit code."""
+    catch_signals()
     try:
         app()
+    except (InterruptedRunError, KeyboardInterrupt):
+        what = f"Interrupted by {received()}. Everything committed stays"
+        print_line(messages, f"{what}; run the same command again to go on.", "red")
+        raise SystemExit(Exit.INTERRUPTED) from None
     except InputError as error:
         for problem in error.problems:
             print_line(messages, str(problem), "red")

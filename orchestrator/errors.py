@@ -15,6 +15,8 @@ class Exit(IntEnum):
     """The same code for ``say``: it ended, but not all of the text was synthesised."""
     INFRASTRUCTURE = 4
     """Ray, MLflow, the storage or the machine failed; the input was fine."""
+    INTERRUPTED = 5
+    """A signal ended the command: the same command goes on from what was committed."""
 
 
 class InfrastructureError(Exception):

@@ -2,10 +2,17 @@
 
 import logging
 import os
+import signal
+import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.ray.tokens import MODE, find_token
+
+if TYPE_CHECKING:
+    from ray.job_config import JobConfig
 
 # glibc returns freed memory to the kernel at once by default, and a training step that allocates
 # the same large activations again then spends its time in page faults.
@@ -15,6 +22,9 @@ WORKER_ENVIRONMENT: Mapping[str, str] = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+_OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""In the environment of a submitted job, whose workers have the code that was sent."""
 
 # Ray has no option to listen on loopback alone: `_node_ip_address="127.0.0.1"` is turned into the
 # machine's outward address. This variable, made for desktop systems, is the switch that works.
@@ -41,18 +51,43 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     # Ray reads its variables when it is imported.
     import ray
 
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            # "local": without it Ray would join whatever RAY_ADDRESS names.
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)},
-        )
+        try:
+            ray.init(
+                # "local": without it Ray would join whatever RAY_ADDRESS names.
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                job_config=_job_config(),
+                runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)},
+            )
+        except SystemExit:  # from the handler of SIGTERM that Ray installs
+            raise KeyboardInterrupt from None
+        if callable(on_sigterm):
+            # Instead of Ray's two: one exits, and one prints the stack of every thread.
+            signal.signal(signal.SIGTERM, on_sigterm)
         yield
     finally:
         ray.shutdown()
+
+
+def _job_config() -> "JobConfig":
+    """Has workers import this installation, whatever lies in the directory of the command.
+
+    Ray would put that directory first on their path, where its ``jobs`` or ``cluster.py`` goes
+    before ours.
+    """
+    from ray.job_config import JobConfig
+
+    class OwnCode(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True  # with one, Ray puts no directory of the driver on the workers' path
+
+    here = str(Path(__file__).parents[2])
+    is_there = here in sysconfig.get_paths().values() or _OF_A_JOB in os.environ
+    return OwnCode(_py_driver_sys_path=[] if is_there else [here])
 
 
 def choose_authentication(*, local: bool) -> None:

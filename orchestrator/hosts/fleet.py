@@ -30,6 +30,10 @@ as long before it moves, because the node may still train it."""
 HANG_SECONDS = 600.0
 """A host that is at one piece of work for longer than this, and than is usual for it, hangs."""
 
+LEAVE_SECONDS = 20.0
+"""An interrupted sweep waits for so long at most for its hosts to commit what they have. Slurm and
+Kubernetes kill 30 s after their signal by default (KillWait, terminationGracePeriodSeconds)."""
+
 _CALLS_AT_ONCE = 64
 """Of leases' holders; each slot has one at a time, and one more while its holder changes."""
 _BEATS_A_LEASE = 4
@@ -53,6 +57,7 @@ class Fleet:
         needs: str,
     ) -> None:
         """``needs`` says in words what resources a host takes."""
+        self._hosts = list(hosts)
         self.pool = pool
         self._tell = tell
         self._needs = needs
@@ -86,6 +91,17 @@ class Fleet:
         gone = [host["gone"] for host in ray.get(self.pool.state.remote())["hosts"]]
         if all(gone):
             raise _no_host(gone[0])
+
+    def leave(self) -> None:
+        """Have the hosts commit what they have of their epochs; wait a while for that."""
+        what = "interrupted: the hosts commit what they have trained"
+        self._tell(f"{what}, for at most {LEAVE_SECONDS:.0f} s; a second signal ends all at once")
+        states = ray.get(self.pool.state.remote())["hosts"]
+        serving = [
+            host for host, state in zip(self._hosts, states, strict=True) if state["is_open"]
+        ]
+        leaving = [host.leave.remote("the sweep was interrupted") for host in serving]
+        ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_SECONDS)
 
     def _first_plan(self) -> PackingPlan:
         """Wait for a host that could be loaded."""
@@ -142,6 +158,9 @@ def fleet(context: SweepContext, tell: Tell) -> Iterator[Fleet]:
         beating.start()
         try:
             yield started
+        except KeyboardInterrupt:
+            started.leave()
+            raise
         finally:
             over.set()
             beating.join()

@@ -150,6 +150,11 @@ class HostActor:
             self._leases.renew(leases, since)
         return Heartbeat(self._loop.progress(), self._leases.read_clock(), self._node)
 
+    @ray.method(concurrency_group="watch")
+    def leave(self, reason: str) -> None:
+        """Take no more work, commit what the slots have of their epochs, and end their leases."""
+        self._leave(reason)
+
     # what a lease's holder calls
 
     @ray.method

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.actor import ActorProxy
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import ActorDiedError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.hosts.hang_detection import HangDetector
@@ -115,7 +115,7 @@ class Pool:
         while True:
             lease = await self._request(trial, holder, alone=alone)
             host = self._hosts[lease.host]
-            with self._noticing_loss(host):
+            async with self._noticing_loss(host):
                 # A new reading, so that the lease begins with a whole term.
                 host.received(await host.actor.renew.remote([], None))
                 # The host knows of every lease before its holder does, for the next pool to find.
@@ -200,14 +200,17 @@ class Pool:
         host = self._hosts[lease.host]
         # Nobody renews it any more, so its trial waits no longer than a term for the answer.
         self._expire_after_term(host, [lease.id])
-        with self._noticing_loss(host):
-            await host.actor.detach.remote(lease.id)
+        opening, is_detached = host.openings, False
+        while host.is_open and opening == host.openings and not is_detached:
+            async with self._noticing_loss(host):
+                await host.actor.detach.remote(lease.id)
+                is_detached = True
         self._table.mark_detached(lease.id)
         self._settle()
 
     async def _renew(self, host: _Host) -> None:
         opening = host.openings
-        with self._noticing_loss(host):
+        async with self._noticing_loss(host):
             leases = list(self._table.on_host(host.number))
             heartbeat = await host.actor.renew.remote(leases, host.term_start())
             if opening == host.openings:
@@ -276,15 +279,31 @@ class Pool:
     async def _wait_for_end(self, host: _Host) -> None:
         """Wait until the host ends, by itself or with its process."""
         opening = host.openings
-        with self._noticing_loss(host):
-            self._lose(host, opening, await host.actor.wait_for_end.remote())
+        while opening == host.openings and host.is_open:
+            async with self._noticing_loss(host):
+                self._lose(host, opening, await host.actor.wait_for_end.remote())
 
-    @contextmanager
-    def _noticing_loss(self, host: _Host) -> Iterator[None]:
-        """For calls to a host: one that fails ends the block, and has the host looked at again."""
-        opening = host.openings
+    @asynccontextmanager
+    async def _noticing_loss(self, host: _Host) -> AsyncIterator[None]:
+        """For calls to a host: one that fails ends the block, and has the host looked at again.
+
+        Ray may report the death of a host's process so late that the next one serves already, and
+        fail a call to that one. A host whose process is still the same is not lost.
+        """
+        opening, process = host.openings, host.clock and host.clock.process
         try:
             yield
+        except RayActorError as error:
+            try:
+                heartbeat = await host.actor.renew.remote([], None)
+            except RayError:
+                heartbeat = None
+            if heartbeat is None or heartbeat.clock.process != process:
+                self._lose(host, opening, str(error))
+            elif host.is_open and opening == host.openings:
+                host.received(heartbeat)
+                host.detector.got_answer(heartbeat.progress)
+                await asyncio.sleep(_RETRY)
         except RayError as error:
             self._lose(host, opening, str(error))
 

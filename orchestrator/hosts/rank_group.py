@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -15,6 +16,7 @@ from cluster.storage.base import StorageKey, open_storage
 from cluster.storage.committed import DamagedError
 from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec
 from jobs.training.epochs import DivergedError, SlotGoneError
+from jobs.training.launcher import forget_launcher
 
 if TYPE_CHECKING:
     from jobs.training.host import Host
@@ -55,6 +57,7 @@ def _load(task: HostTask) -> "Callable[[int, str | None], Host]":
     Returns:
         What meets the other ranks, as the rank with this number, at this address.
     """
+    forget_launcher()
     from jobs.data.prepared.files import read_prepared
     from jobs.families.registry import load_base
     from jobs.training.engine.start import start_distributed
@@ -77,6 +80,8 @@ class PeerActor:
     def __init__(self, task: HostTask, rank: int) -> None:
         end_with_raylet()
         self._task, self._rank = task, rank
+        self._failed = threading.Event()
+        self._reason = ""
 
     @ray.method
     def load(self) -> None:
@@ -86,7 +91,8 @@ class PeerActor:
     @ray.method
     def join(self, address: str | None) -> None:
         """Meet the other ranks at ``address``."""
-        self._host = self._join(self._rank, address)
+        with self._noting_failure("joining"):
+            self._host = self._join(self._rank, address)
 
     @ray.method
     def call(
@@ -96,15 +102,26 @@ class PeerActor:
         options: Mapping[str, object],
     ) -> None:
         """Call a method of the host; rank 0 has the result, and the error that is a slot's own."""
-        try:
+        with suppress(*_OF_ONE_SLOT), self._noting_failure(method.__name__):
             method(self._host, *arguments, **options)
-        except _OF_ONE_SLOT:
-            return
 
     @ray.method(concurrency_group="death")
-    def block_until_death(self) -> None:
-        """Never returns: the call fails when the process dies."""
-        threading.Event().wait()
+    def wait_for_failure(self) -> str:
+        """Why this rank does no longer what the others do; fails when the process dies."""
+        self._failed.wait()
+        return self._reason
+
+    @contextmanager
+    def _noting_failure(self, doing: str) -> Iterator[None]:
+        """The others wait for this rank, so they must hear at once that it failed."""
+        try:
+            yield
+        except _OF_ONE_SLOT:
+            raise
+        except Exception as error:
+            self._reason = f"{doing} failed on rank {self._rank}: {error!r}"
+            self._failed.set()
+            raise
 
 
 class RankGroup:
@@ -145,21 +162,25 @@ class RankGroup:
             pending = [peer.call.remote(method, arguments, options) for peer in self._peers]
             try:
                 try:
-                    return method(self._host, *arguments, **options)
-                finally:
+                    result = method(self._host, *arguments, **options)
+                except _OF_ONE_SLOT:
                     ray.get(pending)
+                    raise
+                # Not where it failed: the others may wait for this rank. They end with it.
+                ray.get(pending)
             except _OF_ONE_SLOT:
                 raise
             except Exception as error:
                 if self._peers:
                     self._end(f"{method.__name__} failed on a rank: {error!r}")
                 raise
+            return result
 
         return call
 
     def _watch(self, peer: ActorProxy[PeerActor]) -> None:
         try:
-            ray.get(peer.block_until_death.remote())
+            self._end(ray.get(peer.wait_for_failure.remote()))
         except ray.exceptions.RayActorError as error:
             self._end(f"a rank died: {error}")
 

@@ -19,7 +19,7 @@ from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from cluster.storage.base import Storage
-from orchestrator.addresses import is_database
+from orchestrator.addresses import is_database, sqlite_url
 from orchestrator.errors import InfrastructureError
 from orchestrator.records.runs import TRIAL_TAG, RunContent
 
@@ -59,7 +59,7 @@ def mlflow_store(
     """
     if address and not is_database(address):
         return MlflowStore(address)
-    uri = address or f"sqlite:///{folder / database}"
+    uri = address or sqlite_url(folder / database)
     return MlflowStore(uri, (folder / artifacts).as_uri())
 
 

@@ -17,6 +17,7 @@ from cluster.kubernetes.spec import KubeSpec
 from cluster.storage.base import STORAGES
 from jobs.families.description import is_path
 from jobs.problems import InputError, Problem, collecting
+from jobs.spec.yaml_files import dump_yaml
 from jobs.speech.prompts import read_prompts
 from orchestrator.addresses import redacted
 from orchestrator.ledger import SPEC_FILE
@@ -143,7 +144,7 @@ def _spec_text(spec: SweepSpec, files: Iterable[str]) -> str:
     data = {section: keys for section, keys in written.items() if keys != {}}
     for name in files:
         data["variants"][name.removesuffix(".jsonl")] = f"{CONFIG_PATH}/{name}"
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return dump_yaml(data)
 
 
 def _refuse(path: Path, files: Mapping[str, str]) -> None:

@@ -7,8 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import cluster
 import jobs
 import orchestrator
@@ -19,6 +17,7 @@ from cluster.ray.spec import LOGIN, ClusterSpec
 from cluster.sources.local_files import LocalFolder, open_file
 from jobs.families.description import is_path
 from jobs.problems import InputError, Problem, collecting
+from jobs.spec.yaml_files import dump_yaml
 from jobs.speech.prompts import read_prompts
 from orchestrator.ledger import SPEC_FILE
 from orchestrator.remote.local_values import PROMPT_FILES, is_local, texts, what_instead
@@ -65,7 +64,7 @@ def make_submission(
             with collecting(problems):
                 _pack(values, location, document, files)
     problems += document.problems(_unreachable(values, where))
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    text = dump_yaml(values)
     code = _code() if where.code == "sent" else {}
     package = Package({SPEC_FILE: text.encode(), **files, **code})
     problems += (Problem(str(path), *found) for found in package.problems())

@@ -98,6 +98,10 @@ class StudySearch(OptunaSearch):
         self._suggested: set[str] = set()
         self._running: dict[str, TrialRecord] = {}
         """By Tune's trial id."""
+        self._open: set[str] = set()
+        """Tune's ids of trials that have not ended."""
+        self._is_exhausted = False
+        """Whether it has nothing more to suggest."""
         self._steps: dict[str, set[int]] = {}
         """By Tune's trial id, the epochs that the study has of a trial that it has taken up."""
 
@@ -123,7 +127,12 @@ class StudySearch(OptunaSearch):
                 return {TRIAL: record.id}
             if not self._repeat(trial_id, record):
                 break
+        self._is_exhausted = True
         return Searcher.FINISHED
+
+    def is_over(self, trials: int) -> bool:
+        """Whether all that it suggested has ended: ``trials`` of them, or all that there are."""
+        return not self._open and (self._is_exhausted or len(self._suggested) >= trials)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Give the study the epoch's objective; one of several objectives takes none in between."""
@@ -140,6 +149,7 @@ class StudySearch(OptunaSearch):
     ) -> None:
         """Tell the study how the trial ended: COMPLETE, PRUNED by a rung, or FAIL."""
         record = self._running[trial_id]
+        self._open.discard(trial_id)
         failed = error or result is None or "failed" in result
         if result is not None and not failed:
             self.on_trial_result(trial_id, result)
@@ -182,6 +192,7 @@ class StudySearch(OptunaSearch):
         """Make ``record`` the study's trial for Tune's ``trial_id``, once."""
         self._suggested.add(record.id)
         self._running[trial_id] = record
+        self._open.add(trial_id)
         self._steps[trial_id] = set()
         if self._first is not None:
             self._first.add(record)

@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from jobs.problems import InputError, Problem, collecting
-from orchestrator.addresses import JOURNAL, SQLITE, redacted
+from orchestrator.addresses import JOURNAL, redacted, sqlite_url
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import Ledger
 from orchestrator.search.space import SearchSpace
@@ -43,7 +43,7 @@ def study_address(address: str | None, directory: Path) -> str:
     if address is not None:
         return address
     if (database := directory / DATABASE_FILE).is_file():
-        return f"{SQLITE}{database}"
+        return sqlite_url(database)
     return f"{JOURNAL}{directory / STUDY_FILE}"
 
 

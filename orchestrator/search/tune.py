@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-# Ctrl-C ends the driver at once: the next run of the same command goes on from the storage.
+# Ctrl-C is the driver's own matter (orchestrator/interruption.py).
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 # Tune's loggers are chosen below: its TensorBoard one imports torch, seconds and memory of a driver
 # that loads no model.
@@ -58,16 +59,18 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
 
     Raises:
         InfrastructureError: all hosts were lost for good; what was committed is.
+        KeyboardInterrupt: a signal ended it before all trials had ended.
     """
     spec = context.spec
     shutil.rmtree(directory / RAY_FOLDER, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
+    searcher = searcher_for(context, directory)
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(TrialTrainable, context=context, pool=hosts.pool), _TRIAL_RESOURCES
         ),
         tune_config=TuneConfig(
-            search_alg=searcher_for(context, directory),
+            search_alg=searcher,
             scheduler=scheduler_for(spec),
             # A grid ends by itself, after the points that wait in its study.
             num_samples=-1 if spec.search.sampler == "grid" else spec.search.trial_count,
@@ -85,6 +88,8 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
     )
     tuner.fit()
     hosts.check()
+    if not searcher.is_over(spec.search.trial_count):
+        raise KeyboardInterrupt  # nothing is judged while trials are open
 
 
 class _Events(tune.Callback):
@@ -101,6 +106,12 @@ class _Events(tune.Callback):
         self._observer = observer
         self._reported: dict[str, int] = {}
         """By Tune's trial id, how many epochs were reported to Tune."""
+
+        self._on_sigusr1 = signal.getsignal(signal.SIGUSR1)
+
+    def setup(self, **_: object) -> None:
+        """Put back the handler that Tune has just replaced by one that ends the search early."""
+        signal.signal(signal.SIGUSR1, self._on_sigusr1)
 
     def __getstate__(self) -> dict[str, object]:
         """Nothing: Tune pickles its callbacks for a restore, and each run makes its own anew."""

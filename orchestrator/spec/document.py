@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from jobs.problems import InputError, Problem, read_text
+from jobs.spec.yaml_files import YamlLoader, load_yaml
 
 Location = tuple[int | str, ...]
 """Where a value stands in a document: keys of mappings and indices of lists, outermost first."""
@@ -47,8 +48,8 @@ class Document:
         """
         text = read_text(path, hint)
         try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
-            data = yaml.safe_load(text)
+            root = yaml.compose(text, Loader=YamlLoader)
+            data = load_yaml(text)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else str(path)

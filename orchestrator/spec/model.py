@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from jobs.families.description import is_path
 from jobs.spec import EMBEDDED
@@ -14,7 +14,7 @@ from jobs.spec.data import DataSpec
 from jobs.spec.metric import MetricSpec
 from jobs.spec.strict import Strict
 from jobs.spec.trial import DecodingSpec, EngineSpec, HostSpec, TrainingSpec
-from orchestrator.addresses import JOURNAL, SQLITE
+from orchestrator.addresses import JOURNAL, SQLITE, sqlite_path, sqlite_url
 from orchestrator.verdict.protocol import (
     GATE_METRICS,
     LEAST_RESAMPLES,
@@ -70,6 +70,20 @@ class Dimension(Strict):
         return self.choices or (self.low, self.high)
 
 
+def _as_used(name: str, value: Choice) -> Choice:
+    """A choice of a key of ``training`` with the numbers of the type that the key has.
+
+    YAML may write 8 as 8.0 and 0.0 as 0; a warm start compares choices with what was trained.
+    """
+    if name not in TrainingSpec.model_fields or isinstance(value, bool):
+        return value
+    try:
+        used: Choice = getattr(TrainingSpec.model_validate({name: value}), name)
+    except ValidationError:
+        return value  # orchestrator.spec.rules reports it
+    return used if used == value else value
+
+
 def _from_list(value: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
     return {"choices": value} if isinstance(value, list) else value
 
@@ -93,6 +107,11 @@ class FirstSpec(Strict):
     trials: Annotated[int, Field(ge=1)]
     """Trials of this phase. Then the best of them is tried with the keys' other choices."""
 
+    @field_validator("hold")
+    @classmethod
+    def _numbers_as_used(cls, hold: dict[str, Choice]) -> dict[str, Choice]:
+        return {name: _as_used(name, value) for name, value in hold.items()}
+
 
 class SearchSpec(Strict):
     """The search space, and how trials are sampled from it."""
@@ -109,6 +128,15 @@ class SearchSpec(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     space: dict[str, Annotated[Dimension, BeforeValidator(_from_list)]] = Field(min_length=1)
     """Keys of ``training``, each with a list of choices or a range."""
+
+    @field_validator("space")
+    @classmethod
+    def _numbers_as_used(cls, space: dict[str, Dimension]) -> dict[str, Dimension]:
+        found = {}
+        for name, each in space.items():
+            used = tuple(_as_used(name, choice) for choice in each.choices)
+            found[name] = each.model_copy(update={"choices": used}) if used else each
+        return found
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -387,9 +415,10 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
     base, data, variants, scoring = spec.base, spec.data, spec.variants, spec.scoring
     manifests = (each.model_copy(update={"path": local(each.path)}) for each in data.manifest)
     optuna = spec.records.optuna or ""
-    for start in (JOURNAL, SQLITE):
-        if file := optuna.partition(start)[2] if optuna.startswith(start) else "":
-            optuna = f"{start}{absolute(file)}"
+    if optuna.startswith(JOURNAL) and optuna != JOURNAL:
+        optuna = f"{JOURNAL}{absolute(optuna.removeprefix(JOURNAL))}"
+    elif optuna.startswith(SQLITE) and optuna != SQLITE:
+        optuna = sqlite_url(Path(absolute(str(sqlite_path(optuna)))))
     changes: dict[str, dict[str, Any]] = {
         "base": {"source": local(base.source), "codec": local(base.codec)},
         "data": {"manifest": tuple(manifests), "root": data.root and local(data.root)},

@@ -82,11 +82,25 @@ def _space(spec: SweepSpec) -> Iterator[Violation]:
     for name, dimension in spec.search.space.items():
         for value in dimension.corners if name in TrainingSpec.model_fields else ():
             try:
-                spec.training_for({name: value})
+                used = getattr(spec.training_for({name: value}), name)
             except ValidationError as error:
                 message = error.errors()[0]["msg"]
                 what = f"search.space.{name}: {message}, got {value!r}"
                 yield Violation(("search", "space", name), what, "Correct the value.")
+                continue
+            if _kinds(value) != _kinds(used):
+                meant = " and ".join(sorted(_kinds(used)))
+                what = f"search.space.{name}: a choice must be {meant}, got {value!r}"
+                yield Violation(("search", "space", name), what, f"Write it as {used!r}.")
+
+
+def _kinds(value: object) -> set[str]:
+    """Of what kind a value or its parts are, as a message says it."""
+    if isinstance(value, tuple):
+        return set[str]().union(*map(_kinds, value))
+    if isinstance(value, bool):
+        return {"true or false"}
+    return {"a number" if isinstance(value, int | float) else "a text"}
 
 
 def _family(spec: SweepSpec) -> Iterator[Violation]:

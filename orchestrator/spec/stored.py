@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 
 from jobs.problems import InputError, Problem
 from jobs.spec.strict import validation_problems
+from jobs.spec.yaml_files import dump_yaml, load_yaml
 from orchestrator.ledger import PLAN_FILE, PROTOCOL_FILE, SPEC_FILE, VERDICT_FILE, Ledger
 from orchestrator.spec.model import MAY_CHANGE, SweepSpec
 from orchestrator.spec.plan import plan
@@ -42,7 +42,7 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
             for what, step in changes
         ]:
             raise InputError(problems)
-    ledger.write_text(SPEC_FILE, yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+    ledger.write_text(SPEC_FILE, dump_yaml(spec.model_dump(mode="json")))
     if _epochs_may_grow(spec):
         ledger.lengthen_trials(spec.training.epochs)
     planned = plan(spec, inputs, ledger.storage)
@@ -116,7 +116,7 @@ def stored_spec(ledger: Ledger) -> SweepSpec | None:
         ValidationError: another version of voxsweep wrote it.
     """
     text = ledger.read_text(SPEC_FILE)
-    return None if text is None else SweepSpec.model_validate(yaml.safe_load(text))
+    return None if text is None else SweepSpec.model_validate(load_yaml(text))
 
 
 def require_spec(ledger: Ledger) -> SweepSpec:

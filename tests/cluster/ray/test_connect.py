@@ -39,6 +39,13 @@ with ray_cluster(None):
     import ray
 
     assert ray.get(ray.remote(lambda: os.environ["OMP_NUM_THREADS"]).remote()) == "1"
+
+    def origins():
+        import cluster, jobs, orchestrator
+
+        return [module.__file__ for module in (cluster, jobs, orchestrator)]
+
+    assert ray.get(ray.remote(origins).remote()) == origins()
     me = psutil.Process()
     listening = []
     for process in (me, *me.children(recursive=True)):
@@ -66,8 +73,15 @@ def cluster(tmp_path_factory) -> dict:
     """What the program saw, in a process of its own: Ray reads its settings when imported."""
     token = tmp_path_factory.mktemp("ray") / "token"
     token.write_text("0" * 64)
+    # A user's own modules that are named as our packages, where the command is called.
+    user = tmp_path_factory.mktemp("user")
+    for name in ("cluster.py", "orchestrator.py", "jobs/__init__.py"):
+        (user / name).parent.mkdir(exist_ok=True)
+        (user / name).write_text("raise RuntimeError('not ours')")
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(token)],
+        # -P: the driver itself does not import from there, as the installed command does not.
+        [sys.executable, "-P", "-c", PROGRAM, str(token)],
+        cwd=user,
         # RAY_ADDRESS is what Ray would join without being told to.
         env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
         capture_output=True,

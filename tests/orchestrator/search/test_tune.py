@@ -1,7 +1,9 @@
 """Ray Tune's search over real leases, on hosts that have no model and do as they are told."""
 
+import gc
 import os
 import signal
+import warnings
 
 import optuna
 import pytest
@@ -54,7 +56,7 @@ def run(make_spec, tmp_path, monkeypatch):
     # However slow the machine, nobody is told to be patient.
     monkeypatch.setattr("orchestrator.hosts.fleet._PATIENCE", None)
 
-    def start(cluster, heard, ranks=(2, 4), **sections):
+    def start(cluster, heard, ranks=(2, 4), interrupted=False, **sections):
         space = f"search: {{sampler: grid, space: {{rank: {list(ranks)}}}}}"
         spec = make_spec(
             **{**SECTIONS, "search": space, "rungs": "rungs: {scheduler: none}"} | sections
@@ -62,6 +64,11 @@ def run(make_spec, tmp_path, monkeypatch):
         context = fake_context(spec, tmp_path / "st")
         told: list[str] = []
         fleet = Fleet(list(cluster.hosts.values()), cluster.pool, told.append, "a CPU")
+        if interrupted:
+            with pytest.raises(KeyboardInterrupt):
+                search(context, fleet, tmp_path / "search", heard)
+            fleet.leave()
+            return [record.id for record in context.ledger().trials()]
         search(context, fleet, tmp_path / "search", heard)
         fleet.beat()
         assert told == ["hosts: a fake packs nothing"]
@@ -109,6 +116,35 @@ def test_a_dead_host_costs_its_trials_no_report_and_no_retry_of_tunes(run, tmp_p
         assert heard.reports == everything(trials)
         assert heard.ends == dict.fromkeys(trials, ("finished", EPOCHS, True))
         assert len(cluster.happened("open")) == 2
+
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("by_tune", [False, True], ids=["ours", "Tune's"])
+def test_slurms_signal_leaves_the_open_trials_to_the_next_run(run, tmp_path, monkeypatch, by_tune):
+    """SIGUSR1, which ends Ray Tune's loop as if it were over, where Tune's own handler gets it."""
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    if by_tune:
+        monkeypatch.setattr("orchestrator.search.tune._Events.setup", lambda self, **_: None)
+    try:
+        with fake_cluster(tmp_path / "st", slots=1) as cluster:
+            heard = Heard({(1, 2): lambda _: os.kill(os.getpid(), signal.SIGUSR1)})
+            (only,) = run(cluster, heard, interrupted=True)
+            assert heard.ends == {}
+            assert cluster.state()["leases"] == {}, "the hosts have left"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with warnings.catch_warnings():
+        # Tune has left its trials' files open, for the end of the process to close.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    with fake_cluster(tmp_path / "st", slots=1) as cluster:
+        heard = Heard()
+        trials = run(cluster, heard)
+        assert trials[0] == only
+        assert heard.ends == dict.fromkeys(trials, ("finished", EPOCHS, True))
 
 
 def test_a_trial_that_diverges_ends_alone(run, tmp_path):

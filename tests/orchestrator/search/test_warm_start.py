@@ -210,3 +210,14 @@ class TestInsight:
             assert "5 complete, 1 pruned" in said.stdout
             assert "learning_rate" in said.stdout
             assert "on each key: 6 trials by epoch 1" in said.stdout
+
+
+def test_numbers_that_are_written_otherwise_are_the_same_choices(sweep):
+    """By exponents alone, and an integer where the key has decimals."""
+    sweep(trials=[{"rank": 4, "learning_rate": 1e-3}])
+    search = "sampler: tpe, trials: 3, warm_start: [earlier]"
+    space = "{rank: [4.0], learning_rate: [1e-4, 1e-3, 1]}"
+    context = sweep(name="later", search=f"search: {{{search}, space: {space}}}")
+    searcher = searcher_for(context, context.ledger().storage.workspace("later"))
+    adopted = [t for t in searcher.study.trials if "from_sweep" in t.user_attrs]
+    assert [t.params for t in adopted] == [{"rank": 4, "learning_rate": 1e-3}]

@@ -667,3 +667,28 @@ def test_a_study_that_can_be_kept_nowhere(write_spec, address, said):
 def test_a_studys_file_is_beside_the_spec(make_spec, tmp_path, start):
     spec = make_spec(records=f"records: {{optuna: '{start}studies/a.db'}}")
     assert spec.records.optuna == f"{start}{tmp_path}/studies/a.db"
+
+
+@pytest.mark.parametrize("written", ["1e-4", "0.0001", "1.0e-4"])
+def test_a_choice_is_the_number_that_is_trained(make_spec, written):
+    search = f"search: {{space: {{learning_rate: [{written}, 1], dropout: [0, 0.1], rank: [8.0]}}}}"
+    space = make_spec(search=search).search.space
+    found = {name: each.choices for name, each in space.items()}
+    assert found == {"learning_rate": (1e-4, 1.0), "dropout": (0.0, 0.1), "rank": (8,)}
+    types = {name: {type(value) for value in each} for name, each in found.items()}
+    assert types == {"learning_rate": {float}, "dropout": {float}, "rank": {int}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ('learning_rate: ["1e-4"]', "a choice must be a number, got '1e-4'. Write it as 0.0001."),
+        ("rank: [true]", "a choice must be a number, got True. Write it as 1."),
+        ('rslora: ["yes"]', "a choice must be true or false, got 'yes'. Write it as True."),
+        ('betas: [["0.9", 0.99]]', "a choice must be a number, got ('0.9', 0.99)"),
+    ],
+)
+def test_a_text_where_a_number_is_meant_is_refused(make_spec, choice, message):
+    with pytest.raises(InputError) as refused:
+        make_spec(search=f"search: {{space: {{{choice}}}}}")
+    assert message in str(refused.value)
