@@ -1,6 +1,7 @@
 """The ``voxsweep`` command."""
 
 import errno
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,7 +17,7 @@ from orchestrator.terminal.console import messages, print_line
 class _Commands(TyperGroup):
     """All commands; an interrupt leaves them as an error of ours, not as Typer's exit code 130."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (as Typer has it)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

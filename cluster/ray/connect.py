@@ -1,15 +1,17 @@
 """Connecting to Ray: a local cluster on loopback with token authentication, or a given address."""
 
+import errno
 import logging
 import os
 import signal
 import sysconfig
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.ray.tokens import MODE, find_token
+from cluster.ray.tokens import MODE, find_token, make_token, redacted
 
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
@@ -22,6 +24,20 @@ WORKER_ENVIRONMENT: Mapping[str, str] = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+_LONGEST_FOLDER = 39
+"""Bytes of the path of Ray's folder. Linux allows 107 for a socket's, and Ray adds
+``/ray/session_2026-11-28_17-26-38_419942_1234567/sockets/plasma_store``."""
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+
+_START_SECONDS = 300
+"""In which Ray must have started. Ray itself waits 30 s for its node, less than a busy machine or a
+slow file system may need."""
+
+_LONGEST_REASON = 400
+"""Characters of what Ray says that a message has."""
+_POLL = 0.5
+"""Seconds between two looks at what announces nothing."""
 
 _OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """In the environment of a submitted job, whose workers have the code that was sent."""
@@ -41,12 +57,17 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     What ``cluster.ray.addresses`` says of an address is for whoever names it to ask first.
 
     Raises:
-        ConnectionError: no cluster answers at ``address``.
+        ConnectionError: no cluster answers at ``address``, or none could be started; with the cause
+            and the way out.
     """
     choose_authentication(local=address is None)
     if address is None:
         os.environ[_LOOPBACK_SWITCH] = "0"
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(_START_SECONDS))
+        os.environ["RAY_TMPDIR"] = ray_folder()
+        if os.environ[MODE].lower() == "token" and find_token() is None:
+            make_token()
     os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
     # Ray reads its variables when it is imported.
     import ray
@@ -54,23 +75,77 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         try:
-            ray.init(
-                # "local": without it Ray would join whatever RAY_ADDRESS names.
-                address=address or "local",
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                job_config=_job_config(),
-                runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)},
-            )
+            with _patient_start():
+                ray.init(
+                    # "local": without it Ray would join whatever RAY_ADDRESS names.
+                    address=address or "local",
+                    include_dashboard=None if address else False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    job_config=_job_config(),
+                    runtime_env={"env_vars": dict(WORKER_ENVIRONMENT)},
+                )
         except SystemExit:  # from the handler of SIGTERM that Ray installs
             raise KeyboardInterrupt from None
+        except Exception as error:  # noqa: BLE001 (Ray raises whatever it meets)
+            raise ConnectionError(_not_started(error, address)) from None
         if callable(on_sigterm):
             # Instead of Ray's two: one exits, and one prints the stack of every thread.
             signal.signal(signal.SIGTERM, on_sigterm)
         yield
     finally:
         ray.shutdown()
+
+
+def ray_folder() -> str:
+    """Where Ray keeps its sockets and logs: where the environment says, unless that is too long."""
+    named = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or _SHORT_FOLDERS[0]
+    if len(os.fsencode(named)) <= _LONGEST_FOLDER:
+        return named
+    usable = (each for each in _SHORT_FOLDERS if os.access(each, os.W_OK | os.X_OK))
+    return next(usable, named)
+
+
+@contextmanager
+def _patient_start() -> Iterator[None]:
+    """For the block, Ray waits for its own node as long as this module says."""
+    from ray._private import services
+
+    get_node: Callable[..., object] = services.get_node
+
+    def wait_for_node(*arguments: object) -> object:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL)
+
+    services.get_node = wait_for_node
+    try:
+        yield
+    finally:
+        services.get_node = get_node
+
+
+def _not_started(error: Exception, address: str | None) -> str:
+    """Why there is no Ray, and what to do about it."""
+    reason = redacted(" ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__)
+    reason = reason.rstrip(".")
+    if address is not None:
+        return f"no Ray cluster could be joined at {address}: {reason}. Check address and token."
+    folder = os.environ["RAY_TMPDIR"]
+    step = f"Ray's logs are in {folder}/ray/session_latest/logs"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        step = f"Free space in {folder}, or set RAY_TMPDIR to a short path with space"
+    elif isinstance(error, OSError):
+        step = f"Set RAY_TMPDIR to a directory that can be written, instead of {folder}"
+    elif "timed out during startup" in reason:
+        reason = f"its node was not ready after {_START_SECONDS} s"
+        step = f"Run the same command again when the machine is less busy. {step}"
+    return f"Ray could not be started on this machine: {reason}. {step}."
 
 
 def _job_config() -> "JobConfig":

@@ -1,10 +1,13 @@
 """Ray's token: where it comes from, and that it is shown nowhere."""
 
 import os
+import secrets
 from pathlib import Path
 
 MODE = "RAY_AUTH_MODE"
 TOKEN_SOURCES = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+
+_RAYS_FILE = "~/.ray/auth_token"
 
 
 def find_token() -> str | None:
@@ -15,11 +18,27 @@ def find_token() -> str | None:
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token
     # Ray looks in its own file last (its authentication_token_setup.py).
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH") or _RAYS_FILE
     try:
         return Path(named).expanduser().read_text().strip() or None
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def make_token() -> None:
+    """Make a token where there is none, for a cluster that is started here.
+
+    In the file that RAY_AUTH_TOKEN_PATH names, or else in Ray's own; where it cannot be written, as
+    in a home that is read-only, in the environment of this process and those that it starts.
+    """
+    token = secrets.token_hex(32)
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or _RAYS_FILE).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(token)
+    except OSError:
+        os.environ["RAY_AUTH_TOKEN"] = token
 
 
 def sends_token() -> bool:

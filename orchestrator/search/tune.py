@@ -12,6 +12,9 @@ os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 # Tune's loggers are chosen below: its TensorBoard one imports torch, seconds and memory of a driver
 # that loads no model.
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+# Where Tune's results go is said to it; it refuses to run where these are set.
+os.environ.pop("TUNE_RESULT_DIR", None)
+os.environ.pop("RAY_AIR_LOCAL_CACHE_DIR", None)
 # Tune's newer tables are printed at any verbosity; the older ones are silent at 0.
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 
@@ -109,7 +112,7 @@ class _Events(tune.Callback):
 
         self._on_sigusr1 = signal.getsignal(signal.SIGUSR1)
 
-    def setup(self, **_: object) -> None:
+    def setup(self, *_: object, **__: object) -> None:
         """Put back the handler that Tune has just replaced by one that ends the search early."""
         signal.signal(signal.SIGUSR1, self._on_sigusr1)
 

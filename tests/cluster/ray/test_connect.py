@@ -28,7 +28,7 @@ except ConnectionError as error:
 
 def connect(address, **environment):
     return subprocess.Popen(
-        [sys.executable, "-c", STRANGER, address],
+        [sys.executable, "-P", "-c", STRANGER, address],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
