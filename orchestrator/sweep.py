@@ -187,10 +187,12 @@ class Sweep:
             spec, self._inputs, storage.url, added
         )
         try:
-            prepared, encoded = ray.get(preparing)
+            prepared, encoded, notes = ray.get(preparing)
         except ray.exceptions.RayTaskError as error:
             raise _to_user_error(error.cause) or error from None
         self._progress.note(f"{encoded} clips were encoded")
+        for note in notes:
+            self._progress.note(note)
         protocol = from_ledger.protocol_for(
             spec, self._inputs.prompts, self._inputs.confirmation, prepared
         )

@@ -95,7 +95,7 @@ class Whisper:
         basic.clean = without_symbols
         self._basic: Callable[[str], str] = basic
         self._language = spec.language
-        if spec.language and (problem := self._language_problem(spec.language)):
+        if spec.language and (problem := self.language_problem(spec.language)):
             raise ValueError(problem)
 
     def measure(self, clip: SpokenClip) -> Mapping[str, float]:
@@ -107,7 +107,7 @@ class Whisper:
         language = clip.language or self._language
         if language is None:
             raise MetricError("neither the prompt nor the metric says the language")
-        if problem := self._language_problem(language):
+        if problem := self.language_problem(language):
             raise MetricError(problem)
         expected = self.normalise(clip.text, language)
         if not any(map(str.isalnum, expected)):
@@ -131,7 +131,7 @@ class Whisper:
         )
         task = {}
         if self._model.generation_config.is_multilingual:
-            task = {"language": _primary_subtag(language), "task": "transcribe"}
+            task = {"language": primary_subtag(language), "task": "transcribe"}
         with one_thread(), torch.no_grad():
             tokens = self._model.generate(
                 **features, **task, do_sample=False, num_beams=1, return_timestamps=long
@@ -141,15 +141,15 @@ class Whisper:
 
     def normalise(self, text: str, language: str) -> str:
         """``text`` as both sides of a comparison are written: words with spaces between."""
-        return self._english(text) if _primary_subtag(language) == "en" else self._basic(text)
+        return self._english(text) if primary_subtag(language) == "en" else self._basic(text)
 
-    def _language_problem(self, language: str) -> str | None:
+    def language_problem(self, language: str) -> str | None:
         """Why the model cannot transcribe ``language``, if so."""
         config = self._model.generation_config
         known = {"en"}
         if config.is_multilingual:
             known = {token.strip("<|>") for token in config.lang_to_id}
-        if _primary_subtag(language) in known:
+        if primary_subtag(language) in known:
             return None
         return (
             f"Whisper must know the language, got {language!r}; this model knows "
@@ -168,7 +168,7 @@ def without_symbols(text: str) -> str:
     return "".join(" " if kind[0] in "SP" else letter for letter, kind in kinds if kind != "Cf")
 
 
-def _primary_subtag(language: str) -> str:
+def primary_subtag(language: str) -> str:
     """The tag without script and region, which is Whisper's name for the language."""
     return language.split("-")[0]
 

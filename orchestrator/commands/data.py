@@ -1,5 +1,6 @@
 """A sweep's dataset: check it, and encode it ahead of training."""
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, get_args
 
@@ -98,6 +99,17 @@ def check(
         bool, typer.Option("--language-tag", help="Put the language's tag before each transcript.")
     ] = False,
     workers: Processes = None,
+    listen: Annotated[
+        bool, typer.Option("--listen", help="Transcribe a sample of the clips too, and compare.")
+    ] = False,
+    recogniser: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="What --listen transcribes with: embedded, or a Whisper (a directory or an id in "
+            "the hub's cache). Default: the one that fits the texts.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a dataset and report every problem with its file and line, changing nothing."""
@@ -118,10 +130,18 @@ def check(
     )
     with check_progress(messages) as progress:
         checked = check_target(data, host, workers, progress)
+    heard = None
+    if listen and checked.clips:
+        from jobs.data.checks.listening import listen_to, open_transcriber
+
+        transcriber = open_transcriber(checked.clips, recogniser)
+        with progress_bar(messages, "listening") as advance:
+            heard = listen_to(checked.clips, transcriber, ", ".join(data.paths), progress=advance)
+        checked = replace(checked, findings=[*checked.findings, *heard.findings])
     if as_json:
-        print_json(to_dict(checked, data, family))
+        print_json(to_dict(checked, data, family, heard))
     else:
-        show_check(output, checked)
+        show_check(output, checked, heard)
     if checked.errors:
         raise typer.Exit(Exit.BAD_INPUT)
 

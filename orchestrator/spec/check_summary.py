@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from jobs.audio.files import RESAMPLER
 from jobs.data.checks.check import Checked
+from jobs.data.checks.listening import Heard
 from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding
 from jobs.families.registry import FAMILIES
@@ -47,8 +48,10 @@ def data_from_options(**options: object) -> DataSpec:
         raise InputError(problems) from None
 
 
-def to_dict(checked: Checked, data: DataSpec, family: str) -> dict[str, Any]:
-    """The one object that ``voxsweep check --json`` prints."""
+def to_dict(
+    checked: Checked, data: DataSpec, family: str, heard: Heard | None = None
+) -> dict[str, Any]:
+    """The one object that ``voxsweep check --json`` prints; ``heard`` is for ``--listen``."""
     clips, findings, errors = checked.clips, checked.findings, len(checked.errors)
     groups = {
         f"{key}s": [
@@ -67,6 +70,7 @@ def to_dict(checked: Checked, data: DataSpec, family: str) -> dict[str, Any]:
         "base_rate": checked.base_rate,
         "resampler": RESAMPLER,
         **groups,
+        **({"heard": heard.to_dict()} if heard else {}),
         "errors": errors,
         "warnings": len(findings) - errors,
         "findings": [

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 
 from jobs.audio.files import RESAMPLER
 from jobs.data.checks.check import Checked
+from jobs.data.checks.listening import Heard
 from jobs.data.findings import Finding
 from jobs.problems import Problem
 from orchestrator.spec.check_summary import by_rule, rates, totals
@@ -40,11 +41,13 @@ def check_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
         yield advance if console.is_terminal else print_tenths
 
 
-def show_check(console: Console, checked: Checked) -> None:
-    """Print the summary, the rules that were broken, then where."""
+def show_check(console: Console, checked: Checked, heard: Heard | None = None) -> None:
+    """Print the summary, what was heard, the rules that were broken, then where."""
     findings = checked.findings
     print_layouts(console, checked.reads_as)
     console.print(_summary(checked))
+    if heard:
+        print_line(console, str(heard))
     console.print()
     if not findings:
         console.print("[green]No problem found.[/]")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _QUIETER = 0.05
 """LU below the requested loudness; less is rounding."""
+_LISTENED_TO = 20
+"""Clips: a large Whisper takes some ten seconds for each on one CPU."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,18 @@ def prepare_data(
 
 def prepare_sweep(
     spec: SweepSpec, inputs: "Inputs", storage_url: str, added_after: Sequence[int]
-) -> tuple[Prepared, int]:
+) -> tuple[Prepared, int, list[str]]:
     """Prepare the data and synthesise the base's clips; committed ones are left alone.
 
     Runs in a Ray worker, because the driver loads no model. Also returns the number of clips that
-    were encoded.
+    were encoded, and what a person should know of the texts, which are listened to once.
 
     Args:
         added_after: see :attr:`orchestrator.verdict.protocol.Protocol.added_after`.
 
     Raises:
-        InputError: see :func:`jobs.data.prepared.prepare.prepare`.
+        InputError: most texts are not what is said; or see
+            :func:`jobs.data.prepared.prepare.prepare`.
         ValueError: a training clip is longer than the smallest token budget of a trial.
     """
     from jobs.data.order.batches import check_budget
@@ -107,6 +110,8 @@ def prepare_sweep(
     from jobs.speech.clips import write_clips
 
     storage = open_storage(storage_url)
+    is_new = not storage.is_committed(Ledger(storage, spec.name).clips(BASE_VARIANT, SCREEN))
+    notes = _listen(spec, inputs.clips) if is_new else []
     base, done = _prepare(spec, inputs.clips, storage, lambda done, total: None)
     prepared = read_prepared(storage.fetch(data_key(done.digest)))
     try:
@@ -132,7 +137,28 @@ def prepare_sweep(
             with storage.commit(key) as directory:
                 spoken = base.speak(base.model, prompts, decoding)
                 write_clips(directory, prompts, spoken, origin)
-    return Prepared(base.digest, done.digest, base.encoder_digest), done.encoded
+    return Prepared(base.digest, done.digest, base.encoder_digest), done.encoded, notes
+
+
+def _listen(spec: SweepSpec, clips: Sequence[TargetClip]) -> list[str]:
+    """What listening to some clips found, if a recogniser for them is on this machine.
+
+    Raises:
+        InputError: most texts are not what is said.
+    """
+    from jobs.data.checks.listening import listen_to, open_transcriber
+    from jobs.metrics.whisper import WHISPER_METRICS
+
+    metrics = (*spec.scoring.metrics, *spec.scoring.finalist_metrics)
+    options = [metric.options for metric in metrics if metric.name in WHISPER_METRICS]
+    try:
+        transcriber = open_transcriber(clips, **next(iter(options), {}))
+    except InputError as error:
+        return [f"texts were not compared with what is said: {error}"]
+    heard = listen_to(clips, transcriber, ", ".join(spec.data.paths), _LISTENED_TO)
+    if errors := [each.problem for each in heard.findings if each.severity == "error"]:
+        raise InputError(errors)
+    return [str(heard), *(str(each.problem) for each in heard.findings)]
 
 
 def _prepare(

@@ -171,7 +171,8 @@ class _Checking:
             digest = hashlib.blake2b(plain.encode(), digest_size=16).digest() if plain else None
             letters = len(plain.replace(" ", ""))
             self._candidates.append(Candidate(job.place, clip, digest, letters, is_good))
-            self._sounds.append((written.where, facts.sound))
+            if facts.seconds >= self._limits.min_seconds:  # the shorter, the less a mean says
+                self._sounds.append((written.where, facts.sound))
 
     def conclude(self) -> Checked:
         """Compare the clips with each other."""

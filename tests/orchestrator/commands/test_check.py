@@ -17,7 +17,7 @@ from jobs.audio.files import RESAMPLER
 from jobs.data.checks.target import check_target
 from jobs.data.findings import error, warning
 from jobs.embedded import VOICE_DIR
-from jobs.problems import Problem
+from jobs.problems import InputError, Problem
 from orchestrator.cli import app
 from orchestrator.spec.check_summary import by_rule, data_from_options, host_from_options
 from orchestrator.terminal.data import (
@@ -48,7 +48,7 @@ def bad(tmp_path) -> Path:
         "short": (babble(20, 0.1), 16_000),
         "wide": (upsampled(21, 8000, 48_000), 48_000),
         "narrow": (babble(22, rate=8000), 8000),
-        "clipped": (np.clip(babble(23) * 6, -1, 1), 16_000),
+        "clipped": (np.clip(babble(23) * 7, -1, 1), 16_000),
         "tagged": (babble(24), 16_000),
         "control": (babble(25), 16_000),
         "long": (babble(26), 16_000),
@@ -86,6 +86,15 @@ def test_a_bad_corpus_as_json(bad):
     assert result.stdout.count("\n") == 1
     told = json.dumps(json.loads(result.stdout), indent=1) + "\n"
     assert plain(told, bad.parent) == (HERE / "golden_check.json").read_text()
+
+
+def test_the_shipped_voice_is_listened_to():
+    command = ["check", "embedded", "--family", "codec_lm", "--listen", "--workers", "1"]
+    result = CliRunner().invoke(app, [*command, "--json"])
+    heard = json.loads(result.stdout)["heard"]
+    assert (result.exit_code, heard["clips"], heard["other_text"]) == (0, 60, 0)
+    result = CliRunner().invoke(app, [*command, "--recogniser", "no/where"])
+    assert isinstance(result.exception, InputError)
 
 
 def test_a_bad_corpus_for_people(bad):

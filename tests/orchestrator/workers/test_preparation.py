@@ -19,8 +19,12 @@ def test_a_clip_that_no_token_budget_takes_is_told_before_the_base_has_spoken(ma
     inputs = Inputs(few, [], 0, [], [])
     with pytest.raises(ValueError, match=r"must fit into training\.batch_tokens, 9, but 3 of 3"):
         prepare_sweep(spec, inputs, storage.url, ())
-    enough, _ = prepare_sweep(make_spec(search=ENOUGH), inputs, storage.url, ())
-    assert prepare_sweep(make_spec(), inputs, storage.url, ()) == (enough, 0)
+    enough, _, heard = prepare_sweep(make_spec(search=ENOUGH), inputs, storage.url, ())
+    assert heard == [
+        "listened to 3 of 3 clips with the embedded recogniser: 0 say something else than their "
+        "text (0.0%, 95 % interval 0.0% to 56.1%)"
+    ]
+    assert prepare_sweep(make_spec(), inputs, storage.url, ())[:2] == (enough, 0)
 
 
 @pytest.mark.parametrize(
