@@ -40,7 +40,7 @@ from orchestrator.report.clip_selection import select_clips
 from orchestrator.report.page import render
 from orchestrator.report.report_input import DataReport, ReportInput
 from orchestrator.scores import from_ledger
-from orchestrator.scores.from_files import variant_lines
+from orchestrator.scores.variants import variant_lines
 from orchestrator.search.reports import DAMAGED
 from orchestrator.search.study_storage import check_study
 from orchestrator.search.synthesis import synthesise_missing

@@ -19,7 +19,7 @@ from orchestrator.ledger import (
     Ledger,
 )
 from orchestrator.release.finished_sweep import FinishedSweep, read_finished
-from orchestrator.scores.from_files import variant_lines
+from orchestrator.scores.variants import variant_lines
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.protocol import (

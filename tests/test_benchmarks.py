@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_sixteen():
+def test_there_are_seventeen():
     names = [
         *(
             "after_training",
@@ -27,6 +27,7 @@ def test_there_are_sixteen():
             "packing",
             "panels",
             "qwen3_tts_step",
+            "say",
             "scale",
             "scoring",
             "search",

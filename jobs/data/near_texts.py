@@ -4,14 +4,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from jobs.data.folding import folded
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SIMILAR = 0.5
 """Texts are near-duplicates from this share of common trigrams on. In a sentence of five words or
@@ -71,6 +72,10 @@ def distinct_texts(texts: tuple[str, ...]) -> tuple[int, ...]:
 
     What repeats a repeat is the same text too.
     """
+    # Only here: whoever reads a protocol would wait for it.
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
     pairs = [(place, other) for place, other, _ in repeats(texts, texts) if place != other]
     rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
     linked = csr_array((np.ones(len(pairs)), (rows, columns)), shape=(len(texts),) * 2)
@@ -112,8 +117,10 @@ class _Index:
             found |= {(place, other): 1.0 for other in self._equal.get(text, ())}
         yield from ((place, other, by) for (place, other), by in sorted(found.items()))
 
-    def _rows(self, grams: Sequence[frozenset[str]]) -> csr_array:
+    def _rows(self, grams: Sequence[frozenset[str]]) -> "csr_array":
         """A row a text with 1 for each of its trigrams that the others have."""
+        from scipy.sparse import csr_array
+
         column = self._column
         known = [[column[gram] for gram in each if gram in column] for each in grams]
         ends = np.cumsum([0, *map(len, known)])

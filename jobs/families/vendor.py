@@ -5,6 +5,7 @@ here uses. The wheels of torchaudio look for CUDA's libraries when they are load
 import beside a torch for the CPU.
 """
 
+import gc
 import importlib
 import logging
 import sys
@@ -47,6 +48,27 @@ def qwen_tts() -> Any:  # noqa: ANN401 (a module without types)
         with _stood_in(), redirect_stdout(StringIO()):
             import qwen_tts.core.models  # noqa: F401 (found below)
     return sys.modules["qwen_tts"]
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """For the block, what a process imports to speak takes two thirds of the CPU time.
+
+    transformers does not see scikit-learn, which it uses in assisted generation alone and imports,
+    with pandas and pyarrow, for every model. The garbage collector waits: it would look through
+    the modules again and again, and they stay.
+    """
+    from transformers.utils import import_utils
+
+    seen, collects = import_utils._sklearn_available, gc.isenabled()
+    import_utils._sklearn_available = False
+    gc.disable()
+    try:
+        yield
+    finally:
+        import_utils._sklearn_available = seen
+        if collects:
+            gc.enable()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A voice loaded outside its sweep; it sounds as it did in it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -30,6 +31,8 @@ class LoadedVoice:
         Raises:
             InputError: the base is not there, or is another than the voice was trained on.
         """
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(1)  # as a sweep's hosts: the same bits, and nobody waits
         self.facts = files.facts
         self._base = _load_base(files)
         if (extras := read_extras(files.adapter)) is not None:

@@ -7,6 +7,7 @@ import typer
 
 from cluster.storage.base import open_storage
 from jobs.export.formats import Quantization
+from jobs.problems import InputError, Problem
 from orchestrator.commands.common import (
     AsJson,
     MlflowUri,
@@ -114,10 +115,25 @@ def rollback(
 
 def say(
     model: VoiceSource,
-    text: Annotated[
-        str, typer.Argument(metavar="TEXT", help="The text to synthesise, of any length.")
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="WAV", help="The file to write; with --lines, the folder."
+        ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="WAV", help="The file to write.")],
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TEXT", help="The text to synthesise, of any length. Default: --lines."
+        ),
+    ] = None,
+    lines: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Synthesise each line of a text file, in one start. Default: TEXT alone.",
+        ),
+    ] = None,
     variant: VariantOfSweep = None,
     language: Annotated[
         str | None, typer.Option(help="The text's language, such as en. Default: the voice's own.")
@@ -131,19 +147,31 @@ def say(
     as_json: AsJson = False,
 ) -> None:
     """Synthesise a text with a registered voice, a sweep's winner, or any of its variants."""
-    from orchestrator.release.voices import open_voice, synthesise, write_wav
+    from orchestrator.release.voices import Wanted, open_voice, read_lines, synthesise, write_wav
 
+    if (text is None) == (lines is None):
+        what = "either a text or --lines must be given, got " + (
+            "neither" if text is None else "both"
+        )
+        raise InputError([Problem("TEXT", what, "Give one of the two.")])
+    wanted = read_lines(lines, out) if lines else [Wanted(text or "", out)]
+    said, problems = [], []
     with open_voice(model, open_storage(storage), variant, mlflow) as files:
-        spoken = synthesise(files, text, out, language, speaker)
-        if spoken.audio.size:
-            write_wav(out, spoken, files.facts, model)
-    written = str(out) if spoken.audio.size else None
+        for each, spoken in synthesise(files, wanted, language, speaker):
+            if spoken.audio.size:
+                write_wav(each.out, spoken, files.facts, model)
+            written = str(each.out) if spoken.audio.size else None
+            said.append({"out": written, **spoken.to_dict()})
+            if written and not as_json:
+                length = f"{spoken.seconds:.2f} s, {len(spoken.chunks)} chunks"
+                print_line(output, f"{written}: {length}")
+            if spoken.problem:
+                problems.append(f"{each.where}: not all was said: {spoken.problem}")
     if as_json:
-        print_json({"out": written, **spoken.to_dict()})
-    elif written:
-        print_line(output, f"{written}: {spoken.seconds:.2f} s, {len(spoken.chunks)} chunks")
-    if spoken.problem:
-        print_line(messages, f"Not all was said: {spoken.problem}", "red")
+        print_json({"out": str(out), "lines": said} if lines else said[0])
+    for problem in problems:
+        print_line(messages, problem, "red")
+    if problems:
         raise typer.Exit(Exit.INCOMPLETE)
 
 

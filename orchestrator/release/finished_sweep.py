@@ -10,7 +10,7 @@ from jobs.spec.data import DataSpec
 from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, VARIANTS_FILE, VERDICT_FILE, Ledger
-from orchestrator.scores.from_files import read_variants
+from orchestrator.scores.variants import read_variants
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.stored import (
     of_this_version,

@@ -17,8 +17,6 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from cluster.storage.base import Storage
@@ -37,14 +35,13 @@ _PROMOTED_TAG = "voxsweep.promoted"
 _HISTORY_TAG = "voxsweep.history."
 """Before the number of an event, from 0001 on."""
 
-_OUTPUT = Schema(
-    [
-        ColSpec("string", "audio"),
-        ColSpec("long", "sample_rate"),
-        ColSpec("double", "seconds"),
-        ColSpec("string", "problem"),
-    ]
+_OUTPUT = (
+    ("string", "audio"),
+    ("long", "sample_rate"),
+    ("double", "seconds"),
+    ("string", "problem"),
 )
+"""Columns of what a registered voice answers, each with its type."""
 _CODE = Path(__file__).with_name("spoken_model.py")
 _LONGEST = 5000
 """Characters that a version's description and a tag's value may have in a server's database."""
@@ -152,8 +149,12 @@ class Registry:
             logged = self._client.create_logged_model(
                 experiment, name=new.model, source_run_id=run_id
             )
+            from mlflow.models import ModelSignature  # with pandas: a second to whoever only reads
+            from mlflow.types import ColSpec, Schema
+
             columns = (ColSpec("string", name, required=False) for name in new.optional)
             inputs = Schema([ColSpec("string", "text"), *columns])
+            outputs = Schema([ColSpec(kind, name) for kind, name in _OUTPUT])
             with TemporaryDirectory() as folder:
                 # Not log_model: to try the example it would load the base into this process.
                 path = Path(folder) / "model"
@@ -161,7 +162,7 @@ class Registry:
                     path=str(path),
                     python_model=str(_CODE),
                     artifacts={name: str(path) for name, path in new.artifacts.items()},
-                    signature=ModelSignature(inputs, _OUTPUT),
+                    signature=ModelSignature(inputs, outputs),
                     input_example=[{"text": new.example}],
                     pip_requirements=[f"voxsweep=={installed('voxsweep')}"],
                 )

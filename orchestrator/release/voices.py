@@ -1,14 +1,15 @@
 """Voices by name: opened as voice directories, and made to say a text."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cluster.storage.base import Storage
-from jobs.problems import InputError, Problem
+from jobs.problems import InputError, Problem, read_text
 from jobs.speech.voice_files import VOICE_FILE, VoiceFacts, VoiceFiles, read_voice
 from orchestrator.ledger import Ledger
 from orchestrator.release.finished_sweep import read_finished
@@ -57,39 +58,88 @@ def open_voice(
             yield sweep.write_voice(Path(folder) / "voice", facts)
 
 
-def synthesise(
-    files: VoiceFiles, text: str, out: Path, language: str | None, speaker: str | None
-) -> "SpokenText":
-    """Say ``text``; what is wrong with it, or with ``out``, is found before the voice is loaded.
+@dataclass(frozen=True)
+class Wanted:
+    """A text that is to be said, and the WAV file that it becomes."""
+
+    text: str
+    out: Path
+    where: str = "text"
+    """Its place, for messages."""
+
+
+def read_lines(path: Path, folder: Path) -> list[Wanted]:
+    """Each line of a text file that is not blank, with a WAV file of ``folder`` by its number.
 
     Raises:
-        InputError: ``out`` cannot be written, or the voice cannot read the text, or does not know
+        InputError: the file cannot be read or has no text, or ``folder`` is there.
+    """
+    step = "Name a UTF-8 file with a text on each line."
+    lines = enumerate(read_text(path, step).splitlines(), start=1)
+    wanted = [
+        Wanted(line.strip(), folder / f"{number:04d}.wav", f"{path}:{number}")
+        for number, line in lines
+        if line.strip()
+    ]
+    problems = [] if wanted else [Problem(str(path), "no line of it has a text", step)]
+    if folder.exists():
+        what = "the folder for the WAV files must not be there, but it is"
+        problems.append(Problem(str(folder), what, "Name another with -o."))
+    if problems:
+        raise InputError(problems)
+    return wanted
+
+
+def synthesise(
+    files: VoiceFiles, wanted: Sequence[Wanted], language: str | None, speaker: str | None
+) -> "Iterator[tuple[Wanted, SpokenText]]":
+    """Say the texts, one after another, in one start of the voice.
+
+    What is wrong with any of them, or with where they go, is found before the voice is loaded.
+
+    Raises:
+        InputError: a file cannot be written, or the voice cannot read a text, or does not know
             the speaker.
     """
     from jobs.speech.texts import chunks
 
     facts = files.facts
-    problems = []
-    if out.suffix.lower() != ".wav":
-        what = f"the file must be named .wav, got {out.name!r}"
-        problems.append(Problem("--out", what, "Name it so."))
-    elif not out.absolute().parent.is_dir():
-        problems.append(Problem(str(out), "its folder must be there, but is not", "Make it."))
+    problems = list(_file_problems({each.out for each in wanted}))
     if facts.host.language_tag and not (language or facts.language):
         what = f"the text must have a language, one of {', '.join(facts.languages)}"
         problems.append(Problem("--language", what, "Name it."))
+    else:
+        for each in wanted:
+            try:
+                chunks(each.text, facts, language or facts.language)
+            except InputError as error:
+                problems += (replace(problem, where=each.where) for problem in error.problems)
     if problems:
         raise InputError(problems)
-    chunks(text, facts, language or facts.language)  # before seconds go into loading
-    from jobs.speech.say import say
-    from jobs.speech.voice import LoadedVoice
+    from jobs.families.vendor import quick_imports
 
-    voice = LoadedVoice(files)
-    try:
-        return say(voice, text, language, speaker)
-    except ValueError as error:
-        step = "Name what the voice knows."
-        raise InputError([Problem("the text", str(error), step)]) from None
+    with quick_imports():
+        from jobs.speech.say import say
+        from jobs.speech.voice import LoadedVoice
+
+        voice = LoadedVoice(files)
+    for each in wanted:
+        try:
+            yield each, say(voice, each.text, language, speaker)
+        except ValueError as error:
+            step = "Name what the voice knows."
+            raise InputError([Problem(each.where, str(error), step)]) from None
+
+
+def _file_problems(paths: Collection[Path]) -> Iterator[Problem]:
+    for path in paths:
+        if path.suffix.lower() != ".wav":
+            what = f"the file must be named .wav, got {path.name!r}"
+            yield Problem("--out", what, "Name it so.")
+    for folder in {path.absolute().parent for path in paths}:
+        # The folder of many is made for them.
+        if not folder.is_dir() and (len(paths) == 1 or not folder.parent.is_dir()):
+            yield Problem(str(folder), "the folder must be there, but is not", "Make it.")
 
 
 def write_wav(path: Path, spoken: "SpokenText", facts: VoiceFacts, model: str) -> None:
@@ -98,6 +148,7 @@ def write_wav(path: Path, spoken: "SpokenText", facts: VoiceFacts, model: str) -
     from jobs.speech.clips import Origin
 
     origin = Origin(facts.variant.id, facts.host.family, facts.provenance, model)
+    path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write_sound(partial, spoken.audio, spoken.rate, "WAV", origin.tags())

@@ -1,11 +1,9 @@
 """Files of scores and ratings to a verdict: a sweep's own, or another tool's in the same form."""
 
 import csv
-import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from pydantic_core import from_json
 from jobs.problems import InputError, Problem, collecting, read_text
 from jobs.spec.strict import validation_problems
 from orchestrator.scores import versa
+from orchestrator.scores.variants import VARIANTS
 from orchestrator.scores.versa import VersaRow
 from orchestrator.verdict.columns import ScoreCollector, ScoreColumns
 from orchestrator.verdict.judge import judge
@@ -32,7 +31,6 @@ _VARIANT = (
     "Each line has id, trial, epoch, lora_scale, rank, learning_rate, validation_loss, and may "
     "have group_losses and mix."
 )
-_VARIANTS = TypeAdapter(VariantInfo)
 _RATING_COLUMNS = ("rater", "sentence", "system", "axis", "score")
 _CHECK_COLUMNS = ("item", "expected")
 """May be left out, or empty on a line."""
@@ -157,7 +155,7 @@ def judge_files(
     for _ in _lines(files, reader.read, _ROW, problems):
         pass
     listed = [variants] if variants else []
-    infos = list(_lines(listed, lambda *at: _VARIANTS.validate_json(at[-1]), _VARIANT, problems))
+    infos = list(_lines(listed, lambda *at: VARIANTS.validate_json(at[-1]), _VARIANT, problems))
     if problems or rule is None:
         raise InputError(problems)
     scored = _completed(reader, rule)
@@ -228,21 +226,6 @@ def apply_ratings(verdict: Verdict, ratings: Ratings, rule: Protocol, path: Path
     except ValueError as error:
         step = "Have listeners rate the winner and the base on the same sentences."
         raise InputError([Problem(str(path), str(error), step)]) from None
-
-
-def variant_lines(table: ScoreTable) -> str:
-    """What the variants of a table are, as ``judge_files`` reads it."""
-    return "".join(json.dumps(asdict(info)) + "\n" for info in table.variants.values())
-
-
-def read_variants(lines: str) -> dict[str, VariantInfo]:
-    """The inverse of :func:`variant_lines`, by id.
-
-    Raises:
-        ValidationError: a line is no variant.
-    """
-    infos = map(_VARIANTS.validate_json, lines.splitlines())
-    return {info.id: info for info in infos}
 
 
 def _read_protocol(path: Path) -> Protocol:

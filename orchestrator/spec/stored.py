@@ -15,7 +15,6 @@ from jobs.spec.strict import validation_problems
 from jobs.spec.yaml_files import dump_yaml, load_yaml
 from orchestrator.ledger import PLAN_FILE, PROTOCOL_FILE, SPEC_FILE, VERDICT_FILE, Ledger
 from orchestrator.spec.model import MAY_CHANGE, SweepSpec
-from orchestrator.spec.plan import plan
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 
@@ -45,6 +44,8 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
     ledger.write_text(SPEC_FILE, dump_yaml(spec.model_dump(mode="json")))
     if _epochs_may_grow(spec):
         ledger.lengthen_trials(spec.training.epochs)
+    from orchestrator.spec.plan import plan  # with scipy: whoever reads what is stored would wait
+
     planned = plan(spec, inputs, ledger.storage)
     ledger.write_text(PLAN_FILE, json.dumps(asdict(planned), indent=2) + "\n")
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_ndtr, ndtr, ndtri, stdtrit
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,11 @@ def _quantile(ordered: NDArray[np.float64], share: float) -> float:
 def _expanded(tail: float, prompts: int) -> float:
     if prompts < 2:
         return tail
+    from scipy.special import (
+        ndtr,
+        stdtrit,
+    )  # only here, as all of scipy: a reader of verdicts waits
+
     spread = math.sqrt(prompts / (prompts - 1))
     return float(ndtr(spread * stdtrit(prompts - 1, tail)))
 
@@ -144,6 +148,7 @@ def given_selection(found: Interval, threshold: float, confidence: float) -> Int
         confidence: of the interval.
     """
     from scipy.optimize import brentq  # as in better_than_base
+    from scipy.special import log_ndtr, ndtri
 
     tail = (1 - confidence) / 2
     error = (found.high - found.low) / (2 * float(ndtri(1 - tail)))
@@ -186,6 +191,8 @@ def prompts_needed(
         significance: level of the family of tests.
         power: chance of showing the effect if it is there.
     """
+    from scipy.special import ndtri
+
     z = float(ndtri(1 - significance / tests) + ndtri(power))
     return math.ceil(math.pi / 3 * (z * spread / effect) ** 2)
 
@@ -202,6 +209,8 @@ def prompts_to_clear(half: float, room: float, prompts: int, confidence: float) 
     Returns:
         None if more than a thousand times as many would be needed.
     """
+    from scipy.special import ndtri
+
     z, power = float(ndtri(confidence)), float(ndtri(0.8))
     # The bound comes nearer to its mean with the root of the number of prompts.
     times = math.inf if room == 0 else (half / abs(room) * (1 + power / z)) ** 2

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from jobs.problems import InputError
-from orchestrator.scores.from_files import judge_files, variant_lines
+from orchestrator.scores.from_files import judge_files
+from orchestrator.scores.variants import variant_lines
 from orchestrator.terminal.results import show_verdict
 from orchestrator.verdict.protocol import (
     Constraint,

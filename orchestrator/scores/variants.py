@@ -1,0 +1,26 @@
+"""What the variants of a sweep are, as lines of ``variants.jsonl``."""
+
+import json
+from dataclasses import asdict
+
+from pydantic import TypeAdapter
+
+from orchestrator.verdict.table import ScoreTable, VariantInfo
+
+VARIANTS = TypeAdapter(VariantInfo)
+"""Validates one line."""
+
+
+def variant_lines(table: ScoreTable) -> str:
+    """What the variants of a table are, as ``judge_files`` reads it."""
+    return "".join(json.dumps(asdict(info)) + "\n" for info in table.variants.values())
+
+
+def read_variants(lines: str) -> dict[str, VariantInfo]:
+    """The inverse of :func:`variant_lines`, by id.
+
+    Raises:
+        ValidationError: a line is no variant.
+    """
+    infos = map(VARIANTS.validate_json, lines.splitlines())
+    return {info.id: info for info in infos}
