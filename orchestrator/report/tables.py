@@ -6,7 +6,13 @@ from jobs.spec.trial import BASE_VARIANT
 from orchestrator.report.audio import Sounds
 from orchestrator.report.report_input import ReportInput, labelled, number, short
 from orchestrator.verdict.listening.sentences import excluded_raters
-from orchestrator.verdict.outcome import Confirmation, ListeningReport, VariantRow
+from orchestrator.verdict.outcome import (
+    AxisMeans,
+    Confirmation,
+    ListeningReport,
+    PanelResult,
+    VariantRow,
+)
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import VariantInfo, as_trained
@@ -190,7 +196,8 @@ def listening(test: ListeningReport) -> Sequence[tuple[str, str]]:
         alpha += ": raters hardly agree"
     return [
         *facts,
-        ("mean opinion score", f"{result.mos:.2f}, the base {result.base_mos:.2f}"),
+        *((means.axis, _axis_means(means)) for means in result.axes),
+        ("preferred", f"{_preference(test, result)}"),
         ("difference", f"{effect(result.difference)} points, two-way bootstrap"),
         *(
             (
@@ -202,6 +209,20 @@ def listening(test: ListeningReport) -> Sequence[tuple[str, str]]:
         ("pooled Wilcoxon p", f"{result.pooled_p:.2g} (does not decide)"),
         ("Krippendorff's alpha, ordinal", alpha),
     ]
+
+
+def _axis_means(means: AxisMeans) -> str:
+    if means.variant is None:
+        return f"{means.difference:+.2f} on the scale from −3 to +3"
+    return f"{means.variant:.2f}, the base {means.base:.2f}, a difference of {means.difference:+.2f}"
+
+
+def _preference(test: ListeningReport, result: PanelResult) -> str:
+    counts, share = test.preferred, result.preference
+    return (
+        f"in {counts.variant} pairs, the base in {counts.base}, neither in {counts.neither}: "
+        f"{share.mean:.0%} ({share.low:.0%} to {share.high:.0%}), where neither counts half"
+    )
 
 
 def rule(report: ReportInput) -> Sequence[tuple[str, str]]:

@@ -207,15 +207,39 @@ class ExcludedRater:
 
 
 @dataclass(frozen=True)
+class AxisMeans:
+    """What one axis says of a variant and the base, in points; positive is better."""
+
+    axis: str
+    difference: float
+    variant: float | None
+    """Its mean opinion score, as ``base`` is the base's; None where they were compared directly."""
+    base: float | None
+
+
+@dataclass(frozen=True)
+class PreferenceCounts:
+    """Pairs of one rater and one sentence, by which system the rater scored higher."""
+
+    variant: int
+    neither: int
+    base: int
+
+
+@dataclass(frozen=True)
 class PanelResult:
     """What the raters who count say of a variant and the base."""
 
     difference: Interval
-    """In points of the five-point scale, over pairs; positive is better. It decides."""
+    """In points of the scale, over pairs; positive is better. It decides."""
     without: dict[str, Interval]
     """The same without one rater, by rater."""
-    mos: float
-    base_mos: float
+    preference: Interval
+    """Share of pairs in which the variant is preferred; no preference counts half."""
+    axes: tuple[AxisMeans, ...]
+    mos: float | None
+    """Mean of the axes, as ``base_mos`` is the base's; None where they were compared directly."""
+    base_mos: float | None
     pooled_p: float
     """Of the paired Wilcoxon test over all pairs, common in the field; it does not decide."""
     alpha: float | None
@@ -234,6 +258,8 @@ class ListeningReport:
     sentences: int
     """That count, as ``raters``."""
     excluded: tuple[ExcludedRater, ...]
+    preferred: PreferenceCounts
+    """By the raters and over the sentences that count."""
     turns_on: tuple[str, ...]
     """Raters without any one of whom the others would decide otherwise: the panel is undecided."""
     result: PanelResult | None

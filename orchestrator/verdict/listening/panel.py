@@ -15,13 +15,14 @@ from scipy.special import bdtr
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.listening.panel_stats import Scores, pooled_wilcoxon, two_way_interval
-from orchestrator.verdict.listening.ratings import SCALE, Ratings
+from orchestrator.verdict.listening.ratings import Ratings
 from orchestrator.verdict.outcome import (
     ExcludedRater,
     ExclusionRule,
     ListeningReport,
     Outcome,
     PanelResult,
+    PreferenceCounts,
 )
 from orchestrator.verdict.protocol import Group, Listening, Protocol
 from orchestrator.verdict.stats import Interval
@@ -63,6 +64,7 @@ def hear(
     left_out = {each.rater for each in excluded}
     counted = ratings.only(sentences, [name for name in ratings.raters if name not in left_out])
     raters = len(counted.raters)
+    signs = np.sign(counted.differences(variant, BASE_VARIANT) if raters and sentences else [])
     report = ListeningReport(
         group=group,
         variant=variant,
@@ -70,15 +72,16 @@ def hear(
         raters=raters,
         sentences=len(sentences),
         excluded=excluded,
+        preferred=PreferenceCounts(*(int((signs == sign).sum()) for sign in (1, 0, -1))),
         turns_on=(),
         result=None,
     )
     if min(raters, len(sentences)) < 2:
         return report
     differences = counted.differences(variant, BASE_VARIANT)
-    whole, *parts = (
+    whole, preference, *parts = (
         two_way_interval(part, protocol.seed, protocol.bootstrap_resamples, protocol.confidence)
-        for part in (differences, *_without_one(differences))
+        for part in (differences, (1 + signs) / 2, *_without_one(differences))
     )
     without = dict(zip(counted.raters, parts, strict=False))
     report = replace(
@@ -86,6 +89,8 @@ def hear(
         result=PanelResult(
             difference=whole,
             without=without,
+            preference=preference,
+            axes=tuple(counted.by_axis(variant, BASE_VARIANT)),
             mos=counted.mos(variant),
             base_mos=counted.mos(BASE_VARIANT),
             pooled_p=pooled_wilcoxon(differences),
@@ -130,8 +135,7 @@ def count_raters(
         variant: that is compared with the base; ratings of other systems play no part.
         rule: the protocol's.
     """
-    systems = [ratings.place(variant), ratings.place(BASE_VARIANT)]
-    cells = ratings.scores[:, :, systems]
+    cells = ratings.cells(variant, BASE_VARIANT)
     paired = np.asarray(~np.isnan(cells).any(axis=(2, 3)))
     excluded: dict[int, ExcludedRater] = {}
 
@@ -143,7 +147,7 @@ def count_raters(
     counts = exclude(_failed_checks(ratings, rule))
     sentences, found = _covered(paired, counts, rule)
     counts = exclude(found)
-    counts = exclude(_copies(ratings.raters, cells, counts))
+    counts = exclude(_copies(ratings, cells, counts))
     # Without the copies fewer raters share a sentence.
     sentences, found = _covered(paired, counts, rule)
     exclude(found)
@@ -201,13 +205,15 @@ def _covered(
     return sentences, found
 
 
-def _copies(names: Sequence[str], cells: Scores, counts: NDArray[np.bool_]) -> Iterator[_Exclusion]:
+def _copies(ratings: Ratings, cells: Scores, counts: NDArray[np.bool_]) -> Iterator[_Exclusion]:
     """Raters who are an earlier one again, as far as chance does not explain it.
 
     Two raters agree up to a constant where their scores differ by what they differ most often by.
-    Where both gave the same end of the scale they agree for want of a further point, so those
-    scores tell nothing, unless the two agree in all of them.
+    Where both gave the same end of the scale they agree for want of a further point, and where both
+    heard no difference between two clips there may be none: those scores tell nothing, unless the
+    two agree in all of them.
     """
+    tell_nothing = [ratings.scale[0], ratings.scale[-1]] + [0] * ratings.are_comparisons
     flat = cells.reshape(len(cells), -1)
     places = np.flatnonzero(counts)
     level = COPY_LEVEL / max(1, len(places) * (len(places) - 1) // 2)
@@ -218,11 +224,11 @@ def _copies(names: Sequence[str], cells: Scores, counts: NDArray[np.bool_]) -> I
         both = ~np.isnan(flat[[first, second]]).any(axis=0)
         one, other = flat[first, both], flat[second, both]
         if (one != other).any():
-            at_end = (one == other) & ((one == SCALE[0]) | (one == SCALE[-1]))
-            one, other = one[~at_end], other[~at_end]
-        often = np.bincount((one - other).astype(int) + len(SCALE))
+            left_out = (one == other) & np.isin(one, tell_nothing)
+            one, other = one[~left_out], other[~left_out]
+        often = np.bincount((one - other).astype(int) + len(ratings.scale))
         differ = len(one) - often.max(initial=0)
         if bdtr(differ, len(one), COPY_DIFFERS) < level:
             copies.add(second)
-            told = f"is {names[first]} again: of {len(one)} scores {differ} differ"
+            told = f"is {ratings.raters[first]} again: of {len(one)} scores {differ} differ"
             yield second, "copy", told

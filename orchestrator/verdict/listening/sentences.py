@@ -61,9 +61,16 @@ def excluded_raters(report: ListeningReport) -> list[str]:
 
 
 def _panel(report: ListeningReport, protocol: Protocol) -> str:
-    told = f"{report.raters} listeners over {report.sentences} sentences"
+    listeners = "listener" if report.raters == 1 else "listeners"
+    told = f"{report.raters} {listeners} over {report.sentences} sentences"
     if report.result:
-        told += f" rate {_difference(report.result, protocol)}"
+        told += f" {_difference(report.result, protocol)}"
+    elif report.raters == 1:
+        preferred = report.preferred
+        told += (
+            f" prefers it in {preferred.variant} and the base in {preferred.base}, "
+            "which is one person's taste and tells nothing of others"
+        )
     if report.group:
         finding = _FINDINGS.get(report.verdict, "undecided")
         told = f"{report.group[0]} {report.group[1]}: {finding}, {told}"
@@ -77,9 +84,11 @@ def _panel(report: ListeningReport, protocol: Protocol) -> str:
 
 def _difference(result: PanelResult, protocol: Protocol) -> str:
     difference = result.difference
+    by = "prefer it to the base by "
+    if result.mos is not None:
+        by = f"rate it {result.mos:.2f} and the base {result.base_mos:.2f}, a difference of "
     told = (
-        f"it {result.mos:.2f} and the base {result.base_mos:.2f}, a difference of "
-        f"{difference.mean:+.2f} points ({protocol.confidence:.0%} two-way interval "
+        f"{by}{difference.mean:+.2f} points ({protocol.confidence:.0%} two-way interval "
         f"{difference.low:+.2f} to {difference.high:+.2f}"
     )
     if means := [part.mean for part in result.without.values()]:
