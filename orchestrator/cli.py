@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 from cluster.storage.committed import DamagedError
 from jobs.problems import InputError
-from orchestrator.commands import cluster, data, release, results, sweeps
+from orchestrator.commands import cluster, data, listening, release, results, sweeps
 from orchestrator.errors import Exit, InfrastructureError
 from orchestrator.interruption import InterruptedRunError, catch_signals, received
 from orchestrator.terminal.console import messages, print_line
@@ -34,7 +34,7 @@ app = typer.Typer(
 GROUPS = {
     "Sweep": (sweeps.plan, sweeps.run, sweeps.status, sweeps.doctor),
     "Data": (data.check, data.prepare),
-    "Results": (results.judge, results.study, results.records),
+    "Results": (results.judge, results.study, results.records, listening.listen),
     "Release": (release.promote, release.demote, release.rollback, release.say, release.export),
     "Cluster": (cluster.submit, cluster.logs, cluster.stop),
 }

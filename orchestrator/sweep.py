@@ -1,8 +1,7 @@
 """The main job: prepare, search, judge, report, record. Running it again resumes it."""
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +14,6 @@ from cluster.sources.reading import is_s3
 from jobs.data.clips import TargetClip
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, Variant
-from jobs.speech.clips import clip_name
 from jobs.training.epochs import pack_difference
 from jobs.training.packing import equality
 from orchestrator.context import SweepContext
@@ -36,10 +34,11 @@ from orchestrator.ledger import (
 )
 from orchestrator.records.recorder import Recorder
 from orchestrator.records.tracking import mlflow_store
-from orchestrator.report.clip_selection import select_clips
 from orchestrator.report.page import render
 from orchestrator.report.report_input import DataReport, ReportInput
+from orchestrator.report.stored_clips import stored_clips
 from orchestrator.scores import from_ledger
+from orchestrator.scores.stored_ratings import after_listeners
 from orchestrator.scores.variants import variant_lines
 from orchestrator.search.reports import DAMAGED
 from orchestrator.search.study_storage import check_study
@@ -248,7 +247,8 @@ class Sweep:
         self._progress.stage("judging")
         fresh = protocol.confirming()
         confirmation = from_ledger.table_of(ledger, screen, finalists, (CONFIRMATION,), fresh)
-        return judge(screen, confirmation, protocol, shortlist), protocol
+        verdict = judge(screen, confirmation, protocol, shortlist)
+        return after_listeners(ledger, verdict, protocol), protocol
 
     def _settle_protocol(self, protocol: Protocol) -> Protocol:
         """Write the protocol before anything is scored by it, or continue the one that is there.
@@ -314,7 +314,7 @@ class Sweep:
                 verdict=verdict,
                 table=table,
                 trials=trials,
-                clips=self._clips(select_clips(verdict, table, protocol).clips(), protocol),
+                clips=stored_clips(self._ledger, verdict, table, protocol),
                 facts=facts,
                 data=data,
             )
@@ -325,20 +325,6 @@ class Sweep:
         if self._ledger.read_text(VERDICT_FILE) != text:
             self._ledger.end()
             self._ledger.write_text(VERDICT_FILE, text)
-
-    def _clips(
-        self, selected: Mapping[str, Sequence[str]], protocol: Protocol
-    ) -> dict[str, dict[str, bytes]]:
-        """FLAC files by variant and prompt; a clip without sound has none."""
-        fresh = {prompt.id for prompt in protocol.confirmation}
-        clips: dict[str, dict[str, bytes]] = {variant: {} for variant in selected}
-        for variant, prompts in selected.items():
-            for prompt in prompts:
-                key = self._ledger.clips(variant, CONFIRMATION if prompt in fresh else SCREEN)
-                with suppress(FileNotFoundError):
-                    file = self._ledger.storage.read_from(key, clip_name(prompt))
-                    clips[variant][prompt] = file
-        return clips
 
     def _finish_recording(self) -> bool:
         """Wait a while for MLflow to catch up; return whether it did."""

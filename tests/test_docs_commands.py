@@ -24,6 +24,7 @@ RUN_BY = {
     "submit": "tests.faults.test_submitted_sweep",
     "logs": "tests.faults.test_submitted_sweep",
     "stop": "tests.faults.test_submitted_sweep",
+    "listen": "tests.orchestrator.listening_room.test_command",
     "k8s": "tests.orchestrator.remote.test_kubernetes",
     **dict.fromkeys(
         ("study", "status", "judge", "records", "promote", "demote", "rollback", "say", "export"),

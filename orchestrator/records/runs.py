@@ -313,6 +313,7 @@ def _sweep_tags(
 
 def _figures(verdict: Verdict, time: int) -> Iterator[Metric]:
     """On set B, of the winner or else of the first finalist, and of the base."""
+    yield from _listening(verdict, time)
     finalists = {each.row.id: each.row for each in verdict.confirmed}
     row = finalists.get(verdict.variant or "") or next(iter(finalists.values()), None)
     gain = verdict.effect
@@ -327,3 +328,22 @@ def _figures(verdict: Verdict, time: int) -> Iterator[Metric]:
         yield Metric(f"{metric}/{who}", mean, time, 0)
         if metric in row.differences:
             yield Metric(f"{metric}/base", mean - row.differences[metric].mean, time, 0)
+
+
+def _listening(verdict: Verdict, time: int) -> Iterator[Metric]:
+    """What each panel of listeners found, such as ``listening/language.km/difference``."""
+    for report in verdict.listening:
+        group = f"/{report.group[0]}.{legal_name(report.group[1], set())}" if report.group else ""
+        found: dict[str, float] = {"raters": report.raters, "sentences": report.sentences}
+        if result := report.result:
+            difference, share = result.difference, result.preference
+            found |= {
+                "difference": difference.mean,
+                "difference_low": difference.low,
+                "difference_high": difference.high,
+                "preferred": share.mean,
+            }
+            found |= {} if result.alpha is None else {"alpha": result.alpha}
+            found |= {each.axis: each.difference for each in result.axes}
+        for name, value in found.items():
+            yield Metric(f"listening{group}/{name}", float(value), time, 0)

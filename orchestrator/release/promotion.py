@@ -31,7 +31,7 @@ from orchestrator.verdict.protocol import Group, Protocol
 from orchestrator.verdict.table import ScoreTableError
 
 SCORES_FILE = "scores.jsonl"
-_PENDING = "listeners have not confirmed it: have them rate it, then voxsweep promote ... --ratings"
+_PENDING = "listeners have not confirmed it: have them rate it, with voxsweep listen"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def promote(registry: Registry, sweep: FinishedSweep, nominee: Nominee) -> Promo
         with TemporaryDirectory() as folder:
             version = registry.add(_new_version(sweep, nominee, Path(folder)))
     elif nominee.verdict.verdict == "PROMOTE":
-        registry.tag(version, {VERDICT_TAG: "PROMOTE"})
+        registry.tag(version, {VERDICT_TAG: "PROMOTE", **_listening_tags(nominee)})
     wins, reason = _challenge(registry, sweep, nominee, version)
     if wins:
         registry.set_champion(version, reason)
@@ -218,6 +218,7 @@ def _tags(sweep: FinishedSweep, nominee: Nominee) -> dict[str, str]:
     if nominee.group is not None:
         kind, name = nominee.group
         tags[f"voxsweep.{kind}"] = name
+    tags |= _listening_tags(nominee)
     if nominee.confirmation is not None:
         row, gain = nominee.confirmation.row, nominee.confirmation.effect
         tags |= {
@@ -238,6 +239,19 @@ def _scores(sweep: FinishedSweep, nominee: Nominee) -> list[ClipScores]:
         for row in sweep.ledger.scores(variant, CONFIRMATION) or []
         if row.prompt in known
     ]
+
+
+def _listening_tags(nominee: Nominee) -> dict[str, str]:
+    """What listeners said of the nominee, in points of their scale; nothing where none did."""
+    for report in nominee.verdict.listening:
+        if report.variant == nominee.variant.id and (result := report.result):
+            return {
+                "voxsweep.listening": f"{result.difference.mean:.6g}",
+                "voxsweep.listening_low": f"{result.difference.low:.6g}",
+                "voxsweep.listening_high": f"{result.difference.high:.6g}",
+                "voxsweep.listeners": str(report.raters),
+            }
+    return {}
 
 
 def _divided(groups: Sequence[GroupVerdict]) -> list[GroupVerdict]:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -74,3 +75,16 @@ def render(report: ReportInput) -> str:
         tables=tables,
         training_data=training_data,
     )
+
+
+def carry_over(page: str, earlier: str) -> str:
+    """``page`` with the training data and the facts of an ``earlier`` page of the same sweep.
+
+    For whoever renders a finished sweep again, and has neither at hand.
+    """
+    for section in ("data", "protocol"):
+        pattern = re.compile(f'<section id="{section}".*?</section>', re.DOTALL)
+        kept, here = pattern.search(earlier), pattern.search(page)
+        if kept and here:
+            page = page[: here.start()] + kept[0] + page[here.end() :]
+    return page

@@ -214,7 +214,9 @@ def listening(test: ListeningReport) -> Sequence[tuple[str, str]]:
 def _axis_means(means: AxisMeans) -> str:
     if means.variant is None:
         return f"{means.difference:+.2f} on the scale from −3 to +3"
-    return f"{means.variant:.2f}, the base {means.base:.2f}, a difference of {means.difference:+.2f}"
+    return (
+        f"{means.variant:.2f}, the base {means.base:.2f}, a difference of {means.difference:+.2f}"
+    )
 
 
 def _preference(test: ListeningReport, result: PanelResult) -> str:

@@ -271,9 +271,16 @@ def read_ratings(path: Path, sentences: Collection[str], systems: Collection[str
     Raises:
         InputError: with every line that is no rating, or every rating that is not whole.
     """
+    return ratings_of_text(read_text(path, _RATING_LINE), path, sentences, systems)
+
+
+def ratings_of_text(
+    text: str, path: Path, sentences: Collection[str], systems: Collection[str]
+) -> Ratings:
+    """:func:`read_ratings` of the text of a file; ``path`` is where problems are said to be."""
     problems: list[Problem] = []
     ratings: list[Rating] = []
-    rows = csv.DictReader(read_text(path, _RATING_LINE).splitlines())
+    rows = csv.DictReader(text.splitlines())
     if lacking := [name for name in _RATING_COLUMNS if name not in (rows.fieldnames or ())]:
         raise InputError([Problem(f"{path}:1", f"no column {', '.join(lacking)}", _RATING_LINE)])
     for row in rows:

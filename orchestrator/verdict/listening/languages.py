@@ -12,6 +12,49 @@ from orchestrator.verdict.protocol import Group, Protocol
 
 
 @dataclass(frozen=True)
+class Panel:
+    """What one panel of listeners is asked."""
+
+    group: tuple[Group, str] | None
+    """The language or speaker of its sentences; None for all of set B."""
+    variant: str
+    """To be compared with the base."""
+    sentences: tuple[str, ...]
+    """Ids of prompts of set B."""
+
+
+def panels(verdict: Verdict, protocol: Protocol) -> list[Panel]:
+    """What a verdict of the metrics asks of listeners; nothing where it has no winner.
+
+    Each language hears its own winner, or else the sweep's, unless the metrics refused the
+    language. Without languages one panel hears the sweep's, and each speaker's own winner besides.
+    """
+    fresh = protocol.confirming()
+    groups = fresh.groups()
+    kind = _kind(verdict)
+    found = []
+    if kind == "speaker" and verdict.variant is not None:
+        found.append(Panel(None, verdict.variant, tuple(p.id for p in fresh.prompts)))
+    for each in verdict.groups:
+        variant = _to_hear(each, verdict) if each.group == kind else None
+        if variant is not None:
+            key = (each.group, each.name)
+            found.append(Panel(key, variant, tuple(p.id for p in groups[key].prompts)))
+    return found
+
+
+def _kind(verdict: Verdict) -> Group:
+    """Whose panels decide: languages', where there are several."""
+    return "language" if any(g.group == "language" for g in verdict.groups) else "speaker"
+
+
+def _to_hear(group: GroupVerdict, verdict: Verdict) -> str | None:
+    if group.group == "language" and group.verdict not in AGAINST:
+        return group.variant or verdict.variant
+    return group.variant
+
+
+@dataclass(frozen=True)
 class _Heard:
     """What became of one language or speaker."""
 
@@ -66,13 +109,11 @@ def apply_listening_test(verdict: Verdict, ratings: Ratings, protocol: Protocol)
         except ValueError:  # nobody rated it on these sentences
             return None
 
-    kind: Group = "language" if any(g.group == "language" for g in verdict.groups) else "speaker"
+    kind = _kind(verdict)
     parts = []
     for each in verdict.groups:
-        variant = each.variant
-        if kind == "language" and each.verdict not in AGAINST:
-            variant = variant or verdict.variant
         if each.group == kind:
+            variant = _to_hear(each, verdict)
             parts.append(_Heard(each, variant, heard(variant, (each.group, each.name))))
     languages = parts if kind == "language" else []
     whole = None if languages else heard(verdict.variant, None)

@@ -4,7 +4,7 @@ Rules for exclusion are the protocol's, fixed before anybody rates, and look at 
 a rater answers traps and repeats, how much they rated, whether they are another rater again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from math import ceil

@@ -96,6 +96,10 @@ def test_listeners_make_a_candidate_the_champion(
         "gain_high": version.tags["voxsweep.gain_high"],
         "provenance": f"consent: {CONSENT}",
         "reason": "there was no champion",
+        "listening": "1",
+        "listening_low": "1",
+        "listening_high": "1",
+        "listeners": "3",
     }
     # Once more, without the ratings: nobody loses a title by it.
     (still,) = put(registry, sweep)

@@ -27,10 +27,12 @@ from orchestrator.report.scatter_figures import checkpoints, pareto_front, spear
 from orchestrator.report.tables import rule
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import (
+    AxisMeans,
     ExcludedRater,
     FailedClip,
     ListeningReport,
     PanelResult,
+    PreferenceCounts,
 )
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt
 from orchestrator.verdict.stats import Interval
@@ -375,7 +377,16 @@ def rich(make_report, report):
         group_losses_of=lambda loss: {"language/en": loss - 0.5, "language/ko": 2 * loss},
     )
     without = {"r1": Interval(0.35, 0.0, 0.6, 140), "r2": Interval(0.4, 0.2, 0.6, 140)}
-    result = PanelResult(Interval(0.4, 0.2, 0.6, 160), without, 4.1, 3.7, 0.003, 0.31)
+    result = PanelResult(
+        difference=Interval(0.4, 0.2, 0.6, 160),
+        without=without,
+        preference=Interval(0.7, 0.6, 0.8, 160),
+        axes=(AxisMeans("prosody", 0.4, 4.1, 3.7), AxisMeans("preference", 1.2, None, None)),
+        mos=4.1,
+        base_mos=3.7,
+        pooled_p=0.003,
+        alpha=0.31,
+    )
     excluded = (ExcludedRater("r9", "traps", "missed 1 of 2 traps, 0 allowed"),)
     heard = ListeningReport(
         group=("language", "ko"),
@@ -384,6 +395,7 @@ def rich(make_report, report):
         raters=8,
         sentences=20,
         excluded=excluded,
+        preferred=PreferenceCounts(90, 44, 26),
         turns_on=("r1",),
         result=result,
     )
@@ -405,6 +417,9 @@ def test_shortlist_languages_errors_and_listeners_are_told(rich, rich_page):
     assert page.says("word_error ko")
     assert page.says("8 over 20 sentences")
     assert page.says("0.31: raters hardly agree")
+    assert page.says("4.10, the base 3.70, a difference of +0.40")
+    assert page.says("+1.20 on the scale from −3 to +3")
+    assert page.says("in 90 pairs, the base in 26, neither in 44: 70% (60% to 80%)")
     assert page.says("Listening test: language ko")
     assert page.says("r9 missed 1 of 2 traps, 0 allowed")
     assert page.says("[+0.00, +0.60]: the panel turns on them")
