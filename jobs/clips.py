@@ -31,6 +31,8 @@ class PreparedClip:
     """A recording of the speaker, at the base's rate, for families that condition on one."""
     key: str = ""
     """SHA-256 of all that the codes follow from; see :mod:`jobs.data.prepared.recipe`."""
+    written: str | None = None
+    """The manifest's text, where annotations or broken characters were taken out of it."""
     loudness: float | None = None
     """LUFS that it was brought to, which is less than was asked for where more would have clipped;
     None where none was asked for."""

@@ -18,6 +18,8 @@ class ManifestRow:
     audio: str
     """An absolute path, or a URL under ``s3://``; it lies in the data root."""
     text: str
+    written: str | None = None
+    """The manifest's text, where ``text`` was changed to what is learned; None where it was not."""
     speaker: str | None = None
     language: str | None = None
     ref_audio: str | None = None
@@ -35,7 +37,7 @@ class TargetClip:
     """A manifest's row whose audio was decoded and whose text can be read."""
 
     row: ManifestRow
-    """With its split; its text is what will be learned, annotations stripped if that was asked."""
+    """With its split; its text is what will be learned."""
     pcm: str
     """SHA-256 of the rate and the mono samples: two files of the same sound have the same."""
     rate: int

@@ -83,6 +83,12 @@ class DataSpec(Strict):
     """Whether the clips are no person's voice, so that there is nobody to consent."""
     tags: Literal["reject", "strip"] = "reject"
     """What becomes of annotations such as ``<laugh>`` in a text."""
+    spoken: tuple[str, ...] = ()
+    """What in brackets, or between asterisks, is spoken; with ``*`` for any characters."""
+    annotations: tuple[str, ...] = ()
+    """What there is not, beside what is known to be none."""
+    clean: bool = False
+    """Whether characters that are not seen, or were broken on the way, are repaired."""
     bad_clips: Literal["refuse", "drop"] = "refuse"
     """Whether a clip that cannot be used ends everything, or is left out and counted."""
     min_seconds: Positive | None = None

@@ -83,6 +83,17 @@ def check(
         Tags,
         typer.Option(help="Reject transcripts with annotations such as <laugh>, or strip them."),
     ] = Tags.REJECT,
+    spoken: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORDS", help="What in brackets is spoken; * is any characters."),
+    ] = None,
+    annotations: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORDS", help="What in brackets is not, beside what is known."),
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Repair invisible and broken characters in texts.")
+    ] = False,
     min_seconds: Annotated[
         float | None,
         typer.Option(help="The shortest clip, in seconds. Default: the family's limit."),
@@ -123,6 +134,9 @@ def check(
         root=root,
         columns=_columns(columns or []),
         tags=tags.value,
+        spoken=spoken or (),
+        annotations=annotations or (),
+        clean=clean,
         min_seconds=min_seconds,
         max_seconds=max_seconds,
         max_text_tokens=max_text_tokens,

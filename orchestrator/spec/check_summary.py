@@ -71,6 +71,7 @@ def to_dict(
         "resampler": RESAMPLER,
         **groups,
         **({"heard": heard.to_dict()} if heard else {}),
+        "changes": checked.changes,
         "errors": errors,
         "warnings": len(findings) - errors,
         "findings": [

@@ -48,6 +48,8 @@ def show_check(console: Console, checked: Checked, heard: Heard | None = None) -
     console.print(_summary(checked))
     if heard:
         print_line(console, str(heard))
+    if checked.changes:
+        print_line(console, f"texts changed: {_changes(checked.changes)}")
     console.print()
     if not findings:
         console.print("[green]No problem found.[/]")
@@ -106,6 +108,13 @@ def _summary(checked: Checked) -> Table:
             note = "as the base takes it"
         table.add_row(f"{rate} Hz", str(count), "", note)
     return table
+
+
+def _changes(changes: Mapping[str, int]) -> str:
+    """What was changed in texts, most often first."""
+    ordered = sorted(changes.items(), key=lambda item: (-item[1], item[0]))
+    told = [f"{count} x {change}" for change, count in ordered[:_SHOWN]]
+    return ", ".join(told) + f" and {len(ordered) - _SHOWN} more" * (len(ordered) > _SHOWN)
 
 
 def _counts(rules: dict[str, list[Finding]]) -> Table:

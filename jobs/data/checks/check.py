@@ -23,7 +23,7 @@ from jobs.data.checks.recording import (
     measure_recording,
 )
 from jobs.data.checks.sound import SoundFacts, told_by_distribution
-from jobs.data.checks.text import check_text, strip_annotations
+from jobs.data.checks.text import check_text, learned_text
 from jobs.data.clips import ManifestRow, Progress, TargetClip
 from jobs.data.findings import Finding, error, warning
 from jobs.data.order.split import assign_splits
@@ -49,6 +49,8 @@ class Checked:
     """Clips left out because ``data.bad_clips`` is ``drop``; their errors are warnings."""
     base_rate: int
     """Hz: that of the base which the clips were checked for."""
+    changes: dict[str, int] = field(default_factory=dict)
+    """How often texts were changed, by what was: annotations taken out, characters repaired."""
     reads_as: dict[str, str] = field(default_factory=dict)
     """By manifest, what it was read as, in words."""
 
@@ -132,6 +134,7 @@ class _Checking:
         self._found: list[tuple[int, Finding]] = []
         self._candidates: list[Candidate] = []
         self._references: dict[str, _Measured | None] = {}
+        self._changes: Counter[str] = Counter()
         self._sounds: list[tuple[str, SoundFacts]] = []
         self._dropped: set[str] = set()
         self._with_split = [row for row in rows if isinstance(row, ManifestRow) and row.split]
@@ -154,10 +157,12 @@ class _Checking:
         written = job.row
         if job.reference is not None:
             self._references[job.reference] = reference
-        learned = strip_annotations(written, self._data)
+        change = learned_text(written, self._data)
+        learned = change.row
+        self._changes += change.counts()
         found = [
             *check_recording(written, facts, self._limits, self._rate),
-            *check_text(written, learned, self._data, self._limits, self._text),
+            *check_text(written, change, self._data, self._limits, self._text),
         ]
         if written.ref_audio and (known := self._references[written.ref_audio]) is not None:
             found += check_reference(written, known)
@@ -186,7 +191,7 @@ class _Checking:
         clips = [each.clip for each in self._candidates if each.is_good]
         self._found.sort(key=lambda found: found[0])
         findings = [finding for _, finding in self._found]
-        return Checked(clips, findings, len(self._dropped), self._rate)
+        return Checked(clips, findings, len(self._dropped), self._rate, dict(self._changes))
 
     def _leave_out(self, faults: Iterator[Fault]) -> None:
         found: dict[int, list[Finding]] = {}

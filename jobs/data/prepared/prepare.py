@@ -180,6 +180,7 @@ def _write(
                 language=row.language,
                 reference=paths.get(row.speaker),
                 key=key,
+                written=row.written,
                 loudness=made.loudness,
             )
         )

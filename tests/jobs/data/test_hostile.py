@@ -12,8 +12,13 @@ import pytest
 import soundfile
 
 from jobs.audio.files import AudioError, decode
+from jobs.data.checks.limits import Limits
+from jobs.data.checks.text import check_text, learned_text
+from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding, error
 from jobs.data.manifest.reading import read_rows
+from jobs.families.description import DataRules
+from jobs.spec.data import DataSpec
 from tests.jobs.data.hostile import CASES
 from tests.jobs.data.hostile_case import RATE, Case, tone
 
@@ -53,6 +58,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def text_findings(row: ManifestRow) -> Iterator[Finding]:
+    spec = DataSpec()
+    limits = Limits.of(spec, DataRules())
+    return check_text(row, learned_text(row, spec), spec, limits, None)
+
+
 def look_into(manifest: str) -> tuple[list[Finding], int]:
     """What is wrong with a manifest and its recordings, and how many clips can be used."""
     findings: list[Finding] = []
@@ -60,6 +71,9 @@ def look_into(manifest: str) -> tuple[list[Finding], int]:
     for item in read_rows(manifest, None):
         if isinstance(item, Finding):
             findings.append(item)
+            continue
+        if said := [each for each in text_findings(item) if each.severity == "error"]:
+            findings += said
             continue
         try:
             decode(item.audio)

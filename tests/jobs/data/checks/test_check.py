@@ -155,10 +155,56 @@ def test_where_every_clip_is_bad_no_split_is_missed(corpus):
 
 
 def test_annotations_are_taken_out_when_asked(corpus):
-    corpus.write("bad.wav", babble(99), text="Well <laugh>, [x [y]] yes then.")
+    written = "Well <laugh>, [coughs] I *really* do."
+    corpus.write("bad.wav", babble(99), text=written)
     of = checked(corpus, tags="strip")
     assert found(of) == [("text-tag", "warning", corpus.line(-1))]
-    assert of.clips[-1].row.text == "Well, yes then."
+    row = of.clips[-1].row
+    assert (row.text, row.written) == ("Well, I really do.", written)
+    assert f"{written!r} is learned as {row.text!r}" in of.findings[0].problem.what
+    assert of.changes == {"annotations taken out": 2, "emphasis and brackets taken off": 1}
+
+
+def test_a_bracket_that_may_be_speech_is_asked_about_and_answered(corpus):
+    corpus.write("bad.wav", babble(99), text="Now press [Enter], it (in complete silence) ends.")
+    rules = [("text-bracket", "error"), ("text-bracket", "warning")]
+    assert [(rule, severity) for rule, severity, _ in found(checked(corpus, tags="strip"))] == rules
+    spoken = checked(corpus, tags="strip", spoken=["enter"])
+    assert spoken.errors == []
+    assert spoken.clips[-1].row.text == "Now press Enter, it (in complete silence) ends."
+    silent = checked(corpus, tags="strip", annotations=["Enter"])
+    assert silent.clips[-1].row.text == "Now press, it (in complete silence) ends."
+
+
+def test_words_that_are_missing_are_an_error_also_when_stripped(corpus):
+    corpus.write("bad.wav", babble(99), text="Well [inaudible] yes then.")
+    for tags in ("strip", "reject"):
+        assert found(checked(corpus, tags=tags)) == [("text-lost", "error", corpus.line(-1))]
+
+
+def test_characters_are_told_and_repaired_when_asked(corpus):
+    corpus.write("a.wav", babble(98), text="\ufeffI don\u00e2\u20ac\u2122t know.")
+    corpus.write("b.wav", babble(99), text="So\u00adme time &amp; place")
+    of = checked(corpus)
+    assert found(of) == [("bad-characters", "error", corpus.line(n)) for n in (-2, -1)]
+    assert "(UTF-8 read as Windows-1252) at 7" in of.findings[0].problem.what
+    assert of.findings[0].problem.next_step.endswith("or set data.clean: true.")
+    corpus.rows[-1]["text"] = "So\u00adme time and place"
+    assert ("text-invisible", "warning", corpus.line(-1)) in found(checked(corpus))
+    cleaned = checked(corpus, clean=True)
+    assert found(cleaned) == [("text-cleaned", "warning", corpus.line(n)) for n in (-2, -1)]
+    assert [clip.row.text for clip in cleaned.clips[-2:]] == [
+        "I don\u2019t know.",
+        "Some time and place",
+    ]
+    assert sum(cleaned.changes.values()) == 3
+
+
+def test_what_cannot_be_repaired_stays_an_error(corpus):
+    corpus.write("bad.wav", babble(99), text="caf\ufffd au lait")
+    of = checked(corpus, clean=True)
+    assert found(of) == [("bad-characters", "error", corpus.line(-1))]
+    assert "data.clean" not in of.findings[0].problem.next_step
 
 
 def test_a_text_of_annotations_alone_is_empty(corpus):
