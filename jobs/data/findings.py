@@ -19,6 +19,13 @@ class Finding:
     problem: Problem
 
 
+def within(where: str, place: str) -> str:
+    """``where`` as it is called within the manifest or folder ``place``."""
+    if where.startswith(f"{place}:"):
+        return f"line {where[len(place) + 1 :]}"
+    return where.removeprefix(f"{place.rstrip('/')}/")
+
+
 def error(rule: str, where: str, what: str, next_step: str) -> Finding:
     """A finding that keeps the clip at ``where`` out of training."""
     return Finding(rule, "error", Problem(where, what, next_step))

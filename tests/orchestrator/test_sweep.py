@@ -187,6 +187,12 @@ def test_it_says_how_its_host_packs(sweep):
     assert "at batch size 8" in line
 
 
+def test_it_says_what_it_heard(sweep):
+    heard = [line for line in sweep.run.stderr.splitlines() if line.startswith("listened to ")]
+    expected = "listened to 20 of 34 clips with the embedded recogniser: 0 say something else"
+    assert [line.startswith(expected) for line in heard] == [True]
+
+
 def test_it_says_what_it_does_without(sweep):
     (line,) = [line for line in sweep.run.stderr.splitlines() if line.startswith("without ")]
     assert line.startswith("without wavlm_similarity, which is not required: a model must be a ")

@@ -13,6 +13,7 @@ from jobs.data.checks.corpus import (
     odd_speaking_rates,
     repeated_audio,
     repeated_texts,
+    shifted_texts,
 )
 from jobs.data.checks.limits import Limits
 from jobs.data.checks.parallel import map_ordered
@@ -241,6 +242,7 @@ class _Checking:
     def _tell_of_all(self) -> None:
         """Findings about the recordings as a whole; and a property that all clips share, once."""
         where, last = ", ".join(self._data.paths), len(self._rows)
+        self._found += [(last, each) for each in shifted_texts(self._candidates)]
         self._found += [(last, each) for each in told_by_distribution(self._sounds, where)]
         rows = sum(isinstance(row, ManifestRow) for row in self._rows)
         by_rule: dict[tuple[str, str], dict[str, Finding]] = {}

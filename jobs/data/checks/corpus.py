@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs.data.clips import TargetClip
 from jobs.data.findings import Finding, error, warning
@@ -15,6 +16,10 @@ ODD_RATE = 5.0
 """Standard deviations of the logarithm of characters per second, taken from the median absolute
 deviation, and at least ``ODD_FACTOR``: a belief. The shipped voice's clips stay within 3.1."""
 ODD_FACTOR = 1.5
+SHIFTED_FITS, SHIFTED_DIFFERS = 0.7, 0.3
+"""Correlations of texts' lengths with durations: of the rows beside at least, and of the rows
+themselves at most, where texts are shifted. The shipped voice has 0.0 and 0.9, shifted by a row 0.9
+and -0.1."""
 _TO_DEVIATION = 1.4826
 """From a median absolute deviation to a standard deviation, of what is normally distributed."""
 
@@ -119,3 +124,35 @@ def odd_speaking_rates(candidates: Sequence[Candidate]) -> Iterator[Fault]:
             clip = candidates[places[index]].clip
             advice = "Listen whether the text is what is said."
             yield places[index], warning("speaking-rate", clip.row.where, what, advice)
+
+
+def shifted_texts(candidates: Sequence[Candidate]) -> Iterator[Finding]:
+    """Manifests whose texts fit the sound of the rows before or after them, and not their own."""
+    manifests: dict[str, list[Candidate]] = {}
+    for each in candidates:
+        manifests.setdefault(each.clip.row.manifest, []).append(each)
+    for manifest, rows in manifests.items():
+        if len(rows) < ENOUGH_TO_COMPARE:
+            continue
+        letters = np.array([each.letters for each in rows], dtype=np.float64)
+        seconds = np.array([each.clip.seconds for each in rows])
+        own = _correlation(letters, seconds)
+        for beside, fits in (
+            ("before", _correlation(letters[1:], seconds[:-1])),
+            ("after", _correlation(letters[:-1], seconds[1:])),
+        ):
+            if own <= SHIFTED_DIFFERS and fits >= SHIFTED_FITS:
+                what = (
+                    "texts should be as long as their recordings, but their lengths fit those of "
+                    f"the rows {beside} (a correlation of {fits:.2f}) and not their own ({own:.2f})"
+                )
+                advice = "The transcripts look shifted by a row: listen, and move them."
+                yield warning("text-shifted", manifest, what, advice)
+
+
+def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Pearson's; 0 where one of the two is constant."""
+    deviations = float(one.std() * other.std())
+    if not deviations:
+        return 0.0
+    return float(np.mean((one - one.mean()) * (other - other.mean()))) / deviations

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jobs.audio.files import AudioError, decode, resample
 from jobs.data.checks.sound import sound_facts
 from jobs.data.clips import Progress, TargetClip
-from jobs.data.findings import Finding, error, warning
+from jobs.data.findings import Finding, error, warning, within
 from jobs.metrics.base import MetricError
 from jobs.metrics.signal import RATE
 from jobs.metrics.whisper import DEFAULT_MODEL, Whisper, primary_subtag
@@ -308,9 +308,11 @@ def _tell_others(
         return
     what = f"texts should be what is said, but {_share(len(others), len(compared))} are not: "
     worst = sorted(others, key=lambda each: -each.distance)[:_WORST]
+    quoted = [
+        (clips[each.at].row.where, " ".join(each.units), " ".join(each.heard)) for each in worst
+    ]
     what += "; ".join(
-        f"{clips[each.at].row.where} ({' '.join(each.units)!r}, heard {' '.join(each.heard)!r})"
-        for each in worst
+        f"{within(place, where)} ({text!r}, heard {heard!r})" for place, text, heard in quoted
     )
     advice = "Listen to these clips and correct their texts."
     for step, word in ((1, "next"), (-1, "previous")):
@@ -356,7 +358,7 @@ def _tell_ends(
             continue
         found.sort(key=lambda item: -len(item[1]))
         what = f"{rule}, but {_share(len(found), len(compared))} differ: " + "; ".join(
-            f"{clips[each.at].row.where} ({which}: {' '.join(end)!r})"
+            f"{within(clips[each.at].row.where, where)} ({which}: {' '.join(end)!r})"
             for each, end in found[:_WORST]
         )
         yield _graded(len(found), len(compared))("text-end", where, what, advice)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.data.findings import Finding, warning
+from jobs.data.findings import Finding, warning, within
 
 _FRAME = 0.01
 """Seconds over which a level is taken."""
@@ -129,7 +129,9 @@ def told_by_distribution(clips: Sequence[tuple[str, SoundFacts]], where: str) ->
             continue
         worst = np.argsort(-values if each.is_upper else values, kind="stable")
         named = [at for at in worst[:_WORST].tolist() if beyond[at]]
-        places = ", ".join(f"{clips[at][0]} ({each.shown.format(values[at])})" for at in named)
+        places = ", ".join(
+            f"{within(clips[at][0], where)} ({each.shown.format(values[at])})" for at in named
+        )
         low, middle, high = np.percentile(values, (10, 50, 90))
         quoted = [each.shown.format(value) for value in (low, middle, high)]
         what = (

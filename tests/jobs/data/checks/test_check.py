@@ -305,6 +305,23 @@ def test_silence_after_every_clip_is_told_once_for_the_manifest(corpus):
     assert found(checked(corpus)) == [("silence-trailing", "warning", str(corpus.manifest))]
 
 
+@pytest.mark.parametrize(("step", "beside"), [(1, "before"), (-1, "after")])
+def test_texts_that_are_shifted_by_a_row_are_told_without_listening(corpus, step, beside):
+    for number, row in enumerate(corpus.rows):
+        length = 3 + number * 7 % GOOD
+        row["text"] = f"{number} {'ab' * length}"
+        soundfile.write(
+            corpus.folder / f"good{number}.wav", babble(number, 0.1 * length + 0.5), RATE
+        )
+    assert found(checked(corpus)) == []
+    texts = [row["text"] for row in corpus.rows]
+    for row, text in zip(corpus.rows, texts[-step:] + texts[:-step], strict=True):
+        row["text"] = text
+    assert ("text-shifted", "warning", str(corpus.manifest)) in found(checked(corpus))
+    shifted = [each for each in checked(corpus).findings if each.rule == "text-shifted"]
+    assert f"fit those of the rows {beside}" in shifted[0].problem.what
+
+
 def test_an_edge_counts_by_what_the_base_can_hear(corpus):
     corpus.write("bad.wav", upsampled(99, RATE, 48_000), 48_000)
     assert found(checked(corpus, rate=16_000)) == []

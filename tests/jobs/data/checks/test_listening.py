@@ -135,7 +135,7 @@ def test_a_few_texts_of_other_clips_are_a_warning_with_their_lines(voice, transc
     assert "2 of the 60 clips that were listened to (3.3%, 95 % interval 0.9% to 11.4%)" in str(
         heard.findings[0].problem.what
     )
-    assert all(f"m:{line} (" in heard.findings[0].problem.what for line in (8, 32))
+    assert all(f"line {line} (" in heard.findings[0].problem.what for line in (8, 32))
 
 
 class _Deaf:
