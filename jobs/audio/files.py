@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from cluster.sources.reading import SourceError, is_plain, open_binary
 from jobs.audio.containers import fill_in_size, find_damage
-from jobs.audio.foreign import ForeignFormat, decode_foreign, foreign_format, has_ffmpeg
+from jobs.audio.foreign import (
+    MPEG_BEFORE_3,
+    ForeignFormat,
+    decode_foreign,
+    foreign_format,
+    has_ffmpeg,
+)
 from jobs.audio.mpeg import read_mpeg
 
 MIN_RATE, MAX_RATE = 4_000, 384_000
@@ -113,12 +119,17 @@ def _decode_mpeg(file: BinaryIO) -> Recording:
         mpeg = read_mpeg(file.read())
     except ValueError as error:
         raise _unreadable(str(error)) from None
+    if mpeg is not None and mpeg.layer != 3:
+        # libsndfile would guess their length.
+        return _decode_stream(_decoded_by_ffmpeg(file, MPEG_BEFORE_3))
     if mpeg is None or mpeg.rebuilt is None:
         return _decode_stream(file)
     if mpeg.claimed is not None and mpeg.claimed > mpeg.samples:
         there, claimed = mpeg.samples / mpeg.rate, mpeg.claimed / mpeg.rate
         what = f"audio must have the {claimed:.2f} s that it claims, but has {there:.2f} s"
         raise AudioError("audio-truncated", what, _RECORD_AGAIN)
+    if mpeg.kept <= 0:
+        raise _no_samples()
     recording = _decode_stream(io.BytesIO(mpeg.rebuilt))
     samples = recording.samples[mpeg.skipped : mpeg.skipped + mpeg.kept]
     return replace(recording, samples=samples, claimed=mpeg.claimed)
@@ -216,7 +227,7 @@ def _check_claims(sound: soundfile.SoundFile) -> None:
         what = f"audio must have {MIN_RATE:,} to {MAX_RATE:,} Hz, got {sound.samplerate:,}"
         raise AudioError("audio-rate", what, _CONVERT)
     if sound.frames <= 0:
-        raise AudioError("audio-no-samples", "audio must have samples, but has none", _RECORD_AGAIN)
+        raise _no_samples()
     if sound.frames > min(MAX_SECONDS * sound.samplerate, _MAX_FRAMES):
         what = (
             f"audio must have at most {MAX_SECONDS:,} s and {_MAX_FRAMES:,} samples a channel, "
@@ -248,6 +259,10 @@ def _decode_all(sound: soundfile.SoundFile) -> Recording:
         what = f"audio must be heard in mono, but its {sound.channels} channels cancel each other"
         raise AudioError("audio-antiphase", what, "Keep one channel.")
     return Recording(samples, sound.samplerate, sound.channels)
+
+
+def _no_samples() -> AudioError:
+    return AudioError("audio-no-samples", "audio must have samples, but has none", _RECORD_AGAIN)
 
 
 def _unreadable(reason: str) -> AudioError:

@@ -29,6 +29,8 @@ class ForeignFormat:
     """By ffmpeg's name. No other is tried: some would open further files."""
 
 
+MPEG_BEFORE_3 = ForeignFormat("MPEG audio of layer I or II (MP2)", "mp3")
+"""Of ffmpeg's demuxers, the one for all three layers."""
 _AAC = ForeignFormat("AAC", "aac")
 _FORMATS = (
     (4, b"ftyp", ForeignFormat("MP4 (m4a, AAC)", "mov")),

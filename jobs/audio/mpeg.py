@@ -5,6 +5,7 @@ header as many as its size and first bit rate suggest. A stream that came throug
 header, and of several that were joined end to end the first one's header remains.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,6 +23,8 @@ _KBITS = {
 """Kilobits a second by version and layer, and then by the header's index, from 1 on."""
 _64_KBITS = {1: 5, 2: 8}
 """The index of 64 kbit/s in layer III, by version: a frame that has room for a file's header."""
+_SYNC = re.compile(rb"\xff(?=[\xe2-\xff][\x10-\xef])")
+"""What a header begins with, no layer, free and forbidden bit rates left out."""
 _HEADER = 4
 """Bytes of a frame's header."""
 _SIDE_INFO = {(1, False): 32, (1, True): 17, (2, False): 17, (2, True): 9}
@@ -59,6 +62,8 @@ class _Kind(NamedTuple):
 class MpegStream:
     """The sound of an MPEG file."""
 
+    layer: int
+    """3 is MP3."""
     rate: int
     """Hz."""
     samples: int
@@ -67,7 +72,7 @@ class MpegStream:
     """Samples a channel by the file's header, where that is another number; None without one."""
     rebuilt: bytes | None
     """What libsndfile decodes to the end: a true header, a silent frame, and the file's frames.
-    None where the file's own header is true, and where its layer has none."""
+    None where the file's own header is true, and for layers 1 and 2, which have none."""
     skipped: int = 0
     """Samples that ``rebuilt`` begins with, and the file does not: of the silent frame, which takes
     the cut for a decoder's delay that libsndfile makes, and of the encoder's delay."""
@@ -95,7 +100,7 @@ def read_mpeg(data: bytes) -> MpegStream | None:
     samples = len(sound) * kind.samples
     claimed = header.frames * kind.samples if header and header.frames else None
     if kind.layer != 3 or claimed == samples:
-        return MpegStream(kind.rate, samples, None, None)
+        return MpegStream(kind.layer, kind.rate, samples, None, None)
     silence = _silent_frame(data[first : first + _HEADER], kind)
     place = _HEADER + _SIDE_INFO[kind.version, kind.is_mono]
     title = b"Info" + (1).to_bytes(4, "big") + (len(sound) + 1).to_bytes(4, "big")
@@ -103,6 +108,7 @@ def read_mpeg(data: bytes) -> MpegStream | None:
     frame_bytes = (data[place : place + length] for place, length in sound)
     delay, padding = header.trimmed if header else (0, 0)
     return MpegStream(
+        kind.layer,
         kind.rate,
         samples,
         # Some encoders count the header's own frame.
@@ -170,8 +176,8 @@ def _find_frame(data: bytes, start: int, kind: _Kind | None) -> int:
     Raises:
         ValueError: frames of another kind follow each other where there should be ``kind``.
     """
-    place = data.find(b"\xff", start)
-    while place >= 0:
+    for found in _SYNC.finditer(data, start):
+        place = found.start()
         run = _run_at(data, place)
         if run and (kind is None or run[0] == kind) and (run[1] >= 2 or run[2] == len(data)):
             return place
@@ -180,7 +186,6 @@ def _find_frame(data: bytes, start: int, kind: _Kind | None) -> int:
                 f"it is joined from parts that differ: {_shown(kind)}, but {_shown(run[0])} from "
                 f"byte {place:,} on"
             )
-        place = data.find(b"\xff", place + 1)
     return len(data)
 
 

@@ -93,6 +93,7 @@ FOREIGN = {
     "aac": ("-c:a", "aac", "-f", "adts"),
     "wma": ("-c:a", "wmav2", "-f", "asf"),
     "webm": ("-c:a", "libopus", "-ar", "48000", "-f", "webm"),
+    "mp2": ("-c:a", "mp2", "-b:a", "128k", "-f", "mp2"),
     "ac3": ("-c:a", "ac3", "-ar", "48000", "-f", "ac3"),
 }
 

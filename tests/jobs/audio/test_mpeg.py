@@ -127,6 +127,22 @@ def test_a_fraunhofer_header_is_no_sound(tmp_path):
     assert recording.claimed == 7 * 576
 
 
+def test_a_header_alone_has_no_samples(tmp_path):
+    data = mp3(1.0)
+    only = data[: len(data) - len(without_header(data))]
+    for header, rule in ((only, "audio-truncated"), (claim(only, 0), "audio-no-samples")):
+        with pytest.raises(AudioError) as error:
+            decoded(tmp_path, header)
+        assert error.value.rule == rule
+
+
+def test_another_layer_is_left_to_ffmpeg(tmp_path, monkeypatch):
+    monkeypatch.setattr("jobs.audio.files.has_ffmpeg", lambda: False)
+    frame = bytes((0xFF, 0xFD, 0x84, 0xC0)).ljust(384, b"\0")  # 128 kbit/s, 48 kHz, mono
+    with pytest.raises(AudioError, match=r"layer I or II \(MP2\) is read through ffmpeg, which"):
+        decoded(tmp_path, frame * 40)
+
+
 @pytest.mark.parametrize("data", [b"", b"ID3", b"\xff\xfb", b"RIFF" + bytes(99), bytes(4000)])
 def test_what_is_no_mpeg_is_left_alone(data):
     assert read_mpeg(data) is None

@@ -48,8 +48,9 @@ for encoding in ("utf-16", "utf-8-sig", "cp1252"):
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """An empty data root with a canary beside it."""
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data root with a canary beside it, on a machine without ffmpeg."""
+    monkeypatch.setattr("jobs.audio.files.has_ffmpeg", lambda: False)
     outside = tmp_path / "outside"
     outside.mkdir()
     soundfile.write(outside / "canary.wav", tone(), RATE)

@@ -298,6 +298,18 @@ def test_a_property_of_all_clips_is_told_once(corpus):
     assert len(found(checked(corpus, rate=44_100))) == GOOD
 
 
+def test_a_format_that_nothing_here_reads_is_one_error(corpus, monkeypatch):
+    monkeypatch.setattr("jobs.audio.files.has_ffmpeg", lambda: False)
+    for number in range(GOOD):
+        (corpus.folder / f"good{number}.wav").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
+    of = checked(corpus)
+    assert found(of) == [("audio-unreadable", "error", corpus.line(0))]
+    assert str(of.findings[0].problem).endswith(
+        f"all {GOOD} clips: audio must be readable here: MP4 (m4a, AAC) is read through ffmpeg, "
+        "which is not installed. Install it, or convert the files to WAV or FLAC elsewhere."
+    )
+
+
 def test_silence_after_every_clip_is_told_once_for_the_manifest(corpus):
     for number in range(GOOD):
         sound = np.concatenate([babble(number), np.zeros(2 * RATE)])
