@@ -11,7 +11,6 @@ from jobs.audio.files import AudioError, decode, resample
 from jobs.data.checks.sound import sound_facts
 from jobs.data.clips import Progress, TargetClip
 from jobs.data.findings import Finding, error, warning, within
-from jobs.metrics.base import MetricError
 from jobs.metrics.signal import RATE
 from jobs.metrics.whisper import DEFAULT_MODEL, Whisper, primary_subtag
 from jobs.metrics.words import plain_words, word_edits
@@ -159,7 +158,10 @@ class Heard:
     usable: int
     """Clips that the sample is from."""
     sample: int
-    """Clips that were listened to."""
+    """Clips that were listened to, and judged."""
+    unjudged: int
+    """Clips of which words were heard that no text has, as in another script, and clips whose text
+    or language the recogniser does not know."""
     others: int
     """Of these, those that say something else than their text."""
     interval: tuple[float, float]
@@ -171,16 +173,19 @@ class Heard:
         return {
             "recogniser": self.recogniser,
             "clips": self.sample,
+            "unjudged": self.unjudged,
             "other_text": self.others,
             "interval": self.interval,
         }
 
     def __str__(self) -> str:
         low, high = self.interval
+        unjudged = f"; {self.unjudged} more could not be judged" if self.unjudged else ""
         return (
             f"listened to {self.sample} of {self.usable} clips with {self.recogniser}: "
             f"{self.others} say something else than their text "
             f"({self.others / max(1, self.sample):.1%}, 95 % interval {low:.1%} to {high:.1%})"
+            f"{unjudged}"
         )
 
 
@@ -242,7 +247,9 @@ def listen_to(
 ) -> Heard:
     """Transcribe ``count`` of ``clips``, which are in the order of their rows, and compare.
 
-    ``where`` is the place of all of them. The same clips are listened to every time.
+    ``where`` is the place of all of them. The same clips are listened to every time. A transcript
+    is of another text where it is no nearer to its own than to others: a recogniser that hears
+    little of a language is as far from every text.
     """
     compared: list[_Transcript] = []
     places = choose_sample(clips, count)
@@ -251,23 +258,31 @@ def listen_to(
         try:
             units = transcriber.units(row.text, row.language)
             heard = transcriber.hear(_speech(row.audio), row.language)
-        except (ValueError, MetricError, AudioError):
+        except (ValueError, AudioError):
             continue  # no text for this recogniser, or a file that has changed: checked elsewhere
         compared.append(_Transcript(at, units, heard))
         progress(done, len(places))
-    others = [
-        each
-        for number, each in enumerate(compared)
-        if not each.end("unheard")
-        and not each.end("unwritten")
-        and _says_another(each, [*compared[number + 1 :], *compared[:number]])
-    ]
+    judged: list[_Transcript] = []
+    others: list[_Transcript] = []
+    for number, each in enumerate(compared):
+        rest = [*compared[number + 1 :], *compared[:number]]
+        texts = [other.units for other in rest if other.units != each.units][:_OTHERS]
+        distances = [_distance(each.heard, text) for text in texts]
+        if each.heard and min([each.distance, *distances]) == 1.0:
+            continue
+        judged.append(each)
+        usual = float(np.mean(distances or [1.0]))
+        has_other_end = each.end("unheard") or each.end("unwritten")
+        if not has_other_end and each.distance >= max(_OTHER, _LIKE_OTHERS * usual):
+            others.append(each)
     findings = [
-        *_tell_others(clips, compared, others, transcriber, where),
-        *_tell_ends(clips, compared, where),
+        *_tell_others(clips, judged, others, transcriber, where),
+        *_tell_ends(clips, judged, where),
     ]
-    interval = _wilson(len(others), len(compared))
-    return Heard(transcriber.name, len(clips), len(compared), len(others), interval, findings)
+    interval, unjudged = _wilson(len(others), len(judged)), len(places) - len(judged)
+    return Heard(
+        transcriber.name, len(clips), len(judged), unjudged, len(others), interval, findings
+    )
 
 
 def _speech(location: str) -> NDArray[np.float32]:
@@ -285,28 +300,16 @@ def _distance(heard: Sequence[str], units: Sequence[str]) -> float:
     return word_edits(heard, units) / max(1, len(heard), len(units))
 
 
-def _says_another(one: _Transcript, rest: Sequence[_Transcript]) -> bool:
-    """Whether a transcript is no nearer to its text than to others.
-
-    A recogniser that hears little of a language is as far from every text.
-    """
-    if one.distance < _OTHER:
-        return False
-    texts = [each.units for each in rest if each.units != one.units][:_OTHERS]
-    usual = float(np.mean([_distance(one.heard, text) for text in texts])) if texts else 1.0
-    return one.distance >= _LIKE_OTHERS * usual
-
-
 def _tell_others(
     clips: Sequence[TargetClip],
-    compared: Sequence[_Transcript],
+    judged: Sequence[_Transcript],
     others: Sequence[_Transcript],
     transcriber: Transcriber,
     where: str,
 ) -> Iterator[Finding]:
     if not others:
         return
-    what = f"texts should be what is said, but {_share(len(others), len(compared))} are not: "
+    what = f"texts should be what is said, but {_share(len(others), len(judged))} are not: "
     worst = sorted(others, key=lambda each: -each.distance)[:_WORST]
     quoted = [
         (clips[each.at].row.where, " ".join(each.units), " ".join(each.heard)) for each in worst
@@ -319,7 +322,7 @@ def _tell_others(
         fitting = sum(_fits_row(clips, each, step, transcriber) for each in others)
         if 2 * fitting > len(others):
             advice = f"The transcripts are shifted: the {word} row's text is what is heard."
-    yield _graded(len(others), len(compared))("text-other", where, what, advice)
+    yield _graded(len(others), len(judged))("text-other", where, what, advice)
 
 
 def _fits_row(
@@ -337,7 +340,7 @@ def _fits_row(
 
 
 def _tell_ends(
-    clips: Sequence[TargetClip], compared: Sequence[_Transcript], where: str
+    clips: Sequence[TargetClip], judged: Sequence[_Transcript], where: str
 ) -> Iterator[Finding]:
     """Last words that are often not heard, or often not written."""
     kinds: tuple[tuple[Literal["unheard", "unwritten"], str, str], ...] = (
@@ -353,15 +356,15 @@ def _tell_ends(
         ),
     )
     for which, rule, advice in kinds:
-        found = [(each, end) for each in compared if (end := each.end(which))]
-        if _wilson(len(found), len(compared))[0] <= _OFTEN:
+        found = [(each, end) for each in judged if (end := each.end(which))]
+        if _wilson(len(found), len(judged))[0] <= _OFTEN:
             continue
         found.sort(key=lambda item: -len(item[1]))
-        what = f"{rule}, but {_share(len(found), len(compared))} differ: " + "; ".join(
+        what = f"{rule}, but {_share(len(found), len(judged))} differ: " + "; ".join(
             f"{within(clips[each.at].row.where, where)} ({which}: {' '.join(end)!r})"
             for each, end in found[:_WORST]
         )
-        yield _graded(len(found), len(compared))("text-end", where, what, advice)
+        yield _graded(len(found), len(judged))("text-end", where, what, advice)
 
 
 def _graded(found: int, sample: int) -> Callable[[str, str, str, str], Finding]:

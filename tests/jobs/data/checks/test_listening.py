@@ -160,6 +160,16 @@ def test_a_recogniser_that_hears_little_blames_no_text(voice, monkeypatch):
     assert told(listen_to(clips, deaf, "m")) == []
 
 
+def test_clips_whose_transcripts_no_text_has_anything_of_are_not_judged(voice, monkeypatch):
+    clips = [clip(at, f"w{at} x{at}") for at in range(40)]
+    deaf = _Deaf()
+    deaf.said = ["\u0431\u0430\u0431\u0430"] * 40
+    monkeypatch.setattr(listening, "_speech", lambda location: np.zeros(9))
+    heard = listen_to(clips, deaf, "m")
+    assert (told(heard), heard.sample, heard.unjudged) == ([], 0, 40)
+    assert str(heard).endswith("(0.0%, 95 % interval 0.0% to 100.0%); 40 more could not be judged")
+
+
 def test_a_sample_has_its_share_of_every_speaker_language_and_length():
     clips = [
         clip(at, "one", speaker=f"s{at % 4}", language="en" if at % 2 else "km", seconds=at % 50)
