@@ -35,6 +35,9 @@ class DataRules:
     """Seconds put after every clip."""
     conditions_on_reference: bool = False
     """Whether a clip is learned beside another recording of its speaker."""
+    languages: frozenset[str] = frozenset()
+    """First parts of the tags of the languages that a base is told of by a token of their own;
+    empty where it is told of none."""
 
 
 CODEC_LM_RULES = DataRules()
@@ -42,6 +45,7 @@ QWEN3_TTS_RULES = DataRules(
     # Its users found that a second of silence after each clip makes speech end cleanly.
     trailing_silence=1.0,
     conditions_on_reference=True,
+    languages=frozenset({"zh", "en", "de", "it", "pt", "es", "ja", "ko", "fr", "ru"}),
 )
 
 

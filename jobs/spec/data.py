@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
+from jobs.spec.languages import language_tag
 from jobs.spec.strict import Language, Strict
 
 GroupKey = Literal["speaker", "language"]
@@ -54,6 +55,16 @@ class MixSpec(Strict):
     """Of the groups' names; they are scaled to sum to 1. A group that is not named is left out."""
     temperature: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     """Shares go as clips ** (1 / temperature): 1 is as they are, the higher the more equal."""
+
+    @field_validator("shares", mode="after")
+    @classmethod
+    def _name_languages(cls, shares: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if info.data.get("by") != "language":
+            return shares
+        named = {language_tag(name): share for name, share in shares.items()}
+        if len(named) < len(shares):
+            raise ValueError("a mix names each language once, got two names of one")
+        return named
 
     @model_validator(mode="after")
     def _check_one_form(self) -> Self:

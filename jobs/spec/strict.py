@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from jobs.problems import Problem
+from jobs.spec.languages import language_tag
 
 
 class Strict(BaseModel):
@@ -13,10 +14,8 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-LANGUAGE_TAG = r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
-
-Language = Annotated[str, Field(pattern=LANGUAGE_TAG)]
-"""A language tag as BCP 47 writes it: ``en``, ``km``, ``zh-Hant``."""
+Language = Annotated[str, AfterValidator(language_tag)]
+"""A language tag as BCP 47 writes it, ``en``, ``km``, ``zh-Hant``, whatever was written for it."""
 
 
 def validation_problems(error: ValidationError, where: str, next_step: str) -> list[Problem]:

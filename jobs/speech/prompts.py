@@ -26,7 +26,8 @@ def read_prompts(path: Path) -> list[PromptSpec]:
         except ValidationError as error:
             first = error.errors()[0]
             key = "".join(f"{part}: " for part in first["loc"])
-            problems.append(Problem(where, f"not a prompt: {key}{first['msg']}", _HINT))
+            reason = first["msg"].removeprefix("Value error, ")
+            problems.append(Problem(where, f"not a prompt: {key}{reason}", _HINT))
             continue
         if prompt.id in prompts:
             what = f"ids must be unique, but {prompt.id!r} was used before"

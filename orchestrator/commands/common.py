@@ -22,6 +22,16 @@ def _storage_url(text: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
+def language_option(written: str | None) -> str | None:
+    """The tag of ``--language``. Raises BadParameter where it is no language."""
+    from jobs.spec.languages import language_tag
+
+    try:
+        return written and language_tag(written)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The sweep's YAML file.")]
 SweepName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="The sweep's name, as `name:` in its YAML file.")

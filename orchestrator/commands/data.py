@@ -8,8 +8,14 @@ import typer
 
 from cluster.storage.base import open_storage
 from jobs.spec import EMBEDDED
-from jobs.spec.data import ClipKey
-from orchestrator.commands.common import AsJson, SpecPath, StorageUrl, print_json, read_sweep
+from orchestrator.commands.common import (
+    AsJson,
+    SpecPath,
+    StorageUrl,
+    language_option,
+    print_json,
+    read_sweep,
+)
 from orchestrator.errors import Exit
 from orchestrator.terminal.console import messages, output, progress_bar
 
@@ -46,14 +52,16 @@ class Tags(StrEnum):
 
 def _columns(texts: list[str]) -> dict[str, str | int]:
     """``KEY=COLUMN``, each. Raises BadParameter where one is not written so."""
+    from jobs.spec.data import ClipKey
+
     found: dict[str, str | int] = {}
     for text in texts:
         key, is_given, column = text.partition("=")
-        if key not in get_args(ClipKey) or not is_given or not column:
+        if key not in get_args(ClipKey) or not is_given or column in {"", "0"}:
             keys = ", ".join(get_args(ClipKey))
             raise typer.BadParameter(
-                f"must be KEY=COLUMN with a key of {keys} and the name or number of a column, "
-                f"got {text!r}"
+                f"must be KEY=COLUMN with a key of {keys} and the name of a column, or its number "
+                f"from 1, got {text!r}"
             )
         found[key] = int(column) if column.isdecimal() else column
     return found
@@ -77,7 +85,10 @@ def check(
     ] = None,
     language: Annotated[
         str | None,
-        typer.Option(help="Language of clips whose manifest names none (en). Default: unnamed."),
+        typer.Option(
+            callback=language_option,
+            help="Language of clips whose manifest names none (en). Default: unnamed.",
+        ),
     ] = None,
     tags: Annotated[
         Tags,

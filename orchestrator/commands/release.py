@@ -14,6 +14,7 @@ from orchestrator.commands.common import (
     StorageUrl,
     VariantOfSweep,
     VoiceSource,
+    language_option,
     print_json,
 )
 from orchestrator.errors import Exit, InfrastructureError
@@ -136,7 +137,11 @@ def say(
     ] = None,
     variant: VariantOfSweep = None,
     language: Annotated[
-        str | None, typer.Option(help="The text's language, such as en. Default: the voice's own.")
+        str | None,
+        typer.Option(
+            callback=language_option,
+            help="The text's language, such as en. Default: the voice's own.",
+        ),
     ] = None,
     speaker: Annotated[
         str | None,

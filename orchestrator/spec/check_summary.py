@@ -40,12 +40,32 @@ def data_from_options(**options: object) -> DataSpec:
     try:
         return DataSpec.model_validate(options)
     except ValidationError as error:
-        problems = []
-        for each in error.errors():
-            option = f"--{str(each['loc'][0]).replace('_', '-')}"
-            what = f"{each['msg']}, got {each['input']!r}"
-            problems.append(Problem(option, what, "Correct the value."))
-        raise InputError(problems) from None
+        # Pydantic also counts a manifest that it refuses as one that is missing.
+        found = [each for each in error.errors() if each["type"] != "too_short"]
+        raise InputError(list(map(_option_problem, found))) from None
+
+
+_RULES = {
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be {le:g} or less",
+    "finite_number": "must be a finite number",
+    "string_too_short": "must not be empty",
+}
+"""By the type of pydantic's error what an option must be."""
+
+
+def _option_problem(details: Any) -> Problem:  # noqa: ANN401 (pydantic's ErrorDetails)
+    """What is wrong with an option, in this tool's words."""
+    context = details.get("ctx", {})
+    keys = [key for key in details["loc"] if isinstance(key, str)]
+    option = "--" + (keys[-1] if keys[0] == "manifest" else keys[0]).replace("_", "-")
+    if details["type"] == "value_error":
+        what, _, advice = str(context["error"]).partition(". ")
+        return Problem(option, what, advice or "Correct the value.")
+    rule = _RULES[details["type"]].format_map(context)
+    return Problem(option, f"{rule}, got {details['input']!r}", "Correct the value.")
 
 
 def to_dict(

@@ -32,6 +32,7 @@ from jobs.data.texts import normalise_text
 from jobs.families.description import DataRules, TokenCounter
 from jobs.metrics.signal import SILENCE
 from jobs.spec.data import DataSpec
+from jobs.spec.languages import language_name
 
 _OF_AUDIO = "audio-"
 """Prefix of the rules on recordings, as opposed to those on lines."""
@@ -86,7 +87,7 @@ def check(
     reported at once, unless they are left out or silent. Rows without a split get one after the
     clips have been checked by themselves.
     """
-    checking = _Checking(rows, data, Limits.of(data, rules), text, sample_rate)
+    checking = _Checking(rows, data, rules, text, sample_rate)
     for job, facts in map_ordered(_measure, checking.jobs(), workers):
         checking.check_row(job, *facts)
         if (done := job.place + 1) % _PROGRESS_EVERY == 0 and done < len(rows):
@@ -126,11 +127,12 @@ class _Checking:
         self,
         rows: Sequence[ManifestRow | Finding],
         data: DataSpec,
-        limits: Limits,
+        rules: DataRules,
         text: TokenCounter | None,
         rate: int,
     ) -> None:
-        self._rows, self._data, self._limits = rows, data, limits
+        self._rows, self._data, self._limits = rows, data, Limits.of(data, rules)
+        self._known_languages = rules.languages
         self._text, self._rate = text, rate
         self._found: list[tuple[int, Finding]] = []
         self._candidates: list[Candidate] = []
@@ -188,6 +190,7 @@ class _Checking:
         self._leave_out(leaks(self._candidates))
         self._leave_out(odd_speaking_rates(self._candidates))
         self._check_splits()
+        self._check_languages()
         self._tell_of_all()
         clips = [each.clip for each in self._candidates if each.is_good]
         self._found.sort(key=lambda found: found[0])
@@ -238,6 +241,25 @@ class _Checking:
             )
             for each in self._candidates
         ]
+
+    def _check_languages(self) -> None:
+        """Languages that the base has no token for: it learns and speaks them all the same."""
+        if not self._known_languages:
+            return
+        used = Counter(
+            each.clip.row.language for each in self._candidates if each.clip.row.language
+        )
+        for tag, clips in sorted(used.items()):
+            if tag.partition("-")[0] not in self._known_languages:
+                known = ", ".join(sorted(self._known_languages))
+                what = (
+                    f"the family is told the language by a token for {known}; {tag} "
+                    f"({language_name(tag)}), of {clips} clips, has none and is learned without"
+                )
+                where = ", ".join(self._data.paths)
+                advice = "Go on if it is the right language, or correct it."
+                finding = warning("language-without-token", where, what, advice)
+                self._found.append((len(self._rows), finding))
 
     def _tell_of_all(self) -> None:
         """Findings about the recordings as a whole; and a property that all clips share, once."""

@@ -157,6 +157,8 @@ def tidy(values: dict[str, Any]) -> dict[str, Any]:
         values["ref_audio"] = references[0]  # Qwen3-TTS reads the first
     if type(number := values.get("speaker")) is int:
         values["speaker"] = str(number)
+    if isinstance(language := values.get("language"), str) and language.casefold() == "auto":
+        values["language"] = None  # Qwen3-TTS's word for any
     if isinstance(split := values.get("split"), str):
         values["split"] = _SPLITS.get(split, split)
     return values

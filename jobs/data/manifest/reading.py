@@ -18,14 +18,13 @@ from jobs.data.manifest.lines import Entry, show
 from jobs.embedded import VOICE_DIR
 from jobs.problems import InputError, Problem
 from jobs.spec import EMBEDDED
-from jobs.spec.strict import LANGUAGE_TAG
+from jobs.spec.languages import language_tag
 
 _NO_COLUMNS: Columns = MappingProxyType({})
 _STRINGS = tuple(key for key in KEYS if key != "duration")
 _SPLITS: tuple[str, ...] = get_args(Split)
 _UNSAYABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 """Control characters (Unicode's Cc), halves of surrogate pairs, and the mark of what was lost."""
-_LANGUAGE = re.compile(LANGUAGE_TAG)
 
 
 class OpenManifest:
@@ -136,6 +135,8 @@ def _check(manifest: str, entry: Entry, part: RowPart) -> Iterator[ManifestRow |
     values = {**entry.values, **located}
     if values.get("duration") is not None:
         values["duration"] = float(values["duration"])
+    if values.get("language") is not None:
+        values["language"] = language_tag(values["language"])
     if values.get("split") is None:
         values["split"] = part.split
     yield ManifestRow(where=entry.where, manifest=manifest, **values)
@@ -170,9 +171,12 @@ def _check_string(key: str, value: str, where: str) -> Iterator[Finding]:
     elif key == "split" and value not in _SPLITS:
         what = f"split must be {' or '.join(_SPLITS)}, got {show(value)}"
         yield error("bad-split", where, what, "Correct it, or leave it out.")
-    elif key == "language" and not _LANGUAGE.fullmatch(value):
-        what = f"language must be a tag such as en, km or zh-Hant, got {show(value)}"
-        yield error("bad-language", where, what, "Write it as BCP 47 has it.")
+    elif key == "language":
+        try:
+            language_tag(value)
+        except ValueError as reason:
+            what, _, advice = str(reason).partition(". ")
+            yield error("bad-language", where, what, advice)
     elif key == "speaker" and (bad := _UNSAYABLE.search(value)):
         what = (
             f"{key} must not hold control characters, halves of surrogate pairs, or U+FFFD, which "

@@ -38,7 +38,7 @@ def test_a_prompt_may_say_its_language_and_its_speaker(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("language", "English"), ("language", ""), ("speaker", ""), ("speaker", 3)]
+    ("key", "value"), [("language", "Englisch"), ("language", ""), ("speaker", ""), ("speaker", 3)]
 )
 def test_what_is_no_language_or_speaker_is_told_by_its_key(tmp_path: Path, key: str, value: object):
     path = tmp_path / "set.jsonl"

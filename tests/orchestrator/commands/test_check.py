@@ -17,7 +17,7 @@ from jobs.audio.files import RESAMPLER
 from jobs.data.checks.target import check_target
 from jobs.data.findings import error, warning
 from jobs.embedded import VOICE_DIR
-from jobs.problems import Problem
+from jobs.problems import InputError, Problem
 from orchestrator.cli import app
 from orchestrator.spec.check_summary import by_rule, data_from_options, host_from_options
 from orchestrator.terminal.data import (
@@ -137,7 +137,10 @@ def test_tags_are_stripped_when_asked(bad):
         (["gone.jsonl", "--family", "codec_lm"], "gone.jsonl"),
         (["embedded", "--family", "codec-lm"], "Did you mean codec_lm?"),
         (["embedded", "--family", "codec_lm", "--base", "gone"], "gone"),
-        (["embedded", "--family", "codec_lm", "--min-seconds", "-1"], "--min-seconds: "),
+        (
+            ["embedded", "--family", "codec_lm", "--min-seconds", "-1"],
+            "--min-seconds: must be greater than 0, got -1.0",
+        ),
         (["embedded", "--family", "codec_lm", "--min-seconds", "30"], "the shortest clip (30 s"),
     ],
 )
@@ -152,6 +155,43 @@ def test_what_cannot_be_checked_is_told_in_a_line(tmp_path, arguments, said):
     assert said in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "what"),
+    [
+        ({"min_seconds": -1}, "--min-seconds", "must be greater than 0, got -1"),
+        ({"max_seconds": float("inf")}, "--max-seconds", "must be a finite number, got inf"),
+        ({"max_text_tokens": 0}, "--max-text-tokens", "must be 1 or more, got 0"),
+        (
+            {"manifest": [{"path": "a", "language": "Englisch"}]},
+            "--language",
+            "a language must be a tag such as en, km or zh-Hant, got 'Englisch'",
+        ),
+        ({"manifest": [{"path": "a", "speaker": ""}]}, "--speaker", "must not be empty, got ''"),
+    ],
+)
+def test_an_option_is_told_in_this_tools_words(options, where, what):
+    with pytest.raises(InputError) as caught:
+        data_from_options(**{"manifest": ["embedded"], **options})
+    problem = caught.value.problems[0]
+    assert (problem.where, problem.what) == (where, what)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--language", "Englisch"], "Did you mean en (English)?"),
+        (["--columns", "text"], "must be KEY=COLUMN"),
+        (["--columns", "text=0"], "or its number from 1, got 'text=0'"),
+        (["--columns", "words=3"], "with a key of audio, text"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_a_usage_error(option, said):
+    command = ["check", "embedded", "--family", "codec_lm", *option]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("│", " ").split())
 
 
 def test_many_findings_of_a_rule_are_cut_with_a_word(bad):

@@ -300,13 +300,13 @@ UNFIT = [
         {
             "scoring": "scoring:\n  primary: similarity\n"
             "  min_effect: 0.05\n  metrics:\n    - similarity\n"
-            "    - {name: level, modl: x}\n    - {name: duration, requird: 3, language: English}\n"
+            "    - {name: level, modl: x}\n    - {name: duration, requird: 3, language: Englisch}\n"
             "    - {name: wada_snr, model: some/model}\n    - nothing\n    - {required: false}"
         },
         [
             "9: unknown key scoring.metrics.1.modl. Did you mean model",
             "10: unknown key scoring.metrics.2.requird. Did you mean required",
-            "10: scoring.metrics.2.language: String should match pattern",
+            "10: scoring.metrics.2.language: a language must be a tag",
             "13: scoring.metrics.5.name is required, but it is absent. Add it.",
         ],
     ),

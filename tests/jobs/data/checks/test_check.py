@@ -18,7 +18,7 @@ from jobs.data.checks.sound import SoundFacts
 from jobs.data.checks.target import target_rows
 from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding
-from jobs.families.description import DataRules
+from jobs.families.description import QWEN3_TTS_RULES, DataRules
 from jobs.problems import Problem
 from jobs.spec.data import DataSpec
 from tests.jobs.data.hostile_clips import (
@@ -227,6 +227,17 @@ def test_a_language_is_needed_for_its_tag(corpus):
     assert found(checked(corpus)) == []
     of = checked(corpus, language_tag=True)
     assert found(of) == [("language-missing", "error", corpus.line(0))]
+
+
+def test_a_language_that_the_family_has_no_token_for_is_told_once(corpus):
+    for row in corpus.rows:
+        row["language"] = "Khmer"
+    spec = DataSpec(manifest=(str(corpus.save()),))
+    of = check(target_rows(spec).items, spec, QWEN3_TTS_RULES, None, RATE)
+    ((rule, severity, _),) = found(of)
+    assert (rule, severity) == ("language-without-token", "warning")
+    assert f"km (Khmer), of {GOOD} clips" in of.findings[0].problem.what
+    assert {clip.row.language for clip in of.clips} == {"km"}
 
 
 def count_words(text, language):

@@ -586,6 +586,16 @@ def test_tables_of_recordings_are_read(
         assert decode(row.audio).samples.shape == (RATE // 2,)
 
 
+def test_languages_become_tags(tmp_path: Path):
+    names = ["jp", "English", "cmn", "en_US", "Auto", "Englisch"]
+    rows = [{"audio": "wavs/a.wav", "text": "One.", "language": name} for name in names]
+    build(tmp_path, {**AB, "m.jsonl": jsonl(*rows)})
+    *read, refused = OpenManifest(f"{tmp_path}/m.jsonl")
+    assert [row.language for row in read] == ["ja", "en", "zh", "en-US", None]
+    assert refused.rule == "bad-language"
+    assert refused.problem.next_step == "Did you mean en (English)?"
+
+
 def test_a_cell_cannot_be_named_in_a_list(tmp_path: Path):
     as_parquet_file(tmp_path)
     name = f"cell://0/audio/{tmp_path}/m.parquet"
