@@ -1,6 +1,5 @@
 """The ``voxsweep`` command."""
 
-import errno
 from typing import Any
 
 import typer
@@ -62,11 +61,6 @@ def main() -> None:
         what = f"{error}. `voxsweep run` with the sweep's spec makes again what it lacks."
         print_line(messages, what, "red")
         raise SystemExit(Exit.INFRASTRUCTURE) from None
-    except (InfrastructureError, ConnectionError, PermissionError) as error:
-        print_line(messages, str(error), "red")
-        raise SystemExit(Exit.INFRASTRUCTURE) from None
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        print_line(messages, str(error), "red")
+    except (InfrastructureError, OSError) as error:
+        print_line(messages, str(error) or repr(error), "red")
         raise SystemExit(Exit.INFRASTRUCTURE) from None

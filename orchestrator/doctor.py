@@ -6,7 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cluster.plugins import Plugin, Table
-from cluster.storage.base import STORAGES
+from cluster.storage.base import STORAGES, Storage
+from cluster.storage.probe import StorageCheck, probe
 from jobs.export.formats import EXPORTERS
 from jobs.families.registry import FAMILIES
 from jobs.metrics.catalogue import METRICS
@@ -48,6 +49,8 @@ class Health:
     families: dict[str, tuple[Need, ...]]
     """Needs of each family beside ``packages``."""
     plugins: tuple[Plugin, ...]
+    storage: tuple[StorageCheck, ...] = ()
+    """Of the storage that was tried; empty where none was."""
 
     def runs(self, family: str) -> bool:
         """Whether all needs of a family are met."""
@@ -69,17 +72,19 @@ class Health:
             yield f"family {name}: {'can run' if self.runs(name) else 'cannot run'}"
             yield from (f"  {_line(need)}" for need in needs)
         yield from (f"plug-in: {plugin}" for plugin in self.plugins)
+        for check in self.storage:
+            yield f"storage: {check.name}: {'' if check.is_met else 'FAILS: '}{check.found}"
 
 
-def examine() -> Health:
-    """Look up the installed packages."""
+def examine(storage: Storage | None = None) -> Health:
+    """Look up the installed packages, and try ``storage``."""
     packages = tuple(_need(name, None) for name in _PACKAGES)
     families = {
         name: tuple(_need(package, wanted) for package, wanted in family.packages.items())
         for name, family in FAMILIES.usable().items()
     }
     plugins = tuple(plugin for table in _TABLES for plugin in table.plugins())
-    return Health(packages, families, plugins)
+    return Health(packages, families, plugins, tuple(probe(storage)) if storage else ())
 
 
 def _need(package: str, wanted: str | None) -> Need:

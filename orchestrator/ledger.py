@@ -5,9 +5,13 @@ clips and scores once theirs are. Everything is written whole, once, so whoever 
 """
 
 import json
+import os
 import secrets
+import socket
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -22,6 +26,7 @@ from jobs.training.epochs import (
     partial_key,
 )
 
+DRIVER_FILE = "driver.json"
 SWEEP_FILE = "sweep.json"
 SPEC_FILE = "spec.yaml"
 PLAN_FILE = "plan.json"
@@ -55,6 +60,9 @@ def shortlist_sets(rest: Iterable[_Prompts]) -> dict[PromptSet, _Prompts]:
         if part
     }
 
+
+_TOLD_AFTER = 2.0
+"""Seconds for which a second driver waits without a word."""
 
 TrialEnd = Literal["finished", "stopped", "failed"]
 
@@ -158,6 +166,33 @@ class Ledger:
 
     # the sweep
 
+    @contextmanager
+    def driven(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """For the block, no other process drives this sweep; waits while one does.
+
+        ``tell`` gets a line that says whom it waits for. The sweep of a driver that was killed is
+        free at once, or in S3 once its lease has expired.
+        """
+        waiting = threading.Timer(_TOLD_AFTER, lambda: tell(f"waiting: {self._driver()}"))
+        waiting.daemon = True
+        waiting.start()
+        try:
+            with self.storage.exclusively(self.path("driver")):
+                waiting.cancel()
+                at = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+                driver = {"host": socket.gethostname(), "process": os.getpid(), "since": at}
+                self.write_text(DRIVER_FILE, json.dumps(driver) + "\n")
+                yield
+        finally:
+            waiting.cancel()
+
+    def _driver(self) -> str:
+        found = json.loads(self.read_text(DRIVER_FILE) or "{}")
+        who = "process {process} on {host} runs this sweep since {since}".format_map(
+            {"process": "?", "host": "?", "since": "a moment ago", **found}
+        )
+        return f"{who}. It goes on here when that has ended"
+
     def begin(self) -> SweepRecord:
         """The sweep's record, which is written at the first call."""
         if text := self.read_text(SWEEP_FILE):
@@ -252,6 +287,13 @@ class Ledger:
         """Record how a trial ended, and that it did so now."""
         ended = replace(result, ended_at=time.time())
         self.write_text(f"trials/{trial}/result.json", json.dumps(asdict(ended)) + "\n")
+
+    def reopen_failed(self) -> None:
+        """Have the next run try again every trial that failed for good."""
+        for trial in self._started():
+            result = self.result(trial)
+            if result is not None and result.end == "failed":
+                self.end_trial(trial, replace(result, final=False))
 
     def result(self, trial: str) -> TrialResult | None:
         """How a trial ended, or None while it has not."""

@@ -92,6 +92,19 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
     )
 
 
+def failures(ledger: Ledger) -> Iterator[str]:
+    """A line for each trial that failed, and one that says what can be done."""
+    failed = [each for each in ledger.histories() if each.result and each.end == "failed"]
+    for each in failed:
+        yield f"trial {each.record.id} failed: {each.result.reason if each.result else ''}"
+    if failed:
+        yield (
+            "A trial that failed stays so. Change what made them fail (a lower learning_rate, or "
+            "training.clip, where losses are not finite) and give the spec another name. If the "
+            f"cause is gone, `voxsweep run` with --retry-failed tries these {len(failed)} again."
+        )
+
+
 def _trials(ledger: Ledger) -> Iterator[TrialStatus]:
     scored = ScoredSweep.read(ledger)
     best = scored.best if scored else {}

@@ -46,7 +46,7 @@ from orchestrator.search.synthesis import synthesise_missing
 from orchestrator.search.tune import search
 from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.model import SweepSpec
-from orchestrator.spec.stored import stored_protocol
+from orchestrator.spec.stored import protocol_changes, stored_protocol
 from orchestrator.status import TrialStatus
 from orchestrator.terminal.sweep import SweepProgress
 from orchestrator.verdict.comparison import Comparison
@@ -259,11 +259,10 @@ class Sweep:
         if known := stored_protocol(self._ledger):
             continued = protocol.continued_from(known)
             if continued is None:
-                what = (
-                    "the base, the data or a metric's version changed since this sweep was started"
-                )
-                where = self._ledger.path(PROTOCOL_FILE)
-                raise InputError([Problem(where, what, "Run the spec under another name.")])
+                where, step = self._ledger.path(PROTOCOL_FILE), "Run the spec under another name."
+                begun = f"sweep {self._spec.name!r} was started with other"
+                changes = protocol_changes(known, protocol)
+                raise InputError([Problem(where, f"{begun} {what}", step) for what in changes])
             protocol = continued
         self._write_protocol(protocol)
         return protocol

@@ -1,5 +1,6 @@
 """Where a sweep is kept: files under a root, directories that exist only once committed."""
 
+import errno
 import fcntl
 import glob
 import logging
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NewType, Protocol
+from typing import IO, NewType, Protocol
 
 from cluster.names import scheme
 from cluster.plugins import Table
@@ -170,7 +171,7 @@ class LocalStorage:
         # lock is left behind, as one that stands for itself by its name would be. The file stays,
         # since two who each locked a file of this name could both be in.
         with (final.parent / f".{final.name}.lock").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
             for abandoned in final.parent.glob(_temporary_name(glob.escape(final.name), _ANY_MARK)):
                 shutil.rmtree(abandoned)
             yield
@@ -257,6 +258,29 @@ class LocalStorage:
 
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*check_key(key).split("/"))
+
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def lock(file: IO[bytes]) -> None:
+    """Wait until this open file has the lock of its name.
+
+    Raises:
+        OSError: its file system has no locks, with what helps.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: the storage's file system has no locks (flock), so two processes "
+            "could mix their files. Mount it with them (Lustre: -o flock; NFS: version 4, without "
+            "local_lock), or name a storage on another disk or in S3",
+            file.name,
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ role.
 """
 
 import functools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,6 +163,14 @@ def check_bucket(bucket: str, prefix: str) -> None:
     except FileNotFoundError:
         what = f"there is no bucket {bucket}. Make it, or correct the storage's URL."
         raise ConnectionError(what) from None
+
+
+def clock_skew(bucket: str, prefix: str) -> float:
+    """Seconds by which this machine's clock is ahead of S3's. Raises as :func:`read`."""
+    with as_os_errors(bucket, prefix, "list"):
+        found = client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    there = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
+    return time.time() - there.timestamp()
 
 
 def list_folder(bucket: str, prefix: str) -> tuple[list[str], list[str]]:

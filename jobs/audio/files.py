@@ -210,13 +210,19 @@ def write_sound(
     """Write mono ``audio`` in [-1, 1], shape (samples,), at ``rate`` Hz, with 16 bits.
 
     ``kind`` is ``FLAC`` or ``WAV``; ``tags`` have libsndfile's names, such as ``copyright``.
+
+    Raises:
+        OSError: it cannot be written.
     """
-    with soundfile.SoundFile(
-        file, "w", samplerate=rate, channels=1, format=kind, subtype="PCM_16"
-    ) as sound:
-        for name, value in tags.items():  # FLAC keeps only what comes before the samples
-            setattr(sound, name, value)
-        sound.write(audio)
+    try:
+        with soundfile.SoundFile(
+            file, "w", samplerate=rate, channels=1, format=kind, subtype="PCM_16"
+        ) as sound:
+            for name, value in tags.items():  # FLAC keeps only what comes before the samples
+                setattr(sound, name, value)
+            sound.write(audio)
+    except soundfile.LibsndfileError as error:
+        raise OSError(f"{file} cannot be written: {error.error_string}") from None
 
 
 def _check_claims(sound: soundfile.SoundFile) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.spec.model import SweepSpec
 
 
-def _storage_url(text: str) -> str:
+def storage_url(text: str) -> str:
     """``text`` as the storage itself writes it. Raises BadParameter where it names none."""
     try:
         return open_storage(text).url
@@ -51,7 +51,7 @@ StorageUrl = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        callback=_storage_url,
+        callback=storage_url,
         help="Where sweeps are stored: a directory, or s3://BUCKET/PREFIX.",
     ),
 ]

@@ -57,8 +57,9 @@ def promote(
         if as_json:
             print_json({"promoted": [], "refused": selected.refusals})
         raise typer.Exit(Exit.NO_VERDICT)
-    registry = Registry(registry_store(place, mlflow or finished.spec.records.mlflow))
-    promoted = [register(registry, finished, nominee) for nominee in selected.nominees]
+    with place.exclusively("models"):  # of two at once, the second finds what the first made
+        registry = Registry(registry_store(place, mlflow or finished.spec.records.mlflow))
+        promoted = [register(registry, finished, nominee) for nominee in selected.nominees]
     if as_json:
         rows = [each.to_dict() for each in promoted]
         uri = registry.store.uri
@@ -88,7 +89,8 @@ def demote(
     """Remove the alias champion from a version and never promote that version again."""
     from orchestrator.release.registry import Registry, registry_store
 
-    demoted = Registry(registry_store(open_storage(storage), mlflow)).demote(name, reason)
+    registry = Registry(registry_store(open_storage(storage), mlflow), must_exist=True)
+    demoted = registry.demote(name, reason)
     if as_json:
         print_json({"demoted": demoted and demoted.uri})
     elif demoted is None:
@@ -107,7 +109,8 @@ def rollback(
     """Give the alias champion back to the version that had it before."""
     from orchestrator.release.registry import Registry, registry_store
 
-    restored = Registry(registry_store(open_storage(storage), mlflow)).rollback(name, reason)
+    registry = Registry(registry_store(open_storage(storage), mlflow), must_exist=True)
+    restored = registry.rollback(name, reason)
     if as_json:
         print_json({"champion": restored.uri})
     else:

@@ -17,6 +17,7 @@ from orchestrator.commands.common import (
     StorageUrl,
     print_json,
     read_sweep,
+    storage_url,
 )
 from orchestrator.errors import Exit
 from orchestrator.terminal.console import messages, output, print_line
@@ -42,6 +43,9 @@ def run(
         str | None,
         typer.Option(help="A Ray cluster, HOST:PORT or auto. Default: start Ray on this machine."),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try trials again that failed in earlier runs.")
+    ] = False,
     insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
@@ -49,6 +53,7 @@ def run(
     from cluster.ray.connect import ray_cluster
     from orchestrator.ledger import Ledger
     from orchestrator.spec.stored import store_spec
+    from orchestrator.status import failures
     from orchestrator.terminal.results import show_verdict
     from orchestrator.terminal.sweep import SweepProgress
 
@@ -56,11 +61,13 @@ def run(
         refuse_open_cluster(address)
     sweep, inputs = read_sweep(spec)
     ledger = Ledger(open_storage(storage), sweep.name)
-    store_spec(ledger, sweep, inputs)
     progress = SweepProgress(messages if as_json else output)
     # Ray prints the state of its processes to stdout, where --json allows one object only.
     aside = redirect_stdout(sys.stderr) if as_json else nullcontext()
-    with aside, progress.live():
+    with ledger.driven(progress.note), aside, progress.live():
+        store_spec(ledger, sweep, inputs)
+        if retry_failed:
+            ledger.reopen_failed()
         progress.stage("starting Ray")
         with ray_cluster(address):
             import ray
@@ -77,6 +84,8 @@ def run(
         show_verdict(output, outcome.verdict, outcome.table)
         print_line(output, f"Report: {outcome.report}")
     if outcome.verdict.verdict == "NO-VERDICT":
+        for line in failures(ledger):
+            print_line(messages, line)
         raise typer.Exit(Exit.NO_VERDICT)
 
 
@@ -115,13 +124,24 @@ def status(
         show_status(output, found)
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Try a storage too: locks, renames, space, clock, S3's conditions. Default: none.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the installed packages and the model families that can run on this machine."""
     from orchestrator.doctor import examine
 
-    health = examine()
+    health = examine(open_storage(storage_url(storage)) if storage else None)
     if as_json:
         print_json(health.to_dict())
     else:
         for line in health.lines():
             print_line(output, line)
+    if not all(check.is_met for check in health.storage):
+        raise typer.Exit(Exit.INFRASTRUCTURE)

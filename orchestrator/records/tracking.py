@@ -7,9 +7,11 @@ once it is logged, and MLflow keeps one value per metric, time and step.
 import hashlib
 import json
 import logging
+import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -48,6 +50,8 @@ class MlflowStore:
     uri: str
     artifacts: str | None = None
     """Where a new experiment keeps its artifacts; None leaves it to the server."""
+    file: Path | None = None
+    """The SQLite file beside the artifacts, where the storage holds both; None for any other."""
 
 
 def mlflow_store(
@@ -59,8 +63,51 @@ def mlflow_store(
     """
     if address and not is_database(address):
         return MlflowStore(address)
-    uri = address or sqlite_url(folder / database)
-    return MlflowStore(uri, (folder / artifacts).as_uri())
+    where = (folder / artifacts).as_uri()
+    if address:
+        return MlflowStore(address, where)
+    file = folder / database
+    return MlflowStore(sqlite_url(file), where, file)
+
+
+_LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Where MLflow 3 keeps addresses of artifacts: its tables and columns."""
+
+
+def open_client(store: MlflowStore) -> MlflowClient:
+    """A client of the store, whose artifacts are where the storage is now.
+
+    MLflow keeps the absolute address of each artifact, and has no request that changes it: of a
+    storage that was moved or copied, they would be read and written where it was.
+    """
+    if store.file is not None and store.file.is_file():
+        _follow(store.file, str(store.artifacts))
+    return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+
+
+def _follow(file: Path, artifacts: str) -> None:
+    """Have every address of an artifact in MLflow's own ``file`` begin with ``artifacts``."""
+    folder = artifacts.rpartition("/")[2]
+    with closing(sqlite3.connect(file)) as database, database:
+        known = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}
+        if not {table for table, _ in _LOCATIONS} <= known:
+            return  # it has just been made, and holds nothing yet
+        found = database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+        for (before,) in found:
+            if before == artifacts or (before or "").rpartition("/")[2] != folder:
+                continue
+            for table, column in _LOCATIONS:
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (artifacts, len(before) + 1, len(before), before),
+                )
 
 
 def find_experiment(client: MlflowClient, name: str, artifacts: str | None) -> tuple[str, bool]:
@@ -139,7 +186,7 @@ class Tracker:
         self._storage = storage
         self.recorded = recorded or Recorded()
         self._sweep_id = sweep_id
-        self._client = MlflowClient(tracking_uri=store.uri)
+        self._client = open_client(store)
         self._experiment, is_new = find_experiment(self._client, sweep, store.artifacts)
         if is_new:
             self.recorded.count()

@@ -157,6 +157,8 @@ def _challenge(
         )
     if champion is None:
         return True, "there was no champion"
+    if not registry.has_files(champion):
+        return True, f"the files of the champion, version {champion.number}, are gone"
     theirs = Protocol.model_validate_json(registry.download(champion, PROTOCOL_FILE).read_text())
     if keys := differing_keys(theirs, sweep.protocol):
         return False, (

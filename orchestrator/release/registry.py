@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,17 +14,24 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import mlflow
-from mlflow import MlflowClient
+import requests
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from cluster.storage.base import Storage
 from jobs.problems import InputError, Problem
+from orchestrator.addresses import redacted
 from orchestrator.errors import InfrastructureError
 from orchestrator.records.runs import SWEEP_TAG, TRIAL_TAG
-from orchestrator.records.tracking import MlflowStore, find_experiment, mlflow_store
+from orchestrator.records.tracking import (
+    MlflowStore,
+    find_experiment,
+    mlflow_store,
+    open_client,
+)
 
 EventKind = Literal["champion", "demoted", "rollback"]
 CHAMPION: EventKind = "champion"
@@ -45,6 +53,8 @@ _OUTPUT = (
 _CODE = Path(__file__).with_name("spoken_model.py")
 _LONGEST = 5000
 """Characters that a version's description and a tag's value may have in a server's database."""
+_ANSWER_SECONDS = 8.0
+"""In which a server must answer at all."""
 _NOT_FOUND = "RESOURCE_DOES_NOT_EXIST"
 _NO_VERSION = (_NOT_FOUND, "INVALID_PARAMETER_VALUE")
 _MODEL_URI = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
@@ -128,17 +138,30 @@ class RegistryEvent:
 class Registry:
     """Every method raises InfrastructureError when MLflow does not answer."""
 
-    def __init__(self, store: MlflowStore) -> None:
+    def __init__(self, store: MlflowStore, *, must_exist: bool = False) -> None:
+        """``must_exist``: nothing is to be written, so no file of a registry is made.
+
+        Raises:
+            InputError: there is none.
+        """
         self.store = store
+        if must_exist and store.file is not None and not store.file.is_file():
+            what = f"a registry must be there, but there is no {store.file}"
+            step = "Promote a sweep first, or name the --storage or --mlflow that has it."
+            raise InputError([Problem(str(store.file), what, step)])
         with self._answering():
-            self._client = MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+            if store.uri.startswith("http"):
+                # Any answer will do: MLflow itself tries for two minutes.
+                requests.get(store.uri, timeout=_ANSWER_SECONDS, stream=True).close()
+            self._client = open_client(store)
 
     def find(self, model: str, tags: Mapping[str, str]) -> Version | None:
-        """The version of ``model`` with these tags, if there is one."""
+        """The version of ``model`` with these tags and its files, if there is one."""
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         with self._answering():
             found = self._client.search_model_versions(f"name = '{model}' and {wanted}")
-        return _version(found[0]) if found else None
+        versions = map(_version, found)
+        return next((version for version in versions if self.has_files(version)), None)
 
     def add(self, new: NewVersion) -> Version:
         """Log the model and register it as the next version."""
@@ -276,12 +299,29 @@ class Registry:
             return self._resolve(*found.groups())
 
     def download(self, version: Version, artifact: str) -> Path:
-        """Where one of a version's artifacts can be read."""
+        """Where one of a version's artifacts can be read.
+
+        Raises:
+            InputError: its files are gone.
+        """
+        if not self.has_files(version):
+            what = f"the files of {version.uri} must be there, but are gone"
+            raise InputError([Problem(self.store.uri, what, "Promote its sweep again.")])
         with self._answering():
             files = self._client.get_model_version_download_uri(version.model, version.number)
             return Path(
                 mlflow.artifacts.download_artifacts(
                     artifact_uri=f"{files}/artifacts/{artifact}", tracking_uri=self.store.uri
+                )
+            )
+
+    def has_files(self, version: Version) -> bool:
+        """Whether a version's files are where the registry says."""
+        with self._answering():
+            files = self._client.get_model_version_download_uri(version.model, version.number)
+            return bool(
+                mlflow.artifacts.list_artifacts(
+                    artifact_uri=f"{files}/artifacts", tracking_uri=self.store.uri
                 )
             )
 
@@ -344,11 +384,17 @@ class Registry:
     def _answering(self) -> Iterator[None]:
         try:
             yield
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, SQLAlchemyError, sqlite3.Error, ImportError) as error:
+            said = str(getattr(error, "orig", None) or error).strip().splitlines() or [repr(error)]
+            step = "Start it, or name another with --mlflow."
+            if isinstance(error, ImportError | NoSuchModuleError):
+                step = "Install the database's Python driver, or name another with --mlflow."
+            elif self.store.file is not None:
+                step = f"Check that {self.store.file} can be read and written, and has space."
             raise InfrastructureError(
-                f"MLflow's model registry must answer at {self.store.uri}, but: {error}. Start it, "
-                "or name another with --mlflow."
-            ) from error
+                f"MLflow's model registry must answer at {redacted(self.store.uri)}, but: "
+                f"{redacted(said[0]).rstrip('.')}. {step}"
+            ) from None
 
 
 def _version(found: ModelVersion) -> Version:

@@ -43,7 +43,7 @@ def open_voice(
     if model.startswith(REGISTERED):
         from orchestrator.release.registry import Registry, registry_store  # MLflow takes seconds
 
-        registry = Registry(registry_store(storage, mlflow))
+        registry = Registry(registry_store(storage, mlflow), must_exist=True)
         yield read_voice(registry.download(registry.resolve(model), "voice"))
     elif is_directory:
         yield read_voice(Path(model))
@@ -140,6 +140,8 @@ def _file_problems(paths: Collection[Path]) -> Iterator[Problem]:
         # The folder of many is made for them.
         if not folder.is_dir() and (len(paths) == 1 or not folder.parent.is_dir()):
             yield Problem(str(folder), "the folder must be there, but is not", "Make it.")
+        elif not os.access(folder if folder.is_dir() else folder.parent, os.W_OK | os.X_OK):
+            yield Problem(str(folder), "the folder must be writable, but is not", "Name another.")
 
 
 def write_wav(path: Path, spoken: "SpokenText", facts: VoiceFacts, model: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 
 from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
@@ -38,10 +39,10 @@ def protocol_for(
     return Protocol(
         **variants.decoding.model_dump(),
         **scoring.model_dump(include=_SAME_KEYS),
-        prompt_set=variants.prompts,
+        prompt_set=Path(variants.prompts).name,
         prompts=tuple(Prompt(**prompt.model_dump()) for prompt in prompts),
         shortlist_after=variants.shortlist_after,
-        confirmation_set=variants.confirmation_prompts,
+        confirmation_set=Path(variants.confirmation_prompts).name,
         confirmation=tuple(Prompt(**prompt.model_dump()) for prompt in confirmation),
         confirmation_seed=spec.confirmation_decoding.seed,
         lora_scales=variants.lora_scales,

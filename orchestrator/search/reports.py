@@ -7,6 +7,9 @@ from orchestrator.spec.model import OBJECTIVE
 
 TRIAL = "trial"
 """A trial's id in Ray Tune's configs and results, and as an attribute of the study's trials."""
+REPEATS, REFUSED = "repeats", "refused"
+"""Attributes of the study's trials that were not run: the id of one that had the same point, or why
+the point is not in the space."""
 PROMISE = "promise"
 """Of the epoch's best variant: its gain, less what it breaks."""
 MEASURED = "measured"

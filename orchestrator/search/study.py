@@ -23,6 +23,8 @@ from orchestrator.search.first_stage import FirstStage
 from orchestrator.search.reports import (
     CONSTRAINTS,
     MEASURED,
+    REFUSED,
+    REPEATS,
     TRIAL,
     entries_under,
     objective_key,
@@ -225,7 +227,7 @@ class StudySearch(OptunaSearch):
         drawn = self._ot_trials.pop(trial_id, None)
         if drawn is None:
             return True
-        drawn.set_user_attr("repeats", record.id)
+        drawn.set_user_attr(REPEATS, record.id)
         self.study.tell(drawn, state=TrialState.FAIL)
         return self._unsuggested is None or self._draw()
 
@@ -251,7 +253,7 @@ class StudySearch(OptunaSearch):
             if unfit:
                 at = self._storage_id(waiting.number)
                 self._study_storage.set_trial_state_values(at, TrialState.RUNNING)
-                self._study_storage.set_trial_user_attr(at, "refused", f"not in the space: {unfit}")
+                self._study_storage.set_trial_user_attr(at, REFUSED, f"not in the space: {unfit}")
                 self._study_storage.set_trial_state_values(at, TrialState.FAIL)
         return waits
 

@@ -9,14 +9,16 @@ import optuna
 from optuna.distributions import check_distribution_compatibility
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from jobs.problems import InputError, Problem, collecting
 from orchestrator.addresses import JOURNAL, redacted, sqlite_url
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import Ledger
+from orchestrator.search.reports import REFUSED, REPEATS, TRIAL
 from orchestrator.search.space import SearchSpace
-from orchestrator.search.warm_start import earlier_sweeps
+from orchestrator.search.warm_start import FROM_SWEEP, earlier_sweeps
 from orchestrator.spec.model import SweepSpec
 
 STUDY_FILE = "optuna.journal"
@@ -135,9 +137,20 @@ def check_study(spec: SweepSpec, ledger: Ledger, directory: Path) -> None:
         raise InputError(problems)
 
 
+def _is_foreign(trial: FrozenTrial) -> bool:
+    """Whether somebody else ran the trial; one that waits is a point to try."""
+    ours = {TRIAL, FROM_SWEEP, REPEATS, REFUSED} & trial.user_attrs.keys()
+    return trial.state != TrialState.WAITING and not ours
+
+
 def _conflicts(study: optuna.Study, spec: SweepSpec, ledger: Ledger) -> Iterator[str]:
     if study.user_attrs.get(SWEEP, ledger.begin().id) != ledger.begin().id:
         yield "belongs to a sweep of this name in another storage"
+    if SWEEP not in study.user_attrs and (foreign := sum(map(_is_foreign, study.trials))):
+        yield (
+            f"has {foreign} trials that no sweep made, and no attribute {SWEEP!r}; to have the "
+            f"sampler learn from them, set that attribute to {ledger.begin().id!r}"
+        )
     found, expected = study.metric_names, list(spec.search.objectives)
     if len(study.directions) != len(expected) or found not in (None, expected):
         yield f"must have the objectives {expected}, got {found or len(study.directions)}"

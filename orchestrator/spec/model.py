@@ -397,6 +397,32 @@ class SweepSpec(Strict):
         return TrainingSpec.model_validate({**self.training.model_dump(), **point})
 
 
+def without_places(spec: SweepSpec) -> dict[str, Any]:
+    """The spec as JSON without where its files lie: a project may be moved or copied.
+
+    Of a metric's model the last part of the path stays, since nothing else tells it.
+    """
+
+    def place(path: str | None) -> str | None:
+        is_place = path is not None and path != EMBEDDED and (is_path(path) or path[:5] == REMOTE)
+        return "files" if is_place else path
+
+    fields = spec.model_dump(mode="json")
+    for section, names in (
+        ("base", ("source", "codec")),
+        ("data", ("root",)),
+        ("variants", ("prompts", "confirmation_prompts")),
+    ):
+        for name in names:
+            fields[section][name] = place(fields[section][name])
+    for manifest in fields["data"]["manifest"]:
+        manifest["path"] = place(manifest["path"])
+    for metric in (*fields["scoring"]["metrics"], *fields["scoring"]["finalist_metrics"]):
+        if (metric.get("model") or "").startswith("/"):
+            metric["model"] = Path(metric["model"]).name
+    return fields
+
+
 def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
     """Make the spec's relative paths absolute, taken from the spec file's ``directory``."""
 

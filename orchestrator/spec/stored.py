@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from jobs.problems import InputError, Problem
 from jobs.spec.strict import validation_problems
+from jobs.spec.trial import BASE_VARIANT
 from jobs.spec.yaml_files import dump_yaml, load_yaml
 from orchestrator.ledger import PLAN_FILE, PROTOCOL_FILE, SPEC_FILE, VERDICT_FILE, Ledger
-from orchestrator.spec.model import MAY_CHANGE, SweepSpec
+from orchestrator.spec.model import MAY_CHANGE, SweepSpec, without_places
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 
@@ -33,7 +34,7 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
     """
     with of_this_version(ledger):
         known = stored_spec(ledger)
-    if known is not None:
+    if known is not None and _is_begun(ledger):
         where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
         changes = [*_changes(known, spec), *_prompt_changes(ledger, spec, inputs)]
         if problems := [
@@ -50,30 +51,57 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
     ledger.write_text(PLAN_FILE, json.dumps(asdict(planned), indent=2) + "\n")
 
 
+_LONGEST_VALUE = 120
+"""Characters of a value in a message."""
 _RENAME = "Give the changed spec another name."
+
+
+def _is_begun(ledger: Ledger) -> bool:
+    """Whether anything was made by the spec: a run that died before claims no name."""
+    has_base = ledger.storage.is_committed(ledger.clips(BASE_VARIANT))
+    return has_base or ledger.read_text(PROTOCOL_FILE) is not None or bool(ledger.trials())
 
 
 def _changes(known: SweepSpec, spec: SweepSpec) -> Iterator[tuple[str, str]]:
     """The keys by which ``spec`` is another sweep than ``known``, each with the next step."""
-    # With today's defaults for keys that the version that wrote it did not have.
-    before, after = known.model_dump(mode="json"), spec.model_dump(mode="json")
-    for section in after:
-        old, new = before[section], after[section]
-        if section in MAY_CHANGE or old == new:
+    # With today's defaults for keys that the version that wrote it did not have. What files hold
+    # is compared by digests, which stand in the protocol and in the trials' ids.
+    for key, old, new in differences(without_places(known), without_places(spec)):
+        if key.partition(".")[0] in MAY_CHANGE:
             continue
-        if not isinstance(old, dict):
-            yield f"{section} ({old!r}, now {new!r})", _RENAME
-            continue
-        for name in (name for name in new if old.get(name) != new[name]):
-            key = f"{section}.{name}"
-            grows = _GROWS.get(key)
-            if grows is None:
-                yield key, _RENAME
-            elif not grows(old[name], new[name]):
-                yield f"{key} ({old[name]}, now {new[name]})", f"It may only grow. {_RENAME}"
-            elif key == "training.epochs" and not _epochs_may_grow(spec):
-                step = "It may grow where it is not searched and every schedule is constant."
-                yield key, f"{step} {_RENAME}"
+        what, grows = f"{key} ({_short(old)}, now {_short(new)})", _GROWS.get(key)
+        if grows is None:
+            yield what, _RENAME
+        elif not grows(old, new):
+            yield what, f"It may only grow. {_RENAME}"
+        elif key == "training.epochs" and not _epochs_may_grow(spec):
+            step = "It may grow where it is not searched and every schedule is constant."
+            yield what, f"{step} {_RENAME}"
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:  # noqa: ANN401 (JSON)
+    """The innermost keys in which two JSON documents differ, with both values; None is absent."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        if old != new:
+            yield key, old, new
+        return
+    for name in dict.fromkeys((*new, *old)):
+        yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+
+
+def protocol_changes(known: Protocol, new: Protocol) -> Iterator[str]:
+    """The keys in which a sweep's protocol no longer agrees with the one it began with."""
+    from orchestrator.verdict.confirm import differing_keys  # with scipy, as the plan above
+
+    names = set(differing_keys(known, new)) or {"prompts"}
+    before, after = (each.model_dump(mode="json", include=names) for each in (known, new))
+    for key, old, now in differences(before, after):
+        yield f"{key} ({_short(old)}, now {_short(now)})"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
 
 
 def _prompt_changes(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> Iterator[tuple[str, str]]:

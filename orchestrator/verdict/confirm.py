@@ -11,7 +11,7 @@ from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.outcome import Confirmation, FinalistFinding, Outcome, VariantRow
-from orchestrator.verdict.protocol import GROWING, Protocol
+from orchestrator.verdict.protocol import GROWING, LABELS, Protocol
 from orchestrator.verdict.stats import (
     Interval,
     better_than_base,
@@ -192,7 +192,7 @@ def differing_keys(one: Protocol, other: Protocol) -> tuple[str, ...]:
 
     What a sweep grew by since changes no score.
     """
-    grown = (*GROWING, "confirmed_before", "added_after")
+    grown = (*GROWING, *LABELS, "confirmed_before", "added_after")
     differing = [
         name
         for name in type(one).model_fields

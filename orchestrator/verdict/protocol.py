@@ -135,6 +135,8 @@ draws alone (the variance of a sample's quantile: Efron and Tibshirani 1993, sec
 
 GROWING = ("lora_scales", "finalists", "prompts")
 """What may grow in a sweep: none changes what a score means."""
+LABELS = ("prompt_set", "confirmation_set")
+"""What files of prompts are called, which changes no score either."""
 _ADDED_LATER = ("top_p", "repetition_penalty", "max_tokens", "confirmed_before", "added_after")
 
 
@@ -142,6 +144,7 @@ class Protocol(Strict, allow_inf_nan=False):
     """Prompts, seeds, metrics, gates and margins of one sweep's judgement."""
 
     prompt_set: str
+    """A name for people; the prompts themselves tell sets apart."""
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
     """Set A: finalists are chosen by them."""
     shortlist_after: Annotated[int, Field(ge=1)] | None
@@ -294,7 +297,7 @@ class Protocol(Strict, allow_inf_nan=False):
             "confirmed_before": earlier.confirmed_before,
             "added_after": earlier.added_after_with(len(self.prompts)),
         }
-        grown = {name: getattr(self, name) for name in GROWING}
+        grown = {name: getattr(self, name) for name in (*GROWING, *LABELS)}
         continued = self.model_copy(update=kept)
         return continued if continued == earlier.model_copy(update={**grown, **kept}) else None
 
@@ -308,6 +311,7 @@ class Protocol(Strict, allow_inf_nan=False):
         # A protocol that was written before these keys existed keeps its digest.
         fields = type(self).model_fields
         left_out = {name for name in _ADDED_LATER if getattr(self, name) == fields[name].default}
+        left_out |= {*LABELS}
         text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

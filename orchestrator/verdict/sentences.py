@@ -155,7 +155,7 @@ def too_few_scores(variants: Sequence[VariantInfo]) -> str:
     """The sentence for a sweep without a variant and a base to compare."""
     return (
         f"No verdict: of {len(variants)} variants and the base, too few have every score that the "
-        "protocol asks for; see the failures, then run the sweep again."
+        "protocol asks for; `voxsweep status` says which trials failed."
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,16 @@ def test_the_command_prints_one_json_object(
     assert end.value.code == 0
     said = json.loads(capsys.readouterr().out)
     assert set(said["families"]) == set(FAMILIES)
+
+
+def test_a_storage_is_tried_when_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    for place, code in ((tmp_path / "st", 0), ("/proc/none", 4)):
+        monkeypatch.setattr("sys.argv", ["voxsweep", "doctor", "--storage", str(place)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == code
+        said = [line for line in capsys.readouterr().out.splitlines() if "storage: " in line]
+        assert any("lock: works" in line for line in said) == (code == 0)
+        assert any("FAILS" in line for line in said) == (code == 4)

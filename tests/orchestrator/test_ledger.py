@@ -1,6 +1,10 @@
 """The sweep's own record gives back what it was given."""
 
+import os
+import socket
+import threading
 from dataclasses import replace
+from queue import Queue
 
 import pytest
 import yaml
@@ -187,11 +191,28 @@ class TestClaim:
         ledger.write_text(SPEC_FILE, yaml.safe_dump(written))
         store_spec(ledger, make_spec(), self.INPUTS)
         assert "rslora: false" in ledger.read_text(SPEC_FILE)
-        with pytest.raises(InputError, match=r"was started with other training\.rslora"):
+        ledger.start_trial(trial_spec(rank=2), {"rank": 2})
+        with pytest.raises(InputError, match=r"other training\.rslora \(False, now True\)"):
             store_spec(ledger, make_spec(training="training: {rslora: true}"), self.INPUTS)
+
+    def test_a_run_that_made_nothing_claims_no_name(self, ledger, make_spec):
+        store_spec(ledger, make_spec(), self.INPUTS)
+        store_spec(ledger, make_spec(training="training: {dropout: 0.2}"), self.INPUTS)
+        assert "dropout: 0.2" in ledger.read_text(SPEC_FILE)
+
+    def test_where_files_lie_is_no_question(self, ledger, make_spec, tmp_path):
+        """A project that was moved or copied, with the prompts in another file."""
+        for folder in ("here", "there"):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "p.jsonl").write_text('{"id": "p0", "text": "one"}\n')
+            spec = make_spec(variants=f"variants: {{prompts: {folder}/p.jsonl}}")
+            store_spec(ledger, spec, self.INPUTS)
+            ledger.start_trial(trial_spec(rank=2), {"rank": 2})
+        assert "/there/p.jsonl" in ledger.read_text(SPEC_FILE)
 
     def test_another_question_needs_another_name(self, ledger, make_spec):
         store_spec(ledger, make_spec(), self.INPUTS)
+        ledger.start_trial(trial_spec(rank=2), {"rank": 2})
         before = ledger.read_text(SPEC_FILE)
         other = make_spec(
             training="training: {dropout: 0.2}",
@@ -202,8 +223,11 @@ class TestClaim:
             store_spec(ledger, other, self.INPUTS)
         rule = "sweep 'small' was started with other "
         assert [each.what for each in caught.value.problems] == [
-            f"{rule}training.dropout",
-            f"{rule}search.space",
+            f"{rule}training.dropout (0.05, now 0.2)",
+            f"{rule}search.space.clip (None, now {{'choices': [], 'low': 1.0, 'high': 2.0, "
+            "'log': False})",
+            f"{rule}search.space.rank ({{'choices': [2, 4], 'low': None, 'high': None, "
+            "'log': False}, now None)",
         ]
         assert ledger.read_text(SPEC_FILE) == before
 
@@ -264,7 +288,7 @@ class TestClaim:
             (
                 {"training": "training: {schedule: cosine}"},
                 {"training": "training: {schedule: cosine, epochs: 6}"},
-                r"training\.epochs\. It may grow where it is not searched",
+                r"training\.epochs \(4, now 6\)\. It may grow where it is not searched",
             ),
             (
                 {"search": "search: {space: {schedule: [constant, linear]}}"},
@@ -272,7 +296,7 @@ class TestClaim:
                     "search": "search: {space: {schedule: [constant, linear]}}",
                     "training": "training: {epochs: 6}",
                 },
-                r"training\.epochs\. It may grow where it is not searched",
+                r"training\.epochs \(4, now 6\)\. It may grow where it is not searched",
             ),
         ],
     )
@@ -280,7 +304,38 @@ class TestClaim:
         self, ledger, make_spec, first, then, rule
     ):
         store_spec(ledger, make_spec(**first), self.INPUTS)
+        ledger.start_trial(trial_spec(rank=2), {"rank": 2})
         before = ledger.read_text(SPEC_FILE)
         with pytest.raises(InputError, match=rule):
             store_spec(ledger, make_spec(**then), self.INPUTS)
         assert ledger.read_text(SPEC_FILE) == before
+
+
+def test_a_trial_that_failed_is_tried_again_when_it_is_asked_for(ledger):
+    ends = {2: TrialResult("failed", 1, "nan"), 4: TrialResult("finished", 4)}
+    for rank, end in ends.items():
+        spec = trial_spec(rank=rank)
+        ledger.start_trial(spec, {"rank": rank})
+        ledger.end_trial(spec.id, end)
+    ledger.reopen_failed()
+    finals = [ledger.final_result(record.id) for record in ledger.trials()]
+    assert finals == [None, ends[4]]
+
+
+def test_a_second_driver_waits_and_says_for_whom(ledger, monkeypatch):
+    monkeypatch.setattr("orchestrator.ledger._TOLD_AFTER", 0.0)
+    other = Ledger(ledger.storage, ledger.sweep)
+    told, order = Queue(), []
+
+    def second() -> None:
+        with other.driven(told.put):
+            order.append("second")
+
+    with ledger.driven(lambda line: None):
+        thread = threading.Thread(target=second)
+        thread.start()
+        line = told.get()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert f"process {os.getpid()} on {socket.gethostname()} runs this sweep since 2" in line

@@ -2,14 +2,17 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cluster.storage.base import open_storage
 from jobs.problems import InputError
 from jobs.speech.voice_files import VoiceFiles, read_voice
+from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import SPEC_FILE, Ledger
 from orchestrator.records.tracking import MlflowStore
 from orchestrator.release.finished_sweep import FinishedSweep, read_finished
@@ -51,8 +54,6 @@ def registry(tmp_path: Path, migrated: bytes, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "st").mkdir()
     (tmp_path / "st" / "models.db").write_bytes(migrated)
-    from cluster.storage.base import open_storage
-
     return Registry(registry_store(open_storage(str(tmp_path / "st"))))
 
 
@@ -300,3 +301,64 @@ def test_a_sweep_that_has_not_ended_is_told(finished: Finish, missing: str, tmp_
     (tmp_path / "st" / "small" / missing).unlink()
     with pytest.raises(InputError, match=r"must hold the sweep|no verdict\.json"):
         read_finished(sweep.ledger)
+
+
+def registry_of(folder: Path) -> Registry:
+    return Registry(registry_store(open_storage(str(folder))), must_exist=True)
+
+
+def files_in(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_storage_that_was_moved_or_copied_has_its_own_models(
+    registry: Registry, finished: Finish, tmp_path: Path
+):
+    """What MLflow keeps are absolute addresses."""
+    (made,) = put(registry, finished())
+    copy, moved = tmp_path / "copy", tmp_path / "a b%20?#'é"
+    shutil.copytree(tmp_path / "st", copy)
+    (tmp_path / "st").rename(moved)
+    assert registry_of(moved).download(made.version, "voice").is_relative_to(moved)
+    before = files_in(moved / "mlmodels")
+    sweep = read_finished(Ledger(open_storage(str(copy)), "small"))
+    (here,) = put(registry_of(copy), sweep)
+    assert not here.is_new
+    assert registry_of(copy).download(here.version, "voice").is_relative_to(copy)
+    put(registry_of(copy), sweep, model="other")
+    assert files_in(moved / "mlmodels") == before
+    assert files_in(copy / "mlmodels") > before
+
+
+def test_a_version_whose_files_are_gone_is_made_again(
+    registry: Registry, finished: Finish, tmp_path: Path
+):
+    sweep = finished()
+    (made,) = put(registry, sweep, write_ratings(tmp_path / "ratings.csv", sweep))
+    assert made.alias == "champion"
+    shutil.rmtree(tmp_path / "st" / "mlmodels")
+    with pytest.raises(InputError, match="the files of models:/voice/1 must be there, but are"):
+        registry.download(made.version, "voice")
+    (again,) = put(registry, sweep, tmp_path / "ratings.csv")
+    assert (again.alias, again.is_new, again.version.number) == ("champion", True, "2")
+    assert "the files of the champion, version 1, are gone" in again.reason
+    registry.download(again.version, "voice")
+
+
+def test_asking_makes_no_registry(tmp_path: Path):
+    with pytest.raises(InputError, match="a registry must be there"):
+        registry_of(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("http://127.0.0.1:9", "Start it, or name another with --mlflow"),
+        ("mysql+pymysql://h/models", "Install the database's Python driver"),
+        ("sqlite:////proc/none/models.db", "must answer at sqlite:////proc/none/models.db"),
+    ],
+)
+def test_a_registry_that_is_out_of_reach_is_told_at_once(uri: str, said: str):
+    with pytest.raises(InfrastructureError, match=re.escape(said)):
+        Registry(MlflowStore(uri)).holder("voice")

@@ -3,6 +3,7 @@
 import json
 import logging
 
+import optuna
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ from jobs.training.epochs import EpochLosses, write_losses
 from orchestrator.cli import app
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, TrialResult
 from orchestrator.search.insight import study_insight
-from orchestrator.search.study_storage import check_study
+from orchestrator.search.study_storage import check_study, study_storage
 from orchestrator.search.tune import searcher_for
 from tests.orchestrator.search.fake_sweep import PROMPTS, SECTIONS, fake_context
 
@@ -143,6 +144,22 @@ class TestAStudyOfTheName:
         (tmp_path / "st" / "earlier" / "sweep.json").unlink()
         with pytest.raises(InputError, match="belongs to a sweep of this name in another storage"):
             check_study(context.spec, context.ledger(), tmp_path)
+
+    def test_with_trials_of_somebody_else_is_refused_unless_it_is_marked(
+        self, sweep, tmp_path, where
+    ):
+        """A point that waits is one to try; what was told is no value of ours."""
+        context = sweep(records=where)
+        storage = study_storage(context.spec.records.optuna, tmp_path)
+        study = optuna.create_study(storage=storage, study_name="earlier", direction="maximize")
+        study.enqueue_trial({"rank": 4, "learning_rate": 1e-3})
+        check_study(context.spec, context.ledger(), tmp_path)
+        study.tell(study.ask(), 99.0)
+        id = context.ledger().begin().id
+        with pytest.raises(InputError, match=f"'earlier' has 1 trials that no .* to '{id}'"):
+            check_study(context.spec, context.ledger(), tmp_path)
+        study.set_user_attr("sweep", id)
+        check_study(context.spec, context.ledger(), tmp_path)
 
     def test_with_other_objectives_is_refused(self, sweep, tmp_path, where):
         study_of(sweep(records=where), tmp_path)
