@@ -78,8 +78,8 @@ def test_every_command_is_in_the_list():
 
 
 CLIPS = """\
-{"audio": "eight-five.flac", "text": "8 5", "split": "train"}
-{"audio": "zero-two.flac", "text": "0 2", "split": "validation"}
+{"audio": "ROOT/eight-five.flac", "text": "8 5", "split": "train"}
+{"audio": "ROOT/zero-two.flac", "text": "0 2", "split": "validation"}
 """
 SPEC = """\
 name: small
@@ -92,7 +92,7 @@ scoring: {{metrics: [word_error], primary: word_error, min_effect: 0.05}}
 
 def write_small(folder: Path) -> Path:
     """A spec of two clips, so that reading its data takes no time."""
-    (folder / "clips.jsonl").write_text(CLIPS)
+    (folder / "clips.jsonl").write_text(CLIPS.replace("ROOT", str(VOICE_DIR)))
     spec = folder / "spec.yaml"
     spec.write_text(SPEC.format(root=VOICE_DIR))
     return spec
