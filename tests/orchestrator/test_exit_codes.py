@@ -59,6 +59,7 @@ COMMANDS = {
     "judge": ["judge", "SPEC", "--protocol", "SPEC"],
     "study": ["study", "small", "--storage", "STORAGE"],
     "records": ["records", "small", "--storage", "STORAGE"],
+    "listen": ["listen", "small", "--storage", "STORAGE"],
     "promote": ["promote", "small", "--storage", "STORAGE"],
     "demote": ["demote", "small", "--storage", "STORAGE"],
     "rollback": ["rollback", "small", "--storage", "STORAGE"],
