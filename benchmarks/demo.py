@@ -219,7 +219,7 @@ class PlainLoop:
         listed = choose_shortlist(Comparison(screen, protocol.screening()), protocol)
         say(listed, rest)
         whole = table([BASE_VARIANT, *listed], [*first, *rest], protocol)
-        finalists = choose_finalists(Comparison(whole, protocol))
+        finalists = choose_finalists(Comparison(whole, protocol)).all
         say(finalists, protocol.confirmation, confirm=True)
         confirming = protocol.confirming()
         fresh = table([BASE_VARIANT, *finalists], protocol.confirmation, confirming)

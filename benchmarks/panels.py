@@ -324,7 +324,7 @@ def simulate_languages(truths: dict[str, World], tests: int, resamples: int = 50
 
 def pending_verdict(languages: Iterable[str]) -> Verdict:
     """Of metrics that chose the winner for all, and for each of these languages."""
-    groups = [GroupVerdict("language", n, PENDING, WINNER, None, None, ()) for n in languages]
+    groups = [GroupVerdict("language", n, None, PENDING, WINNER, None, None, ()) for n in languages]
     empty: dict[str, Any] = {
         name: () for name in ("rows", "shortlisted", "confirmed", "error_rates", "listening")
     }

@@ -30,6 +30,7 @@ from numpy.random import Generator
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.columns import Values
 from orchestrator.verdict.judge import judge
+from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import (
     LEAST_RESAMPLES,
     Constraint,
@@ -46,6 +47,8 @@ PRIMARY, VOICE, WORDS = "naturalness", "similarity", "word_error"
 PAIRED_SD = 0.25
 """Of the difference between an arm and the base on one prompt."""
 TRAP = "trap"
+FIRST = "arm0"
+LANGUAGES = ("km", "ko", "th", "vi", "lo", "ja", "zh", "en", "de", "fr")
 TEXT_MEAN = 3.0
 """Of the base's scores."""
 SECONDS, RUNAWAY_SECONDS = 3.0, 12.0
@@ -104,7 +107,13 @@ class World:
     """By how much every arm's voice is worse, true; one arm's and the next clip's differ."""
     voice_sd: float = 0.0
     word_margin: float | None = None
-    """The margin of a constraint on word error, which no arm changes."""
+    """The margin of a constraint on word error."""
+    more_words: float = 0.0
+    """By how much every arm's chance to get a word wrong is higher, true."""
+    languages: int = 1
+    """Languages of the prompts, which come in turn."""
+    apart: tuple[float, ...] = ()
+    """What the first arm gains in each language besides."""
 
     def tables(self, rng: Generator, protocol: Protocol) -> tuple[ScoreTable, ScoreTable]:
         """Scores on set A and on set B."""
@@ -118,7 +127,7 @@ class World:
 
     def truth(self, arm: str) -> float:
         """The gain that an arm has on average, its cure of the base's clips included."""
-        gain = self.arms[arm]
+        gain = self.arms[arm] + (float(np.mean(self.apart)) if self.apart and arm == FIRST else 0.0)
         if not (self.runaway and self.unended):
             return gain
         # A clip that ran away counts at the worst bound.
@@ -140,6 +149,7 @@ class World:
     ) -> ScoreTable:
         spread = np.geomspace(0.2, 2.0, prompts) if self.uneven else np.ones(prompts)
         text = TEXT_MEAN + 0.2 * rng.normal(size=prompts)
+        apart = np.resize(self.apart or (0.0,), prompts)
         # Independent noise of base and arm make the paired spread.
         sd = PAIRED_SD / np.sqrt(2) * spread / np.sqrt((spread**2).mean())
         common = self._noise(rng, prompts, copies)
@@ -147,7 +157,7 @@ class World:
         for arm, gain in self.arms.items():
             own = self._noise(rng, prompts, copies)
             both = np.sqrt(self.shared) * common + np.sqrt(1 - self.shared) * own
-            scores[arm] = text + gain + sd * both
+            scores[arm] = text + gain + (apart if arm == FIRST else 0.0) + sd * both
         columns = {
             arm: {
                 PRIMARY: self._rounded(values),
@@ -157,8 +167,9 @@ class World:
         }
         self._change_voices(rng, columns)
         if self.word_margin is not None:
-            for values in columns.values():
-                wrong = rng.binomial(WORDS_A_TEXT, WORD_ERROR, size=prompts)
+            for arm, values in columns.items():
+                chance = WORD_ERROR + (0.0 if arm == BASE_VARIANT else self.more_words)
+                wrong = rng.binomial(WORDS_A_TEXT, chance, size=prompts)
                 values[WORDS] = wrong / WORDS_A_TEXT
         if self.runaway:
             ran = rng.permutation(prompts) < round(self.runaway * prompts)
@@ -252,6 +263,9 @@ def near_copy(sentence: int, copy: int) -> str:
 
 
 def protocol_of(world: World, resamples: int) -> Protocol:
+    def language(place: int) -> str | None:
+        return LANGUAGES[place % world.languages] if world.languages > 1 else None
+
     def metric(
         name: str, direction: Literal["higher", "lower", "neither"], low: float, high: float
     ) -> MetricVersion:
@@ -262,13 +276,17 @@ def protocol_of(world: World, resamples: int) -> Protocol:
     words = () if world.word_margin is None else (metric(WORDS, "lower", 0, 1),)
     return Protocol(
         prompt_set="a",
-        prompts=tuple(Prompt(id=f"a{i}", text=f"a {i}") for i in range(world.screen)),
+        prompts=tuple(
+            Prompt(id=f"a{i}", text=f"a {i}", language=language(i)) for i in range(world.screen)
+        ),
         shortlist_after=world.shortlist_after,
         seed=0,
         confirmation_set="b",
         confirmation=tuple(
             Prompt(
-                id=f"b{i}", text=near_copy(*(divmod(i, 1 if world.paraphrased else world.copies)))
+                id=f"b{i}",
+                text=near_copy(*divmod(i, 1 if world.paraphrased else world.copies)),
+                language=language(i),
             )
             for i in range(world.confirmation)
         ),
@@ -323,6 +341,8 @@ class Tally:
     """Mean of the claimed effect less the truth, over the sweeps that promoted."""
     measured_bias: float
     """The same of the effect as measured."""
+    of_languages: dict[str, int]
+    """What :func:`_of_languages` counts, summed."""
 
     @property
     def promoted(self) -> int:
@@ -338,7 +358,7 @@ def simulate(world: World, sweeps: int, seed: int, resamples: int = 1000) -> Tal
     """Judge so many sweeps of a world."""
     protocol, rng = protocol_of(world, resamples), np.random.default_rng(seed)
     counts: dict[str, Counter[str]] = {
-        name: Counter() for name in ("verdicts", "ours", "best_mean", "lowest_loss")
+        name: Counter() for name in ("verdicts", "ours", "best_mean", "lowest_loss", "of_languages")
     }
     errors: list[tuple[float, float]] = []
     covered, heard, claims = 0, 0, 0
@@ -347,6 +367,7 @@ def simulate(world: World, sweeps: int, seed: int, resamples: int = 1000) -> Tal
         screen = full.only({prompt.id for prompt in protocol.screening().prompts})
         verdict = judge(screen, confirmation, protocol, full if protocol.rest else None)
         counts["verdicts"][verdict.verdict] += 1
+        counts["of_languages"].update(_of_languages(verdict, protocol))
         for each in verdict.confirmed:
             heard += 1
             covered += each.row.gain.low <= world.truth(each.row.id) <= each.row.gain.high
@@ -372,6 +393,25 @@ def simulate(world: World, sweeps: int, seed: int, resamples: int = 1000) -> Tal
         measured_bias=float(np.mean(errors, axis=0)[1]) if errors else 0.0,
         **{name: dict(count) for name, count in counts.items()},
     )
+
+
+def _of_languages(verdict: Verdict, protocol: Protocol) -> dict[str, int]:
+    """What one sweep says of languages, and the clips that it spoke."""
+    promoted = [group for group in verdict.groups if group.variant is not None]
+    outcomes = [verdict.verdict, *(group.verdict for group in verdict.groups)]
+    finalists = {c.row.id for of in (verdict, *verdict.groups) for c in of.confirmed}
+    first = verdict.groups[0] if verdict.groups else verdict
+    return {
+        "any language": bool(promoted),
+        "sweep or any language": bool(promoted) or verdict.variant is not None,
+        "any refusal": any(of in ("REGRESSION", "DO-NOT-FINE-TUNE") for of in outcomes),
+        "languages": len(promoted),
+        "first arm heard in first language": FIRST in [c.row.id for c in first.confirmed],
+        "first arm promoted in first language": first.variant == FIRST,
+        "clips": len(verdict.rows) * len(protocol.screening().prompts)
+        + (1 + len(verdict.shortlisted)) * len(protocol.rest)
+        + (1 + len(finalists)) * len(protocol.confirmation),
+    }
 
 
 NULL = World("no arm is better", (0.0,) * 6)
@@ -462,6 +502,29 @@ SMALL = tuple(
     for gain in (0.20, 0.10, 0.05, 0.03)
 )
 """What is claimed of the arms that are promoted."""
+LANGUAGES_NULL = tuple(
+    replace(LARGE, name=f"{count} languages", gains=(0.0,) * 36, languages=count)
+    for count in (1, 2, 5, 10)
+)
+"""36 arms, none better anywhere."""
+ONE_LANGUAGE = tuple(
+    replace(LANGUAGES_NULL[1], name=f"km {km:+g}, ko {ko:+g}", apart=(km, ko))
+    for km, ko in ((0.40, -0.45), (0.20, -0.20), (0.10, -0.10))
+)
+"""Of 36 arms one that is good in one language and bad in the other."""
+EVERYWHERE = tuple(
+    replace(
+        LARGE, name=f"{count} languages, gain {gain:g}", gains=(gain, *[0.0] * 5), languages=count
+    )
+    for gain in (0.10, 0.20)
+    for count in (1, 2, 5, 10)
+)
+"""Of six arms one that is good everywhere."""
+HARMFUL = tuple(
+    replace(IMPRECISE[-2], name=f"6 arms, word error worse by {more:g}", more_words=more)
+    for more in (0.02, 0.04, 0.08)
+)
+"""A better arm and a margin of 0.02, which every arm reaches or breaks."""
 GROUPS = {
     "plain": (*NULLS, *COPIES, PARAPHRASED, *GAINS, WORSE, TRAPPED),
     "cured": CURED,
@@ -469,7 +532,11 @@ GROUPS = {
     "unscored, trap": UNSCORED_TRAP,
     "unscored, gain": UNSCORED_GAIN,
     "imprecise": IMPRECISE,
+    "harmful": HARMFUL,
     "small gains": SMALL,
+    "languages, null": LANGUAGES_NULL,
+    "languages, one": ONE_LANGUAGE,
+    "languages, everywhere": EVERYWHERE,
 }
 
 
@@ -493,6 +560,11 @@ def row(tally: Tally, world: World) -> dict[str, Any]:
         "claims covered": round(tally.claims_covered / tally.promoted, 3)
         if tally.promoted
         else None,
+        **(
+            {name: round(n / tally.sweeps, 3) for name, n in tally.of_languages.items()}
+            if world.languages > 1 or world in EVERYWHERE
+            else {}
+        ),
         "bias": round(tally.bias, 4),
         "measured bias": round(tally.measured_bias, 4),
         "verdicts": tally.verdicts,

@@ -204,7 +204,7 @@ class Sweep:
         fresh = scorers.score([BASE_VARIANT], CONFIRMATION)
         units = {name: protocol.judged_metrics()[name].unit for name in protocol.deciding_metrics}
         spreads = expected_spreads(units, fresh)
-        for weakness in weak_rules(protocol, len(protocol.confirmation), spreads):
+        for weakness in weak_rules(protocol, protocol.confirmation, spreads):
             self._progress.note(weakness)
         return SweepContext(
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
@@ -236,13 +236,13 @@ class Sweep:
                 ledger, screen, listed, (SCREEN, *parts), protocol
             )
         self._progress.stage("confirming the finalists on fresh prompts")
-        finalists = choose_finalists(Comparison(of_all_a, protocol))
+        finalists = choose_finalists(Comparison(of_all_a, protocol)).all
         used_for = set(ledger.scored_variants(CONFIRMATION)) - {BASE_VARIANT, *finalists}
         if finalists and used_for:
             before = (*protocol.confirmed_before, *sorted(used_for))
             protocol = protocol.model_copy(update={"confirmed_before": before})
             self._write_protocol(protocol)
-            finalists = choose_finalists(Comparison(of_all_a, protocol))
+            finalists = choose_finalists(Comparison(of_all_a, protocol)).all
         score(finalists, CONFIRMATION)
         self._progress.stage("judging")
         fresh = protocol.confirming()

@@ -27,7 +27,7 @@ from orchestrator.release.registry import (
 from orchestrator.scores.from_files import apply_ratings, read_ratings
 from orchestrator.verdict.confirm import contest, differing_keys
 from orchestrator.verdict.outcome import Confirmation, GroupVerdict, Verdict
-from orchestrator.verdict.protocol import Group, Protocol
+from orchestrator.verdict.protocol import GroupName, Protocol
 from orchestrator.verdict.table import ScoreTableError
 
 SCORES_FILE = "scores.jsonl"
@@ -44,7 +44,7 @@ class Nominee:
     """Of the sweep, or of the one language or speaker that it is nominated for."""
     protocol: Protocol
     """Over the prompts of set B that count for it."""
-    group: tuple[Group, str] | None = None
+    group: GroupName | None = None
     """The language or speaker it is for; None for all."""
 
     @property
@@ -110,7 +110,7 @@ def select_nominees(
     if ratings:
         rated = read_ratings(ratings, sentences, sweep.variants)
         verdict = apply_ratings(verdict, rated, sweep.protocol, ratings)
-    groups = _divided(verdict.groups)
+    groups = _divided(verdict)
     is_by_hand = variant is not None and variant != verdict.variant
     if groups and not is_by_hand:
         return _by_group(sweep, model, verdict, groups)
@@ -256,11 +256,11 @@ def _listening_tags(nominee: Nominee) -> dict[str, str]:
     return {}
 
 
-def _divided(groups: Sequence[GroupVerdict]) -> list[GroupVerdict]:
-    """The languages, or else the speakers, where they do not all have the same winner."""
+def _divided(verdict: Verdict) -> list[GroupVerdict]:
+    """The languages, or else the speakers, where not all may hear what the sweep chose."""
     for kind in ("language", "speaker"):
-        of = [each for each in groups if each.group == kind]
-        if len({each.variant for each in of}) > 1:
+        of = [each for each in verdict.groups if each.group == kind]
+        if {verdict.variant_for(each) for each in of} - {verdict.variant}:
             return of
     return []
 

@@ -65,7 +65,7 @@ def select_clips(verdict: Verdict, table: ScoreTable, protocol: Protocol) -> Cli
     """Choose what to play of a judged sweep."""
     compared = _compared(verdict)
     prompts = protocol.screening().prompts[:COMPARED_PROMPTS]
-    finalists = [each.row.id for each in verdict.confirmed]
+    finalists = verdict.finalists
     grid = tuple(_grid(verdict, table))
     shown = dict.fromkeys([*compared, *(variant.id for row in grid for variant in row)])
     return ClipSelection(

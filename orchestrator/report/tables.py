@@ -13,12 +13,14 @@ from orchestrator.verdict.outcome import (
     PanelResult,
     VariantRow,
 )
-from orchestrator.verdict.protocol import Prompt, Protocol
+from orchestrator.verdict.protocol import Prompt, Protocol, groups_of_both
 from orchestrator.verdict.stats import Interval
 from orchestrator.verdict.table import VariantInfo, as_trained
 
 Cells = tuple[str, ...]
 _CLAIM = "gain given that it was found better"
+GROUP_HEADINGS = ("", "prompts", "finalist", "gain", _CLAIM, "p after Holm", "finding")
+"""Over :func:`groups`."""
 SHOWN_ROWS = 16
 """Longer tables of variants fold what is below."""
 
@@ -119,16 +121,24 @@ def effect(gain: Interval) -> str:
 
 
 def groups(report: ReportInput) -> list[Cells]:
-    """Each language and speaker: its name, prompts, gain, verdict, winner."""
+    """Each language and speaker, each of its finalists: its prompts, gain, tests, and finding."""
     return [
         (
-            f"{each.group} {each.name}",
-            "–" if each.effect is None else str(each.effect.n),
-            "–" if each.effect is None else effect(each.effect),
-            each.verdict,
-            "–" if each.variant is None else short(report.table.variants[each.variant]),
+            f"{each.group} {each.name}: {each.verdict}",
+            str(confirmed.row.gain.n),
+            short(report.table.variants[confirmed.row.id])
+            + (", its own" if confirmed.row.id == each.own else ""),
+            effect(confirmed.row.gain),
+            "–" if confirmed.claim is None else effect(confirmed.claim),
+            f"{confirmed.p_holm:.2g}",
+            confirmed.finding + (", winner" if confirmed.row.id == each.variant else ""),
         )
         for each in report.verdict.groups
+        for confirmed in each.confirmed
+    ] + [
+        (f"{each.group} {each.name}: {each.verdict}", *["–"] * (len(GROUP_HEADINGS) - 1))
+        for each in report.verdict.groups
+        if not each.confirmed
     ]
 
 
@@ -251,8 +261,8 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
         ),
         (
             "finalists",
-            f"at most {protocol.finalists}, tested together at {protocol.significance:g} "
-            "(one-sided paired signed-rank tests, adjusted by Holm)",
+            f"at most {protocol.finalists}{_own_finalists(protocol)}, tested together at "
+            f"{protocol.significance:g} (one-sided paired signed-rank tests, adjusted by Holm)",
         ),
         ("primary metric", f"{protocol.primary}, at least {protocol.min_effect:g} {unit} better"),
         ("constraints", "; ".join(constraints) or "none"),
@@ -273,6 +283,12 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
         *((f"left out: {omitted.name}", omitted.reason) for omitted in protocol.omitted),
         *((f"digest of {name}", value) for name, value in protocol.family_digests.items()),
     ]
+
+
+def _own_finalists(protocol: Protocol) -> str:
+    if not (groups := groups_of_both(protocol.prompts, protocol.confirmation)):
+        return ""
+    return f" on all prompts, and one of each of {len(groups)} languages and speakers on its own"
 
 
 def _further_decoding(protocol: Protocol) -> str:

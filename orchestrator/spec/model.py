@@ -209,7 +209,8 @@ class ScoringSpec(Strict):
     finalist_metrics: tuple[MetricSpec, ...] = ()
     """More expensive metrics, measured on prompt set B only."""
     finalists: Annotated[int, Field(ge=1)] = 3
-    """The most variants that are confirmed on prompt set B."""
+    """The most variants that are confirmed on all of prompt set B; each language and each speaker
+    adds one of its own at most."""
     primary: str
     """The metric that ranks variants; one of ``metrics``."""
     min_effect: Annotated[float, Field(gt=0)]
@@ -220,7 +221,7 @@ class ScoringSpec(Strict):
     listening: Listening = Listening()
     """When a listening test confirms a winner."""
     significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Level of the tests of all finalists together, adjusted by Holm."""
+    """Level of all tests on prompt set B together, adjusted by Holm."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap_resamples: Annotated[int, Field(ge=LEAST_RESAMPLES)] = 10_000
 

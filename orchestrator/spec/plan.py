@@ -1,7 +1,7 @@
 """The dry run: what a sweep would run, and how much of it is done. It changes nothing."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,17 @@ from jobs.data.order.batches import BatchPlan
 from jobs.data.order.mix import epoch_counts
 from jobs.metrics.catalogue import metric_of
 from jobs.spec.data import MixSpec
-from jobs.spec.trial import BASE_VARIANT
+from jobs.spec.trial import BASE_VARIANT, PromptSpec
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.power import expected_spreads, weak_rules
-from orchestrator.verdict.protocol import RATIO_SOURCES, RATIO_UNIT, parts_of_a
-from orchestrator.verdict.screen import SHORTLISTED
+from orchestrator.verdict.protocol import (
+    RATIO_SOURCES,
+    RATIO_UNIT,
+    groups_of_both,
+    parts_of_a,
+)
+from orchestrator.verdict.screen import shortlisted
 
 if TYPE_CHECKING:
     from orchestrator.spec.inputs import Inputs  # imports what reads audio
@@ -71,11 +76,13 @@ def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
     epochs = most_epochs(spec)
     adapted = epochs * len(spec.variants.adapted_scales)
     first, rest = parts_of_a(prompts, spec.variants.shortlist_after, ())
-    shortlist = min(adapted, -(-adapted // SHORTLISTED) + _most_ranks(spec))
+    groups = len(groups_of_both(prompts, confirmation))
+    shortlist = shortlisted(adapted, _most_ranks(spec), groups)
+    finalists = min(adapted, spec.scoring.finalists + groups)
     spoken = (
         (1 + adapted) * len(first)
         + (1 + shortlist) * len(rest)
-        + (1 + spec.scoring.finalists) * len(confirmation)
+        + (1 + finalists) * len(confirmation)
     )
     hosts, slots = spec.hosts, spec.slots_per_host
     gpus = spec.resources.gpus_per_rank * spec.engine.ranks
@@ -102,11 +109,11 @@ def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
         ),
         trials_done=sum(ledger.final_result(trial) is not None for trial in done),
         epochs_done=sum(map(len, done.values())),
-        weak_rules=tuple(_weak_rules(spec, len(confirmation), ledger)),
+        weak_rules=tuple(_weak_rules(spec, confirmation, ledger)),
     )
 
 
-def _weak_rules(spec: SweepSpec, prompts: int, ledger: Ledger) -> Iterator[str]:
+def _weak_rules(spec: SweepSpec, prompts: Sequence[PromptSpec], ledger: Ledger) -> Iterator[str]:
     """By the base's own scores where they are stored, else by an assumption."""
     scoring, stored = spec.scoring, (CONFIRMATION, SCREEN)
     base = next((rows for part in stored if (rows := ledger.scores(BASE_VARIANT, part))), ())

@@ -55,14 +55,17 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
 
 
 def _groups(verdict: Verdict, table: ScoreTable) -> Table:
-    columns = ("", "prompts", "gain", "verdict", "variant")
+    columns = ("", "prompts", "gain", "p after Holm", "verdict", "variant")
     shown = plain_table(*columns, left=("", "verdict", "variant"))
     for each in verdict.groups:
         effect = each.effect
+        shown_of = each.variant or each.own
+        p = next((c.p_holm for c in each.confirmed if c.row.id == shown_of), None)
         cells = (
             f"{each.group} {each.name}",
             "" if effect is None else str(effect.n),
             "" if effect is None else with_interval(effect.mean, effect.low, effect.high),
+            "" if p is None else f"{p:.2g}",
             each.verdict,
             "" if each.variant is None else short(table.variants[each.variant]),
         )

@@ -87,6 +87,8 @@ class Comparison:
         protocol: over the prompts of ``table``.
         yardsticks: of a table that has these prompts; those of ``table`` itself if None.
         is_lenient: whether what was not scored counts for the variants.
+        beside: how many such comparisons are made side by side, each on prompts of its own: what
+            excludes or refuses is adjusted for them.
     """
 
     def __init__(
@@ -96,29 +98,38 @@ class Comparison:
         *,
         yardsticks: Yardsticks | None = None,
         is_lenient: bool = False,
+        beside: int = 1,
     ) -> None:
         self.table = table
         self.protocol = protocol
         self._yardsticks = yardsticks or Yardsticks.of(table, protocol)
         self._is_lenient = is_lenient
+        self._beside = beside
         self._failed: dict[str, NDArray[np.bool_]] = {}
         self._unscored: dict[str, dict[ClipKey, str]] = {}
         self._filled: dict[tuple[str, str, float], Values] = {}
         self._gates: dict[str, FailureGate] = {}
         self._checks: dict[str, tuple[ConstraintCheck, ...]] = {}
+        self._harmful: dict[str, bool] = {}
 
-    def only(self, prompts: Sequence[Prompt]) -> "Comparison":
-        """The same comparison on these of its prompts alone."""
+    def only(self, prompts: Sequence[Prompt], beside: int = 1) -> "Comparison":
+        """The same comparison on these of its prompts alone, one of so many ``beside``."""
         protocol = self.protocol.model_copy(update={"prompts": tuple(prompts)})
         part = self.table.only({prompt.id for prompt in prompts})
-        return Comparison(part, protocol, yardsticks=self._yardsticks)
+        return Comparison(part, protocol, yardsticks=self._yardsticks, beside=beside)
 
     @cached_property
     def lenient(self) -> "Comparison":
         """The same comparison, where what was not scored counts for the variants."""
         if self._is_lenient or not any(map(self.unscored_clips, self.table.variants)):
             return self
-        return Comparison(self.table, self.protocol, yardsticks=self._yardsticks, is_lenient=True)
+        return Comparison(
+            self.table,
+            self.protocol,
+            yardsticks=self._yardsticks,
+            is_lenient=True,
+            beside=self._beside,
+        )
 
     @property
     def bootstrap(self) -> PairedBootstrap:
@@ -129,6 +140,10 @@ class Comparison:
     def gains(self, variant: str) -> Values:
         """Paired differences to the base, shape (texts,), signed so that positive is better."""
         return -self._worsening(variant, self.protocol.primary, self._worse_way)
+
+    def most(self, variant: str) -> float:
+        """The upper end of a variant's gain, whatever was not scored."""
+        return self.bootstrap.interval(self.lenient.gains(variant), self._beside).high
 
     def lead(self, one: str, other: str) -> Values:
         """Gains of a variant over another, shape (texts,): the least that they may be."""
@@ -286,9 +301,14 @@ class Comparison:
             unscored=len(self.unscored_clips(variant)),
             allowed=int(base.sum()) + tolerance,
             clips=len(ours),
-            excess=self.bootstrap.interval(self._by_text(ours.astype(float) - base.astype(float))),
+            excess=self.bootstrap.interval(self._excess_failures(variant)),
             tolerance=tolerance / len(ours),
         )
+
+    def _excess_failures(self, variant: str) -> Values:
+        """By what share of its clips each text fails more often than the base's, shape (texts,)."""
+        ours, base = map(self._counts_as_failed, (variant, BASE_VARIANT))
+        return self._by_text(ours.astype(float) - base.astype(float))
 
     def _counts_as_failed(self, variant: str) -> NDArray[np.bool_]:
         """What was not scored may have failed, shape (clips,): a variant's did, the base's not."""
@@ -304,19 +324,25 @@ class Comparison:
     def constraint_checks(self, variant: str) -> tuple[ConstraintCheck, ...]:
         """Every constraint whose metric was measured on both the variant and the base."""
         if variant not in self._checks:
-            measured = {*self.metrics(variant)} & {*self.metrics(BASE_VARIANT)}
             self._checks[variant] = tuple(
-                self._check(variant, constraint)
-                for constraint in self.protocol.constraints
-                if constraint.metric in measured
+                self._check(variant, constraint) for constraint in self._measured(variant)
             )
         return self._checks[variant]
 
+    def _measured(self, variant: str) -> list[Constraint]:
+        known = {*self.metrics(variant)} & {*self.metrics(BASE_VARIANT)}
+        return [each for each in self.protocol.constraints if each.metric in known]
+
+    def _worst_way(self, variant: str, metric: str) -> Values:
+        """How much worse than the base each text is, shape (texts,), in the way that is worse."""
+        direction = self.table.metrics[metric].direction
+        ways = {"lower": (1,), "higher": (-1,), "neither": (1, -1)}[direction]
+        worsening = [self._worsening(variant, metric, way) for way in ways]
+        return max(worsening, key=self.bootstrap.upper)
+
     def _check(self, variant: str, constraint: Constraint) -> ConstraintCheck:
         name, metric = constraint.metric, self.table.metrics[constraint.metric]
-        ways = {"lower": (1,), "higher": (-1,), "neither": (1, -1)}[metric.direction]
-        worsening = [self._worsening(variant, name, way) for way in ways]
-        worst = max(worsening, key=self.bootstrap.upper)
+        worst = self._worst_way(variant, name)
         bound = self.bootstrap.upper(worst)
         excess = bound - constraint.margin
         return ConstraintCheck(
@@ -330,10 +356,24 @@ class Comparison:
         )
 
     def is_harmful(self, variant: str) -> bool:
-        """Whether a gate or a constraint is shown to be broken, whatever was not scored."""
-        seen = self.lenient
-        checks = seen.constraint_checks(variant)
-        return seen.failure_gate(variant).is_shown or any(check.is_shown for check in checks)
+        """Whether a gate or a constraint is shown to be broken, whatever was not scored.
+
+        The whole interval of the worsening lies beyond what is allowed. The intervals of all rules
+        hold together: a variant that breaks none is seldom excluded, however many there are.
+        """
+        if variant not in self._harmful:
+            seen = self.lenient
+            rules = [(seen._excess_failures(variant), seen.failure_gate(variant).tolerance)]
+            rules += [
+                (seen._worst_way(variant, constraint.metric), constraint.margin)
+                for constraint in seen._measured(variant)
+            ]
+            beside = len(rules) * self._beside
+            self._harmful[variant] = any(
+                self.bootstrap.interval(worsening, beside).low > allowed + _ROUNDING
+                for worsening, allowed in rules
+            )
+        return self._harmful[variant]
 
     def is_plausible(self, variant: str) -> bool:
         """Whether gates and constraints hold by the means alone, which their bounds may not."""

@@ -1,8 +1,9 @@
 """The tests on set B: finalists against the base, and a challenger against the champion."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from scipy.special import ndtri
 
@@ -17,10 +18,27 @@ from orchestrator.verdict.stats import (
     better_than_base,
     given_selection,
     holm,
+    holm_steps,
     prompts_needed,
     prompts_to_clear,
 )
 from orchestrator.verdict.table import ScoreTable, VariantInfo
+
+
+@dataclass(frozen=True)
+class Final:
+    """Finalists to be tested against the base on prompts that chose nothing."""
+
+    fresh: Comparison
+    shares: Mapping[str, float]
+    """Of the significance, by finalist, in the order of set A's choice. Those of all finals of a
+    sweep are 1 together."""
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether there are finalists, and all of them and the base have scores here."""
+        wanted = (BASE_VARIANT, *self.shares)
+        return len(wanted) > 1 and all(map(self.fresh.has_scores, wanted))
 
 
 @dataclass(frozen=True)
@@ -36,47 +54,68 @@ class Decision:
     """If inconclusive: how many such prompts would likely decide."""
 
 
-def decide(fresh: Comparison, finalists: Sequence[str]) -> Decision:
-    """Test every finalist against the base.
+def decide(finals: Sequence[Final]) -> list[Decision | None]:
+    """Test all finalists against the base, on all prompts and on those of each group.
+
+    All tests together err at one level. Where a group cannot tell the winner of the first final
+    from its own best, that is its winner too: one voice for all.
 
     Args:
-        fresh: the finalists and the base on prompts that chose nothing.
-        finalists: in the order of set A's choice.
+        finals: of the sweep, then of its languages and speakers.
+
+    Returns:
+        One for each final; None where it has no finalists, or not the scores of all.
     """
-    rule = fresh.protocol
-    p_values = [better_than_base(fresh.gains(name)) for name in finalists]
-    confirmed = []
-    for name, p, p_holm in zip(finalists, p_values, holm(p_values), strict=True):
+    tests = [(final, name) for final in finals for name in final.shares]
+    p_values = [
+        better_than_base(final.fresh.gains(name)) if final.is_scored else 1.0
+        for final, name in tests
+    ]
+    shares = [final.shares[name] for final, name in tests]
+    tested = zip(p_values, holm(p_values, shares), holm_steps(p_values, shares), strict=True)
+    decisions: list[Decision | None] = []
+    preferred = None
+    for final in finals:
+        of_final = [*islice(tested, len(final.shares))]
+        decision = _decide(final, of_final, preferred) if final.is_scored else None
+        decisions.append(decision)
+        if final is finals[0] and decision and decision.winner:
+            preferred = decision.winner.row.id
+    return decisions
+
+
+def _decide(
+    final: Final, tested: Sequence[tuple[float, float, float]], preferred: str | None
+) -> Decision:
+    """The outcome of one final, of each finalist's p, adjusted p, and share of the level."""
+    fresh, rule, confirmed = final.fresh, final.fresh.protocol, []
+    for name, (p, p_holm, step) in zip(final.shares, tested, strict=True):
         row = fresh.row(name)
         finding = _finding(fresh, row, p_holm)
-        level = rule.significance / sum(other >= p for other in p_values)
-        claim = _claim(row.gain, level, rule) if finding == "better" else None
+        claim = _claim(row.gain, step * rule.significance, rule) if finding == "better" else None
         confirmed.append(Confirmation(row, p, p_holm, finding, claim))
-    winner = _smallest_tied_with_best(fresh, confirmed)
+    winner = _smallest_tied_with_best(fresh, confirmed, preferred)
     outcome = "PROMOTE-PENDING-LISTENING" if winner else _without_winner(fresh, confirmed)
     # Without a winner the one that set A put first: to take the best on set B is to choose again.
     first = winner or confirmed[0]
     needed = None
     if outcome == "INCONCLUSIVE":
-        needed = _enough_prompts(fresh, first.row, len(finalists))
+        needed = _enough_prompts(fresh, first.row, final.shares[first.row.id] * rule.significance)
     return Decision(outcome, winner, first, tuple(confirmed), needed)
 
 
 def _finding(fresh: Comparison, row: VariantRow, p_holm: float) -> FinalistFinding:
-    rule = fresh.protocol
+    rule, most = fresh.protocol, fresh.most(row.id)
     if fresh.is_harmful(row.id):
         return "ruled out"
-    if _most(fresh, row.id) <= rule.min_effect:
+    if most < 0:
+        return "worse"
+    if most <= rule.min_effect:
         return "no better"
     shown = p_holm < rule.significance and row.gain.low > 0
     if shown and row.gain.mean >= rule.min_effect and row.feasible:
         return "better"
     return "undecided"
-
-
-def _most(fresh: Comparison, variant: str) -> float:
-    """The upper end of a finalist's gain, whatever was not scored."""
-    return fresh.bootstrap.interval(fresh.lenient.gains(variant)).high
 
 
 def _claim(gain: Interval, level: float, rule: Protocol) -> Interval:
@@ -94,39 +133,43 @@ def _claim(gain: Interval, level: float, rule: Protocol) -> Interval:
 
 
 def _smallest_tied_with_best(
-    fresh: Comparison, confirmed: Sequence[Confirmation]
+    fresh: Comparison, confirmed: Sequence[Confirmation], preferred: str | None
 ) -> Confirmation | None:
-    """Of the finalists that are better, the smallest change that cannot be told from the best."""
+    """Of the finalists that are better, one that cannot be told from the best.
+
+    The ``preferred``, or else the smallest change.
+    """
     better = [each for each in confirmed if each.finding == "better"]
     if not better:
         return None
     best = max(better, key=lambda each: each.row.gain.mean)
 
-    def size(each: Confirmation) -> tuple[float, int, float, str]:
+    def size(each: Confirmation) -> tuple[bool, float, int, float, str]:
         variant = fresh.table.variants[each.row.id]
         rank = math.inf if variant.rank is None else variant.rank
-        return rank, variant.epoch, -each.row.gain.mean, variant.id
+        return variant.id != preferred, rank, variant.epoch, -each.row.gain.mean, variant.id
 
     return min((each for each in better if fresh.is_tied(best.row.id, each.row.id)), key=size)
 
 
 def _without_winner(fresh: Comparison, confirmed: Sequence[Confirmation]) -> Outcome:
-    if all(_most(fresh, each.row.id) < 0 for each in confirmed):
+    if all(fresh.most(each.row.id) < 0 for each in confirmed):
         return "REGRESSION"
     if any(each.finding == "undecided" for each in confirmed):
         return "INCONCLUSIVE"
     return "DO-NOT-FINE-TUNE"
 
 
-def _enough_prompts(fresh: Comparison, row: VariantRow, finalists: int) -> int | None:
-    """How many prompts would likely decide on the variant; None if no more of them would."""
+def _enough_prompts(fresh: Comparison, row: VariantRow, level: float) -> int | None:
+    """How many prompts would likely decide on the variant, which is tested at ``level``.
+
+    None if no more of them would.
+    """
     if fresh.lenient is not fresh:
         return None  # The scores that are missing may decide.
     rule, n = fresh.protocol, row.gain.n
     spread = float(fresh.gains(row.id).std(ddof=1))
-    counts: list[int | None] = [
-        prompts_needed(spread, rule.min_effect, finalists, rule.significance)
-    ]
+    counts: list[int | None] = [prompts_needed(spread, rule.min_effect, level)]
     gate = row.failures
     if gate.violation:
         half, room = gate.excess.high - gate.excess.mean, gate.tolerance - gate.excess.mean

@@ -1,17 +1,18 @@
 """The judgement: tables of scores to a verdict, by the protocol's rule and nothing else."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.comparison import Comparison
-from orchestrator.verdict.confirm import decide
+from orchestrator.verdict.confirm import Decision, Final, decide
 from orchestrator.verdict.error_rates import error_rates
 from orchestrator.verdict.loss import group_loss, loss_report
-from orchestrator.verdict.outcome import Confirmation, GroupVerdict, VariantRow, Verdict
-from orchestrator.verdict.protocol import Protocol
-from orchestrator.verdict.screen import choose_finalists, choose_shortlist
+from orchestrator.verdict.outcome import Confirmation, GroupVerdict, Outcome, VariantRow, Verdict
+from orchestrator.verdict.protocol import GroupName, Protocol
+from orchestrator.verdict.screen import Finalists, choose_finalists, choose_shortlist
+from orchestrator.verdict.shares import share_on_all, shares_in_group
 from orchestrator.verdict.table import ScoreTable
 
 
@@ -64,15 +65,34 @@ def judge(
         considered = [whole.row(name) for name in listed]
         verdict = _with_shortlist(verdict, considered)
     finalists = choose_finalists(whole)
-    if not finalists:
+    if not finalists.sweep:
         best = max(considered, key=lambda row: row.objective)
         sentence = sentences.none_feasible(best, screen.variants[best.id].name, len(scored))
-        return replace(verdict, verdict="DO-NOT-FINE-TUNE", sentence=sentence, runner_up=best.id)
-    if lacking := _without_scores(confirmation, finalists, protocol.confirming()):
-        return replace(verdict, sentence=sentences.scores_lacking(lacking, "set B"))
+        verdict = replace(verdict, verdict="DO-NOT-FINE-TUNE", sentence=sentence, runner_up=best.id)
+    if not finalists.all:
+        return verdict
+    if lacking := _without_scores(confirmation, finalists.all, protocol.confirming()):
+        sentence = sentences.scores_lacking(lacking, "set B")
+        return replace(verdict, verdict="NO-VERDICT", sentence=sentence, runner_up=None)
     assert confirmation is not None
     fresh = Comparison(confirmation, protocol.confirming())
-    return _confirmed(verdict, first, considered, fresh, finalists)
+    on_all, in_groups = _finals(fresh, finalists)
+    decision, *decisions = decide([on_all, *in_groups.values()])
+    groups = tuple(_groups(first, in_groups, finalists, decisions))
+    return _confirmed(verdict, first, considered, fresh, decision, groups)
+
+
+def _finals(fresh: Comparison, finalists: Finalists) -> tuple[Final, dict[GroupName, Final]]:
+    """What set B tests: the sweep's finalists on all of it, and those of each group on its part."""
+    rules, sweep = fresh.protocol.groups(), finalists.sweep
+    on_all = dict.fromkeys(sweep, share_on_all(len(sweep), len(rules)) if sweep else 0.0)
+    return Final(fresh, on_all), {
+        group: Final(
+            fresh.only(rule.prompts, beside=len(rules)),
+            shares_in_group(finalists.own.get(group), sweep, len(rules)),
+        )
+        for group, rule in rules.items()
+    }
 
 
 def _without_scores(
@@ -106,65 +126,77 @@ def _confirmed(
     screen: Comparison,
     considered: Sequence[VariantRow],
     fresh: Comparison,
-    finalists: Sequence[str],
+    decision: Decision | None,
+    groups: tuple[GroupVerdict, ...],
 ) -> Verdict:
-    """The verdict of a sweep whose finalists all have scores of set B."""
-    protocol, decision = fresh.protocol, decide(fresh, finalists)
-    first, winner = decision.first, decision.winner
-    groups = tuple(_groups(screen, fresh, finalists))
-    name = fresh.table.variants[first.row.id].name
-    unscored = {
-        variant: len(clips)
-        for variant in (BASE_VARIANT, *finalists)
-        if (clips := fresh.unscored_clips(variant))
-    }
-    sentence = (
-        sentences.promotion(winner, name, protocol)
-        if winner
-        else sentences.refusal(
-            decision.outcome, first, name, len(finalists), decision.prompts_needed, protocol
+    """The verdict of a sweep whose finalists all have scores of set B.
+
+    Without a ``decision`` of the sweep's own finalists, of which there are none, it is as it was.
+    """
+    protocol, table = fresh.protocol, fresh.table
+    winner, sentence = None, verdict.sentence
+    if decision:
+        first, winner = decision.first, decision.winner
+        name = table.variants[first.row.id].name
+        sentence = (
+            sentences.promotion(winner, name, protocol)
+            if winner
+            else sentences.refusal(
+                decision.outcome,
+                first,
+                name,
+                len(decision.confirmed),
+                decision.prompts_needed,
+                protocol,
+            )
         )
-    )
-    others = [row for row in considered if row.id != first.row.id and row.feasible]
+        others = [row for row in considered if row.id != first.row.id and row.feasible]
+        verdict = replace(
+            verdict,
+            verdict=decision.outcome,
+            variant=winner.row.id if winner else None,
+            runner_up=_runner_up(screen.table, others, winner.row.id) if winner else first.row.id,
+            effect=first.effect,
+            prompts_needed=decision.prompts_needed,
+            confirmed=decision.confirmed,
+        )
+    verdict = replace(verdict, groups=groups)
+    names = (BASE_VARIANT, *verdict.finalists)
+    unscored = {name: len(clips) for name in names if (clips := fresh.unscored_clips(name))}
+    told = decision.first.row.id if decision else None
     return replace(
         verdict,
-        verdict=decision.outcome,
         sentence=(
             sentence
-            + sentences.unscored(unscored, first.row.id, decision.outcome, len(fresh.table.keys))
+            + sentences.unscored(unscored, told, verdict.verdict, len(table.keys))
             + sentences.near_duplicates(protocol)
-            + sentences.regressions(groups)
+            + sentences.of_groups(verdict, told, table.variants, protocol)
             + sentences.used_before(protocol)
         ),
-        variant=winner.row.id if winner else None,
-        runner_up=_runner_up(screen.table, others, winner.row.id) if winner else first.row.id,
-        effect=first.effect,
-        prompts_needed=decision.prompts_needed,
-        rows=tuple(_settle(row, decision.confirmed, winner, protocol) for row in verdict.rows),
-        confirmed=decision.confirmed,
-        groups=groups,
-        error_rates=tuple(
-            rate
-            for variant in (BASE_VARIANT, *finalists)
-            for rate in error_rates(fresh.table, variant, protocol)
-        ),
+        rows=tuple(_settle(row, verdict, winner, protocol) for row in verdict.rows),
+        error_rates=tuple(rate for name in names for rate in error_rates(table, name, protocol)),
         unscored=unscored,
     )
 
 
 def _groups(
-    screen: Comparison, fresh: Comparison, finalists: Sequence[str]
+    screen: Comparison,
+    finals: Mapping[GroupName, Final],
+    finalists: Finalists,
+    decisions: Sequence[Decision | None],
 ) -> Iterator[GroupVerdict]:
     """The verdict of each language's and each speaker's prompts of set B.
 
     Beside it, what the loss over the group's validation clips would have chosen.
     """
-    for (group, name), rule in fresh.protocol.groups().items():
-        verdict = GroupVerdict(group, name, "NO-VERDICT", None, None, None, ())
-        part = fresh.only(rule.prompts)
+    for (group, name), decision in zip(finals, decisions, strict=True):
+        own = finalists.own.get((group, name))
+        # Without a finalist, every variant is shown to break a rule, unless set A does not tell.
+        is_heard = finals[group, name].shares or not screen.protocol.in_group((group, name))
+        outcome: Outcome = "NO-VERDICT" if is_heard else "DO-NOT-FINE-TUNE"
+        verdict = GroupVerdict(group, name, own, outcome, None, None, None, ())
         shown = BASE_VARIANT
-        if all(part.has_scores(variant) for variant in (BASE_VARIANT, *finalists)):
-            decision = decide(part, finalists)
+        if decision:
             shown = decision.first.row.id
             verdict = replace(
                 verdict,
@@ -187,14 +219,14 @@ def _runner_up(table: ScoreTable, others: Sequence[VariantRow], winner: str) -> 
 
 
 def _settle(
-    row: VariantRow,
-    confirmed: Sequence[Confirmation],
-    winner: Confirmation | None,
-    protocol: Protocol,
+    row: VariantRow, verdict: Verdict, winner: Confirmation | None, protocol: Protocol
 ) -> VariantRow:
     """Give a row of set A its final standing, once set B has decided."""
-    finalist = next((each for each in confirmed if each.row.id == row.id), None)
+    finalist = next((each for each in verdict.confirmed if each.row.id == row.id), None)
     if finalist is None:
+        groups = [each for each in verdict.groups if each.own == row.id]
+        if groups:
+            return replace(row, reasons=(*row.reasons, *map(sentences.own_finalist, groups)))
         unexplained = row.standing == "passed" and not row.reasons
         return replace(row, reasons=(sentences.NOT_A_FINALIST,)) if unexplained else row
     if winner is finalist:

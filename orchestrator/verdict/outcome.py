@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from orchestrator.verdict.protocol import Group
+from orchestrator.verdict.protocol import Group, GroupName
 from orchestrator.verdict.stats import Interval
 
 Outcome = Literal[
@@ -23,14 +23,17 @@ Outcome = Literal[
 """Automatic metrics alone never promote: listeners have yet to confirm. They may confirm some
 languages and refute others: then the promotion is by language, and ``groups`` says which."""
 
-FinalistFinding = Literal["better", "no better", "ruled out", "undecided"]
-"""What set B shows of a finalist: ``no better`` if even its upper bound is too small a gain,
-``ruled out`` if it is shown to break a gate or a constraint, ``undecided`` if nothing is shown."""
+AGAINST: tuple[Outcome, ...] = ("REGRESSION", "DO-NOT-FINE-TUNE")
+"""Outcomes against a variant, the weaker claim last."""
+
+FinalistFinding = Literal["better", "no better", "worse", "ruled out", "undecided"]
+"""What set B shows of a finalist: ``ruled out`` if it is shown to break a gate or a constraint;
+else ``worse`` if even its upper bound is below 0, ``no better`` if that is too small a gain, and
+``undecided`` if nothing is shown."""
+REFUSED: tuple[FinalistFinding, ...] = ("no better", "worse", "ruled out")
+"""Findings after which a finalist is not promoted on these prompts."""
 
 Standing = Literal["base", "winner", "passed", "rejected"]
-
-_ROUNDING = 1e-9
-"""A mean exactly at its margin is allowed, whatever its last bit."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,6 @@ class FailureGate:
         """Share of clips beyond what is allowed; 0 when the gate holds."""
         return max(0, self.failed - self.allowed) / self.clips
 
-    @property
-    def is_shown(self) -> bool:
-        """Whether more failures than are allowed are more than chance."""
-        return self.excess.low > self.tolerance + _ROUNDING
-
 
 @dataclass(frozen=True)
 class ConstraintCheck:
@@ -81,11 +79,6 @@ class ConstraintCheck:
     margin: float
     violation: float
     """How far beyond the margin, as a share of the metric's range; 0 when the constraint holds."""
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the whole interval of the worsening lies beyond the margin."""
-        return self.worsening.low > self.margin + _ROUNDING
 
 
 def total_violation(failures: FailureGate, constraints: Iterable[ConstraintCheck]) -> float:
@@ -128,7 +121,8 @@ class Confirmation:
     p: float
     """Of the one-sided paired signed-rank test that it is better than the base."""
     p_holm: float
-    """Adjusted for all finalists."""
+    """Adjusted for all tests of the sweep: of its finalists on all prompts of set B, and of those
+    of each language and speaker on theirs."""
     finding: FinalistFinding
     claim: Interval | None
     """The gain of a finalist that is better, less what is owed to having been found so: estimates
@@ -158,20 +152,21 @@ class GroupLoss:
 
 @dataclass(frozen=True)
 class GroupVerdict:
-    """The verdict of one language's or one speaker's prompts of set B alone.
-
-    The finalists are the sweep's; each group is tested at the protocol's level by itself.
-    """
+    """The verdict of one language's or one speaker's prompts of set B alone."""
 
     group: Group
     name: str
+    own: str | None
+    """Its own finalist, the best on its prompts of set A; None where those name none that breaks
+    no rule."""
     verdict: Outcome
     variant: str | None
     """The winner here, which another group may not share."""
     effect: Interval | None
-    """The gain of the winner, as claimed, or else of the first finalist, as measured."""
+    """The gain of the winner, as claimed, or else of its own finalist, as measured."""
     prompts_needed: int | None
     confirmed: tuple[Confirmation, ...]
+    """Its own finalist, then the sweep's."""
     loss: GroupLoss | None = None
     """None where no validation clips are known to be the group's, apart from another's."""
 
@@ -250,7 +245,7 @@ class PanelResult:
 class ListeningReport:
     """How one panel of listeners rated a variant against the base."""
 
-    group: tuple[Group, str] | None
+    group: GroupName | None
     """The language or speaker of the sentences; None for all of set B."""
     variant: str
     verdict: Outcome
@@ -308,7 +303,7 @@ class Verdict:
     shortlisted: tuple[VariantRow, ...]
     """The shortlist on all of set A; empty where every variant speaks all of it."""
     confirmed: tuple[Confirmation, ...]
-    """The finalists, in the order of set A's choice."""
+    """The sweep's finalists on all of set B, in the order of set A's choice."""
     groups: tuple[GroupVerdict, ...]
     """By language, then by speaker; empty where prompts of set B name no two of them."""
     error_rates: tuple[ErrorRate, ...]
@@ -321,6 +316,23 @@ class Verdict:
     have a winner of their own. Empty until something was rated."""
     loss: LossReport | None
     """None when no scored variant has a validation loss."""
+
+    @property
+    def finalists(self) -> tuple[str, ...]:
+        """All variants with scores of set B: the sweep's finalists, then those of groups alone."""
+        confirmed = [self.confirmed, *(group.confirmed for group in self.groups)]
+        return tuple(dict.fromkeys(each.row.id for of in confirmed for each in of))
+
+    def variant_for(self, group: GroupVerdict) -> str | None:
+        """What a language or speaker may hear: its own winner, or else the sweep's.
+
+        None where the group's prompts refuse the sweep's winner, or all finalists.
+        """
+        if group.variant is not None or group.verdict in AGAINST:
+            return group.variant
+        findings = {each.row.id: each.finding for each in group.confirmed}
+        refused = self.variant is not None and findings.get(self.variant) in REFUSED
+        return None if refused else self.variant
 
     def row(self, variant: str) -> VariantRow:
         """The numbers of ``variant``.

@@ -10,7 +10,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from jobs.metrics.base import ClipScores
-from orchestrator.verdict.protocol import Constraint
+from jobs.spec.trial import PromptSpec
+from orchestrator.verdict.protocol import Constraint, prompts_of_groups
+from orchestrator.verdict.shares import share_on_all, shares_in_group
 from orchestrator.verdict.stats import prompts_needed
 
 ENOUGH = 0.8
@@ -77,27 +79,46 @@ def expected_spreads(
     return spreads
 
 
-def weak_rules(rule: DecisionRule, prompts: int, spreads: Mapping[str, Spread]) -> Iterator[str]:
-    """Every constraint, and the smallest effect, that ``prompts`` of set B seldom decide.
+def weak_rules(
+    rule: DecisionRule, prompts: Sequence[PromptSpec], spreads: Mapping[str, Spread]
+) -> Iterator[str]:
+    """Every constraint, and the smallest effect, that the ``prompts`` of set B seldom decide.
 
     A sentence each, with the power and with what gives a power of :data:`ENOUGH`. A metric whose
-    spread is not known is left out.
+    spread is not known is left out. Of languages and speakers, the one with the fewest prompts.
     """
-    yield from _weak_margins(rule, prompts, spreads)
-    if (spread := spreads.get(rule.primary)) and spread.value > 0:
-        level = rule.significance / rule.finalists
-        # The signed-rank test is as good as 3/pi of the prompts: see prompts_needed.
-        error = spread.value / math.sqrt(prompts * 3 / math.pi)
-        power = float(ndtr(rule.min_effect / error - ndtri(1 - level)))
-        if power < ENOUGH:
-            needed = prompts_needed(
-                spread.value, rule.min_effect, rule.finalists, rule.significance, ENOUGH
-            )
-            yield (
-                f"{rule.primary}: a true gain of min_effect {rule.min_effect:g} is told from none "
-                f"by {prompts} prompts of set B in {power:.0%} of sweeps, if differences spread by "
-                f"{spread.value:.3g}, {spread.source}; {needed} prompts give {ENOUGH:.0%}"
-            )
+    yield from _weak_margins(rule, len(prompts), spreads)
+    if not (spread := spreads.get(rule.primary)) or spread.value == 0:
+        return
+    groups = prompts_of_groups(prompts)
+    share = share_on_all(rule.finalists, len(groups))
+    yield from _weak_effect(rule, f"{len(prompts)} prompts of set B", len(prompts), share, spread)
+    if groups:
+        (kind, name), few = min(groups.items(), key=lambda item: len(item[1]))
+        share = shares_in_group("own", ["sweep's"], len(groups))["own"]
+        where = f"the {len(few)} prompts of {kind} {name}, by its own finalist,"
+        yield from _weak_effect(rule, where, len(few), share, spread)
+
+
+def _weak_effect(
+    rule: DecisionRule, where: str, prompts: int, share: float, spread: Spread
+) -> Iterator[str]:
+    """Whether a test with this share of the significance seldom shows the smallest effect."""
+    level = rule.significance * share
+    # The signed-rank test is as good as 3/pi of the prompts: see prompts_needed.
+    error = spread.value / math.sqrt(prompts * 3 / math.pi)
+    power = float(ndtr(rule.min_effect / error - ndtri(1 - level)))
+    # Its smallest p over n prompts is 2 to the -n.
+    least = math.floor(-math.log2(level)) + 1
+    if prompts < least:
+        power = 0.0
+    if power < ENOUGH:
+        needed = max(least, prompts_needed(spread.value, rule.min_effect, level, ENOUGH))
+        yield (
+            f"{rule.primary}: a true gain of min_effect {rule.min_effect:g} is told from none "
+            f"by {where} in {power:.0%} of sweeps, if differences spread by "
+            f"{spread.value:.3g}, {spread.source}; {needed} prompts give {ENOUGH:.0%}"
+        )
 
 
 def _weak_margins(rule: DecisionRule, prompts: int, spreads: Mapping[str, Spread]) -> Iterable[str]:

@@ -106,6 +106,8 @@ class Prompt(PromptSpec):
 Group = Literal["language", "speaker"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 """How prompts are grouped; each language and each speaker has a verdict of its own."""
+GroupName = tuple[Group, str]
+"""A language or a speaker."""
 
 
 class Listening(Strict, allow_inf_nan=False):
@@ -164,12 +166,13 @@ class Protocol(Strict, allow_inf_nan=False):
     min_effect: Annotated[float, Field(gt=0)]
     """Smallest mean improvement of the primary metric over the base that counts, in its unit."""
     significance: Annotated[float, Field(gt=0, lt=0.5)]
-    """Level of the tests of all finalists together."""
+    """Level of all tests together: of the finalists, on all prompts and on those of each group."""
     constraints: tuple[Constraint, ...]
     gates: Gates
     metrics: tuple[MetricVersion, ...]
     finalists: Annotated[int, Field(ge=1)]
-    """How many variants at most are confirmed on set B."""
+    """How many variants at most are confirmed on all of set B; each language and each speaker adds
+    one of its own at most."""
     finalist_metrics: tuple[str, ...]
     """Measured on set B only."""
     omitted: tuple[Omitted, ...] = ()
@@ -279,15 +282,14 @@ class Protocol(Strict, allow_inf_nan=False):
         }
         return self.model_copy(update=changes)
 
-    def groups(self) -> dict[tuple[Group, str], "Protocol"]:
+    def groups(self) -> dict[GroupName, "Protocol"]:
         """The same rule over the prompts of each language, and of each speaker, if several."""
-        found: dict[tuple[Group, str], Protocol] = {}
-        for group in GROUPS:
-            of = _grouped(self.prompts, group)
-            if len(of) > 1:
-                for name, prompts in of.items():
-                    found[group, name] = self.model_copy(update={"prompts": prompts})
-        return found
+        found = prompts_of_groups(self.prompts)
+        return {key: self.model_copy(update={"prompts": of}) for key, of in found.items()}
+
+    def in_group(self, group: GroupName) -> tuple[Prompt, ...]:
+        """The prompts of a language or speaker; empty where there are none."""
+        return _grouped(self.prompts, group[0]).get(group[1], ())
 
     def continued_from(self, earlier: "Protocol") -> "Protocol | None":
         """This protocol for a sweep that began with ``earlier``; None if they do not agree."""
@@ -330,6 +332,24 @@ def parts_of_a(
     """
     first = len(prompts) if shortlist_after is None else shortlist_after
     return [prompts[a:b] for a, b in pairwise([0, first, *added_after, len(prompts)])]
+
+
+def prompts_of_groups(prompts: Iterable[_Prompt]) -> dict[GroupName, tuple[_Prompt, ...]]:
+    """The prompts of each language, and of each speaker, where there are several of either."""
+    found: dict[GroupName, tuple[_Prompt, ...]] = {}
+    of_all = tuple(prompts)
+    for group in GROUPS:
+        if len(of := _grouped(of_all, group)) > 1:
+            found |= {(group, name): named for name, named in of.items()}
+    return found
+
+
+def groups_of_both(
+    prompts: Iterable[PromptSpec], confirmation: Iterable[PromptSpec]
+) -> list[GroupName]:
+    """The languages and speakers that set B judges, and set A chooses a finalist for."""
+    of_a = tuple(prompts)
+    return [key for key in prompts_of_groups(confirmation) if _grouped(of_a, key[0]).get(key[1])]
 
 
 def _grouped(prompts: Iterable[_Prompt], group: Group) -> dict[str, tuple[_Prompt, ...]]:

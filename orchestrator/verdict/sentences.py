@@ -10,6 +10,7 @@ from orchestrator.verdict.outcome import (
     GroupVerdict,
     Outcome,
     VariantRow,
+    Verdict,
 )
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.stats import Interval
@@ -97,12 +98,12 @@ def promotion(winner: Confirmation, name: str, protocol: Protocol) -> str:
     return f"{''.join(parts)}."
 
 
-def unscored(clips: Mapping[str, int], of: str, outcome: Outcome, each: int) -> str:
+def unscored(clips: Mapping[str, int], of: str | None, outcome: Outcome, each: int) -> str:
     """What a verdict adds of the clips of set B that were not scored; empty without any.
 
     Args:
         clips: how many, by variant.
-        of: the variant that the verdict speaks of.
+        of: the variant that the verdict speaks of; None where it speaks of none.
         outcome: the verdict.
         each: how many clips a variant has.
     """
@@ -175,10 +176,45 @@ def near_duplicates(protocol: Protocol) -> str:
     return f" Set B has {prompts} prompts, which count as {texts}: near-duplicates count as one."
 
 
-def regressions(groups: Sequence[GroupVerdict]) -> str:
-    """What a verdict adds of the languages and speakers that got worse; empty without any."""
-    worse = [f"{each.group} {each.name}" for each in groups if each.verdict == "REGRESSION"]
-    return f" But it is worse than the base for {', '.join(worse)}." if worse else ""
+def of_groups(
+    verdict: Verdict, of: str | None, variants: Mapping[str, VariantInfo], protocol: Protocol
+) -> str:
+    """What a verdict adds of languages and speakers; empty where all is as in the sweep.
+
+    Args:
+        verdict: with its groups.
+        of: the variant that the sentence speaks of; None where it speaks of none.
+        variants: by id.
+        protocol: the rule.
+    """
+    worse, broken, not_shown, told = [], [], [], ""
+    for each in verdict.groups:
+        name, found = f"{each.group} {each.name}", {c.row.id: c for c in each.confirmed}
+        if of in found and found[of].finding == "worse":
+            worse.append(name)
+        elif of in found and found[of].finding == "ruled out":
+            broken.append(name)
+        elif verdict.variant is not None and each.variant is None:
+            not_shown.append(name)
+        if each.variant is not None and each.variant != verdict.variant:
+            winner = found[each.variant]
+            told += (
+                f" For {name} promote {variants[each.variant].name}, once listeners confirm it: "
+                f"better by {effect(winner.effect, protocol.confidence)}, p {winner.p_holm:.2g}."
+            )
+    return (
+        (f" But it is worse than the base for {', '.join(worse)}." if worse else "")
+        + (f" But it breaks a rule for {', '.join(broken)}." if broken else "")
+        + (f" A gain is not shown for {', '.join(not_shown)} alone." if not_shown else "")
+        + told
+    )
+
+
+def own_finalist(group: GroupVerdict) -> str:
+    """What set B shows of a variant that is the finalist of one language or speaker alone."""
+    finding = next((c.finding for c in group.confirmed if c.row.id == group.own), "not scored")
+    won = ", and the winner there" if group.variant == group.own else ""
+    return f"the finalist of {group.group} {group.name} alone: {finding}{won}"
 
 
 def used_before(protocol: Protocol) -> str:

@@ -40,20 +40,24 @@ class PairedBootstrap:
             prompts, np.full(prompts, 1 / prompts), size=resamples
         )
         self._weights = draws / prompts
-        two_sided = _expanded((1 - confidence) / 2, prompts)
-        self._quantiles = (two_sided, 1 - two_sided)
+        self._prompts, self._tail = prompts, (1 - confidence) / 2
         self._one_sided = 1 - _expanded(1 - confidence, prompts)
         # A variant's differences are asked for several times, as they are and with the other sign.
         self._resampled = lru_cache(maxsize=16)(self._sorted_means)
 
-    def interval(self, differences: NDArray[np.float64]) -> Interval:
-        """The mean of paired differences, shape (prompts,), and its interval."""
+    def interval(self, differences: NDArray[np.float64], beside: int = 1) -> Interval:
+        """The mean of paired differences, shape (prompts,), and its interval.
+
+        With so many ``beside`` each other, all of them hold together at the confidence of one
+        (Bonferroni's inequality).
+        """
         mean = float(differences.mean())
         # Resampled deviations from the mean: a constant difference has exactly no spread.
         if not np.ptp(differences):
             return Interval(mean, mean, mean, len(differences))
         means = self._means(differences)
-        low, high = (_quantile(means, at) for at in self._quantiles)
+        tail = _expanded(self._tail / beside, self._prompts)
+        low, high = (_quantile(means, at) for at in (tail, 1 - tail))
         return Interval(mean, mean + low, mean + high, len(differences))
 
     def upper(self, differences: NDArray[np.float64]) -> float:
@@ -83,13 +87,12 @@ def _quantile(ordered: NDArray[np.float64], share: float) -> float:
     return high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part
 
 
+@lru_cache(maxsize=64)
 def _expanded(tail: float, prompts: int) -> float:
     if prompts < 2:
         return tail
-    from scipy.special import (
-        ndtr,
-        stdtrit,
-    )  # only here, as all of scipy: a reader of verdicts waits
+    # Only here, as all of scipy: a reader of verdicts waits.
+    from scipy.special import ndtr, stdtrit
 
     spread = math.sqrt(prompts / (prompts - 1))
     return float(ndtr(spread * stdtrit(prompts - 1, tail)))
@@ -166,20 +169,42 @@ def given_selection(found: Interval, threshold: float, confidence: float) -> Int
     return Interval(effect(0.5), effect(tail), found.high, found.n)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted so that all of them together err at the level of one (Holm 1979)."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+def holm_steps(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """What share of the level each of several tests is held to, at its place in Holm's order.
+
+    A test has its weight's share among the tests that are left when its turn comes, the smallest
+    p over weight first ("A simple sequentially rejective multiple test procedure", Holm 1979,
+    section 4).
+
+    Args:
+        p_values: of the tests.
+        weights: of the tests, above 0.
+    """
+    ratios = [p / weight for p, weight in zip(p_values, weights, strict=True)]
+    return [
+        weight / sum(w for w, other in zip(weights, ratios, strict=True) if other >= ratio)
+        for weight, ratio in zip(weights, ratios, strict=True)
+    ]
+
+
+def holm(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """The p-values adjusted so that all of them together err at the level of one (Holm 1979).
+
+    Args:
+        p_values: of the tests.
+        weights: as of :func:`holm_steps`; equal ones give the usual adjustment.
+    """
+    steps = holm_steps(p_values, weights)
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i] / weights[i])
     adjusted, highest = [1.0] * len(p_values), 0.0
-    for place, i in enumerate(order):
-        highest = max(highest, (len(p_values) - place) * p_values[i])
+    for i in order:
+        highest = max(highest, p_values[i] / steps[i])
         adjusted[i] = min(1.0, highest)
     return adjusted
 
 
-def prompts_needed(
-    spread: float, effect: float, tests: int, significance: float, power: float = 0.8
-) -> int:
-    """How many prompts show ``effect`` with this power in the worst of ``tests`` Holm steps.
+def prompts_needed(spread: float, effect: float, level: float, power: float = 0.8) -> int:
+    """How many prompts show ``effect`` with this power at the ``level`` of one test.
 
     The normal formula for a paired mean, 5 % more for the signed-rank test (its asymptotic
     relative efficiency on normal data is 3/pi; Lehmann 1975, section 2.4).
@@ -187,13 +212,12 @@ def prompts_needed(
     Args:
         spread: standard deviation of the paired differences, in the metric's unit.
         effect: the mean difference to be shown, in the same unit, above 0.
-        tests: how many variants are tested together.
-        significance: level of the family of tests.
+        level: of the test, its share of the significance.
         power: chance of showing the effect if it is there.
     """
     from scipy.special import ndtri
 
-    z = float(ndtri(1 - significance / tests) + ndtri(power))
+    z = float(ndtri(1 - level) + ndtri(power))
     return math.ceil(math.pi / 3 * (z * spread / effect) ** 2)
 
 

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.verdict.listening.panel import AGAINST, PENDING, hear
+from orchestrator.verdict.listening.panel import PENDING, hear
 from orchestrator.verdict.listening.ratings import Ratings
 from orchestrator.verdict.listening.sentences import after_listening
 from orchestrator.verdict.outcome import GroupVerdict, ListeningReport, Outcome, Verdict
-from orchestrator.verdict.protocol import Group, Protocol
+from orchestrator.verdict.protocol import Group, GroupName, Protocol
 
 
 @dataclass(frozen=True)
 class Panel:
     """What one panel of listeners is asked."""
 
-    group: tuple[Group, str] | None
+    group: GroupName | None
     """The language or speaker of its sentences; None for all of set B."""
     variant: str
     """To be compared with the base."""
@@ -27,7 +27,8 @@ def panels(verdict: Verdict, protocol: Protocol) -> list[Panel]:
     """What a verdict of the metrics asks of listeners; nothing where it has no winner.
 
     Each language hears its own winner, or else the sweep's, unless the metrics refused the
-    language. Without languages one panel hears the sweep's, and each speaker's own winner besides.
+    language, or the winner in it. Without languages one panel hears the sweep's, and each speaker's
+    own winner besides.
     """
     fresh = protocol.confirming()
     groups = fresh.groups()
@@ -49,9 +50,7 @@ def _kind(verdict: Verdict) -> Group:
 
 
 def _to_hear(group: GroupVerdict, verdict: Verdict) -> str | None:
-    if group.group == "language" and group.verdict not in AGAINST:
-        return group.variant or verdict.variant
-    return group.variant
+    return verdict.variant_for(group) if group.group == "language" else group.variant
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,8 @@ def apply_listening_test(verdict: Verdict, ratings: Ratings, protocol: Protocol)
     Where set B has several languages, each has a panel of its own: those who rated its sentences.
     It hears the language's own winner, or else the sweep's, unless the metrics refused the
     language. ``PROMOTE`` needs the same variant in every language; with some languages for and
-    others against, the promotion is by language; while one is undecided it stays pending. Without
+    others against, the promotion is by language; while one is undecided it stays pending. Where
+    the sweep has no winner, a language that its listeners confirm is promoted alone. Without
     languages one panel decides, and each speaker with a winner of its own is heard besides.
 
     Args:
@@ -102,7 +102,7 @@ def apply_listening_test(verdict: Verdict, ratings: Ratings, protocol: Protocol)
         for key, part in protocol.confirming().groups().items()
     }
 
-    def heard(variant: str | None, group: tuple[Group, str] | None) -> ListeningReport | None:
+    def heard(variant: str | None, group: GroupName | None) -> ListeningReport | None:
         part = ratings if group is None else ratings.only(prompts[group])
         try:
             return hear(part, variant, protocol, group) if variant else None
@@ -127,6 +127,8 @@ def apply_listening_test(verdict: Verdict, ratings: Ratings, protocol: Protocol)
     if verdict.variant is not None:
         alone = whole.verdict if whole else PENDING
         outcome = _together(languages, verdict.variant) if languages else alone
+    elif any(each.outcome == "PROMOTE" for each in languages):
+        outcome = "PROMOTE-BY-LANGUAGE"
     is_promoted = outcome.startswith("PROMOTE")
     unheard = {
         part.group.name: part.group.verdict if part.variant is None else None
@@ -153,4 +155,6 @@ def _together(languages: Sequence[_Heard], variant: str) -> Outcome:
         return "PROMOTE"
     if "PROMOTE" in outcomes:
         return "PROMOTE-BY-LANGUAGE"
+    if "INCONCLUSIVE" in outcomes:  # the metrics refuse the winner there, and no other finalist
+        return "INCONCLUSIVE"
     return "REGRESSION" if outcomes == {"REGRESSION"} else "DO-NOT-FINE-TUNE"

@@ -17,6 +17,7 @@ from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.listening.panel_stats import Scores, pooled_wilcoxon, two_way_interval
 from orchestrator.verdict.listening.ratings import Ratings
 from orchestrator.verdict.outcome import (
+    AGAINST,
     ExcludedRater,
     ExclusionRule,
     ListeningReport,
@@ -24,12 +25,10 @@ from orchestrator.verdict.outcome import (
     PanelResult,
     PreferenceCounts,
 )
-from orchestrator.verdict.protocol import Group, Listening, Protocol
+from orchestrator.verdict.protocol import GroupName, Listening, Protocol
 from orchestrator.verdict.stats import Interval
 
 PENDING: Outcome = "PROMOTE-PENDING-LISTENING"
-AGAINST: tuple[Outcome, ...] = ("REGRESSION", "DO-NOT-FINE-TUNE")
-"""Outcomes against a variant, the weaker claim last."""
 COPY_DIFFERS = 0.3
 """Two people differ in at least this share of their scores, each up to a constant. At 0.7 points of
 noise in a score, they differ in six of ten; at 0.35, a steadier ear than any panel's, in four."""
@@ -40,7 +39,7 @@ _Exclusion = tuple[int, ExclusionRule, str]
 
 
 def hear(
-    ratings: Ratings, variant: str, protocol: Protocol, group: tuple[Group, str] | None = None
+    ratings: Ratings, variant: str, protocol: Protocol, group: GroupName | None = None
 ) -> ListeningReport:
     """What a panel decides of ``variant`` against the base, by the raters who count.
 

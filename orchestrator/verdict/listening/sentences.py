@@ -52,6 +52,8 @@ def after_listening(
         )
     if outcome == "PROMOTE-PENDING-LISTENING":
         return f"{before} So far {told}."
+    if verdict.variant is not None:
+        return f"Inconclusive: {told}. The metrics said: {before}"
     return f"{before} Listeners: {told}."
 
 

@@ -92,7 +92,7 @@ class MadeSweep:
         """The verdict, after all that was before it."""
         ledger, protocol = self.ledger, self.protocol
         screen = from_ledger.ScoredSweep(ledger, self.spec, protocol).table
-        finalists = choose_finalists(Comparison(screen, protocol))
+        finalists = choose_finalists(Comparison(screen, protocol)).all
         for name in ("base", *finalists):
             rows = [
                 ClipScores(name, p.id, 1, {**HEALTHY, "similarity": 0.5 * (name != "base")})

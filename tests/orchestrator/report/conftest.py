@@ -204,7 +204,7 @@ def make_report() -> Callable[..., ReportInput]:
         confirmation = ScoreTable.build(variants, fresh, protocol.confirming())
         verdict = judge(
             table,
-            confirmation if choose_finalists(Comparison(of_all_a, protocol)) else None,
+            confirmation if choose_finalists(Comparison(of_all_a, protocol)).all else None,
             protocol,
             of_all_a if protocol.rest else None,
         )

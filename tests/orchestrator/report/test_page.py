@@ -413,7 +413,9 @@ def test_shortlist_languages_errors_and_listeners_are_told(rich, rich_page):
     assert len(rich.verdict.shortlisted) > 3
     assert page.says("The shortlist on all 8 prompts of set A")
     assert page.says("Means over the first 4 prompts of set A")
-    assert page.says("language ko 8")
+    for group in rich.verdict.groups:
+        own = short(rich.table.variants[group.own])
+        assert page.says(f"language {group.name}: {group.verdict} 8 {own}, its own")
     assert page.says("word_error ko")
     assert page.says("8 over 20 sentences")
     assert page.says("0.31: raters hardly agree")

@@ -218,10 +218,8 @@ def test_the_rest_of_set_a_counts_where_only_a_shortlist_said_it(tmp_path, proto
     rule["shortlist_after"] = 2
     protocol.write_text(json.dumps(rule))
     scores = tmp_path / "scores.jsonl"
-    shortlisted = [*rows("base", 0.5), *rows("tuned", 0.7)]
-    others = [
-        row for name in ("v", "w") for row in rows(name, 0.4) if '"a0"' in row or '"a1"' in row
-    ]
+    shortlisted = [*rows("base", 0.5), *rows("tuned", 0.7), *rows("v", 0.4)]
+    others = [row for row in rows("w", 0.3) if '"a0"' in row or '"a1"' in row]
     variants = tmp_path / "variants.jsonl"
     facts = {"epoch": 1, "lora_scale": 1.0, "rank": 8, "learning_rate": None}
     infos = [{"id": n, "trial": n, **facts, "validation_loss": None} for n in ("tuned", "v", "w")]
@@ -229,5 +227,5 @@ def test_the_rest_of_set_a_counts_where_only_a_shortlist_said_it(tmp_path, proto
     scores.write_text("\n".join([*shortlisted, *others]))
     verdict, table = judge_files(scores, protocol, variants)
     assert (verdict.verdict, verdict.variant) == ("PROMOTE-PENDING-LISTENING", "tuned")
-    assert [row.id for row in verdict.shortlisted] == ["tuned"]
+    assert [row.id for row in verdict.shortlisted] == ["tuned", "v"]
     assert set(table.prompts) == {"a0", "a1"}

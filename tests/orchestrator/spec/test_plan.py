@@ -116,6 +116,33 @@ def test_counts(make_spec, storage, case):
     assert not storage.root.exists()
 
 
+def test_languages_and_speakers_add_finalists_and_variants_on_the_shortlist(make_spec, storage):
+    """Two languages and two speakers in set B, one of the languages not in set A."""
+
+    def named(prompts, languages):
+        return [
+            prompt.model_copy(
+                update={"language": languages[i % 2], "speaker": ("ann", "bob")[i % 2]}
+            )
+            for i, prompt in enumerate(prompts)
+        ]
+
+    spec = make_spec(
+        search="search: {trials: 30, space: {rank: [2, 4]}}",
+        training="training: {epochs: 1}",
+        variants="variants: {lora_scales: [0, 1.0], shortlist_after: 2}",
+    )
+    inputs = replace(
+        INPUTS,
+        prompts=named(PROMPTS, ("en", "km")),
+        confirmation=named(FRESH, ("en", "ko")),
+    )
+    # Set A by the base and 30 variants, the rest of it by 10 of them, those of two ranks and three
+    # groups, and set B by three finalists and those of en, ann and bob.
+    clips = 31 * 2 + (1 + 10 + 2 + 3) * 3 + (1 + 3 + 3) * 6
+    assert plan(spec, inputs, storage).most_clips == clips
+
+
 def test_what_is_done_and_what_it_tells_of_gpu_hours(make_spec, storage):
     """2 trials of 3 committed epochs at 30, 60 and 90 s: 60 s each, on 2 ranks of half a GPU."""
     spec = make_spec(

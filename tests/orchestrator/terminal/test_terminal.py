@@ -21,11 +21,11 @@ base                        0.500                                0.100          
 r4 · 3e-3 · e1 · ×1.3       0.630  +0.130 [+0.101, +0.159]       0.100             0  winner
 
 set B by language and speaker
-             prompts                     gain  verdict                    variant
-language en        6  +0.120 [+0.100, +0.140]  PROMOTE-PENDING-LISTENING  r4 · 3e-3 · e1 · ×1.3
-language km        6  +0.140 [+0.120, +0.160]  PROMOTE-PENDING-LISTENING  r4 · 3e-3 · e1 · ×1.3
+             prompts                     gain  p after Holm  verdict                    variant
+language en        6  +0.120 [+0.100, +0.140]         0.031  PENDING  r4 · 3e-3 · e1 · ×1.3
+language km        6  +0.140 [+0.120, +0.160]         0.031  PENDING  r4 · 3e-3 · e1 · ×1.3
 
-""".splitlines()
+""".replace("PENDING", "PROMOTE-PENDING-LISTENING").splitlines()
 RUNNING = TrialStatus(TRIAL, 8, 1e-3, 2, 4, 1.25, 1.5, 0.5, f"{TRIAL}-e02-s0.70")
 
 

@@ -1,5 +1,6 @@
 """The rule for choosing, case by case."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -398,7 +399,8 @@ def test_each_language_says_what_its_own_loss_would_have_chosen(
     en, km = (group.loss for group in verdict.groups)
     assert [group.name for group in verdict.groups] == ["en", "km"]
     assert en == GroupLoss(1.0, lowest="deaf", lowest_loss=0.5, lowest_rank=2, variants=4)
-    assert km == GroupLoss(2.5, lowest="deaf", lowest_loss=1.4, lowest_rank=3, variants=4)
+    assert (verdict.groups[1].own, verdict.groups[1].variant) == ("khmer", "khmer")
+    assert km == GroupLoss(1.5, lowest="deaf", lowest_loss=1.4, lowest_rank=3, variants=4)
     assert Verdict.from_json(verdict.to_json()) == verdict
     unnamed = protocol.model_copy(update={"prompts": in_turn(protocol.prompts, [None])})
     en, _ = (group.loss for group in make_verdict([*variants, weak], clips, unnamed).groups)
@@ -426,4 +428,136 @@ def test_each_language_has_a_verdict_of_its_own(make_verdict, make_protocol, inf
     )
     assert (km.name, km.verdict, km.variant) == ("km", "REGRESSION", None)
     assert (en.effect.mean, en.effect.n) == (pytest.approx(1.05), 8)
+    assert " But it is worse than the base for language km. For language en promote " in (
+        verdict.sentence
+    )
+
+
+def spoken(protocol, speak, on_a, on_b=None):
+    """Clips of the base and these variants on both sets, their scores of p808 by language."""
+    clips = {"p": [], "c": []}
+    for of, prompts, said in (("p", "prompts", on_a), ("c", "confirmation", on_b or on_a)):
+        languages = [prompt.language for prompt in getattr(protocol, prompts)]
+        clips[of] += speak(BASE_VARIANT, len(languages), of=of)
+        for name, scores in said.items():
+            turns = {language: itertools.cycle(values) for language, values in scores.items()}
+            p808 = [next(turns[language]) for language in languages]
+            clips[of] += speak(name, len(languages), of=of, p808=p808)
+    return clips
+
+
+@pytest.fixture
+def judged_by_language(make_protocol, base, info, speak):
+    """Judge variants by what they score in each language."""
+
+    def make(on_a, on_b=None, turns=("en", "km"), length=8, ranks=None, **changes):
+        protocol = make_protocol(length=length, **{"constraints": (), "finalists": 1, **changes})
+        protocol = protocol.model_copy(
+            update={
+                "prompts": in_turn(protocol.prompts, turns),
+                "confirmation": in_turn(protocol.confirmation, turns),
+            }
+        )
+        infos = [base, *(info(name, rank=(ranks or {}).get(name, 16)) for name in on_a)]
+        clips = spoken(protocol, speak, on_a, on_b)
+        screen = ScoreTable.build(infos, clips["p"], protocol)
+        fresh = ScoreTable.build(infos, clips["c"], protocol.confirming())
+        return judge(screen, fresh, protocol)
+
+    return make
+
+
+def test_each_language_has_a_finalist_of_its_own_and_all_tests_share_the_level(judged_by_language):
+    said = {"even": {"en": [3.3], "km": [3.3]}, "khmer": {"en": [2.4], "km": [3.9]}}
+    verdict = judged_by_language(said)
+    en, km = verdict.groups
+    assert (verdict.variant, en.own, km.own) == ("even", "even", "khmer")
+    assert [(c.row.id, c.finding) for c in km.confirmed] == [
+        ("khmer", "better"),
+        ("even", "better"),
+    ]
+    assert (en.variant, km.variant) == ("even", "khmer")
+    # By hand: all gains are positive, so p is 2^-16 on all and 2^-8 in a language. Shares are 1/2
+    # on all; 1/4 for en, whose own finalist is the sweep's; 1/8 each for both finalists of km.
+    assert [c.p_holm for c in verdict.confirmed] == [2**-16 / (1 / 2)]
+    assert [c.p_holm for c in en.confirmed] == [2**-8 / (1 / 4) * (1 / 2)]
+    assert [c.p_holm for c in km.confirmed] == [2**-8 / (1 / 8) * (1 / 4)] * 2
+    assert " For language km promote rank 16, " in verdict.sentence
+    assert verdict.row("khmer").reasons[-1] == (
+        "the finalist of language km alone: better, and the winner there"
+    )
+    assert verdict.finalists == ("even", "khmer")
+    assert {rate.variant for rate in verdict.error_rates} <= {BASE_VARIANT, "even", "khmer"}
+    assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_a_language_that_cannot_tell_its_own_finalist_from_the_winner_has_the_winner(
+    judged_by_language,
+):
+    even = {"en": [3.4], "km": [3.3, 3.5]}
+    verdict = judged_by_language(
+        {"even": even, "khmer": {"en": [2.9], "km": [3.6, 3.4]}},
+        {"even": even, "khmer": {"en": [2.9], "km": [3.5, 3.3]}},
+        ranks={"khmer": 8},
+    )
+    km = verdict.groups[1]
+    assert (km.own, [c.finding for c in km.confirmed]) == ("khmer", ["better", "better"])
+    assert (verdict.variant, km.variant) == ("even", "even"), "although khmer changes less"
+    assert verdict.variant_for(km) == "even"
+    assert "promote" not in verdict.sentence
+
+
+MOSTLY_ENGLISH = {"turns": ("en", "en", "en", "km"), "length": 16}
+
+
+def test_a_language_in_which_the_winner_is_worse_is_named_whatever_its_own_finalist_does(
+    judged_by_language,
+):
+    verdict = judged_by_language(
+        {"v": {"en": [4.0], "km": [2.7]}, "other": {"en": [2.9], "km": [3.4, 2.7]}},
+        {"v": {"en": [4.0], "km": [2.7]}, "other": {"en": [2.9], "km": [3.4, 2.7]}},
+        **MOSTLY_ENGLISH,
+    )
+    km = verdict.groups[1]
+    assert (verdict.variant, km.own, km.verdict) == ("v", "other", "INCONCLUSIVE")
+    assert [c.finding for c in km.confirmed] == ["undecided", "worse"]
+    assert verdict.variant_for(km) is None
     assert verdict.sentence.endswith(" But it is worse than the base for language km.")
+
+
+def test_a_language_that_does_not_show_the_winners_gain_is_named(judged_by_language):
+    verdict = judged_by_language({"v": {"en": [4.0], "km": [3.4, 2.7]}}, **MOSTLY_ENGLISH)
+    km = verdict.groups[1]
+    assert (verdict.variant, km.variant, verdict.variant_for(km)) == ("v", None, "v")
+    assert verdict.sentence.endswith(" A gain is not shown for language km alone.")
+
+
+def test_a_language_may_have_a_finalist_where_the_sweep_has_none(make_protocol, base, info, speak):
+    """Every variant is shown to break a rule, by what it does in English."""
+    turns = MOSTLY_ENGLISH["turns"]
+    protocol = make_protocol(length=16)
+    protocol = protocol.model_copy(
+        update={
+            "prompts": in_turn(protocol.prompts, turns),
+            "confirmation": in_turn(protocol.confirmation, turns),
+        }
+    )
+    infos, tables = [base, info("v")], []
+    for of, count, rule in (("p", 16, protocol), ("c", 32, protocol.confirming())):
+        voice = [0.5, 0.5, 0.5, 0.9]
+        clips = speak("v", count, of=of, p808=[3.5], speaker_similarity=voice)
+        tables.append(ScoreTable.build(infos, [*speak(BASE_VARIANT, count, of=of), *clips], rule))
+    verdict = judge(*tables, protocol)
+    en, km = verdict.groups
+    assert (verdict.verdict, verdict.variant, verdict.confirmed) == ("DO-NOT-FINE-TUNE", None, ())
+    assert (en.verdict, en.own, en.confirmed) == ("DO-NOT-FINE-TUNE", None, ())
+    assert (km.verdict, km.variant) == ("PROMOTE-PENDING-LISTENING", "v")
+    # It is the only test, at all of the level.
+    assert [c.p_holm for c in km.confirmed] == [2**-8]
+    assert "every one of the 1 variant is shown to break" in verdict.sentence
+    assert " For language km promote rank 16, " in verdict.sentence
+    silent = judge(tables[0], None, protocol)
+    assert (silent.verdict, "base, v lack scores of set B" in silent.sentence) == (
+        "NO-VERDICT",
+        True,
+    )

@@ -7,7 +7,7 @@ import pytest
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.protocol import Constraint, MetricVersion
-from orchestrator.verdict.screen import choose_finalists, choose_shortlist
+from orchestrator.verdict.screen import choose_finalists, choose_shortlist, shortlisted
 from orchestrator.verdict.table import ScoreTable
 
 
@@ -27,7 +27,7 @@ def test_every_feasible_variant_ranks_above_every_infeasible_one(make_table, mak
     assert len(set(values)) == len(values)
     assert all(math.isfinite(value) for value in values)
     assert Comparison(table, protocol).assess(BASE_VARIANT).objective == 0
-    assert choose_finalists(Comparison(table, protocol)) == ["good"]
+    assert choose_finalists(Comparison(table, protocol)).all == ["good"]
 
 
 def test_a_lower_is_better_primary_gains_by_falling(make_table, make_protocol):
@@ -54,7 +54,7 @@ def test_a_metric_without_a_better_side_is_held_both_ways(make_table, make_proto
         slower={"speaking_rate": [10.2]},
         as_fast={"speaking_rate": [12.6]},
     )
-    assert choose_finalists(Comparison(table, protocol)) == ["as_fast"]
+    assert choose_finalists(Comparison(table, protocol)).all == ["as_fast"]
 
 
 def test_the_objective_leaves_out_what_only_finalists_have(make_table, make_protocol):
@@ -87,6 +87,72 @@ def test_the_shortlist_is_the_best_third_and_the_best_of_each_rank(
     assert choose_shortlist(screen, make_protocol()) == []
 
 
+def test_half_of_the_shortlist_is_chosen_by_gain_alone(base, info, speak, make_protocol):
+    """Two prompts do not show whether a margin is kept; the most harmful is shown all the same."""
+    protocol = make_protocol(shortlist_after=2)
+    said = {
+        "held": {"p808": [3.2]},
+        "held_too": {"p808": [3.1]},
+        "unsteady": {"p808": [3.6], "speaker_similarity": [0.93, 0.80]},
+        "dull": {"p808": [3.0]},
+        "other_voice": {"p808": [4.0], "speaker_similarity": [0.5]},
+    }
+    variants = [base, *(info(name) for name in said)]
+    clips = [c for name, of in said.items() for c in speak(name, **of)[:2]]
+    first = protocol.screening()
+    table = ScoreTable.build(variants, [*speak(BASE_VARIANT)[:2], *clips], first)
+    screen = Comparison(table, first)
+    assert not screen.is_plausible("unsteady")
+    assert not screen.is_harmful("unsteady")
+    assert choose_shortlist(screen, protocol) == ["held", "unsteady"]
+
+
+def in_turn(prompts, languages=("en", "km")):
+    return tuple(
+        prompt.model_copy(update={"language": languages[place % len(languages)]})
+        for place, prompt in enumerate(prompts)
+    )
+
+
+@pytest.fixture
+def bilingual(make_protocol):
+    """Four prompts of set A and twenty of set B, in English and Khmer in turn."""
+    plain = make_protocol()
+    fresh = make_protocol(length=10).confirmation
+    changes = {"prompts": in_turn(plain.prompts), "confirmation": in_turn(fresh), "finalists": 1}
+    return plain.model_copy(update=changes)
+
+
+KHMER = {
+    "even": {"p808": [3.3]},
+    "khmer": {"p808": [2.0, 3.8]},
+    "broken": {"p808": [2.0, 4.0], "speaker_similarity": [0.9, 0.5]},
+}
+
+
+def test_each_language_of_set_b_has_its_best_variant_of_set_a(make_table, bilingual):
+    found = choose_finalists(Comparison(make_table(bilingual, **KHMER), bilingual))
+    assert found.sweep == ("even",)
+    assert found.own == {("language", "en"): "even", ("language", "km"): "khmer"}
+    assert found.all == ["even", "khmer"]
+
+
+def test_set_a_may_name_no_language_and_then_there_is_no_own_finalist(make_table, bilingual):
+    protocol = bilingual.model_copy(update={"prompts": in_turn(bilingual.prompts, [None])})
+    found = choose_finalists(Comparison(make_table(protocol, **KHMER), protocol))
+    assert (found.sweep, found.own) == (("even",), {})
+
+
+def test_the_best_of_each_language_is_on_the_shortlist(make_table, bilingual):
+    protocol = bilingual.model_copy(update={"shortlist_after": 2})
+    said = {f"even{i}": {"p808": [3.3 + i / 100]} for i in range(5)}
+    screen = Comparison(make_table(protocol.screening(), **said, **KHMER), protocol.screening())
+    # All have rank 16. Three are a third of eight; "broken" is shown to break a rule in Khmer.
+    assert choose_shortlist(screen, protocol) == ["even4", "even3", "even2", "khmer"]
+    assert shortlisted(8, ranks=1, groups=2) == 6
+    assert shortlisted(4, ranks=1, groups=2) == 4
+
+
 def test_finalists_are_the_best_trials_without_those_that_are_clearly_worse(
     make_table, make_protocol
 ):
@@ -94,19 +160,19 @@ def test_finalists_are_the_best_trials_without_those_that_are_clearly_worse(
     table = make_table(
         make_protocol(), best={"p808": [3.3, 3.52]}, near=near, nearer=near, far={"p808": [3.2]}
     )
-    assert choose_finalists(Comparison(table, make_protocol(finalists=3))) == [
+    assert choose_finalists(Comparison(table, make_protocol(finalists=3))).all == [
         "best",
         "near",
         "nearer",
     ]
-    assert choose_finalists(Comparison(table, make_protocol(finalists=2))) == ["best", "near"]
+    assert choose_finalists(Comparison(table, make_protocol(finalists=2))).all == ["best", "near"]
 
 
 def test_whom_set_b_has_tested_before_stays_a_finalist(make_table, make_protocol):
     table = make_table(make_protocol(), best={"p808": [3.5]}, far={"p808": [3.2]})
     for before, finalists in ((("far",), ["best", "far"]), (("best",), ["best"])):
         protocol = make_protocol(finalists=1, confirmed_before=before)
-        assert choose_finalists(Comparison(table, protocol)) == finalists
+        assert choose_finalists(Comparison(table, protocol)).all == finalists
 
 
 def test_a_trial_sends_its_earliest_equal_epoch_and_the_middle_of_its_plateau(
@@ -127,4 +193,4 @@ def test_a_trial_sends_its_earliest_equal_epoch_and_the_middle_of_its_plateau(
         variants.append(info(name, trial="t", epoch=epoch, lora_scale=scale))
         clips += speak(name, p808=p808)
     table = ScoreTable.build(variants, clips, protocol)
-    assert choose_finalists(Comparison(table, protocol)) == ["e2-s1.0"]
+    assert choose_finalists(Comparison(table, protocol)).all == ["e2-s1.0"]

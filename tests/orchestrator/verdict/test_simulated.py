@@ -8,10 +8,15 @@ import pytest
 from benchmarks.verdicts import (
     COPIES,
     CURED,
+    EVERYWHERE,
+    FIRST,
     GAINS,
     GROUPS,
+    HARMFUL,
     IMPRECISE,
+    LANGUAGES_NULL,
     NULLS,
+    ONE_LANGUAGE,
     SMALL,
     TRAP,
     TRAPPED,
@@ -108,7 +113,11 @@ def test_the_attacks_are_those_that_are_claimed():
         "unscored, trap": 2,
         "unscored, gain": 8,
         "imprecise": 6,
+        "harmful": 3,
         "small gains": 8,
+        "languages, null": 4,
+        "languages, one": 3,
+        "languages, everywhere": 8,
     }
 
 
@@ -130,13 +139,57 @@ def test_what_was_not_scored_keeps_no_constraint():
         assert short(world).promoted == 0
 
 
-@pytest.mark.parametrize("world", in_tiers(IMPRECISE, lambda world: len(world.gains) == 1))
+@pytest.mark.parametrize(
+    "world", in_tiers(IMPRECISE, lambda world: world in (IMPRECISE[0], IMPRECISE[-2]))
+)
 def test_a_better_arm_is_not_refused_for_lack_of_precision(world):
     tally = simulate(world, 100, SEED, RESAMPLES)
-    # Of six arms more are refused than the goal of 5 %: docs/verdict.md says how many.
-    assert refused(tally) <= (0.05 if len(world.gains) == 1 else 0.1)
+    assert refused(tally) <= 0.02
     if world.word_margin >= 0.05:
         assert tally.promoted / tally.sweeps >= 0.9
+
+
+@pytest.mark.parametrize("world", in_tiers(HARMFUL, lambda world: False))
+def test_a_better_arm_that_breaks_a_rule_is_not_promoted(world):
+    """Without a better arm refused that is worse by just what is allowed."""
+    tally = simulate(world, 100, SEED, RESAMPLES)
+    assert tally.promoted / tally.sweeps <= 0.05
+    if world.more_words == world.word_margin:
+        assert refused(tally) <= 0.05
+
+
+def few(world):
+    """The same with eight arms over a small set A."""
+    return replace(world, gains=(0.0,) * 8, screen=16, shortlist_after=None)
+
+
+def test_no_language_is_promoted_by_chance_however_many_there_are():
+    for world in LANGUAGES_NULL[1:3]:
+        tally = simulate(few(world), 40, SEED, RESAMPLES)
+        assert tally.of_languages["sweep or any language"] / tally.sweeps <= 0.05
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("world", in_tiers(LANGUAGES_NULL[1:], lambda world: True))
+def test_no_language_of_many_arms_is_promoted_by_chance(world):
+    tally = simulate(world, 100, SEED, RESAMPLES)
+    assert tally.of_languages["any language"] / tally.sweeps <= 0.05
+    assert tally.of_languages["sweep or any language"] / tally.sweeps <= 0.05
+
+
+def test_an_arm_that_is_good_in_one_language_is_its_finalist_and_promoted_there():
+    tally = simulate(few(ONE_LANGUAGE[0]), 20, SEED, RESAMPLES)
+    assert tally.of_languages["first arm heard in first language"] == tally.sweeps
+    assert tally.of_languages["first arm promoted in first language"] == tally.sweeps
+    assert tally.ours.get(FIRST, 0) == 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("world", in_tiers(EVERYWHERE, lambda world: True))
+def test_an_arm_that_is_good_everywhere_is_found_beside_languages(world):
+    tally = short(world)
+    least = 0.95 if world.gains[0] >= 0.2 else 0.8
+    assert tally.ours.get(FIRST, 0) / tally.sweeps >= least
 
 
 @pytest.mark.parametrize("world", in_tiers(SMALL, lambda world: len(world.gains) == 1))

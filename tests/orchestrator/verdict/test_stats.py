@@ -11,8 +11,11 @@ from orchestrator.verdict.stats import (
     EXACT_PAIRS,
     Interval,
     PairedBootstrap,
+    _expanded,
     better_than_base,
     given_selection,
+    holm,
+    holm_steps,
     prompts_to_clear,
     spearman,
 )
@@ -41,11 +44,14 @@ def test_bounds_are_numpys_quantiles_of_all_resampled_means_to_the_bit():
     """Of differences with either sign, asked for in any order."""
     chance = np.random.default_rng(5)
     for prompts in (5, 16, 48):
-        bootstrap = PairedBootstrap(prompts, 1000, 0.95, 3)
+        bootstrap, tail = (
+            PairedBootstrap(prompts, 1000, 0.95, 3),
+            _expanded((1 - 0.95) / 2, prompts),
+        )
         for differences in chance.normal(0.1, 0.3, (40, prompts)).round(2):
             mean = float(differences.mean())
             means = bootstrap._weights @ (differences - mean)
-            low, high = np.quantile(means, bootstrap._quantiles)
+            low, high = np.quantile(means, (tail, 1 - tail))
             one_sided = mean + float(np.quantile(means, bootstrap._one_sided))
             negative = bootstrap.upper(-differences)
             assert negative == -mean + float(np.quantile(-means, bootstrap._one_sided))
@@ -156,3 +162,18 @@ def test_prompts_to_clear_a_limit_by_hand():
     assert prompts_to_clear(0.2, 0.1, 10, 0.95) == math.ceil(10 * (2 * 2.4865 / 1.6449) ** 2)
     assert prompts_to_clear(0.2, -0.1, 10, 0.95) == prompts_to_clear(0.2, 0.1, 10, 0.95)
     assert prompts_to_clear(0.2, 0.0, 10, 0.95) is None
+
+
+def test_intervals_beside_each_other_are_those_of_a_higher_confidence():
+    differences = np.random.default_rng(2).normal(0.1, 0.3, 30)
+    five = PairedBootstrap(30, 2000, 0.95, 3).interval(differences, beside=5)
+    assert five == PairedBootstrap(30, 2000, 0.99, 3).interval(differences)
+
+
+def test_weights_share_the_level_and_what_is_found_leaves_its_share_to_the_others():
+    """By hand: a is tested at 1/2 of the level, then b and c at 1/2 each of all of it."""
+    p, weights = [0.01, 0.02, 0.5], [0.5, 0.25, 0.25]
+    assert holm_steps(p, weights) == [0.5, 0.5, 1.0]
+    assert holm(p, weights) == [0.02, 0.04, 0.5]
+    # With a third of the whole level each, Holm's usual adjustment: 3 x 0.01, 2 x 0.03, 1 x 0.04.
+    assert holm([0.01, 0.04, 0.03], [1 / 3] * 3) == pytest.approx([0.03, 0.06, 0.06])

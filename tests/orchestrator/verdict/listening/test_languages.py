@@ -367,12 +367,36 @@ def test_a_language_that_the_metrics_left_open_hears_the_winner_of_all():
     assert [(g.verdict, g.variant) for g in verdict.groups] == [("PROMOTE", WINNER)] * 2
 
 
-def test_languages_are_decided_where_the_whole_has_no_winner():
+def test_a_language_is_promoted_alone_where_the_whole_has_no_winner():
     verdict = pending_verdict(("km", "ko"))
     km, ko = verdict.groups
     groups = (km, replace(ko, verdict="REGRESSION", variant=None))
     whole = replace(verdict, verdict="INCONCLUSIVE", variant=None, runner_up="x", groups=groups)
     verdict = two_languages(whole, km=BETTER)
-    assert (verdict.verdict, verdict.variant, verdict.runner_up) == ("INCONCLUSIVE", None, "x")
+    assert (verdict.verdict, verdict.variant, verdict.runner_up) == (
+        "PROMOTE-BY-LANGUAGE",
+        None,
+        "x",
+    )
     assert [group.verdict for group in verdict.groups] == ["PROMOTE", "REGRESSION"]
-    assert "Listeners: language km: better" in verdict.sentence
+    assert verdict.sentence.startswith("Promote for km alone. language km: better, 8 listeners")
+    refuted = two_languages(whole, km=WORSE)
+    assert (refuted.verdict, refuted.groups[0].verdict) == ("INCONCLUSIVE", "REGRESSION")
+    assert "Listeners: language km: worse" in refuted.sentence
+
+
+def test_the_winner_is_not_heard_in_a_language_whose_prompts_refuse_it(pending):
+    """Its own finalist may leave the language undecided all the same."""
+    found = pending.confirmed[0]
+    verdict = pending_verdict(("km", "ko"))
+    km, ko = verdict.groups
+    shown = replace(found, row=replace(found.row, id=WINNER), finding="worse")
+    refused = replace(ko, own="x", verdict="INCONCLUSIVE", variant=None, confirmed=(shown,))
+    verdict = replace(verdict, groups=(km, refused))
+    assert (verdict.variant_for(km), verdict.variant_for(refused)) == (WINNER, None)
+    heard = two_languages(verdict, km=BETTER, ko=BETTER)
+    assert heard.verdict == "PROMOTE-BY-LANGUAGE"
+    assert "language ko: INCONCLUSIVE by the metrics" in heard.sentence
+    heard = two_languages(verdict, km=WORSE, ko=BETTER)
+    assert (heard.verdict, heard.variant) == ("INCONCLUSIVE", None)
+    assert heard.sentence.startswith("Inconclusive: language km: worse, 8 listeners")
