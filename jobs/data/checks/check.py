@@ -23,7 +23,7 @@ from jobs.data.checks.recording import (
     check_reference,
     measure_recording,
 )
-from jobs.data.checks.sound import SoundFacts, told_by_distribution
+from jobs.data.checks.sound import SoundsOfClips, told_by_distribution
 from jobs.data.checks.text import check_text, learned_text
 from jobs.data.clips import ManifestRow, Progress, TargetClip
 from jobs.data.findings import Finding, error, warning
@@ -138,7 +138,7 @@ class _Checking:
         self._candidates: list[Candidate] = []
         self._references: dict[str, _Measured | None] = {}
         self._changes: Counter[str] = Counter()
-        self._sounds: list[tuple[str, SoundFacts]] = []
+        self._sounds = SoundsOfClips()
         self._dropped: set[str] = set()
         self._with_split = [row for row in rows if isinstance(row, ManifestRow) and row.split]
 
@@ -180,7 +180,7 @@ class _Checking:
             letters = len(plain.replace(" ", ""))
             self._candidates.append(Candidate(job.place, clip, digest, letters, is_good))
             if facts.seconds >= self._limits.min_seconds:  # the shorter, the less a mean says
-                self._sounds.append((written.where, facts.sound))
+                self._sounds.add(written.where, facts.sound)
 
     def conclude(self) -> Checked:
         """Compare the clips with each other."""

@@ -1,7 +1,9 @@
 """Silence at the ends, offset and noise of the recordings: told by distribution, not by clip."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +24,7 @@ _ENOUGH = 10
 """Clips from which on there is a distribution."""
 
 
-@dataclass(frozen=True, slots=True)
-class SoundFacts:
+class SoundFacts(NamedTuple):
     """What one recording is like beside what is said in it."""
 
     leading: float
@@ -58,7 +59,8 @@ def sound_facts(samples: NDArray[np.float32], rate: int) -> SoundFacts:
 @dataclass(frozen=True)
 class _Property:
     rule: str
-    value: Callable[[SoundFacts], float]
+    fact: str
+    """The field of :class:`SoundFacts`."""
     limit: float
     is_upper: bool
     """Whether more than the limit is bad, rather than less."""
@@ -73,7 +75,7 @@ class _Property:
 _PROPERTIES = (
     _Property(
         "silence-leading",
-        lambda facts: facts.leading,
+        "leading",
         1.0,
         True,
         0.0,
@@ -83,7 +85,7 @@ _PROPERTIES = (
     ),
     _Property(
         "silence-trailing",
-        lambda facts: facts.trailing,
+        "trailing",
         1.0,
         True,
         0.0,
@@ -93,7 +95,7 @@ _PROPERTIES = (
     ),
     _Property(
         "dc-offset",
-        lambda facts: facts.offset,
+        "offset",
         0.005,
         True,
         0.0,
@@ -103,7 +105,7 @@ _PROPERTIES = (
     ),
     _Property(
         "noisy",
-        lambda facts: facts.contrast,
+        "contrast",
         18.0,
         False,
         0.1,  # a single clip may have no pause
@@ -115,28 +117,47 @@ _PROPERTIES = (
 """The limits, and what each was measured on, are in docs/data.md."""
 
 
-def told_by_distribution(clips: Sequence[tuple[str, SoundFacts]], where: str) -> Iterator[Finding]:
-    """One finding a property that some of ``clips``, each with its place, do not have.
+@dataclass(frozen=True)
+class SoundsOfClips:
+    """The facts of many clips, each with its place, in little memory."""
+
+    places: list[str] = field(default_factory=list)
+    _facts: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, place: str, facts: SoundFacts) -> None:
+        """One clip more."""
+        self.places.append(place)
+        self._facts.extend(facts)
+
+    def values(self, fact: str) -> NDArray[np.float64]:
+        """One of the facts, of every clip: shape (clips,)."""
+        step = len(SoundFacts._fields)
+        return np.array(self._facts[SoundFacts._fields.index(fact) :: step])
+
+
+def told_by_distribution(sounds: SoundsOfClips, where: str) -> Iterator[Finding]:
+    """One finding a property that some of the clips do not have.
 
     ``where`` is the place of all of them. Nothing is told of fewer than ten.
     """
-    if len(clips) < _ENOUGH:
+    places = sounds.places
+    if len(places) < _ENOUGH:
         return
     for each in _PROPERTIES:
-        values = np.array([each.value(facts) for _, facts in clips])
+        values = sounds.values(each.fact)
         beyond = values > each.limit if each.is_upper else values < each.limit
-        if beyond.sum() <= each.share * len(clips):
+        if beyond.sum() <= each.share * len(places):
             continue
         worst = np.argsort(-values if each.is_upper else values, kind="stable")
         named = [at for at in worst[:_WORST].tolist() if beyond[at]]
-        places = ", ".join(
-            f"{within(clips[at][0], where)} ({each.shown.format(values[at])})" for at in named
+        shown = ", ".join(
+            f"{within(places[at], where)} ({each.shown.format(values[at])})" for at in named
         )
         low, middle, high = np.percentile(values, (10, 50, 90))
         quoted = [each.shown.format(value) for value in (low, middle, high)]
         what = (
             f"{each.what.format(limit=each.shown.format(each.limit))}, but {beyond.sum()} of "
-            f"{len(clips)} clips differ (10th percentile {quoted[0]}, median {quoted[1]}, 90th "
-            f"{quoted[2]}); the worst: {places}"
+            f"{len(places)} clips differ (10th percentile {quoted[0]}, median {quoted[1]}, 90th "
+            f"{quoted[2]}); the worst: {shown}"
         )
         yield warning(each.rule, where, what, each.next_step)
