@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 GROUPS = {
     "Sweep": (sweeps.plan, sweeps.run, sweeps.status, sweeps.doctor),
-    "Data": (data.check, data.prepare),
+    "Data": (data.init, data.check, data.prepare),
     "Results": (results.judge, results.study, results.records, listening.listen),
     "Release": (release.promote, release.demote, release.rollback, release.say, release.export),
     "Cluster": (cluster.submit, cluster.logs, cluster.stop),

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
 from cluster.storage.base import open_storage
+from jobs.problems import InputError
 from jobs.spec import EMBEDDED
 from orchestrator.commands.common import (
     AsJson,
@@ -17,7 +19,7 @@ from orchestrator.commands.common import (
     read_sweep,
 )
 from orchestrator.errors import Exit
-from orchestrator.terminal.console import messages, output, progress_bar
+from orchestrator.terminal.console import messages, output, print_line, progress_bar
 
 Manifests = Annotated[
     list[str],
@@ -40,6 +42,15 @@ Root = Annotated[
 Processes = Annotated[
     int | None,
     typer.Option(min=1, help="Processes that decode audio. Default: one for each CPU."),
+]
+
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=COLUMN",
+        help="The column of a list that holds a key: text=3, text=sentence. May be repeated.",
+    ),
 ]
 
 
@@ -72,13 +83,7 @@ def check(
     family: Family,
     base: Base = EMBEDDED,
     root: Root = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=COLUMN",
-            help="The column of a list that holds a key: text=3, text=sentence. May be repeated.",
-        ),
-    ] = None,
+    columns: Columns = None,
     speaker: Annotated[
         str | None,
         typer.Option(help="The speaker of clips whose manifest names none. Default: unnamed."),
@@ -169,6 +174,75 @@ def check(
         show_check(output, checked, heard)
     if checked.errors:
         raise typer.Exit(Exit.BAD_INPUT)
+
+
+def init(
+    manifest: Annotated[
+        str,
+        typer.Argument(
+            metavar="MANIFEST", help="The dataset: a directory, a list of clips or an s3:// URL."
+        ),
+    ],
+    family: Family,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="SPEC", help="The spec to write. Default: by the dataset's name."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="The base model. Default: the shipped one, or by the GPU's memory."),
+    ] = None,
+    columns: Columns = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="The language of the texts (en). Default: by the dataset and its texts."),
+    ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the speaker's consent is recorded. Default: left to be filled in."
+        ),
+    ] = None,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="The clips are nobody's voice.")
+    ] = False,
+    storage: StorageUrl = "sweeps",
+    as_json: AsJson = False,
+) -> None:
+    """Write a spec for a dataset and this machine, with prompts; say what was assumed."""
+    from jobs.data.checks.target import check_target
+    from orchestrator.spec.check_summary import data_from_options, host_from_options
+    from orchestrator.spec.first_spec import Places, Wishes, base_for, first_spec
+    from orchestrator.spec.inputs import limit_per_rule
+    from orchestrator.spec.machine import this_machine
+    from orchestrator.terminal.data import check_progress
+
+    places = Places.of(manifest, out)
+    machine = this_machine(Path(storage).absolute() if "://" not in storage else Path.cwd())
+    host_from_options(family, EMBEDDED)  # an unknown family is told first
+    host = host_from_options(family, base_for(family, base, machine))
+    data = data_from_options(
+        manifest=[{"path": places.manifest, "language": language}],
+        columns=_columns(columns or []),
+        bad_clips="drop",
+    )
+    with check_progress(messages) as progress:
+        checked = check_target(data, host, progress=progress)
+    if checked.errors:
+        raise InputError(list(limit_per_rule(checked.errors, [manifest])))
+    wishes = Wishes(places.name, family, base, language, consent, synthetic)
+    written = first_spec(wishes, places.in_spec, checked.clips, checked.dropped, machine)
+    spec = written.write(places.folder)
+    if as_json:
+        print_json({"spec": str(spec), "files": list(written.files), "assumed": written.assumed})
+        return
+    for name in checked.reads_as.values():
+        print_line(output, f"{manifest} reads as: {name}")
+    for assumption in written.assumed:
+        print_line(output, f"Assumed: {assumption}.")
+    print_line(output, f"{spec} is written. Next: voxsweep plan {spec}")
 
 
 def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:

@@ -22,6 +22,7 @@ from jobs.speech.prompts import read_prompts
 from orchestrator.addresses import redacted
 from orchestrator.ledger import SPEC_FILE
 from orchestrator.remote.local_values import PROMPT_FILES, is_local, texts, what_instead
+from jobs.speech.sentences import PREFIX
 from orchestrator.spec.document import Violation, dotted
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.reading import read_document, read_spec
@@ -131,7 +132,7 @@ def _prompt_files(spec: SweepSpec, kube: KubeSpec) -> tuple[dict[str, str], list
     problems: list[Problem] = []
     for _, key in PROMPT_FILES:
         place = getattr(spec.variants, key)
-        if is_path(place) and not kube.holds(place):
+        if is_path(place) and not place.startswith(PREFIX) and not kube.holds(place):
             with collecting(problems):
                 read_prompts(Path(place))
                 files[f"{key}.jsonl"] = Path(place).read_text(encoding="utf-8")

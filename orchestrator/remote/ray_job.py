@@ -21,6 +21,7 @@ from jobs.spec.yaml_files import dump_yaml
 from jobs.speech.prompts import read_prompts
 from orchestrator.ledger import SPEC_FILE
 from orchestrator.remote.local_values import PROMPT_FILES, is_local, texts, what_instead
+from jobs.speech.sentences import PREFIX
 from orchestrator.spec.document import Document, Violation, dotted
 from orchestrator.spec.model import MAY_CHANGE, REMOTE, SweepSpec
 from orchestrator.spec.reading import read_document
@@ -114,7 +115,7 @@ def _pack(
     """
     section, key = location
     value = values[section][key]
-    if not is_path(value) or value.startswith(REMOTE):
+    if not is_path(value) or value.startswith((REMOTE, PREFIX)):
         return
     folder = document.path.absolute().parent
     try:

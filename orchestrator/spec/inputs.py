@@ -18,6 +18,7 @@ from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
 from jobs.spec.trial import PromptSpec
 from jobs.speech.prompts import read_prompts
+from jobs.speech.sentences import PREFIX, shipped_prompts
 from orchestrator.spec.check_summary import by_rule
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.protocol import prompt_set_problems
@@ -52,8 +53,8 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
         InputError: with every problem of clips and prompts, or else of how they fit the metrics.
     """
     files = [
-        _prompt_file(spec.variants.prompts, "a.jsonl"),
-        _prompt_file(spec.variants.confirmation_prompts, "b.jsonl"),
+        _prompt_file(spec.variants.prompts, "a"),
+        _prompt_file(spec.variants.confirmation_prompts, "b"),
     ]
     problems: list[Problem] = []
     checked = None
@@ -92,8 +93,11 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
     return inputs
 
 
-def _prompt_file(value: str, embedded: str) -> Path:
-    return PROMPTS_DIR / embedded if value == EMBEDDED else Path(value)
+def _prompt_file(value: str, part: str) -> Path:
+    """The file of set ``part``, ``a`` or ``b``, that a spec names."""
+    if value.startswith(PREFIX):
+        return shipped_prompts(value.removeprefix(PREFIX), part)
+    return PROMPTS_DIR / f"{part}.jsonl" if value == EMBEDDED else Path(value)
 
 
 def _read_prompts(file: Path, target: str | None) -> list[PromptSpec]:
@@ -162,7 +166,7 @@ def _language_problems(
 def _check_clips(spec: SweepSpec, progress: Progress) -> Checked:
     """The clips without errors. Raises InputError with all that is wrong with them."""
     checked = check_target(spec.data, spec.host(), progress=progress)
-    problems = list(_limit_per_rule(checked.errors, spec.data.paths))
+    problems = list(limit_per_rule(checked.errors, spec.data.paths))
     # Where clips are missing, the speakers and languages that are left prove nothing.
     problems = problems or list(_group_problems(spec.data, checked.clips))
     if problems:
@@ -170,7 +174,7 @@ def _check_clips(spec: SweepSpec, progress: Progress) -> Checked:
     return checked
 
 
-def _limit_per_rule(errors: Sequence[Finding], manifests: Sequence[str]) -> Iterator[Problem]:
+def limit_per_rule(errors: Sequence[Finding], manifests: Sequence[str]) -> Iterator[Problem]:
     """The errors; of each rule at most the first 20 and how many more there are."""
     for rule, found in by_rule(errors).items():
         yield from (finding.problem for finding in found[:_MOST_OF_A_RULE])

@@ -14,6 +14,7 @@ from jobs.spec.data import DataSpec
 from jobs.spec.metric import MetricSpec
 from jobs.spec.strict import Strict
 from jobs.spec.trial import DecodingSpec, EngineSpec, HostSpec, TrainingSpec
+from jobs.speech.sentences import PREFIX
 from orchestrator.addresses import JOURNAL, SQLITE, sqlite_path, sqlite_url
 from orchestrator.verdict.protocol import (
     GATE_METRICS,
@@ -189,7 +190,8 @@ class VariantsSpec(Strict):
     """0 is the base, synthesised once as the control."""
     decoding: DecodingSpec = DecodingSpec()
     prompts: str = EMBEDDED
-    """Prompt set A: ``embedded``, or a JSONL file with ``id`` and ``text``."""
+    """Prompt set A: ``embedded`` (digits), ``embedded:`` and a language, or a JSONL file with ``id``
+    and ``text``."""
     shortlist_after: Annotated[int, Field(ge=1)] | None = 16
     """Prompts of set A for every variant; the best third get the rest too. Null: all get all."""
     confirmation_prompts: str = EMBEDDED
@@ -439,6 +441,9 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
         is_directory = name.startswith(PATH_STARTS) or (name and Path(absolute(name)).is_dir())
         return entry.model_copy(update={"model": absolute(name)}) if is_directory else entry
 
+    def prompts(value: str) -> str:
+        return value if value.startswith(PREFIX) else local(value)
+
     base, data, variants, scoring = spec.base, spec.data, spec.variants, spec.scoring
     manifests = (each.model_copy(update={"path": local(each.path)}) for each in data.manifest)
     optuna = spec.records.optuna or ""
@@ -450,8 +455,8 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
         "base": {"source": local(base.source), "codec": local(base.codec)},
         "data": {"manifest": tuple(manifests), "root": data.root and local(data.root)},
         "variants": {
-            "prompts": local(variants.prompts),
-            "confirmation_prompts": local(variants.confirmation_prompts),
+            "prompts": prompts(variants.prompts),
+            "confirmation_prompts": prompts(variants.confirmation_prompts),
         },
         "scoring": {
             "metrics": tuple(map(metric, scoring.metrics)),

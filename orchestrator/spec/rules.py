@@ -18,6 +18,7 @@ from jobs.problems import nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.metric import MetricSpec
 from jobs.spec.trial import REFUSED_KEYS, TrainingSpec
+from jobs.speech.sentences import LANGUAGES, PREFIX
 from orchestrator.addresses import study_problem, tracking_problem
 from orchestrator.spec.document import Location, Violation, dotted
 from orchestrator.spec.model import (
@@ -306,7 +307,11 @@ def _files(spec: SweepSpec) -> Iterator[Violation]:
     ):
         value = getattr(getattr(spec, section), key)
         path = Path(value) / file
-        if is_path(value) and not path.is_file():
+        if section == "variants" and value.startswith(PREFIX):
+            if (language := value.removeprefix(PREFIX)) not in LANGUAGES:
+                what = f"{section}.{key}: no prompts are shipped in the language {language!r}"
+                yield Violation((section, key), what, nearest(language, LANGUAGES, list_all=True))
+        elif is_path(value) and not path.is_file():
             what = f"{section}.{key} must name something that exists, but there is no {path}"
             yield Violation((section, key), what, f"Correct the path or use {EMBEDDED}.")
     for index, manifest in enumerate(spec.data.paths):
