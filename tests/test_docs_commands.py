@@ -19,6 +19,7 @@ RUN_BY = {
     "plan": "tests.orchestrator.test_cli",
     "prepare": "tests.orchestrator.test_cli",
     "run": "tests.small_sweep",
+    "init": "tests.orchestrator.spec.test_first_spec",
     "check": "tests.orchestrator.commands.test_check",
     "doctor": "tests.orchestrator.test_sweep",
     "submit": "tests.faults.test_submitted_sweep",

@@ -49,7 +49,8 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=COLUMN",
-        help="The column of a list that holds a key: text=3, text=sentence. May be repeated.",
+        help="The column of a list that holds a key: text=3, text=sentence. May be repeated. "
+        "Default: by its header.",
     ),
 ]
 
@@ -63,7 +64,7 @@ class Tags(StrEnum):
 
 def _columns(texts: list[str]) -> dict[str, str | int]:
     """``KEY=COLUMN``, each. Raises BadParameter where one is not written so."""
-    from jobs.spec.data import ClipKey
+    from jobs.spec.data import ClipKey  # with pydantic, for which help would wait
 
     found: dict[str, str | int] = {}
     for text in texts:
@@ -101,11 +102,16 @@ def check(
     ] = Tags.REJECT,
     spoken: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORDS", help="What in brackets is spoken; * is any characters."),
+        typer.Option(
+            metavar="WORDS",
+            help="What in brackets is spoken; * is any characters. Default: nothing.",
+        ),
     ] = None,
     annotations: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORDS", help="What in brackets is not, beside what is known."),
+        typer.Option(
+            metavar="WORDS", help="What in brackets is not, beside what is known. Default: nothing."
+        ),
     ] = None,
     clean: Annotated[
         bool, typer.Option("--clean", help="Repair invisible and broken characters in texts.")
@@ -201,9 +207,7 @@ def init(
     ] = None,
     consent: Annotated[
         str | None,
-        typer.Option(
-            help="Where the speaker's consent is recorded. Default: left to be filled in."
-        ),
+        typer.Option(help="Where the speaker's consent is recorded. Default: left for you."),
     ] = None,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="The clips are nobody's voice.")
@@ -232,17 +236,20 @@ def init(
         checked = check_target(data, host, progress=progress)
     if checked.errors:
         raise InputError(list(limit_per_rule(checked.errors, [manifest])))
-    wishes = Wishes(places.name, family, base, language, consent, synthetic)
-    written = first_spec(wishes, places.in_spec, checked.clips, checked.dropped, machine)
-    spec = written.write(places.folder)
+    wishes = Wishes(family, base, language, consent, synthetic)
+    written = first_spec(wishes, places, checked.clips, checked.dropped, machine)
+    written.write()
     if as_json:
-        print_json({"spec": str(spec), "files": list(written.files), "assumed": written.assumed})
+        files = [str(path) for path in written.files]
+        print_json({"spec": files[-1], "files": files, "assumed": written.assumed})
         return
     for name in checked.reads_as.values():
         print_line(output, f"{manifest} reads as: {name}")
     for assumption in written.assumed:
         print_line(output, f"Assumed: {assumption}.")
-    print_line(output, f"{spec} is written. Next: voxsweep plan {spec}")
+    if "YOURS TO FILL IN" in written.files[places.spec]:
+        print_line(output, "Yours to fill in: data.consent, without which nothing runs.")
+    print_line(output, f"{places.spec} is written. Next: voxsweep plan {places.spec}")
 
 
 def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:

@@ -19,10 +19,10 @@ from jobs.families.description import is_path
 from jobs.problems import InputError, Problem, collecting
 from jobs.spec.yaml_files import dump_yaml
 from jobs.speech.prompts import read_prompts
+from jobs.speech.sentences import PREFIX
 from orchestrator.addresses import redacted
 from orchestrator.ledger import SPEC_FILE
 from orchestrator.remote.local_values import PROMPT_FILES, is_local, texts, what_instead
-from jobs.speech.sentences import PREFIX
 from orchestrator.spec.document import Violation, dotted
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.reading import read_document, read_spec

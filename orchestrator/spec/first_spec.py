@@ -22,17 +22,25 @@ from jobs.problems import InputError, Problem
 from jobs.spec import EMBEDDED
 from jobs.spec.metric import MetricSpec
 from jobs.spec.trial import HostSpec
-from jobs.speech.sentences import LANGUAGES, SET_A, guess_language, sentences
+from jobs.speech.sentences import LANGUAGES, PREFIX, guess_language, sentences
 from orchestrator.spec.machine import Machine
 
-_LEAST_HELD_OUT = 32
-"""Held-out texts that two prompt sets need: as many as every variant says, twice."""
+_LEAST_PROMPTS = 32
+"""That two sets need together: twice as many as every variant says."""
+_SAMPLING = "{temperature: 0.8, top_p: 0.85, top_k: 30, repetition_penalty: 1.05, seed: 42}"
+_TARGETS = """
+    targets:                # adapted layers
+      - [talker.attention]
+      - [talker.attention, talker.mlp]
+      - [talker.attention, talker.mlp, predictor.attention, predictor.mlp]"""
 _STEPS = 6000
 """Optimiser steps that a trial is given at most, unless four epochs take more."""
 _BY_CHARACTER = {"ja", "km", "th", "zh"}
 """Languages written without spaces between words, whose errors are counted in characters."""
 _WANTED = ("similarity", "dnsmos_p808", "wada_snr", "speaking_rate")
 _TEMPLATE = Path(__file__).with_name("first_spec.txt")
+_OF_DISK = 0.8
+"""Share of what is free on the disk that checkpoints may take."""
 _ASSUMED_MEMORY = 24.0
 """GiB of the GPU that a spec is written for where none is found."""
 
@@ -41,7 +49,6 @@ _ASSUMED_MEMORY = 24.0
 class Wishes:
     """What the user named; None and False leave it to what is found."""
 
-    name: str
     family: str
     base: str | None = None
     language: str | None = None
@@ -50,28 +57,27 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class FirstSpec:
+class SpecDraft:
     """A spec and its prompt sets, not written yet."""
 
-    files: dict[str, str]
-    """Texts by file name; the spec is the last."""
+    files: dict[Path, str]
+    """Their texts; the spec is the last."""
     assumed: list[str] = field(default_factory=list)
     """A sentence for each thing that nobody said."""
 
-    def write(self, folder: Path) -> Path:
-        """Write all files, and return the spec's path.
+    def write(self) -> None:
+        """Write all files.
 
         Raises:
             InputError: one of them is there; then none is written.
         """
-        there = [folder / name for name in self.files if (folder / name).exists()]
+        there = [path for path in self.files if path.exists()]
         if there:
             step = "Delete it, or name another spec with -o."
             what = "the file must not be there, but it is"
             raise InputError([Problem(str(path), what, step) for path in there])
-        for name, text in self.files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        return folder / name
+        for path, text in self.files.items():
+            path.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,9 @@ class Places:
     """Where the clips are, and where the spec goes."""
 
     name: str
-    """Of the sweep, and of the spec's file."""
-    folder: Path
-    """That the spec is written into."""
+    """Of the sweep."""
+    spec: Path
+    """The file that the spec becomes."""
     manifest: str
     """As this process finds it."""
     in_spec: str
@@ -102,30 +108,36 @@ class Places:
         name = re.sub("[^a-z0-9._-]+", "-", stem.lower()).strip("-._") or "sweep"
         folder = (out.parent if out else Path()).absolute()
         if not folder.is_dir():
-            problems.append(
-                Problem(str(folder), "the folder must be there, but is not", "Make it.")
-            )
-        file = folder / f"{name}.yaml"
+            what = "the folder must be there, but is not"
+            problems.append(Problem(str(folder), what, "Make it."))
+        file = folder / (out.name if out else f"{name}.yaml")
         if file.exists():
             what = "the file must not be there, but it is"
             problems.append(Problem(str(file), what, "Delete it, or name another with -o."))
         if problems:
             raise InputError(problems)
         if manifest == EMBEDDED or "://" in manifest:
-            return cls(name, folder, manifest, manifest)
+            return cls(name, file, manifest, manifest)
         path = Path(manifest).expanduser().absolute()
         if path in {VOICE_DIR, VOICE_DIR / "manifest.jsonl"}:
-            return cls(name, folder, EMBEDDED, EMBEDDED)
+            return cls(name, file, EMBEDDED, EMBEDDED)
         is_below = path.is_relative_to(folder)
-        return cls(name, folder, str(path), str(path.relative_to(folder) if is_below else path))
+        return cls(name, file, str(path), str(path.relative_to(folder) if is_below else path))
 
 
 def base_for(family: str, base: str | None, machine: Machine) -> str:
-    """The base that is named, else the shipped one, else the largest that fits the GPU."""
+    """The base that is named, else the shipped one, else the largest that fits the GPU.
+
+    Raises:
+        InputError: none is named, and none is known of the family.
+    """
     if base is not None:
         return base
     if FAMILIES[family].embedded:
         return EMBEDDED
+    if family != "qwen3_tts":
+        what = f"a base of {family} must be named, since none is shipped"
+        raise InputError([Problem("--base", what, "Name its directory, or hub: and an id.")])
     size = "1.7B" if _memory(machine) >= 22 else "0.6B"
     return f"hub:Qwen/Qwen3-TTS-12Hz-{size}-Base"
 
@@ -135,13 +147,13 @@ def _memory(machine: Machine) -> float:
 
 
 def first_spec(
-    wishes: Wishes, manifest: str, clips: Sequence[TargetClip], dropped: int, machine: Machine
-) -> FirstSpec:
+    wishes: Wishes, places: Places, clips: Sequence[TargetClip], dropped: int, machine: Machine
+) -> SpecDraft:
     """Write a spec that runs on these clips and this machine.
 
     Args:
         wishes: what the user named.
-        manifest: of the clips, as the spec is to name it.
+        places: of the clips and of the spec.
         clips: those that can be used, with the split of the defaults.
         dropped: how many cannot.
         machine: what it is to run on.
@@ -149,7 +161,7 @@ def first_spec(
     Raises:
         InputError: no spec could run: too few clips, or no prompts in their language.
     """
-    base = base_for(wishes.family, wishes.base, machine)
+    base, manifest = base_for(wishes.family, wishes.base, machine), places.in_spec
     host = HostSpec(family=wishes.family, source=base, codec=EMBEDDED, voice=None, precision="fp32")
     is_shipped_base = base == EMBEDDED
     assumed: list[str] = []
@@ -157,27 +169,29 @@ def first_spec(
         assumed.append(f"base {base.removeprefix('hub:')}, by the GPU's memory")
     target, share, by_speaker = _split(manifest, clips, assumed)
     own = [clip for clip in clips if target is None or clip.row.speaker == target]
-    language = wishes.language or _language(own, assumed)
-    held_out = [clip.row.text for clip in own if clip.row.split == "validation"]
-    stem = wishes.name
-    files: dict[str, str] = {}
+    language = wishes.language or (None if is_shipped_base else _language(own, assumed))
+    files: dict[Path, str] = {}
     prompts = {"a": EMBEDDED, "b": EMBEDDED}
     if not is_shipped_base:
-        texts = _prompts(manifest, language, own, held_out, open_text(host), assumed)
-        for part, each in zip("ab", texts, strict=True):
-            prompts[part] = f"{stem}-prompts-{part}.jsonl"
-            files[prompts[part]] = _jsonl(part, each, language)
+        chosen = _prompts(manifest, language, clips, open_text(host), assumed)
+        if isinstance(chosen, str):
+            prompts = dict.fromkeys("ab", f"{PREFIX}{chosen}")
+        else:
+            for part, texts in zip("ab", chosen, strict=True):
+                prompts[part] = f"{places.name}-prompts-{part}.jsonl"
+                files[places.spec.with_name(prompts[part])] = _jsonl(part, texts, language)
     training = sum(clip.row.split == "train" for clip in clips)
     gpu = bool(machine.gpus) or not is_shipped_base
     small = not is_shipped_base and _memory(machine) < 10
     batch = 2 if small else 4
-    epochs = 4 if is_shipped_base else min(20, max(4, math.ceil(_STEPS * batch / training)))
+    epochs = 4 if is_shipped_base else min(20, max(4, math.ceil(_STEPS * batch / max(1, training))))
     trials, ranks = _search(is_shipped_base, epochs, machine, assumed)
     if not machine.gpus and gpu:
         assumed.append(f"no GPU was found here; the spec is for one of {_ASSUMED_MEMORY:g} GiB")
     words = _word_metric(is_shipped_base, language, assumed)
     values = {
-        "name": stem,
+        "name": places.name,
+        "file": places.spec.name,
         "family": wishes.family,
         "base": base,
         "clips": f"{len(clips)} clips, {sum(clip.seconds for clip in clips) / 60:.1f} minutes",
@@ -198,7 +212,8 @@ def first_spec(
         "ranks": ranks,
         "grace": max(1, epochs // 5) if epochs > 4 else 2,
         "scales": "[0, 0.7, 1.0]" if is_shipped_base else "[0, 0.3, 0.5, 1.0]",
-        "temperature": "0.0" if is_shipped_base else "0.8",
+        "decoding": "{temperature: 0.0}" if is_shipped_base else _SAMPLING,
+        "targets": "" if wishes.family != "qwen3_tts" else _TARGETS,
         "a": prompts["a"],
         "b": prompts["b"],
         "metrics": ", ".join([*_available(_WANTED, assumed), *words.names]),
@@ -209,8 +224,8 @@ def first_spec(
         "gpus": "1.0" if gpu else "0.0",
         "scorers": max(1, min(4, machine.cpus)),
     }
-    files[f"{stem}.yaml"] = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(values)
-    return FirstSpec(files, assumed)
+    files[places.spec] = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+    return SpecDraft(files, assumed)
 
 
 def _split(
@@ -254,36 +269,53 @@ def _language(clips: Sequence[TargetClip], assumed: list[str]) -> str | None:
 
 
 def _prompts(
-    manifest: str,
+    place: str,
     language: str | None,
     clips: Sequence[TargetClip],
-    held_out: Sequence[str],
     reader: TokenCounter | None,
     assumed: list[str],
-) -> tuple[list[str], list[str]]:
-    """Sets A and B: shipped sentences of the language, else texts that are held out."""
+) -> tuple[list[str], list[str]] | str:
+    """The language whose shipped prompts will do, else texts of sets A and B that will.
+
+    Those are the shipped sentences that the base reads and no clip says, else held-out texts.
+
+    Raises:
+        InputError: there are too few of either.
+    """
     primary = (language or "").partition("-")[0]
-    trained = [clip.row.text for clip in clips if clip.row.split == "train"]
+    said = [clip.row.text for clip in clips]
     if primary in LANGUAGES:
-        texts = [text for text in sentences(primary) if _is_read(text, reader)]
-        known = {repeat.other for repeat in nearest_repeats([*trained, *held_out], texts)}
-        fresh = [text for at, text in enumerate(texts) if at not in known]
-        if len(fresh) >= _LEAST_HELD_OUT:
-            assumed.append(f"prompts: voxsweep's own sentences in {primary}, in two files")
-            return fresh[:SET_A], fresh[SET_A:]
-    first = dict(zip(distinct_texts(tuple(held_out)), held_out, strict=True))
-    texts = list(first.values())
-    known = {repeat.other for repeat in nearest_repeats(trained, texts)}
-    fresh = [text for at, text in enumerate(texts) if at not in known]
-    if len(fresh) < _LEAST_HELD_OUT:
+        shipped = sentences(primary, "a"), sentences(primary, "b")
+        first, second = (
+            [text for text in _unsaid(texts, said) if _is_read(text, reader)] for texts in shipped
+        )
+        if (first, second) == shipped:
+            assumed.append(f"prompts: voxsweep's own sentences in {primary}")
+            return primary
+        if len(first) + len(second) >= _LEAST_PROMPTS:
+            assumed.append(f"prompts: those of voxsweep's sentences in {primary} that will do")
+            return first, second
+    held_out = [clip.row.text for clip in clips if clip.row.split == "validation"]
+    trained = [clip.row.text for clip in clips if clip.row.split == "train"]
+    numbers = distinct_texts(tuple(held_out))
+    different = dict(zip(reversed(numbers), reversed(held_out), strict=True))
+    texts = _unsaid(list(different.values())[::-1], trained)
+    if len(texts) < _LEAST_PROMPTS:
         what = (
             f"prompts need a language that voxsweep has sentences in ({', '.join(LANGUAGES)}), or "
-            f"{_LEAST_HELD_OUT} different held-out texts; got language {language} and {len(fresh)}"
+            f"{_LEAST_PROMPTS} different held-out texts; got the language {language} and "
+            f"{len(texts)} texts"
         )
-        step = "Name the --language, or hold out more clips with `split` in the manifest."
-        raise InputError([Problem(manifest, what, step)])
-    assumed.append(f"prompts: {len(fresh)} texts of held-out clips, in two files")
-    return fresh[: len(fresh) // 3], fresh[len(fresh) // 3 :]
+        step = "Name the --language, or hold out more clips by `split` in the manifest."
+        raise InputError([Problem(place, what, step)])
+    assumed.append(f"prompts: {len(texts)} texts of held-out clips")
+    return texts[: len(texts) // 3], texts[len(texts) // 3 :]
+
+
+def _unsaid(texts: list[str], said: Sequence[str]) -> list[str]:
+    """Those of ``texts`` that none of ``said`` repeats."""
+    repeated = {repeat.other for repeat in nearest_repeats(said, texts)}
+    return [text for at, text in enumerate(texts) if at not in repeated]
 
 
 def _is_read(text: str, reader: TokenCounter | None) -> bool:
@@ -301,9 +333,7 @@ def _jsonl(part: str, texts: Sequence[str], language: str | None) -> str:
 
 def _manifest(manifest: str, clips: Sequence[TargetClip], language: str | None) -> str:
     """As YAML: with the language where the clips name none."""
-    path = json.dumps(manifest, ensure_ascii=False)
-    if manifest == EMBEDDED:
-        return EMBEDDED
+    path = manifest if manifest == EMBEDDED else json.dumps(manifest, ensure_ascii=False)
     if language is None or all(clip.row.language for clip in clips):
         return path
     return f"[{{path: {path}, language: {language}}}]"
@@ -324,14 +354,19 @@ def _consent(wishes: Wishes, manifest: str) -> str:
 def _search(
     is_shipped_base: bool, epochs: int, machine: Machine, assumed: list[str]
 ) -> tuple[int, str]:
-    """The number of trials and the ranks, so that all checkpoints fit half of the disk."""
+    """The number of trials and the ranks, so that all checkpoints fit the disk."""
     if is_shipped_base:
         return 8, "[32, 64, 128]"
-    # A checkpoint at rank 64 is taken for 1 GB: adapter and optimiser on all layers, fp32.
+    # A checkpoint at rank 64 is taken for 1 GB: adapter and optimiser on all layers, fp32. At worst
+    # no trial is stopped.
     ranks, trials = [8, 16, 32, 64], 16
-    while sum(ranks) / len(ranks) / 64 * trials * epochs > machine.free_disk / 2 and trials > 4:
-        trials -= 4
-        ranks = ranks[:-1] if len(ranks) > 2 else ranks
+    while sum(ranks) / len(ranks) / 64 * trials * epochs > machine.free_disk * _OF_DISK:
+        if trials > 8:
+            trials -= 4
+        elif len(ranks) > 2:
+            ranks.pop()
+        else:
+            break
     if trials < 16:
         assumed.append(
             f"{trials} trials up to rank {ranks[-1]}, by the {machine.free_disk:.0f} GB "
@@ -356,10 +391,10 @@ def _word_metric(is_shipped_base: bool, language: str | None, assumed: list[str]
     if language and _is_there(name, language):
         return _WordMetric((name,), f"\n    - {{metric: {name}, margin: 0.05}}")
     assumed.append(
-        f"no Whisper is here, so nothing tells wrong words: `hf download {DEFAULT_MODEL}`, then add "
-        f"{name} to metrics and constraints"
+        f"no Whisper is here, so nothing tells wrong words: `hf download {DEFAULT_MODEL}`, then "
+        f"add {name} to metrics and constraints"
     )
-    return _WordMetric((), " []")
+    return _WordMetric((), "\n    - {metric: dnsmos_p808, margin: 0.2}")
 
 
 def _is_there(name: str, language: str | None = None) -> bool:

@@ -190,8 +190,8 @@ class VariantsSpec(Strict):
     """0 is the base, synthesised once as the control."""
     decoding: DecodingSpec = DecodingSpec()
     prompts: str = EMBEDDED
-    """Prompt set A: ``embedded`` (digits), ``embedded:`` and a language, or a JSONL file with ``id``
-    and ``text``."""
+    """Prompt set A: ``embedded`` (digits), ``embedded:`` and a language, or a JSONL file with
+    ``id`` and ``text``."""
     shortlist_after: Annotated[int, Field(ge=1)] | None = 16
     """Prompts of set A for every variant; the best third get the rest too. Null: all get all."""
     confirmation_prompts: str = EMBEDDED

@@ -5,6 +5,7 @@ set A has 24 of them and set B 60.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,4 +55,4 @@ def guess_language(texts: Iterable[str]) -> str | None:
 
 
 def _words(text: str) -> list[str]:
-    return [word for part in text.split() if (word := part.strip(".,!?\u00bf\u00a1;:'\"\u00ab\u00bb"))]
+    return re.findall(r"\w+", text)
