@@ -3,7 +3,7 @@
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -20,6 +20,10 @@ from orchestrator.commands.common import (
 )
 from orchestrator.errors import Exit
 from orchestrator.terminal.console import messages, output, print_line, progress_bar
+
+if TYPE_CHECKING:
+    from jobs.data.checks.check import Checked
+    from jobs.data.checks.listening import Heard
 
 Manifests = Annotated[
     list[str],
@@ -139,8 +143,8 @@ def check(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="What --listen transcribes with: embedded, or a Whisper (a directory or an id in "
-            "the hub's cache). Default: the one that fits the texts.",
+            help="What transcribes, which implies --listen: embedded, or a Whisper (a directory or "
+            "an id in the hub's cache). Default: the one that fits the texts.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -167,13 +171,8 @@ def check(
     with check_progress(messages) as progress:
         checked = check_target(data, host, workers, progress)
     heard = None
-    if listen and checked.clips:
-        from jobs.data.checks.listening import listen_to, open_transcriber
-
-        transcriber = open_transcriber(checked.clips, recogniser)
-        with progress_bar(messages, "listening") as advance:
-            heard = listen_to(checked.clips, transcriber, ", ".join(data.paths), progress=advance)
-        checked = replace(checked, findings=[*checked.findings, *heard.findings])
+    if (listen or recogniser) and checked.clips:
+        checked, heard = _listen(checked, ", ".join(data.paths), recogniser)
     if as_json:
         print_json(to_dict(checked, data, family, heard))
     else:
@@ -250,6 +249,28 @@ def init(
     if "YOURS TO FILL IN" in written.files[places.spec]:
         print_line(output, "Yours to fill in: data.consent, without which nothing runs.")
     print_line(output, f"{places.spec} is written. Next: voxsweep plan {places.spec}")
+
+
+def _listen(
+    checked: "Checked", where: str, recogniser: str | None
+) -> "tuple[Checked, Heard | None]":
+    """The check with what listening found; without a recogniser, that is an error like others."""
+    from jobs.data.checks.listening import listen_to, open_transcriber
+    from jobs.data.findings import error
+
+    heard = None
+    try:
+        transcriber = open_transcriber(checked.clips, recogniser)
+    except InputError as missing:
+        found = [
+            error("not-listened", each.where, each.what, each.next_step)
+            for each in missing.problems
+        ]
+    else:
+        with progress_bar(messages, "listening") as progress:
+            heard = listen_to(checked.clips, transcriber, where, progress=progress)
+        found = heard.findings
+    return replace(checked, findings=[*checked.findings, *found]), heard
 
 
 def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:

@@ -95,6 +95,14 @@ def test_the_shipped_voice_is_listened_to():
     assert (result.exit_code, heard["clips"], heard["other_text"]) == (0, 60, 0)
 
 
+def test_a_recogniser_that_is_not_there_does_not_hide_what_the_check_found(bad):
+    command = ["check", str(bad), "--family", "codec_lm", "--recogniser", "no/where", "--json"]
+    result = CliRunner().invoke(app, command)
+    rules = [each["rule"] for each in json.loads(result.stdout)["findings"]]
+    assert (result.exit_code, rules[-1]) == (2, "not-listened")
+    assert "audio-silent" in rules
+
+
 def test_a_bad_corpus_for_people(bad):
     """On a page of 100 columns, compared whole."""
     found = check_target(

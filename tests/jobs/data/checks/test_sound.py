@@ -33,6 +33,10 @@ def with_noise(decibels):
     return spoil
 
 
+def hum(samples, rate):
+    return np.sin(2 * np.pi * 50 * np.arange(samples) / rate)
+
+
 def silence(seconds, *, first, level=0.0):
     def spoil(audio, rate, noise):
         quiet = level * noise.standard_normal(int(seconds * rate))
@@ -48,6 +52,7 @@ SPOILT = {
     "offset": (lambda audio, rate, noise: audio + 0.01, "dc-offset"),
     "5 dB": (with_noise(5), "noisy"),
     "10 dB": (with_noise(10), "noisy"),
+    "hum": (lambda audio, rate, noise: audio + 0.1 * hum(len(audio), rate), "noisy"),
 }
 
 
