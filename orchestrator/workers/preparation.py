@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _QUIETER = 0.05
 """LU below the requested loudness; less is rounding."""
 _LISTENED_TO = 20
-"""Clips: a large Whisper takes some ten seconds for each on one CPU."""
+"""Clips. Fewer than by ``voxsweep check``: the first trial waits, and a large Whisper is slow."""
 
 
 @dataclass(frozen=True)
