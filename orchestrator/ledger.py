@@ -76,6 +76,8 @@ class SweepRecord:
     started_at: float
     ended_at: float | None = None
     """When the current verdict was reached; None while there is none."""
+    machine: str | None = None
+    """The type of the machines that ran it; None where an earlier version of voxsweep wrote it."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +195,11 @@ class Ledger:
         )
         return f"{who}. It goes on here when that has ended"
 
-    def begin(self) -> SweepRecord:
-        """The sweep's record, which is written at the first call."""
+    def begin(self, machine: str | None = None) -> SweepRecord:
+        """The sweep's record, which is written at the first call, with the type of ``machine``."""
         if text := self.read_text(SWEEP_FILE):
             return SweepRecord(**json.loads(text))
-        record = SweepRecord(secrets.token_hex(8), self._earliest() or time.time())
+        record = SweepRecord(secrets.token_hex(8), self._earliest() or time.time(), machine=machine)
         self._write_record(record)
         return record
 

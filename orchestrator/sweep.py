@@ -19,6 +19,7 @@ from jobs.training.packing import equality
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.fleet import fleet
+from orchestrator.hosts.node_requirements import accelerator_of
 from orchestrator.hosts.pool import Pool
 from orchestrator.ledger import (
     CONFIRMATION,
@@ -45,6 +46,7 @@ from orchestrator.search.study_storage import check_study
 from orchestrator.search.synthesis import synthesise_missing
 from orchestrator.search.tune import search
 from orchestrator.spec.inputs import Inputs
+from orchestrator.spec.machine import machine_type
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.stored import protocol_changes, stored_protocol
 from orchestrator.status import TrialStatus
@@ -119,7 +121,7 @@ class Sweep:
         self._started = time.time()
         self._epochs_before = self._epochs_committed()
         check_study(spec, ledger, self._directory)
-        ledger.begin()
+        ledger.begin(machine_type(spec, _accelerators()))
         store = mlflow_store(spec.records.mlflow, self._directory)
         self._recorder = Recorder(ledger, spec, store, progress.note)
 
@@ -356,6 +358,12 @@ def _to_user_error(cause: Exception) -> InputError | InfrastructureError | None:
     if isinstance(cause, ValueError | FileNotFoundError):
         return InputError([Problem("base", str(cause), "Correct base or data in the spec.")])
     return None
+
+
+def _accelerators() -> list[str]:
+    """The types of the cluster's GPUs, as Ray names them."""
+    resources = (name for node in ray.nodes() for name in node["Resources"])
+    return [of for name in resources if (of := accelerator_of(name))]
 
 
 def data_locality(clips: Sequence[TargetClip], cpus: float, gpus: float) -> dict[str, Any]:

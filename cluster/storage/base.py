@@ -52,7 +52,10 @@ class Storage(Protocol):
         """Whether a file is at ``key``."""
 
     def children(self, key: str) -> list[str]:
-        """Sorted names directly under ``key``; unfinished ones are left out."""
+        """Sorted names directly under ``key``, or in all of the storage where it is empty.
+
+        Unfinished ones are left out.
+        """
 
     @contextmanager
     def commit(self, key: str, check: Check | None = None) -> Iterator[Path]:
@@ -141,7 +144,7 @@ class LocalStorage:
         return self._path(key).is_file()
 
     def children(self, key: str) -> list[str]:
-        path = self._path(key)
+        path = self._path(key) if key else self.root
         if not path.is_dir():
             return []
         return sorted(child.name for child in path.iterdir() if not child.name.startswith("."))

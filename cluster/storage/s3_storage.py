@@ -102,7 +102,7 @@ class S3Storage:
         return True
 
     def children(self, key: str) -> list[str]:
-        folder = self._full(key) + "/"
+        folder = f"{self._full(key)}/" if key else self._prefix
         files, folders = self._ask(partial(s3.list_folder, self._bucket, folder))
         return sorted(name for name in {*files, *folders} if not name.startswith("."))
 

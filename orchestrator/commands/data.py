@@ -202,7 +202,10 @@ def init(
     columns: Columns = None,
     language: Annotated[
         str | None,
-        typer.Option(help="The language of the texts (en). Default: by the dataset and its texts."),
+        typer.Option(
+            callback=language_option,
+            help="The language of the texts (en). Default: by the dataset and its texts.",
+        ),
     ] = None,
     consent: Annotated[
         str | None,

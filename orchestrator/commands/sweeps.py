@@ -3,6 +3,7 @@
 import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,13 +24,23 @@ from orchestrator.errors import Exit
 from orchestrator.terminal.console import messages, output, print_line
 
 
-def plan(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:
-    """Show what a sweep would run and how much of it is done, without starting anything."""
+def plan(
+    spec: SpecPath,
+    storage: StorageUrl = "sweeps",
+    price: Annotated[
+        float | None,
+        typer.Option(min=0, help="The price of a GPU-hour, in any currency. Default: unknown."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sweep would run, what is done and what is left, without starting anything."""
+    from orchestrator.spec.machine import machine_type, this_machine
     from orchestrator.spec.plan import plan as make_plan
     from orchestrator.terminal.sweep import show_plan
 
     sweep, inputs = read_sweep(spec)
-    planned = make_plan(sweep, inputs, open_storage(storage))
+    here = machine_type(sweep, [gpu.type for gpu in this_machine(Path.cwd()).gpus])
+    planned = make_plan(sweep, inputs, open_storage(storage), here, price)
     if as_json:
         print_json(asdict(planned))
     else:

@@ -39,6 +39,11 @@ class HostResources:
         return f"a host takes {ranks} x {asks}{where}{labels}"
 
 
+def accelerator_of(resource: str) -> str | None:
+    """The type of GPU that a resource of a node stands for; None where it is another resource."""
+    return resource.removeprefix(_ACCELERATOR) if resource.startswith(_ACCELERATOR) else None
+
+
 def host_resources(spec: SweepSpec) -> HostResources:
     """What each host of the sweep asks for."""
     resources = spec.resources

@@ -1,11 +1,19 @@
 """The machine that a command runs on: its GPUs, its CPUs and the room on its disk."""
 
 import os
+import platform
+import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.spec.model import SweepSpec
+
+_TYPE = re.compile(r"\w+\s+((?:[A-Z]+\s+)*[A-Z0-9]*\d[A-Z0-9]*)")
+"""Ray's own pattern (NVIDIA_GPU_NAME_PATTERN of ray 2.60)."""
+_CPU_INFO = Path("/proc/cpuinfo")
 _QUERY = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 
 
@@ -16,6 +24,12 @@ class Gpu:
     name: str
     memory: float
     """GiB."""
+
+    @property
+    def type(self) -> str:
+        """As Ray names its type: ``H100`` of ``NVIDIA H100 80GB HBM3``."""
+        found = _TYPE.match(self.name)
+        return (found[1] if found else self.name.removeprefix("NVIDIA ")).replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -46,3 +60,24 @@ def _gpus() -> tuple[Gpu, ...]:
         return ()
     rows = [line.rpartition(",") for line in listed.splitlines() if "," in line]
     return tuple(Gpu(name.strip(), float(memory) / 1024) for name, _, memory in rows)
+
+
+def machine_type(spec: SweepSpec, accelerators: Iterable[str]) -> str:
+    """The type of machine that the hosts of a sweep take, to compare seconds by.
+
+    That of its GPUs, where it takes some: those that it asks for, else ``accelerators``, Ray's
+    names of those that are there. Else the processor of this machine and its number of CPUs.
+    """
+    if spec.resources.gpus_per_rank:
+        asked = spec.resources.placement.accelerator
+        return asked or " or ".join(sorted(set(accelerators))) or "GPU"
+    return f"{_processor()}, {os.cpu_count()} CPUs"
+
+
+def _processor() -> str:
+    try:
+        lines = _CPU_INFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()

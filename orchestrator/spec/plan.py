@@ -13,6 +13,7 @@ from jobs.metrics.catalogue import metric_of
 from jobs.spec.data import MixSpec
 from jobs.spec.trial import BASE_VARIANT, PromptSpec
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger
+from orchestrator.spec.cost import Cost, Work, epochs_left, measured_before
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.power import expected_spreads, weak_rules
 from orchestrator.verdict.protocol import (
@@ -58,19 +59,33 @@ class Plan:
     """Ranks of each host."""
     gpus: float
     """GPUs of all hosts together."""
-    most_gpu_hours: float | None
-    """Estimated from epochs already trained; None before the first, or without GPUs."""
     trials_done: int
     epochs_done: int
+    cost: Cost | None
+    """Of what is left, by the measured seconds of a sweep of this family on such machines; None
+    where there is none, or where all trials have ended."""
     weak_rules: tuple[str, ...]
     """What set B has too few prompts to decide, a sentence each."""
 
 
-def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
-    """Count what ``spec`` would run on its clips and prompt sets, and what of it is stored."""
+def plan(
+    spec: SweepSpec,
+    inputs: "Inputs",
+    storage: Storage,
+    machine: str | None = None,
+    rate: float | None = None,
+) -> Plan:
+    """Count what ``spec`` would run on its clips and prompt sets, and what of it is stored.
+
+    Args:
+        spec: what is to run.
+        inputs: its clips and prompts.
+        storage: where it, and earlier sweeps, are.
+        machine: the type of machine that it would run on; None asks for no cost.
+        rate: the price of a GPU-hour, in any currency.
+    """
     ledger = Ledger(storage, spec.name)
     done = {record.id: ledger.epochs(record.id) for record in ledger.trials()}
-    seconds = [losses.seconds for epochs in done.values() for losses in epochs]
     clips = sum(clip.row.split == "train" for clip in inputs.clips)
     prompts, confirmation = inputs.prompts, inputs.confirmation
     epochs = most_epochs(spec)
@@ -84,6 +99,9 @@ def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
         + (1 + shortlist) * len(rest)
         + (1 + finalists) * len(confirmation)
     )
+    done_epochs = sum(map(len, done.values()))
+    ended = sum(ledger.final_result(trial) is not None for trial in done)
+    asked = machine if ended < spec.search.trial_count else None
     hosts, slots = spec.hosts, spec.slots_per_host
     gpus = spec.resources.gpus_per_rank * spec.engine.ranks
     return Plan(
@@ -104,13 +122,35 @@ def plan(spec: SweepSpec, inputs: "Inputs", storage: Storage) -> Plan:
         packing=_packing(spec),
         ranks=spec.engine.ranks,
         gpus=gpus * hosts,
-        most_gpu_hours=(
-            epochs * gpus * sum(seconds) / len(seconds) / 3600 if seconds and gpus else None
-        ),
-        trials_done=sum(ledger.final_result(trial) is not None for trial in done),
-        epochs_done=sum(map(len, done.values())),
+        trials_done=ended,
+        epochs_done=done_epochs,
+        cost=_cost(spec, storage, asked, rate, done_epochs, len(first), clips),
         weak_rules=tuple(_weak_rules(spec, confirmation, ledger)),
     )
+
+
+def _cost(
+    spec: SweepSpec,
+    storage: Storage,
+    machine: str | None,
+    rate: float | None,
+    done: int,
+    prompts: int,
+    clips: int,
+) -> Cost | None:
+    measured = machine and measured_before(storage, spec, machine)
+    if not measured:
+        return None
+    slots = spec.slots_per_host or round(measured.slots_per_host)
+    work = Work(
+        epochs=epochs_left(spec, most_epochs(spec), done),
+        clips=clips,
+        prompts=prompts * len(spec.variants.adapted_scales),
+        slots=min(spec.hosts * slots, spec.search.trial_count),
+        hosts=spec.hosts,
+        gpus=spec.hosts * spec.resources.gpus_per_rank * spec.engine.ranks,
+    )
+    return measured.cost(work, rate)
 
 
 def _weak_rules(spec: SweepSpec, prompts: Sequence[PromptSpec], ledger: Ledger) -> Iterator[str]:

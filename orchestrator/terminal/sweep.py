@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 
+from orchestrator.spec.cost import Cost
 from orchestrator.spec.plan import Plan
 from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.terminal.console import decimals, plain_table, print_line
@@ -99,11 +100,27 @@ def show_plan(console: Console, plan: Plan) -> None:
     table = plain_table("", "", left=("",))
     table.show_header = False
     for name, value in asdict(plan).items():
-        if name != "weak_rules":
+        if name not in {"weak_rules", "cost"}:
             table.add_row(name.replace("_", " "), "unknown yet" if value is None else str(value))
     console.print(table)
+    if plan.trials_done >= plan.trials:
+        print_line(console, "All trials have ended.")
+    elif plan.cost is None:
+        no_sweep = "no sweep of this family on such a machine is in the storage"
+        print_line(console, f"What is left takes an unknown time: {no_sweep}.")
+    else:
+        print_line(console, f"What is left takes {_in_words(plan.cost)}.")
     for weakness in plan.weak_rules:
         print_line(console, f"Seldom decided: {weakness}.")
+
+
+def _in_words(cost: Cost) -> str:
+    parts = [f"{cost.hours.low:.2f} to {cost.hours.high:.2f} hours"]
+    if cost.gpu_hours.high:
+        parts.append(f"{cost.gpu_hours.low:.2f} to {cost.gpu_hours.high:.2f} GPU-hours")
+    if cost.price is not None:
+        parts.append(f"{cost.price.low:.2f} to {cost.price.high:.2f} in the currency of --price")
+    return f"{', '.join(parts)}, by the seconds of {cost.by}"
 
 
 def show_status(console: Console, status: SweepStatus) -> None:

@@ -105,6 +105,7 @@ class TestEveryStorage:
             pass
         assert storage.children("s") == ["a", "aa", "b", "c"]
         assert storage.children("s/a") == []
+        assert "s" in storage.children("")
 
     def test_a_committed_directory_is_fetched_whole(self, storage):
         with storage.commit("t/e") as directory:
