@@ -172,7 +172,7 @@ class Sweep:
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
         """Show the end, and have the trial's MLflow run closed."""
-        self._progress.end(trial, result.end)
+        self._progress.end(trial, result.end, result.reason)
         self._recorder.enqueue(trial)
 
     # stages

@@ -57,11 +57,18 @@ def reference_speaker(speaker: str | None, recorded: Collection[str | None]) -> 
 
 
 def reference_problems(
-    metric: str, prompts: Iterable[PromptSpec], held_out: Mapping[str | None, int]
+    metric: str,
+    prompts: Iterable[PromptSpec],
+    held_out: Mapping[str | None, int],
+    hold_out: Callable[[str | None], str],
 ) -> Iterator[tuple[str, str]]:
     """Why ``metric`` cannot compare clips of ``prompts``, each with the next step.
 
-    ``held_out`` has the number of validation clips by speaker, None for one without a name.
+    Args:
+        metric: its name.
+        prompts: of all sets.
+        held_out: the number of validation clips by speaker, None for one without a name.
+        hold_out: what holds out enough clips of a speaker, in words.
     """
     needed: dict[str | None, None] = {}
     for speaker in dict.fromkeys(prompt.speaker for prompt in prompts):
@@ -76,7 +83,7 @@ def reference_problems(
                 f"{metric} needs {MIN_REFERENCES} validation clips{whose}, but there are "
                 f"{held_out[speaker]}"
             )
-            yield what, "mark more, or drop the metric"
+            yield what, f"{hold_out(speaker)}, or drop the metric"
 
 
 def similarity_metric(name: str, version: str, vector: str) -> Metric:

@@ -150,6 +150,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a dataset and report every problem with its file and line, changing nothing."""
+    from jobs.data.checks.held_out import small_splits
     from jobs.data.checks.target import check_target
     from orchestrator.spec.check_summary import data_from_options, host_from_options, to_dict
     from orchestrator.terminal.data import check_progress, show_check
@@ -170,6 +171,7 @@ def check(
     )
     with check_progress(messages) as progress:
         checked = check_target(data, host, workers, progress)
+    checked = replace(checked, findings=[*checked.findings, *small_splits(checked, data)])
     heard = None
     if (listen or recogniser) and checked.clips:
         checked, heard = _listen(checked, ", ".join(data.paths), recogniser)

@@ -34,11 +34,14 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what a sweep would run, what is done and what is left, without starting anything."""
+    from orchestrator.ledger import Ledger
     from orchestrator.spec.machine import machine_type, this_machine
     from orchestrator.spec.plan import plan as make_plan
+    from orchestrator.spec.stored import refuse_changes
     from orchestrator.terminal.sweep import show_plan
 
     sweep, inputs = read_sweep(spec)
+    refuse_changes(Ledger(open_storage(storage), sweep.name), sweep, inputs)
     here = machine_type(sweep, [gpu.type for gpu in this_machine(Path.cwd()).gpus])
     planned = make_plan(sweep, inputs, open_storage(storage), here, price)
     if as_json:

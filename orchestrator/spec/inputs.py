@@ -1,11 +1,13 @@
 """The clips and prompt sets that a spec names, read and checked before anything is spent."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from jobs.data.checks.check import Checked
+from jobs.data.checks.held_out import how_to_hold_out
 from jobs.data.checks.target import check_target
 from jobs.data.clips import Progress, TargetClip
 from jobs.data.findings import Finding
@@ -83,7 +85,7 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
     problems += _trained_texts(second, of_b, checked.clips)
     if problems:
         raise InputError(problems)
-    problems += _reference_problems(spec, inputs)
+    problems += _reference_problems(spec, inputs, partial(how_to_hold_out, checked, spec.data))
     for file, prompts, names in zip(
         files, sets, (scoring.measured, scoring.confirmed_by), strict=True
     ):
@@ -137,14 +139,17 @@ def _near_duplicates(prompts: Sequence[PromptSpec], places: Sequence[str]) -> It
         yield Problem(places[place], what, "Write another text, or leave it at that.")
 
 
-def _reference_problems(spec: SweepSpec, inputs: Inputs) -> Iterator[Problem]:
+def _reference_problems(
+    spec: SweepSpec, inputs: Inputs, hold_out: Callable[[str | None], str]
+) -> Iterator[Problem]:
     """Too few held-out clips for the first metric that compares speech with recordings."""
     compared = [name for name in spec.scoring.confirmed_by if METRICS[name].needs_references]
     held_out = Counter(c.row.speaker for c in inputs.clips if c.row.split == "validation")
     prompts = (*inputs.prompts, *inputs.confirmation)
     for name in compared[:1]:
-        for what, next_step in reference_problems(name, prompts, held_out):
-            yield Problem(", ".join(spec.data.paths), what, f"{next_step.capitalize()}.")
+        for what, next_step in reference_problems(name, prompts, held_out, hold_out):
+            step = f"{next_step[0].upper()}{next_step[1:]}."
+            yield Problem(", ".join(spec.data.paths), what, step)
 
 
 def _language_problems(

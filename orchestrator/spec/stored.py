@@ -1,5 +1,6 @@
 """The spec, protocol and verdict in a sweep's folder."""
 
+import hashlib
 import json
 import math
 import operator
@@ -14,7 +15,14 @@ from jobs.problems import InputError, Problem
 from jobs.spec.strict import validation_problems
 from jobs.spec.trial import BASE_VARIANT
 from jobs.spec.yaml_files import dump_yaml, load_yaml
-from orchestrator.ledger import PLAN_FILE, PROTOCOL_FILE, SPEC_FILE, VERDICT_FILE, Ledger
+from orchestrator.ledger import (
+    CLIPS_FILE,
+    PLAN_FILE,
+    PROTOCOL_FILE,
+    SPEC_FILE,
+    VERDICT_FILE,
+    Ledger,
+)
 from orchestrator.spec.model import MAY_CHANGE, SweepSpec, without_places
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
@@ -30,18 +38,10 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
     spec replaces the old, and trials that may train longer are recorded so.
 
     Raises:
-        InputError: a sweep of this name was started with another spec.
+        InputError: as :func:`refuse_changes`.
     """
-    with of_this_version(ledger):
-        known = stored_spec(ledger)
-    if known is not None and _is_begun(ledger):
-        where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
-        changes = [*_changes(known, spec), *_prompt_changes(ledger, spec, inputs)]
-        if problems := [
-            Problem(where, f"sweep {spec.name!r} was started with other {what}", step)
-            for what, step in changes
-        ]:
-            raise InputError(problems)
+    refuse_changes(ledger, spec, inputs)
+    ledger.write_text(CLIPS_FILE, "".join(f"{each}\n" for each in _clip_digests(inputs)))
     ledger.write_text(SPEC_FILE, dump_yaml(spec.model_dump(mode="json")))
     if _epochs_may_grow(spec):
         ledger.lengthen_trials(spec.training.epochs)
@@ -49,6 +49,29 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
 
     planned = plan(spec, inputs, ledger.storage)
     ledger.write_text(PLAN_FILE, json.dumps(asdict(planned), indent=2) + "\n")
+
+
+def refuse_changes(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
+    """That a run of ``spec`` on ``inputs`` would go on with what the sweep's folder has.
+
+    Raises:
+        InputError: a sweep of this name was started with another spec, or on other clips.
+    """
+    with of_this_version(ledger):
+        known = stored_spec(ledger)
+    if known is None or not _is_begun(ledger):
+        return
+    where = f"{ledger.storage.url}/{ledger.path(SPEC_FILE)}"
+    changes = [
+        *_changes(known, spec),
+        *_prompt_changes(ledger, spec, inputs),
+        *_clip_changes(ledger, inputs),
+    ]
+    if problems := [
+        Problem(where, f"sweep {spec.name!r} was started with other {what}", step)
+        for what, step in changes
+    ]:
+        raise InputError(problems)
 
 
 _LONGEST_VALUE = 120
@@ -60,6 +83,33 @@ def _is_begun(ledger: Ledger) -> bool:
     """Whether anything was made by the spec: a run that died before claims no name."""
     has_base = ledger.storage.is_committed(ledger.clips(BASE_VARIANT))
     return has_base or ledger.read_text(PROTOCOL_FILE) is not None or bool(ledger.trials())
+
+
+def _clip_digests(inputs: "Inputs") -> dict[str, str]:
+    """A digest of what is learned of each clip, with the clip's place; files may be moved."""
+    digests: dict[str, str] = {}
+    for clip in inputs.clips:
+        row = clip.row
+        learned = json.dumps([clip.pcm, row.text, row.split, row.speaker, row.language])
+        digest = hashlib.blake2b(learned.encode(), digest_size=8).hexdigest()
+        digests.setdefault(digest, row.where)
+    return digests
+
+
+def _clip_changes(ledger: Ledger, inputs: "Inputs") -> Iterator[tuple[str, str]]:
+    """Clips whose sound, text, split, speaker or language the sweep's trials have not seen so."""
+    stored = ledger.read_text(CLIPS_FILE)
+    if stored is None:
+        return
+    before, now = set(stored.split()), _clip_digests(inputs)
+    new = [where for digest, where in now.items() if digest not in before]
+    gone = len(before - now.keys())
+    if new or gone:
+        first = f", first at {new[0]}" if new else ""
+        yield (
+            f"clips: {len(new)} of {len(now)} are new or changed{first}, and {gone} are gone",
+            _RENAME,
+        )
 
 
 def _changes(known: SweepSpec, spec: SweepSpec) -> Iterator[tuple[str, str]]:

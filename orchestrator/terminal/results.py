@@ -8,7 +8,7 @@ from rich.table import Table
 
 from orchestrator.report.report_input import short
 from orchestrator.terminal.console import decimals, plain_table, print_line, with_interval
-from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.table import ScoreTable
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
     clips = verdict.rows[0].failures.clips
     shown = plain_table(*columns, left=("variant", "standing"))
     for row in rows[: top + 1]:
-        gain, lost = row.gain, row.failures.unscored
+        lost = row.failures.unscored
         cells = (
             short(table.variants[row.id]),
             decimals(row.means.get(verdict.primary)),
-            "" if row.id == "base" else with_interval(gain.mean, gain.low, gain.high),
+            "" if row.id == "base" else _gain(row),
             *(decimals(row.means.get(metric)) for metric in constraints),
             f"{len(row.failed_clips)}" + (f" (+{lost} not scored)" if lost else ""),
             row.standing,
@@ -52,6 +52,12 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
         console.print()
     print_line(console, verdict.verdict, _VERDICT_STYLES.get(verdict.verdict, "bold red"))
     console.print(verdict.sentence, highlight=False, markup=False)
+
+
+def _gain(row: VariantRow) -> str:
+    if row.does_nothing:
+        return "does nothing"
+    return with_interval(row.gain.mean, row.gain.low, row.gain.high)
 
 
 def _groups(verdict: Verdict, table: ScoreTable) -> Table:

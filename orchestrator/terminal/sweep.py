@@ -54,10 +54,12 @@ class SweepProgress:
         if self._live is None and changed:
             print_line(self._console, _line(trial))
 
-    def end(self, trial: str, status: str) -> None:
-        """Show how a trial ended."""
+    def end(self, trial: str, status: str, reason: str = "") -> None:
+        """Show how a trial ended, and why where it failed."""
         if trial in self._trials:
-            self.update(replace(self._trials[trial], status=status))
+            self.update(replace(self._trials[trial], status=status, reason=reason))
+            if self._live is not None and status == "failed":
+                print_line(self._console, _line(self._trials[trial]))
 
     def __rich__(self) -> Group:
         return Group(Spinner("dots", self._stage), trial_table(self._trials.values()))
@@ -66,7 +68,8 @@ class SweepProgress:
 def _line(trial: TrialStatus) -> str:
     named = f"{trial.trial}  rank {trial.rank}  lr {scientific(trial.learning_rate)}"
     if trial.status != "running":
-        return f"{named}  {trial.status} after epoch {trial.epoch}"
+        why = f": {trial.reason}" if trial.status == "failed" and trial.reason else ""
+        return f"{named}  {trial.status} after epoch {trial.epoch}{why}"
     if trial.epoch == 0:
         return f"{named}  started"
     return (
@@ -126,6 +129,9 @@ def _in_words(cost: Cost) -> str:
 def show_status(console: Console, status: SweepStatus) -> None:
     """Print a sweep's trials, its rungs, its cost and its verdict."""
     console.print(trial_table(status.trials))
+    for trial in status.trials:
+        if trial.reason and trial.status in {"failed", "open"}:
+            print_line(console, f"{trial.trial} failed: {trial.reason}", _STYLES["failed"])
     for rung in status.rungs:
         reached = f"{rung.reached} came to it, {rung.stopped} stopped there"
         print_line(console, f"rung {rung.epoch}: {reached}")

@@ -442,7 +442,7 @@ class Comparison:
         if broken := sentences.broken_rules(row):
             # A gain that comes with failed clips or another voice is no news: leave it out.
             return "rejected" if self.is_harmful(row.id) else "passed", tuple(broken)
-        if no_gain := sentences.no_gain_reason(row.gain, self.protocol):
+        if no_gain := sentences.no_gain_reason(row, self.protocol):
             return "rejected", (no_gain,)
         return "passed", ()
 

@@ -108,6 +108,14 @@ class VariantRow:
     constraints: tuple[ConstraintCheck, ...]
 
     @property
+    def does_nothing(self) -> bool:
+        """Whether every metric is the base's on every prompt: the adapter changes nothing."""
+        return any(self.means.values()) and all(
+            difference.mean == difference.low == difference.high == 0
+            for difference in self.differences.values()
+        )
+
+    @property
     def feasible(self) -> bool:
         """Whether the failure gate and every constraint that was measured hold."""
         return total_violation(self.failures, self.constraints) == 0

@@ -46,8 +46,14 @@ def compared(check: ConstraintCheck) -> str:
     return f"{check.metric} {check.variant:.3g} (base {check.base:.3g})"
 
 
-def no_gain_reason(gain: Interval, protocol: Protocol) -> str | None:
+DOES_NOTHING = "does nothing: every score is the base's"
+
+
+def no_gain_reason(row: VariantRow, protocol: Protocol) -> str | None:
     """Why the gain is not enough, or None if it is."""
+    gain = row.gain
+    if row.does_nothing:
+        return DOES_NOTHING
     if gain.mean < protocol.min_effect:
         return f"gain {gain.mean:+.3g} is below the smallest that counts, {protocol.min_effect:g}"
     if gain.low <= 0:
@@ -75,7 +81,7 @@ def not_better_reasons(confirmed: Confirmation, protocol: Protocol) -> tuple[str
     """Why set B did not show a finalist to be better."""
     # A gain that comes with failed clips or another voice is no news.
     reasons = broken_rules(confirmed.row)
-    if not reasons and (no_gain := no_gain_reason(confirmed.row.gain, protocol)):
+    if not reasons and (no_gain := no_gain_reason(confirmed.row, protocol)):
         reasons = [no_gain]
     if not reasons and confirmed.p_holm >= protocol.significance:
         reasons = [f"p {confirmed.p_holm:.2g} after Holm is not below {protocol.significance:g}"]
@@ -131,6 +137,13 @@ def refusal(
     protocol: Protocol,
 ) -> str:
     """The sentence for a sweep whose finalists have scores of set B, and none was better."""
+    if best.row.does_nothing:
+        verdict = "Inconclusive" if outcome == "INCONCLUSIVE" else "Do not fine-tune"
+        return (
+            f"{verdict}: the first of {_count(finalists, 'finalist')}, {name}, does nothing: on "
+            f"fresh prompts every score is the base's. A higher learning rate or more epochs may "
+            f"change that."
+        )
     of_best = (
         f"the first of {_count(finalists, 'finalist')}, {name}, changes {protocol.primary} for the "
         f"better by {effect(best.row.gain, protocol.confidence)}"

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cluster.storage.base import LocalStorage
+from jobs.data.clips import ManifestRow, TargetClip
 from jobs.metrics.base import ClipScores
 from jobs.problems import InputError
 from jobs.spec.trial import EngineSpec, PromptSpec, TrainingSpec, TrialSpec
@@ -24,7 +25,7 @@ from orchestrator.ledger import (
 )
 from orchestrator.scores.from_ledger import protocol_for
 from orchestrator.spec.inputs import Inputs
-from orchestrator.spec.stored import store_spec
+from orchestrator.spec.stored import refuse_changes, store_spec
 from orchestrator.workers.preparation import Prepared
 
 
@@ -230,6 +231,30 @@ class TestClaim:
             "'log': False}, now None)",
         ]
         assert ledger.read_text(SPEC_FILE) == before
+
+    def test_clips_that_changed_since_its_trials_need_another_name(self, ledger, make_spec):
+        def inputs(*texts: str) -> Inputs:
+            rows = [
+                ManifestRow(where=f"m:{n}", audio="a.wav", text=text, split="train")
+                for n, text in enumerate(texts, start=1)
+            ]
+            return Inputs([TargetClip(r, "pcm", 16_000, 1.0) for r in rows], [], 0, [], [self.B])
+
+        spec = make_spec()
+        store_spec(ledger, spec, inputs("one", "two"))
+        store_spec(ledger, spec, inputs("one", "three"))  # nothing was trained yet
+        ledger.start_trial(trial_spec(rank=2), {"rank": 2})
+        refuse_changes(ledger, spec, inputs("one", "three"))
+        with pytest.raises(InputError) as caught:
+            refuse_changes(ledger, spec, inputs("one", "tree", "four"))
+        (problem,) = caught.value.problems
+        assert problem.what == (
+            "sweep 'small' was started with other clips: 2 of 3 are new or changed, first at m:2, "
+            "and 1 are gone"
+        )
+        with pytest.raises(InputError):
+            store_spec(ledger, spec, inputs("one"))
+        refuse_changes(ledger, spec, inputs("three", "one"))
 
     def test_a_sweep_may_grow(self, ledger, make_spec):
         """A trial that finished has epochs left; one that was stopped or failed has not."""

@@ -53,6 +53,8 @@ class Checked:
     """Hz: that of the base which the clips were checked for."""
     changes: dict[str, int] = field(default_factory=dict)
     """How often texts were changed, by what was: annotations taken out, characters repaired."""
+    drawn: frozenset[str] = frozenset()
+    """Manifests whose clips were split by ``data.split``."""
     reads_as: dict[str, str] = field(default_factory=dict)
     """By manifest, what it was read as, in words."""
 
@@ -195,7 +197,9 @@ class _Checking:
         clips = [each.clip for each in self._candidates if each.is_good]
         self._found.sort(key=lambda found: found[0])
         findings = [finding for _, finding in self._found]
-        return Checked(clips, findings, len(self._dropped), self._rate, dict(self._changes))
+        return Checked(
+            clips, findings, len(self._dropped), self._rate, dict(self._changes), self._drawn
+        )
 
     def _leave_out(self, faults: Iterator[Fault]) -> None:
         found: dict[int, list[Finding]] = {}
@@ -234,6 +238,7 @@ class _Checking:
             for each in self._candidates
             if each.clip.row.split is None and not with_split[each.clip.row.manifest]
         ]
+        self._drawn = frozenset(row.manifest for row in open_rows)
         split = {row.where: row for row in assign_splits(open_rows, self._data.split)}
         self._candidates = [
             replace(

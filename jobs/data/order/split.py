@@ -39,6 +39,21 @@ def validation_count(clips: int, share: float) -> int:
     return min(max(rounded, 1), clips - 1)
 
 
+def share_that_holds_out(
+    rows: Sequence[ManifestRow], split: SplitSpec, wanted: int, speaker: str | None
+) -> float | None:
+    """A share, in tenths from 0.2, by which ``wanted`` clips of a speaker would be held out.
+
+    ``rows`` are those without a split of their own. None where no share up to a half does.
+    """
+    open_rows = [replace(row, split=None) for row in rows]
+    for tenths in range(2, 6):
+        drawn = assign_splits(open_rows, split.model_copy(update={"validation": tenths / 10}))
+        if sum(r.split == "validation" and r.speaker == speaker for r in drawn) >= wanted:
+            return tenths / 10
+    return None
+
+
 def _held_out(group: Sequence[ManifestRow], split: SplitSpec) -> list[ManifestRow]:
     def draw(name: str) -> str:
         return hashlib.sha256(f"{split.seed}\n{name}".encode()).hexdigest()

@@ -19,6 +19,10 @@ from jobs.spec.trial import PromptSpec
 BOTH = {"ann", "bob"}
 
 
+def hold_out(speaker: str | None) -> str:
+    return "mark more"
+
+
 @pytest.mark.parametrize(
     ("speaker", "recorded", "whose"),
     [
@@ -72,14 +76,14 @@ HELD_OUT: Mapping[str | None, int] = {"ann": MIN_REFERENCES, "bob": MIN_REFERENC
     ],
 )
 def test_all_that_keeps_prompts_from_being_compared_is_told_at_once(said_by, found):
-    problems = [*reference_problems("similarity", prompts(*said_by), HELD_OUT)]
+    problems = [*reference_problems("similarity", prompts(*said_by), HELD_OUT, hold_out)]
     assert [what for what, _ in problems] == found
     assert all(next_step for _, next_step in problems)
 
 
 @pytest.mark.parametrize("recorded", [{}, {None: 3}])
 def test_without_names_there_must_be_enough_all_the_same(recorded):
-    ((what, _),) = reference_problems("similarity", prompts(None), recorded)
+    ((what, _),) = reference_problems("similarity", prompts(None), recorded, hold_out)
     assert "of nobody" in what or "10 validation clips, but there are 3" in what
 
 

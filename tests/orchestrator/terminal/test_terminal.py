@@ -1,14 +1,15 @@
 """What a sweep shows in a terminal, and as plain lines where there is none."""
 
+from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
 
 from rich.console import Console
 
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.status import TrialStatus
+from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.terminal.results import show_verdict
-from orchestrator.terminal.sweep import SweepProgress, trial_table
+from orchestrator.terminal.sweep import SweepProgress, show_status, trial_table
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 from tests.finished_sweep import BETTER, clips_of, protocol_of
@@ -81,3 +82,27 @@ def test_a_trial_as_a_row_and_as_lines():
         f"{named}  epoch 2/4  loss 1.250  validation 1.500  objective 0.500",
         f"{named}  stopped after epoch 2",
     ]
+
+
+def test_why_a_trial_failed_is_told():
+    console = shown()
+    progress = SweepProgress(console)
+    progress.update(RUNNING)
+    progress.end(TRIAL, "failed", "OutOfMemoryError: 80 GiB")
+    assert lines(console)[-1].endswith("failed after epoch 2: OutOfMemoryError: 80 GiB")
+    console = shown()
+    failed = replace(RUNNING, status="failed", reason="its process died")
+    trials = (failed, replace(RUNNING, status="stopped", reason="worse than its peers"))
+    status = SweepStatus("s", "st", trials, 2, 4, 8, (), 0.1, 0.0, None)
+    show_status(console, status)
+    assert f"{TRIAL} failed: its process died" in lines(console)
+    assert not any("worse than its peers" in line for line in lines(console))
+
+
+def test_a_live_table_keeps_a_line_of_why_a_trial_failed():
+    console = Console(file=StringIO(), width=120, force_terminal=True)
+    progress = SweepProgress(console)
+    with progress.live():
+        progress.update(RUNNING)
+        progress.end(TRIAL, "failed", "its process died")
+    assert "failed after epoch 2: its process died" in console.file.getvalue()

@@ -8,6 +8,7 @@ import pytest
 
 from jobs.metrics.base import BROKEN_AUDIO, ClipScores
 from jobs.spec.trial import BASE_VARIANT
+from orchestrator.verdict import sentences
 from orchestrator.verdict.comparison import FAILED_CLIPS, Comparison
 from orchestrator.verdict.protocol import Constraint, Gates, Prompt
 from orchestrator.verdict.table import ScoreTable
@@ -268,3 +269,13 @@ def test_clips_that_fail_are_counted_and_cost_the_promise(assessed):
 def test_gates_are_no_measurement(assessed):
     assert "end_of_speech_failure" not in assessed["good"].measured
     assert assessed["good"].measured["p808"] == pytest.approx(3.35)
+
+
+def test_an_adapter_whose_every_score_is_the_bases_does_nothing(make_table, make_protocol):
+    protocol = make_protocol()
+    row = Comparison(make_table(protocol, v={}), protocol).row("v")
+    assert row.does_nothing
+    assert sentences.no_gain_reason(row, protocol) == sentences.DOES_NOTHING
+    other = Comparison(make_table(protocol, v={"duration": [4, 4, 4, 4.1]}), protocol).row("v")
+    assert not other.does_nothing
+    assert "is below the smallest that counts" in sentences.no_gain_reason(other, protocol)

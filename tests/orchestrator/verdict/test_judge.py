@@ -62,7 +62,7 @@ def test_variants_identical_to_the_base_mean_do_not_fine_tune(make_verdict, info
     clips = [clip for name in (BASE_VARIANT, *names) for clip in speak(name)]
     verdict = make_verdict([info(name) for name in names], clips)
     assert (verdict.verdict, verdict.variant) == ("DO-NOT-FINE-TUNE", None)
-    assert "+0 is below the smallest that counts, 0.1" in verdict.sentence
+    assert "does nothing: on fresh prompts every score is the base's" in verdict.sentence
     assert [each.p_holm for each in verdict.confirmed] == [1.0, 1.0]
     assert all(row.objective == 0 for row in verdict.rows)
 
@@ -73,7 +73,7 @@ def test_a_gain_of_set_a_that_set_b_does_not_show_promotes_nothing(make_verdict,
     assert verdict.verdict == "DO-NOT-FINE-TUNE"
     row = verdict.row("lucky")
     assert row.standing == "rejected"
-    assert row.reasons == ("set B: gain +0 is below the smallest that counts, 0.1",)
+    assert row.reasons == ("set B: does nothing: every score is the base's",)
 
 
 def test_a_wide_interval_is_inconclusive_and_says_how_many_prompts_would_do(
