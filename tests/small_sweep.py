@@ -107,7 +107,7 @@ class Run:
         with self._out.open("w") as out, self._err.open("w") as err:
             self._driver = subprocess.Popen(
                 [
-                    *(sys.executable, "-c", "from orchestrator.cli import main; main()"),
+                    *(sys.executable, "-P", "-c", "from orchestrator.cli import main; main()"),
                     *("run", str(self.spec), "--storage", str(self.storage), "--json"),
                     *self.options,
                 ],
@@ -134,6 +134,11 @@ class Run:
             assert time.monotonic() < deadline, f"waited too long:\n{self.stderr}"
             time.sleep(_POLL)
         return code
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the driver alone."""
+        self._look()
+        self._driver.send_signal(number)
 
     def stop(self) -> None:
         """SIGTERM to the driver alone, as a job that is stopped gets it."""

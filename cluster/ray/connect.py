@@ -57,8 +57,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     What ``cluster.ray.addresses`` says of an address is for whoever names it to ask first.
 
     Raises:
-        ConnectionError: no cluster answers at ``address``, or none could be started; with the cause
-            and the way out.
+        ConnectionError: no cluster answers at ``address``, none could be started, or Ray failed in
+            the block; with the cause and the way out.
     """
     choose_authentication(local=address is None)
     if address is None:
@@ -92,7 +92,13 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         if callable(on_sigterm):
             # Instead of Ray's two: one exits, and one prints the stack of every thread.
             signal.signal(signal.SIGTERM, on_sigterm)
-        yield
+        try:
+            yield
+        except ray.exceptions.RayTaskError:
+            raise  # not of Ray, but of what ran in it
+        except ray.exceptions.RayError as error:
+            what = f"Ray failed: {_shortened(error)}"
+            raise ConnectionError(f"{what}. Run the same command again to go on.") from None
     finally:
         ray.shutdown()
 
@@ -132,8 +138,7 @@ def _patient_start() -> Iterator[None]:
 
 def _not_started(error: Exception, address: str | None) -> str:
     """Why there is no Ray, and what to do about it."""
-    reason = redacted(" ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__)
-    reason = reason.rstrip(".")
+    reason = _shortened(error)
     if address is not None:
         return f"no Ray cluster could be joined at {address}: {reason}. Check address and token."
     folder = os.environ["RAY_TMPDIR"]
@@ -146,6 +151,12 @@ def _not_started(error: Exception, address: str | None) -> str:
         reason = f"its node was not ready after {_START_SECONDS} s"
         step = f"Run the same command again when the machine is less busy. {step}"
     return f"Ray could not be started on this machine: {reason}. {step}."
+
+
+def _shortened(error: Exception) -> str:
+    """What an error says, on one line and without a full stop."""
+    said = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+    return redacted(said).rstrip(".")
 
 
 def _job_config() -> "JobConfig":

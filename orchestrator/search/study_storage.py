@@ -3,10 +3,12 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 from optuna.distributions import check_distribution_compatibility
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
@@ -63,6 +65,19 @@ def study_storage(address: str | None, directory: Path) -> BaseStorage:
         return RDBStorage(shown.replace(POSTGRES, "postgresql+psycopg2://", 1))
     except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
         raise InfrastructureError(_unreachable(shown, error)) from None
+
+
+@contextmanager
+def study_answering(address: str | None, directory: Path) -> Iterator[None]:
+    """For what asks the study's storage, as :func:`study_storage` names it.
+
+    Raises:
+        InfrastructureError: it stopped answering.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise InfrastructureError(_unreachable(study_address(address, directory), error)) from None
 
 
 def _journal(path: Path) -> JournalStorage:
@@ -124,13 +139,14 @@ def check_study(spec: SweepSpec, ledger: Ledger, directory: Path) -> None:
     """
     storage = study_storage(spec.records.optuna, directory)
     problems: list[Problem] = []
-    if spec.name in optuna.get_all_study_names(storage):
-        study = optuna.load_study(study_name=spec.name, storage=storage)
-        next_step = "Name the sweep otherwise, or delete the study."
-        problems = [
-            Problem("records.optuna", f"the study {spec.name!r} {what}", next_step)
-            for what in _conflicts(study, spec, ledger)
-        ]
+    with study_answering(spec.records.optuna, directory):
+        if spec.name in optuna.get_all_study_names(storage):
+            study = optuna.load_study(study_name=spec.name, storage=storage)
+            next_step = "Name the sweep otherwise, or delete the study."
+            problems = [
+                Problem("records.optuna", f"the study {spec.name!r} {what}", next_step)
+                for what in _conflicts(study, spec, ledger)
+            ]
     with collecting(problems):
         earlier_sweeps(spec, ledger)
     if problems:

@@ -30,7 +30,7 @@ from orchestrator.ledger import TrialEnd, TrialResult
 from orchestrator.search.reports import PROMISE, TRIAL
 from orchestrator.search.space import directions
 from orchestrator.search.study import StudySearch
-from orchestrator.search.study_storage import SWEEP, study_storage
+from orchestrator.search.study_storage import SWEEP, study_answering, study_storage
 from orchestrator.search.trial import REPORTED, TrialTrainable
 from orchestrator.search.warm_start import add_earlier_trials, earlier_sweeps
 from orchestrator.spec.model import OBJECTIVE, SweepSpec
@@ -89,7 +89,8 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
             verbose=0,
         ),
     )
-    tuner.fit()
+    with study_answering(spec.records.optuna, directory):
+        tuner.fit()
     hosts.check()
     if not searcher.is_over(spec.search.trial_count):
         raise KeyboardInterrupt  # nothing is judged while trials are open

@@ -6,7 +6,7 @@ And the same sweep in S3, here because it is compared with the same undisturbed 
 
 import contextlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -254,8 +254,8 @@ def _digest_of(storage: Storage, key: str) -> str:
 
 
 def _verdict(ledger: Ledger) -> Verdict:
-    """Without the name of the prompt file, which lies elsewhere."""
-    return replace(Verdict.from_json(ledger.read_text(VERDICT_FILE)), protocol_hash="")
+    """With the protocol's digest: where the prompts lie is no part of it."""
+    return Verdict.from_json(ledger.read_text(VERDICT_FILE))
 
 
 def test_a_killed_driver_takes_its_cluster_along(story):

@@ -17,6 +17,7 @@ from orchestrator import interruption
 from orchestrator.cli import GROUPS, main
 from orchestrator.errors import Exit
 from orchestrator.ledger import Ledger
+from tests.orchestrator.scores.test_from_files import rows, write_protocol
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
@@ -151,6 +152,18 @@ def voxsweep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
     )
+
+
+def test_0_and_3_from_outside(tmp_path):
+    ended = voxsweep("plan", write_small(tmp_path), "--storage", tmp_path / "st", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    # Scores of set A alone: nothing confirms.
+    protocol = write_protocol(tmp_path)
+    scores = tmp_path / "scores.jsonl"
+    of_both = [*rows("base", 0.5), *rows("tuned", 0.7)]
+    scores.write_text("\n".join(row for row in of_both if '"a' in row))
+    ended = voxsweep("judge", scores, "--protocol", protocol, cwd=tmp_path)
+    assert ended.returncode == 3, ended.stderr
 
 
 def test_2_and_4_from_outside(tmp_path):

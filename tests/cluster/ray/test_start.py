@@ -51,6 +51,17 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch):
         pass
 
 
+def test_a_failure_of_ray_itself_is_no_traceback(monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "init", lambda **options: None)
+    with (
+        pytest.raises(ConnectionError, match=r"Ray failed: .* Run the same command again"),
+        ray_cluster("127.0.0.1:1"),
+    ):
+        raise ray.exceptions.WorkerCrashedError
+
+
 @pytest.mark.full
 def test_a_hostile_environment_is_no_hindrance(tmp_path):
     """A long TMPDIR, a HOME that cannot be written, and a token's file that is not there."""

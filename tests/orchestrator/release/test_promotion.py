@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -362,3 +364,29 @@ def test_asking_makes_no_registry(tmp_path: Path):
 def test_a_registry_that_is_out_of_reach_is_told_at_once(uri: str, said: str):
     with pytest.raises(InfrastructureError, match=re.escape(said)):
         Registry(MlflowStore(uri)).holder("voice")
+
+
+@pytest.mark.full
+def test_of_two_promotions_at_once_one_makes_the_version(
+    registry: Registry, finished: Finish, tmp_path: Path
+):
+    """And the other says so. Two processes, which meet at an empty registry."""
+    finished()
+    (tmp_path / "st" / "models.db").unlink()
+    program = "from orchestrator.cli import main; main()"
+    command = [sys.executable, "-c", program, "promote", "small", "--json"]
+    both = [
+        subprocess.Popen(
+            [*command, "--storage", str(tmp_path / "st")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    (made,), (found,) = (json.loads(out)["promoted"] for out, _ in said)
+    assert {made["new"], found["new"]} == {True, False}
+    assert made["uri"] == found["uri"] == "models:/small/1"
+    assert not any("Traceback" in err for _, err in said)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,10 @@ METRICS = {
 
 @pytest.fixture
 def protocol(tmp_path):
+    return write_protocol(tmp_path)
+
+
+def write_protocol(folder: Path) -> Path:
     rule = Protocol(
         prompt_set="a",
         prompts=tuple(Prompt(id=f"a{i}", text=f"text {i}") for i in range(3)),
@@ -60,7 +65,7 @@ def protocol(tmp_path):
         confidence=0.95,
         family_digests={},
     )
-    path = tmp_path / "protocol.json"
+    path = folder / "protocol.json"
     path.write_text(rule.model_dump_json())
     return path
 

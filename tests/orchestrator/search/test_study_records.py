@@ -4,11 +4,17 @@ import os
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from orchestrator.errors import InfrastructureError
-from orchestrator.search.study_storage import DATABASE_FILE, STUDY_FILE, study_storage
+from orchestrator.search.study_storage import (
+    DATABASE_FILE,
+    STUDY_FILE,
+    study_answering,
+    study_storage,
+)
 from tests.orchestrator.search.study_driver import Driver
 
 SPACE = {"rank": {"choices": [2, 4, 8]}}
@@ -294,3 +300,12 @@ class TestWhatOthersPutThere:
         refused = asked.study().trials[0]
         assert refused.state == TrialState.FAIL
         assert refused.user_attrs["refused"] == f"not in the space: {list(params)}"
+
+
+def test_a_storage_that_stops_answering_is_told(tmp_path):
+    said = "the study's storage postgresql://h/d does not answer: connection lost: start it"
+    with (
+        pytest.raises(InfrastructureError, match=said),
+        study_answering("postgresql://h/d", tmp_path),
+    ):
+        raise StorageInternalError("connection lost\nmore")
