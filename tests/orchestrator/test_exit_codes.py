@@ -55,6 +55,7 @@ COMMANDS = {
     "run": ["run", "SPEC", "--storage", "STORAGE"],
     "status": ["status", "small", "--storage", "STORAGE"],
     "doctor": ["doctor", "--storage", "STORAGE"],
+    "init": ["init", "SPEC", "--family", "codec_lm", "-o", "OUT", "--storage", "STORAGE"],
     "check": ["check", "SPEC", "--family", "codec_lm"],
     "prepare": ["prepare", "SPEC", "--storage", "STORAGE"],
     "judge": ["judge", "SPEC", "--protocol", "SPEC"],
