@@ -12,11 +12,12 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_seventeen():
+def test_there_are_eighteen():
     names = [
         *(
             "after_training",
             "bits",
+            "damage",
             "data",
             "demo",
             "gpu",
