@@ -171,6 +171,8 @@ def _name_folder(ends: Counter[str]) -> str:
         return f"{audio} recordings and {texts} texts without a name in common: name both alike"
     if audio:
         return f"{audio} recordings without texts: put x.txt beside each x.wav, or write a list"
+    if texts:
+        return f"{texts} texts without recordings: put x.wav beside each x.txt"
     kinds = ", ".join(f"{count} {end}" for end, count in ends.most_common(3))
     return f"a folder without recordings that are read ({kinds}): convert them, or write a list"
 

@@ -111,6 +111,10 @@ def _without_header(
     delimiter: str, rows: list[list[str]], columns: Columns, where: str
 ) -> TextTable:
     counts = Counter(len(row) for row in rows)
+    if delimiter in _QUOTING and len(counts) > 1 and not columns:
+        what = f"a list must have as many columns in each line, got {min(counts)} to {max(counts)}"
+        step = f"Put a text that has a {delimiter} in double quotes, or separate columns by |."
+        raise InputError([Problem(where, what, step)])
     count = max(counts, key=lambda each: (counts[each], each == len(rows[0])))
     names = tuple(str(number + 1) for number in range(count))
     rows = [row for row in rows if len(row) == count]
@@ -135,11 +139,9 @@ def _ask(rows: Sequence[Sequence[str]], count: int, where: str) -> Problem:
         f"column {at + 1} looks like {look} ({show(example[at])})" for at, look in looks.items()
     )
     texts = [at for at, look in looks.items() if look == "a text"] or [1]
+    named = {look.removeprefix("a "): at for at, look in reversed(looks.items())}
     more = "".join(
-        f", {key}: {at + 1}"
-        for key in ("speaker", "duration", "language")
-        for at, look in looks.items()
-        if look == f"a {key}"
+        f", {key}: {named[key] + 1}" for key in ("speaker", "duration", "language") if key in named
     )
     what = (
         f"a list of {count} columns must say which is the text: the last is no normalised text of "

@@ -446,6 +446,8 @@ NOT_READ: dict[str, tuple[dict[str, str | bytes | None], str, str]] = {
     "Kaldi": ({"wav.scp": "a a.wav\n", "text": "a one\n"}, "", "a Kaldi data directory"),
     "LibriSpeech": ({"1/2/1-2-0.flac": None, "1/2/1-2.trans.txt": "1-2-0 ONE"}, "", "LibriSpeech"),
     "recordings alone": ({"a.wav": None, "b.wav": None}, "", "2 recordings without texts"),
+    "texts alone": ({"a.txt": "One.", "b.txt": "Two."}, "", "2 texts without recordings"),
+    "commas in texts": ({**AB, "m.csv": "a,Well, one.\nb,Two.\n"}, "m.csv", "in double quotes"),
     "other names": ({"a.wav": None, "b.txt": "One."}, "", "without a name in common"),
     "several lists": ({"a.csv": "audio,text\n", "b.csv": "audio,text\n"}, "", "several lists"),
     "videos": ({"a.mkv": b"1", "b.mkv": b"1"}, "", "without recordings that are read (2 .mkv)"),
