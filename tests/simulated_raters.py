@@ -10,8 +10,11 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from http.client import HTTPConnection
+from http.cookies import SimpleCookie
 from random import Random
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 import soundfile
@@ -42,6 +45,36 @@ class Browser(Protocol):
     def get(self, path: str) -> Reply: ...
 
     def post(self, path: str, body: bytes, headers: dict[str, str]) -> Reply: ...
+
+
+class HttpBrowser:
+    """A browser without a screen, over a real connection."""
+
+    def __init__(self, address: str) -> None:
+        """``address``: the test's own, such as ``http://127.0.0.1:8770/``."""
+        self._root = urlsplit(address)
+        self._connection = HTTPConnection(self._root.hostname, self._root.port)
+        self._cookies: dict[str, str] = {}
+
+    def get(self, path: str) -> Reply:
+        reply = self._ask("GET", path, b"", {})
+        while reply.status == 303:
+            reply = self._ask("GET", reply.headers["location"].lstrip("./"), b"", {})
+        return reply
+
+    def post(self, path: str, body: bytes, headers: dict[str, str]) -> Reply:
+        return self._ask("POST", path, body, headers)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Reply:
+        sent = {**headers, "cookie": "; ".join(f"{k}={v}" for k, v in self._cookies.items())}
+        self._connection.request(method, self._root.path + path, body, sent)
+        got = self._connection.getresponse()
+        for name, morsel in SimpleCookie(got.headers.get("set-cookie", "")).items():
+            self._cookies[name] = morsel.value
+        return Reply(got.status, {k.lower(): v for k, v in got.headers.items()}, got.read())
 
 
 class _Page(HTMLParser):

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_eighteen():
+def test_there_are_twenty():
     names = [
         *(
             "after_training",
@@ -23,6 +23,8 @@ def test_there_are_eighteen():
             "gpu",
             "importances",
             "judging",
+            "listening",
+            "listening_load",
             "makespan",
             "overhead",
             "packing",

@@ -15,7 +15,7 @@ Kind = Literal["training", "rating", "repeat", "trap"]
 ANCHOR = "anchor"
 BEEPS = "beeps"
 
-REPEATS = {"cmos": 6, "mos": 4}
+REPEATS = {"cmos": 8, "mos": 4}
 """Hidden repeats, of each pass. The protocol's limit of 1.25 points excludes few honest raters by
 so many (``benchmarks/listening.md``)."""
 TRAPS = 2

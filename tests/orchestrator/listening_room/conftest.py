@@ -4,15 +4,18 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import soundfile
+import uvicorn
 
 from cluster.storage.base import LocalStorage
 from orchestrator.ledger import CONFIRMATION, VARIANTS_FILE, Ledger
 from orchestrator.listening_room.app import create_app
 from orchestrator.listening_room.opening import enter
+from orchestrator.listening_room.serving import open_door
 from orchestrator.listening_room.store import StudyStore
 from orchestrator.listening_room.study import ListeningStudy, texts_of
 from orchestrator.scores.from_ledger import ScoredSweep
@@ -167,3 +170,30 @@ def room(opened: Opened, tmp_path: Path, clock: Clock) -> Iterator[Room]:
     assert study is not None
     yield Room(store, study, Ledger(LocalStorage(opened.storage), "small"), clock)
     store.close()
+
+
+class Served:
+    """An open test behind a real server."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.start(0)
+
+    def start(self, port: int) -> None:
+        self.door = open_door("127.0.0.1", port, "")
+        config = uvicorn.Config(self.room.app, access_log=False, log_level="critical")
+        self.server = uvicorn.Server(config)
+        self.thread = Thread(target=self.server.run, kwargs={"sockets": [self.door.socket]})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+        self.door.socket.close()
+
+    @property
+    def port(self) -> int:
+        return int(self.door.address.rstrip("/").rpartition(":")[2])
+
+    def link(self, name: str) -> str:
+        return f"{self.door.address}join/{self.room.store.invite(self.room.study, name)}"

@@ -22,8 +22,8 @@ from orchestrator.scores.stored_ratings import (
     verdict_of_metrics,
 )
 from orchestrator.spec.stored import stored_protocol, stored_verdict
-from tests.orchestrator.listening_room.conftest import Room
-from tests.simulated_raters import SimulatedRater, prefers, sleeps
+from tests.orchestrator.listening_room.conftest import Room, Served
+from tests.simulated_raters import HttpBrowser, SimulatedRater, join_path, prefers, sleeps
 
 PAGE = closing._page
 
@@ -54,23 +54,47 @@ def rate(room, *opinions, hears_traps=True, name="r"):
             room.store.answer(rater, state.at, 0, answer, submission, 3.2, 2, "agent")
 
 
-def rate_in_the_browser(room, *opinions):
+def rate_over_http(room, *opinions):
+    """The same through the real web server."""
+    served = Served(room)
     for place, opinion in enumerate(opinions):
-        SimulatedRater(room.rater(f"r{place}"), opinion, place, room.clock.wait).run()
+        browser = HttpBrowser(served.door.address)
+        assert browser.get(join_path(served.link(f"r{place}"))).status == 200
+        SimulatedRater(browser, opinion, place, room.clock.wait).run()
+        browser.close()
+    served.stop()
 
 
 def end(room):
     return close(room.store, room.study, room.ledger, print)
 
 
-@pytest.mark.parametrize(
+OPINIONS = pytest.mark.parametrize(
     ("opinion", "verdict"), [(prefers(2, 0.4), "PROMOTE"), (prefers(0), "DO-NOT-FINE-TUNE")]
 )
-def test_listeners_decide_and_all_follows(held, monkeypatch, opinion, verdict):
+
+
+@OPINIONS
+def test_listeners_decide(held, opinion, verdict):
+    rate(held, opinion, opinion, opinion)
+    found = end(held).verdict
+    assert found.verdict == verdict
+    assert stored_verdict(held.ledger) == found
+    assert held.ledger.read_text(REPORT_FILE) == found.sentence
+    assert held.told == ["small"]
+    if verdict == "PROMOTE":
+        assert read_finished(held.ledger).variant(None).id == held.variant
+
+
+@pytest.mark.full
+@OPINIONS
+def test_through_the_web_server_listeners_decide_and_all_follows(
+    held, monkeypatch, opinion, verdict
+):
     monkeypatch.setattr(closing, "_page", PAGE)
     before = '<section id="data">kept</section><section id="protocol">kept too</section>'
     held.ledger.write_text(REPORT_FILE, before)
-    rate_in_the_browser(held, opinion, opinion, opinion)
+    rate_over_http(held, opinion, opinion, opinion)
     found = end(held).verdict
     assert found.verdict == verdict
     assert stored_verdict(held.ledger) == found
