@@ -28,6 +28,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import psutil
 
 from orchestrator.listening_room.app import create_app
 from orchestrator.listening_room.plans import clip_names
@@ -171,12 +172,15 @@ async def press(database: str, raters: int, items: int) -> dict[str, Any]:
     base = f"http://127.0.0.1:{port}"
     server = start(database, port)
     await until_it_answers(base)
+    idle = psutil.Process(server.pid).cpu_times()
     load, began = Load(), time.perf_counter()
     crowd = [
         asyncio.create_task(listener(base, token, items, load, Random(i)))
         for i, token in enumerate(tokens)
     ]
     await asyncio.sleep(items * THINKS / 2)
+    used = psutil.Process(server.pid).cpu_times()
+    answered = sum(map(len, load.seconds.values()))
     server.send_signal(signal.SIGKILL)
     server.wait()
     before = len(load.acknowledged)
@@ -197,6 +201,9 @@ async def press(database: str, raters: int, items: int) -> dict[str, Any]:
         "twice": len(logged) - len(stored) + sum(s.version > 1 for s in states),
         "refused": load.refused,
         "retried": load.retried,
+        "server's CPU milliseconds a request": round(
+            1000 * (used.user + used.system - idle.user - idle.system) / max(answered, 1), 2
+        ),
         "requests a second": round(len(every) / wall, 1),
         "p50": round(float(np.quantile(every, 0.5)), 3),
         "p99": round(float(np.quantile(every, 0.99)), 3),

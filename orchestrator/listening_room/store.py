@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -443,7 +444,12 @@ def _enrolled(row: Any) -> Enrolled:  # noqa: ANN401 (a row of SQLAlchemy)
 
 
 def _state(row: Any) -> ItemState:  # noqa: ANN401 (a row of SQLAlchemy)
-    content = json.loads(row.content)
+    return ItemState(row.at, _item(row.content), row.opened_at, row.answer, row.version or 0)
+
+
+@lru_cache(maxsize=10_000)  # Every request reads a plan, and plans have items in common.
+def _item(text: str) -> PlannedItem:
+    content = json.loads(text)
     for side in ("first", "second"):
         content[side] = content[side] and ClipName(**content[side])
-    return ItemState(row.at, PlannedItem(**content), row.opened_at, row.answer, row.version or 0)
+    return PlannedItem(**content)

@@ -12,7 +12,7 @@ from orchestrator.ledger import VARIANTS_FILE, VERDICT_FILE, Ledger
 from orchestrator.scores.from_files import ratings_of_text
 from orchestrator.scores.variants import read_variants
 from orchestrator.spec.stored import stored_protocol
-from orchestrator.verdict.listening.languages import apply_listening_test
+from orchestrator.verdict.listening.languages import apply_listening_test, panels
 from orchestrator.verdict.listening.ratings import Ratings
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
@@ -73,9 +73,9 @@ def heard(test: StoredTest, verdict: Verdict, protocol: Protocol) -> Verdict:
 
 
 def is_settled(test: StoredTest, verdict: Verdict, protocol: Protocol) -> bool:
-    """Whether each panel of the test was as large as the rule asks: then it is the test."""
+    """Whether each panel was heard, and was as large as the rule asks: then it is the test."""
     rule, reports = protocol.listening, heard(test, verdict, protocol).listening
-    return bool(reports) and all(
+    return len(reports) == len(panels(verdict, protocol)) > 0 and all(
         each.raters >= rule.raters and each.sentences >= rule.sentences for each in reports
     )
 

@@ -2,14 +2,18 @@
 
 import csv
 import io
+import json
 from random import Random
 
+import numpy as np
 import pytest
 
+from benchmarks.panels import WINNER, World, pending_verdict, protocol_of, rating_rows
+from cluster.storage.base import open_storage
 from jobs.problems import InputError
-from orchestrator.ledger import REPORT_FILE
+from orchestrator.ledger import REPORT_FILE, Ledger
 from orchestrator.listening_room import closing
-from orchestrator.listening_room.closing import LOG_FILE, close, conclude
+from orchestrator.listening_room.closing import LOG_FILE, STUDY_FILE, close, conclude, keep
 from orchestrator.listening_room.exchange import bring, from_webmushra
 from orchestrator.listening_room.opening import enter
 from orchestrator.records import runs
@@ -17,11 +21,16 @@ from orchestrator.release.finished_sweep import read_finished
 from orchestrator.scores.from_files import read_ratings
 from orchestrator.scores.stored_ratings import (
     RATINGS_FILE,
+    StoredTest,
     after_listeners,
+    heard,
+    is_settled,
     stored_tests,
     verdict_of_metrics,
 )
 from orchestrator.spec.stored import stored_protocol, stored_verdict
+from orchestrator.verdict.listening.languages import panels
+from orchestrator.verdict.listening.ratings import Ratings
 from tests.orchestrator.listening_room.conftest import Room, Served
 from tests.simulated_raters import HttpBrowser, SimulatedRater, join_path, prefers, sleeps
 
@@ -265,3 +274,36 @@ def test_what_webmushra_cannot_have_is_told(held, tmp_path, more, what):
     sentences = {sentence for sentence, _ in held.study.pairs[""]}
     with pytest.raises(InputError, match=what):
         from_webmushra(text, tmp_path / "m.csv", sentences, {held.variant, "base"})
+
+
+def test_a_closed_test_is_written_once_in_s3_too(bucket):
+    ledger = Ledger(open_storage("s3://voices/sweeps"), "small")
+
+    def files(test, text):
+        return {RATINGS_FILE: text, STUDY_FILE: json.dumps({"id": test})}
+
+    assert keep(ledger, "one", files("one", "first")) == "small/listening/0001"
+    assert keep(ledger, "one", files("one", "changed")) == "small/listening/0001"
+    assert keep(ledger, "two", files("two", "second")) == "small/listening/0002"
+    assert ledger.storage.read_from("small/listening/0001", RATINGS_FILE) == b"first"
+
+
+def test_a_test_in_which_a_language_was_not_heard_settles_nothing(tmp_path):
+    protocol = protocol_of(200, ("km", "ko"))
+    verdict = pending_verdict(("km", "ko"))
+    world = World(0.6)
+    rows = {
+        name: rating_rows(world.scores(np.random.default_rng(place)), f"{name}-", name)
+        for place, name in enumerate(("km", "ko"))
+    }
+    assert [(panel.group, panel.variant) for panel in panels(verdict, protocol)] == [
+        (("language", "km"), WINNER),
+        (("language", "ko"), WINNER),
+    ]
+    half = StoredTest("1", Ratings.build(rows["km"]))
+    whole = StoredTest("2", Ratings.build(rows["km"] + rows["ko"]))
+    assert not is_settled(half, verdict, protocol)
+    assert is_settled(whole, verdict, protocol)
+    assert [r.group for r in heard(whole, verdict, protocol).listening] == [
+        panel.group for panel in panels(verdict, protocol)
+    ]

@@ -2,12 +2,15 @@
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from jobs.problems import InputError
 from orchestrator.listening_room.opening import enter
+from orchestrator.listening_room.plans import ClipName
 from orchestrator.listening_room.store import RefusedAnswer, StudyStore, digest
+from orchestrator.listening_room.study import labels_for
 from orchestrator.spec.stored import stored_protocol
 
 ID = "a" * 32
@@ -148,3 +151,26 @@ def test_the_same_in_postgresql(postgres, room):
                 db.exec_driver_sql(f"delete from listening_{table}")
         test(room)
     store.close()
+
+
+def test_a_rater_of_one_language_hears_it_alone_and_reads_it_where_there_are_labels(store, room):
+    ((_, variant), *_) = pairs = room.study.pairs[""]
+    study = replace(
+        room.study,
+        id="two",
+        pairs={"km": pairs[:4], "de": pairs[4:]},
+        training={"km": [("c0", variant)], "de": [("c5", variant)]},
+    )
+    store.add(study, "here", {ClipName("base", "c0"): (b"", 1.0)})
+    for name, languages, labels in (
+        ("ann", ["km"], "km"),
+        ("ben", ["de"], "en"),
+        ("eve", [], "en"),
+    ):
+        rater = store.rater_of(store.invite(study, name, languages))
+        heard = {s.item.sentence for s in store.states(rater.id) if s.item.kind == "rating"}
+        of = languages or ["km", "de"]
+        assert heard == {sentence for each in of for sentence, _ in study.pairs[each]}
+        assert labels_for(study, rater.languages) == labels
+    with pytest.raises(ValueError, match="one of the study's"):
+        store.invite(study, "zoe", ["ko"])
