@@ -8,12 +8,15 @@ of base or arms are missing; a true gain of 0.10 at a spread of 0.25 over 60 pro
 80 % of sweeps or more, and as often where the base runs away and the arm does not; a finalist's
 interval holds the truth in 92 % or more, and so does the claimed one among the sweeps that
 promoted; an arm with the best loss and bad audio is never promoted; at most 5 % say
-DO-NOT-FINE-TUNE of a better arm that breaks no rule.
+DO-NOT-FINE-TUNE of a better arm that breaks no rule; with 2, 5 or 10 languages and 36 arms none of
+which is better, at most 5 % promote one, for any language or for all; an arm that is good in one of
+two languages and bad in the other is promoted for that language.
 Baseline: two habits, on the same scores of set A: promote the arm with the best mean if its own
 test says p < 0.05, and promote the arm with the lowest loss.
 Where it loses: the habits find a true gain more often, and need half of the prompts; small gains
 among many arms are left INCONCLUSIVE, and so is a margin that the prompts cannot show, and a gain
 where the base lacks a few scores. A gain below the smallest that counts is promoted now and then.
+Languages cost an arm that is good everywhere some power.
 """
 
 import argparse
@@ -597,6 +600,12 @@ def main() -> None:
             "most wrong refusals": max(
                 r["verdicts"].get("DO-NOT-FINE-TUNE", 0) / sweeps for r in of["imprecise"]
             ),
+            "most false promotions, any language": max(
+                r["sweep or any language"] for r in of["languages, null"][1:]
+            ),
+            "good in one language, promoted there": of["languages, one"][0][
+                "first arm promoted in first language"
+            ],
         },
         "baseline": "best mean with p < 0.05 on set A; lowest loss",
         "conditions": {"sweeps": sweeps, "rows": rows, "quick": options.quick},

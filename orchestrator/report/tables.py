@@ -307,7 +307,9 @@ def _shortlisting(protocol: Protocol) -> str:
     if not protocol.rest:
         return ""
     after = len(protocol.screening().prompts)
-    return f"; after the first {after} the best third and the best of each rank go on"
+    groups = groups_of_both(protocol.prompts, protocol.confirmation)
+    each = "rank, language and speaker" if groups else "rank"
+    return f"; after the first {after} the best third and the best of each {each} go on"
 
 
 def _count(prompts: Sequence[Prompt]) -> str:

@@ -337,8 +337,8 @@ class Comparison:
         """How much worse than the base each text is, shape (texts,), in the way that is worse."""
         direction = self.table.metrics[metric].direction
         ways = {"lower": (1,), "higher": (-1,), "neither": (1, -1)}[direction]
-        worsening = [self._worsening(variant, metric, way) for way in ways]
-        return max(worsening, key=self.bootstrap.upper)
+        one, *other = [self._worsening(variant, metric, way) for way in ways]
+        return max(one, *other, key=self.bootstrap.upper) if other else one
 
     def _check(self, variant: str, constraint: Constraint) -> ConstraintCheck:
         name, metric = constraint.metric, self.table.metrics[constraint.metric]
@@ -370,7 +370,8 @@ class Comparison:
             ]
             beside = len(rules) * self._beside
             self._harmful[variant] = any(
-                self.bootstrap.interval(worsening, beside).low > allowed + _ROUNDING
+                worsening.mean() > allowed + _ROUNDING  # below its mean an interval begins anyway
+                and self.bootstrap.interval(worsening, beside).low > allowed + _ROUNDING
                 for worsening, allowed in rules
             )
         return self._harmful[variant]

@@ -426,7 +426,7 @@ def test_shortlist_languages_errors_and_listeners_are_told(rich, rich_page):
     assert page.says("r9 missed 1 of 2 traps, 0 allowed")
     assert page.says("[+0.00, +0.60]: the panel turns on them")
     assert page.says("1 over 0 sentences")
-    assert page.says("after the first 4 the best third and the best of each rank go on")
+    assert page.says("the best third and the best of each rank, language and speaker go on")
 
 
 def test_losses_are_told_by_language_for_the_finalists_and_the_lowest(rich, rich_page):

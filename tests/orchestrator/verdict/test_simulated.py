@@ -150,12 +150,12 @@ def test_a_better_arm_is_not_refused_for_lack_of_precision(world):
 
 
 @pytest.mark.parametrize("world", in_tiers(HARMFUL, lambda world: False))
-def test_a_better_arm_that_breaks_a_rule_is_not_promoted(world):
-    """Without a better arm refused that is worse by just what is allowed."""
+def test_a_better_arm_that_breaks_a_rule_is_not_promoted_nor_one_at_the_margin_refused(world):
     tally = simulate(world, 100, SEED, RESAMPLES)
-    assert tally.promoted / tally.sweeps <= 0.05
     if world.more_words == world.word_margin:
         assert refused(tally) <= 0.05
+    else:
+        assert tally.promoted == 0
 
 
 def few(world):
