@@ -24,9 +24,9 @@ def listen(
     mode: Annotated[
         Literal["cmos", "mos"] | None,
         typer.Option(
-            help="cmos: winner and base side by side, -3 to 3. mos: single clips, 1 to 5, in a "
-            "pass for each of naturalness, prosody and pronunciation. Default: that of the open "
-            "test, else cmos."
+            help="What is rated. cmos: winner and base side by side, -3 to 3. mos: single clips, "
+            "1 to 5, in a pass for each of naturalness, prosody and pronunciation. Default: that "
+            "of the open test, else cmos."
         ),
     ] = None,
     labels: Annotated[
@@ -35,10 +35,14 @@ def listen(
     host: Annotated[
         str, typer.Option(help="The address to serve at. Default: this machine alone.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8770,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to serve at; 0 takes a free one.")
+    ] = 8770,
     path: Annotated[
         str,
-        typer.Option(metavar="/PATH", help="The path under which a reverse proxy has the pages."),
+        typer.Option(
+            metavar="/PATH", help="Where a reverse proxy has the pages. Default: its root."
+        ),
     ] = "",
     database: Annotated[
         str | None,
@@ -59,12 +63,15 @@ def listen(
         typer.Option(
             "--import",
             metavar="CSV",
-            help="End with the ratings of a test held elsewhere: as for judge, or webMUSHRA's.",
+            help="End with the ratings of a test held elsewhere: as for judge, or webMUSHRA's. "
+            "Default: none.",
         ),
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option("--export", metavar="CSV", help="Write the ratings of the closed test."),
+        typer.Option(
+            "--export", metavar="CSV", help="Write the ratings of the closed test. Default: none."
+        ),
     ] = None,
     storage: StorageUrl = "sweeps",
     as_json: AsJson = False,
