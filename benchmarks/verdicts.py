@@ -10,7 +10,8 @@ interval holds the truth in 92 % or more, and so does the claimed one among the 
 promoted; an arm with the best loss and bad audio is never promoted; at most 5 % say
 DO-NOT-FINE-TUNE of a better arm that breaks no rule; with 2, 5 or 10 languages and 36 arms none of
 which is better, at most 5 % promote one, for any language or for all; an arm that is good in one of
-two languages and bad in the other is promoted for that language.
+two languages and bad in the other is promoted for that language; where arms differ by their seeds
+alone, at most 5 % find the winner's recipe better.
 Baseline: two habits, on the same scores of set A: promote the arm with the best mean if its own
 test says p < 0.05, and promote the arm with the lowest loss.
 Where it loses: the habits find a true gain more often, and need half of the prompts; small gains
@@ -32,6 +33,7 @@ from numpy.random import Generator
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.columns import Values
+from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import (
@@ -43,6 +45,7 @@ from orchestrator.verdict.protocol import (
     Prompt,
     Protocol,
 )
+from orchestrator.verdict.recipe import judge_recipe
 from orchestrator.verdict.stats import better_than_base
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 
@@ -117,6 +120,8 @@ class World:
     """Languages of the prompts, which come in turn."""
     apart: tuple[float, ...] = ()
     """What the first arm gains in each language besides."""
+    seed_sd: float = 0.0
+    """Between trainings that differ in their seed alone, of the true gain."""
 
     def tables(self, rng: Generator, protocol: Protocol) -> tuple[ScoreTable, ScoreTable]:
         """Scores on set A and on set B."""
@@ -417,6 +422,86 @@ def _of_languages(verdict: Verdict, protocol: Protocol) -> dict[str, int]:
     }
 
 
+SEEDS = (3, 5, 8)
+"""Numbers of replicates that are compared."""
+
+
+@dataclass(frozen=True)
+class RecipeTally:
+    """What other seeds say of the recipes of the winners in one world."""
+
+    world: str
+    sweeps: int
+    promoted: int
+    """Sweeps with a winner; what follows is of these, by the number of replicates."""
+    found: dict[int, dict[str, int]]
+    covered: dict[int, int]
+    """Intervals of the mean that hold the recipe's true gain."""
+    bias: dict[int, float]
+    """Mean of the claimed gain less the truth, over the recipes that were found better."""
+    measured_bias: dict[int, float]
+    """The same of the gain as measured."""
+    seed_sd: dict[int, float]
+    """Mean of the estimates."""
+    second_look: int
+    """Found better with 3 replicates, or with 5 where 3 were undecided."""
+
+
+def simulate_recipes(world: World, sweeps: int, seed: int, resamples: int = 1000) -> RecipeTally:
+    """Judge so many sweeps, whose arms are trainings of recipes that all have one true gain."""
+    protocol, rng = protocol_of(world, resamples), np.random.default_rng(seed)
+    true, most = world.gains[0], max(SEEDS)
+    found: dict[int, Counter[str]] = {count: Counter() for count in SEEDS}
+    covered: Counter[int] = Counter()
+    errors: dict[int, list[tuple[float, float]]] = {count: [] for count in SEEDS}
+    spreads: dict[int, list[float]] = {count: [] for count in SEEDS}
+    promoted, second_look = 0, 0
+    for _ in range(sweeps):
+        trained = rng.normal(true, world.seed_sd, len(world.gains) + most)
+        of_sweep = replace(world, gains=tuple(map(float, trained)))
+        full, fresh = of_sweep.tables(rng, protocol)
+        names = [variant.id for variant in full.adapted]
+        searched, others = names[:-most], names[-most:]
+        full = full.of((BASE_VARIANT, *searched))
+        screen = full.only({prompt.id for prompt in protocol.screening().prompts})
+        confirmation = fresh.of((BASE_VARIANT, *searched))
+        winner = judge(screen, confirmation, protocol, full if protocol.rest else None).variant
+        if winner is None:
+            continue
+        promoted += 1
+        again = {n: replace(fresh.variants[n], replicate_of=winner) for n in others}
+        findings = {}
+        for count in SEEDS:
+            rule = protocol.confirming().model_copy(update={"confirm_seeds": count})
+            heard = fresh.of((BASE_VARIANT, winner, *others[:count]))
+            heard = replace(heard, variants={**heard.variants, **dict(list(again.items())[:count])})
+            recipe = judge_recipe(Comparison(heard, rule), winner)
+            gain, claim = recipe.gain, recipe.claim
+            assert gain is not None
+            findings[count] = recipe.finding
+            found[count][recipe.finding] += 1
+            covered[count] += gain.low <= true <= gain.high
+            spreads[count].append(recipe.seed_sd or 0.0)
+            if claim is not None:
+                errors[count].append((claim.mean - true, gain.mean - true))
+        second_look += "better" in (
+            findings[3],
+            findings[5] if findings[3] == "undecided" else "",
+        )
+    means = {c: np.mean(of, axis=0) if of else np.zeros(2) for c, of in errors.items()}
+    return RecipeTally(
+        world=world.name,
+        sweeps=sweeps,
+        promoted=promoted,
+        found={count: dict(of) for count, of in found.items()},
+        covered=dict(covered),
+        bias={count: float(mean[0]) for count, mean in means.items()},
+        measured_bias={count: float(mean[1]) for count, mean in means.items()},
+        seed_sd={count: float(np.mean(of)) if of else 0.0 for count, of in spreads.items()},
+        second_look=second_look,
+    )
+
+
 NULL = World("no arm is better", (0.0,) * 6)
 NULLS = (
     replace(NULL, name="1 arm", gains=(0.0,)),
@@ -528,6 +613,18 @@ HARMFUL = tuple(
     for more in (0.02, 0.04, 0.08)
 )
 """A better arm and a margin of 0.02, which every arm reaches or breaks."""
+RECIPES = (
+    *(
+        replace(LARGE, name=f"worth nothing, seed sd {sd:g}", gains=(0.0,) * 36, seed_sd=sd)
+        for sd in (0.0, 0.05, 0.10)
+    ),
+    replace(LARGE, name="worth nothing, seed sd 0.05, 6 arms", gains=(0.0,) * 6, seed_sd=0.05),
+    *(
+        replace(LARGE, name=f"gain 0.10, seed sd {sd:g}", gains=(0.10,) * 6, seed_sd=sd)
+        for sd in (0.02, 0.05, 0.10)
+    ),
+)
+"""Trainings of recipes that gain as much as one another: what arms differ by is their seed."""
 GROUPS = {
     "plain": (*NULLS, *COPIES, PARAPHRASED, *GAINS, WORSE, TRAPPED),
     "cured": CURED,
@@ -574,6 +671,30 @@ def row(tally: Tally, world: World) -> dict[str, Any]:
     }
 
 
+def recipe_row(tally: RecipeTally) -> dict[str, Any]:
+    promoted = max(tally.promoted, 1)
+
+    def shares(finding: str, of: int) -> dict[str, float]:
+        counts = tally.found.items()
+        return {f"{c} seeds": round(found.get(finding, 0) / of, 3) for c, found in counts}
+
+    def rounded(numbers: dict[int, float]) -> dict[str, float]:
+        return {f"{count} seeds": round(number, 4) for count, number in numbers.items()}
+
+    return {
+        "world": tally.world,
+        "promoted": round(tally.promoted / tally.sweeps, 3),
+        "better, of all sweeps": shares("better", tally.sweeps),
+        "better, of promoted": shares("better", promoted),
+        "only the checkpoint, of promoted": shares("only the checkpoint", promoted),
+        "covered": rounded({c: n / promoted for c, n in tally.covered.items()}),
+        "bias": rounded(tally.bias),
+        "measured bias": rounded(tally.measured_bias),
+        "seed sd": rounded(tally.seed_sd),
+        "second look, of promoted": round(tally.second_look / promoted, 3),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the sweeps")
@@ -585,8 +706,14 @@ def main() -> None:
             rows.append({"group": group, **row(simulate(world, sweeps, seed=2026), world)})
             if not options.json:
                 print(json.dumps(rows[-1]), flush=True)
+    for world in RECIPES:
+        tally = simulate_recipes(world, sweeps, seed=2026)
+        rows.append({"group": "recipes", **recipe_row(tally)})
+        if not options.json:
+            print(json.dumps(rows[-1]), flush=True)
     of = {group: [r for r in rows if r["group"] == group] for group in GROUPS}
     clean, *cured = (r["voxsweep, right"] for r in of["cured"])
+    recipes = [r for r in rows if r["group"] == "recipes" and "nothing" in r["world"]]
     nulls = [*of["plain"][: len(NULLS) + len(COPIES)], *of["unscored"]]
     result = {
         "name": "verdicts",
@@ -595,6 +722,9 @@ def main() -> None:
             "most false promotions, best mean": max(r["best mean, wrong"] for r in nulls),
             "least coverage": min(r["covered"] for r in of["plain"]),
             "least coverage of claims": min(r["claims covered"] for r in of["small gains"]),
+            "most recipes wrongly better": max(
+                max(r["better, of all sweeps"].values()) for r in recipes
+            ),
             "trap promoted": of["plain"][-1]["voxsweep, wrong"],
             "cured base, of a clean one": min(cured) / clean,
             "most wrong refusals": max(

@@ -107,6 +107,9 @@ class TrialRecord:
     spec: TrialSpec
     started_at: float | None = field(default=None, compare=False)
     """Unix time, seconds; None where an earlier version of voxsweep wrote it."""
+    replicate_of: str | None = None
+    """The trial of the search whose hyperparameters it repeats with another seed. Such a trial, a
+    replicate, is none of the search's, and its ``order`` is among the replicates."""
 
     @property
     def training(self) -> TrainingSpec:
@@ -150,7 +153,7 @@ class Ledger:
         self._records: dict[str, TrialRecord] = {}
         self._losses: dict[str, EpochLosses] = {}
         self._count: int | None = None
-        """Trials of the sweep, once they were counted: only this ledger starts more."""
+        """Trials of the search, once they were counted: only this ledger starts more."""
 
     def path(self, *parts: str) -> StorageKey:
         """The storage key of something in this sweep's folder."""
@@ -226,10 +229,21 @@ class Ledger:
         name = self.path("trials", spec.id, "trial.json")
         if spec.id in self._records or self.storage.exists(name):
             return self.trial(spec.id)
-        order = len(self._started()) if self._count is None else self._count
+        order = len(self.trials()) if self._count is None else self._count
         record = TrialRecord(spec.id, order, point, spec, time.time())
         self._write_trial(record)
         self._count = order + 1
+        return record
+
+    def start_replicate(self, of: TrialRecord, seed: int) -> TrialRecord:
+        """Record that a trial's hyperparameters are trained with another seed; likewise once."""
+        training = of.training.model_copy(update={"seed": seed})
+        spec = of.spec.model_copy(update={"training": training})
+        known = self.replicates()
+        if found := next((record for record in known if record.id == spec.id), None):
+            return found
+        record = TrialRecord(spec.id, len(known), of.point, spec, time.time(), of.id)
+        self._write_trial(record)
         return record
 
     def _write_trial(self, record: TrialRecord) -> None:
@@ -238,6 +252,7 @@ class Ledger:
             "point": record.point,
             "spec": record.spec.model_dump(mode="json"),
             "started_at": record.started_at,
+            "replicate_of": record.replicate_of,
         }
         self.write_text(f"trials/{record.id}/trial.json", json.dumps(row, indent=2) + "\n")
         self._records[record.id] = record
@@ -247,7 +262,7 @@ class Ledger:
 
         One that finished after fewer goes on; one that was stopped or failed does not.
         """
-        for record in self.trials():
+        for record in self._all():
             if record.training.epochs < epochs:
                 training = record.training.model_copy(update={"epochs": epochs})
                 spec = record.spec.model_copy(update={"training": training})
@@ -255,7 +270,14 @@ class Ledger:
                 self._write_trial(replace(record, spec=spec))
 
     def trials(self) -> list[TrialRecord]:
-        """Every trial of the sweep, in the order in which they were started."""
+        """Every trial of the search, in the order in which they were started."""
+        return [record for record in self._all() if record.replicate_of is None]
+
+    def replicates(self) -> list[TrialRecord]:
+        """Every training of a winner's hyperparameters with another seed, in the same order."""
+        return [record for record in self._all() if record.replicate_of is not None]
+
+    def _all(self) -> list[TrialRecord]:
         return sorted(map(self.trial, self._started()), key=lambda record: record.order)
 
     def trial(self, trial: str) -> TrialRecord:
@@ -269,14 +291,20 @@ class Ledger:
         spec = TrialSpec.model_validate(row["spec"])
         # JSON has no tuples, and a choice of the search space is one where YAML has a list.
         point = {k: tuple(v) if isinstance(v, list) else v for k, v in row["point"].items()}
-        return TrialRecord(trial, row["order"], point, spec, row.get("started_at"))
+        return TrialRecord(
+            trial, row["order"], point, spec, row.get("started_at"), row.get("replicate_of")
+        )
 
     def histories(self) -> list[TrialHistory]:
-        """Every trial of the sweep with its epochs and its end, in the order of :meth:`trials`."""
-        return [
-            TrialHistory(record, self.epochs(record.id), self.result(record.id))
-            for record in self.trials()
-        ]
+        """Every trial of the search with its epochs and its end, in the order of :meth:`trials`."""
+        return [self._history(record) for record in self.trials()]
+
+    def replicate_histories(self) -> list[TrialHistory]:
+        """The same of :meth:`replicates`."""
+        return [self._history(record) for record in self.replicates()]
+
+    def _history(self, record: TrialRecord) -> TrialHistory:
+        return TrialHistory(record, self.epochs(record.id), self.result(record.id))
 
     def _started(self) -> list[str]:
         folder = self.path("trials")

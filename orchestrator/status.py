@@ -1,10 +1,10 @@
 """A sweep's progress, read from its storage alone; nothing is written."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from orchestrator.ledger import VERDICT_FILE, Ledger, TrialRecord
+from orchestrator.ledger import VERDICT_FILE, Ledger, TrialHistory, TrialRecord
 from orchestrator.scores.from_ledger import ScoredSweep
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.plan import most_epochs
@@ -66,6 +66,8 @@ class SweepStatus:
     most_gpu_hours: float
     """As if no two trials had shared a GPU."""
     verdict: str | None
+    replicates: tuple[TrialStatus, ...] = ()
+    """Trainings of the winner's hyperparameters with other seeds, which are in no count above."""
 
 
 def sweep_status(ledger: Ledger) -> SweepStatus:
@@ -75,7 +77,7 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
         InputError: the storage has no sweep of this name.
     """
     spec = require_spec(ledger)
-    trials = tuple(_trials(ledger))
+    trials = tuple(_trials(ledger, ledger.histories()))
     hours = sum(each.seconds for each in trials) / 3600
     verdict = ledger.read_text(VERDICT_FILE)
     return SweepStatus(
@@ -89,12 +91,14 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
         training_hours=hours,
         most_gpu_hours=hours * spec.resources.gpus_per_rank * spec.engine.ranks,
         verdict=json.loads(verdict)["verdict"] if verdict else None,
+        replicates=tuple(_trials(ledger, ledger.replicate_histories())),
     )
 
 
 def failures(ledger: Ledger) -> Iterator[str]:
     """A line for each trial that failed, and one that says what can be done."""
-    failed = [each for each in ledger.histories() if each.result and each.end == "failed"]
+    trials = (*ledger.histories(), *ledger.replicate_histories())
+    failed = [each for each in trials if each.result and each.end == "failed"]
     for each in failed:
         yield f"trial {each.record.id} failed: {each.result.reason if each.result else ''}"
     if failed:
@@ -105,10 +109,10 @@ def failures(ledger: Ledger) -> Iterator[str]:
         )
 
 
-def _trials(ledger: Ledger) -> Iterator[TrialStatus]:
+def _trials(ledger: Ledger, trials: Iterable[TrialHistory]) -> Iterator[TrialStatus]:
     scored = ScoredSweep.read(ledger)
     best = scored.best if scored else {}
-    for trial in ledger.histories():
+    for trial in trials:
         last = trial.epochs[-1] if trial.epochs else None
         variant = best.get(trial.record.id)
         yield replace(

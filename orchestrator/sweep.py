@@ -7,7 +7,6 @@ from importlib.metadata import version
 from typing import Any
 
 import ray
-from ray.actor import ActorProxy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.sources.reading import is_s3
@@ -18,9 +17,8 @@ from jobs.training.epochs import pack_difference
 from jobs.training.packing import equality
 from orchestrator.context import SweepContext
 from orchestrator.errors import InfrastructureError
-from orchestrator.hosts.fleet import fleet
+from orchestrator.hosts.fleet import Fleet, fleet
 from orchestrator.hosts.node_requirements import accelerator_of
-from orchestrator.hosts.pool import Pool
 from orchestrator.ledger import (
     CONFIRMATION,
     PROTOCOL_FILE,
@@ -44,7 +42,7 @@ from orchestrator.scores.variants import variant_lines
 from orchestrator.search.reports import DAMAGED
 from orchestrator.search.study_storage import check_study
 from orchestrator.search.synthesis import synthesise_missing
-from orchestrator.search.tune import search
+from orchestrator.search.tune import search, train_replicates
 from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.machine import machine_type
 from orchestrator.spec.model import SweepSpec
@@ -57,7 +55,7 @@ from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.power import expected_spreads, weak_rules
 from orchestrator.verdict.protocol import Protocol
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist
-from orchestrator.verdict.table import ScoreTable
+from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.data_report import data_report, measure_data
 from orchestrator.workers.preparation import prepare_sweep
 from orchestrator.workers.scoring import ScorerPool
@@ -142,7 +140,7 @@ class Sweep:
             self._progress.stage("training, speaking, scoring")
             search(context, hosts, self._directory, self)
             table = from_ledger.ScoredSweep(self._ledger, self._spec, context.protocol).table
-            verdict, protocol = self._judge(context, hosts.pool, table)
+            verdict, protocol = self._judge(context, hosts, table)
         self._report(protocol, table, verdict, self._data_report(measuring, table))
         return SweepResult(
             sweep=self._spec.name,
@@ -164,7 +162,7 @@ class Sweep:
     def trial_reported(self, result: dict[str, Any]) -> None:
         """Show the epoch, and have it logged to MLflow."""
         trial = result["trial"]
-        shown = {name: result[name] for name in _SHOWN}
+        shown = {name: result[name] for name in _SHOWN if name in result}
         self._progress.update(replace(TrialStatus.started(self._ledger.trial(trial)), **shown))
         for what in result[DAMAGED]:
             self._progress.note(f"{what}; trial {trial} made it again")
@@ -213,44 +211,62 @@ class Sweep:
         )
 
     def _judge(
-        self, context: SweepContext, pool: ActorProxy[Pool], screen: ScoreTable
+        self, context: SweepContext, hosts: Fleet, screen: ScoreTable
     ) -> tuple[Verdict, Protocol]:
         """Score the shortlist on the rest of set A and the finalists on set B, and judge.
+
+        A winner's hyperparameters are then trained with other seeds, where the spec asks for it.
 
         Returns:
             The verdict, and the protocol with all that set B was used for.
         """
         ledger, protocol = self._ledger, context.protocol
 
-        def score(names: Sequence[str], prompts: PromptSet) -> None:
-            infos = [screen.variants[name] for name in names]
+        def score(infos: Sequence[VariantInfo], prompts: PromptSet) -> None:
             variants = [Variant.model_validate(each, from_attributes=True) for each in infos]
-            synthesise_missing(context, pool, variants, prompts)
-            context.scorers.score([BASE_VARIANT, *names], prompts)
+            synthesise_missing(context, hosts.pool, variants, prompts)
+            context.scorers.score([BASE_VARIANT, *(info.id for info in infos)], prompts)
 
         of_all_a, shortlist = screen, None
         if listed := choose_shortlist(Comparison(screen, protocol.screening()), protocol):
             self._progress.stage(f"scoring the best {len(listed)} variants on the rest of set A")
             parts = [*shortlist_sets(protocol.rest_parts)]
+            infos = [screen.variants[name] for name in listed]
             for part in parts:
-                score(listed, part)
-            of_all_a = shortlist = from_ledger.table_of(
-                ledger, screen, listed, (SCREEN, *parts), protocol
-            )
+                score(infos, part)
+            of_all_a = shortlist = from_ledger.table_of(ledger, infos, (SCREEN, *parts), protocol)
         self._progress.stage("confirming the finalists on fresh prompts")
         finalists = choose_finalists(Comparison(of_all_a, protocol)).all
-        used_for = set(ledger.scored_variants(CONFIRMATION)) - {BASE_VARIANT, *finalists}
+        scored = set(ledger.scored_variants(CONFIRMATION)) & screen.variants.keys()
+        used_for = scored - {BASE_VARIANT, *finalists}
         if finalists and used_for:
             before = (*protocol.confirmed_before, *sorted(used_for))
             protocol = protocol.model_copy(update={"confirmed_before": before})
             self._write_protocol(protocol)
             finalists = choose_finalists(Comparison(of_all_a, protocol)).all
-        score(finalists, CONFIRMATION)
+        infos, fresh = [screen.variants[name] for name in finalists], protocol.confirming()
+        score(infos, CONFIRMATION)
         self._progress.stage("judging")
-        fresh = protocol.confirming()
-        confirmation = from_ledger.table_of(ledger, screen, finalists, (CONFIRMATION,), fresh)
+        confirmation = from_ledger.table_of(ledger, infos, (CONFIRMATION,), fresh)
         verdict = judge(screen, confirmation, protocol, shortlist)
+        if verdict.variant and protocol.confirm_seeds:
+            winner = screen.variants[verdict.variant]
+            replicates = self._replicate(context, hosts, winner)
+            score(replicates, CONFIRMATION)
+            self._progress.stage("judging the hyperparameters")
+            infos += replicates
+            confirmation = from_ledger.table_of(ledger, infos, (CONFIRMATION,), fresh)
+            verdict = judge(screen, confirmation, protocol, shortlist)
         return after_listeners(ledger, verdict, protocol), protocol
+
+    def _replicate(
+        self, context: SweepContext, hosts: Fleet, winner: VariantInfo
+    ) -> list[VariantInfo]:
+        """The winner's hyperparameters, trained with other seeds."""
+        count = context.protocol.confirm_seeds
+        self._progress.stage(f"training the winner's hyperparameters with {count} other seeds")
+        train_replicates(context, hosts, self._directory, self, winner)
+        return from_ledger.replicate_infos(self._ledger, winner)
 
     def _settle_protocol(self, protocol: Protocol) -> Protocol:
         """Write the protocol before anything is scored by it, or continue the one that is there.
@@ -303,8 +319,9 @@ class Sweep:
             ("Epochs trained by the last run", str(self._epochs_trained)),
             *((f"{name} version", version(name)) for name in _VERSIONS),
         ]
-        trials = self._ledger.histories()
-        difference = pack_difference(losses for trial in trials for losses in trial.epochs)
+        trials, replicates = self._ledger.histories(), self._ledger.replicate_histories()
+        trained = [losses for trial in (*trials, *replicates) for losses in trial.epochs]
+        difference = pack_difference(trained)
         if difference is not None:
             facts.append(("Packs, by the check of the hosts", equality(difference)))
         page = render(
@@ -315,13 +332,15 @@ class Sweep:
                 verdict=verdict,
                 table=table,
                 trials=trials,
+                replicates=replicates,
                 clips=stored_clips(self._ledger, verdict, table, protocol),
                 facts=facts,
                 data=data,
             )
         )
         self._ledger.write_text(REPORT_FILE, page)
-        self._ledger.write_text(VARIANTS_FILE, variant_lines(table))
+        variants = [*table.variants.values(), *from_ledger.heard_replicates(self._ledger, table)]
+        self._ledger.write_text(VARIANTS_FILE, variant_lines(variants))
         text = verdict.to_json() + "\n"
         if self._ledger.read_text(VERDICT_FILE) != text:
             self._ledger.end()
@@ -346,7 +365,8 @@ class Sweep:
         return self._epochs_committed() - self._epochs_before
 
     def _epochs_committed(self) -> int:
-        return sum(len(self._ledger.epochs(record.id)) for record in self._ledger.trials())
+        records = (*self._ledger.trials(), *self._ledger.replicates())
+        return sum(len(self._ledger.epochs(record.id)) for record in records)
 
 
 def _to_user_error(cause: Exception) -> InputError | InfrastructureError | None:

@@ -155,7 +155,7 @@ def finish(
     verdict = judge(screen, fresh, protocol)
     ledger.write_text(SPEC_FILE, yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
     ledger.write_text(PROTOCOL_FILE, protocol.model_dump_json())
-    ledger.write_text(VARIANTS_FILE, variant_lines(screen))
+    ledger.write_text(VARIANTS_FILE, variant_lines(screen.variants.values()))
     ledger.write_text(VERDICT_FILE, verdict.to_json())
     return read_finished(ledger)
 

@@ -37,6 +37,11 @@ def trial_note(
 ) -> str:
     """Of one trial's run; ``protocol`` is None before anything was scored."""
     lines = [f"Trial `{record.id}`, number {record.order + 1} of sweep **{ledger.sweep}**."]
+    if record.replicate_of:
+        lines = [
+            f"Replicate `{record.id}` of sweep **{ledger.sweep}**: trial `{record.replicate_of}` "
+            f"trained again with seed {record.training.seed}."
+        ]
     if result is not None:
         why = f": {result.reason}" if result.reason else ""
         lines.append(f"It is **{result.end}** after {result.epochs} epochs{why}.")

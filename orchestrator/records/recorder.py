@@ -87,7 +87,8 @@ class Recorder:
 
     def enqueue_all(self) -> None:
         """Have logged whatever is new in the ledger."""
-        for trial in (None, *(record.id for record in self._ledger.trials())):
+        records = (*self._ledger.trials(), *self._ledger.replicates())
+        for trial in (None, *(record.id for record in records)):
             self.enqueue(trial)
 
     def await_contact(self, seconds: float) -> None:

@@ -16,6 +16,7 @@ from mlflow.entities import Metric
 from pydantic import TypeAdapter
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.trial import Variant
 from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import (
     CONFIRMATION,
@@ -136,13 +137,14 @@ class TrialRuns:
         if not ledger.storage.is_committed(ledger.checkpoint(record.id, number)):
             return None
         rows: list[ClipScores] = []
-        for variant in self._scored.variants(record.id, number):
+        variants = self._heard(record, number)
+        for variant in variants:
             scores = ledger.scores(variant.id)
             if scores is None:
                 return None
             rows += scores
         losses = ledger.losses(record.id, number)
-        assessments = self._scored.of_epoch(record, losses, rows)
+        assessments = self._scored.of_epoch(record, losses, rows) if variants else []
         objectives = {each.variant: each.objective for each in assessments}
         last = before[-1] if before else _NO_EPOCH
         ranked = {last.best_variant: last.best, **objectives}
@@ -155,6 +157,10 @@ class TrialRuns:
             best_variant=best,
             objectives=objectives,
         )
+
+    def _heard(self, record: TrialRecord, number: int) -> list[Variant]:
+        """The variants of an epoch that speak set A: none of a replicate's."""
+        return [] if record.replicate_of else self._scored.variants(record.id, number)
 
     def _values(self, record: TrialRecord, number: int) -> Iterator[Metric]:
         """Of one epoch; by optimiser step what is named so, by epoch the rest."""
@@ -170,10 +176,11 @@ class TrialRuns:
         yield value("loss/validation", losses.validation_loss)
         for name, loss in _by_group(losses):
             yield value(name, loss)
-        yield value("objective/best_so_far", epoch.best)
+        if epoch.objectives:
+            yield value("objective/best_so_far", epoch.best)
         yield value("seconds/epoch", losses.seconds)
         yield value("seconds/so_far", epoch.seconds)
-        for variant in self._scored.variants(trial, number):
+        for variant in self._heard(record, number):
             scale = f"scale_{variant.lora_scale:.2f}"
             yield value(f"objective/{scale}", epoch.objectives[variant.id])
             for name, of in means(self._ledger.scores(variant.id) or []):
@@ -205,8 +212,10 @@ class TrialRuns:
         yield "voxsweep.sweep_id", sweep_id
         yield TRIAL_TAG, record.id
         yield "voxsweep.order", str(record.order)
+        if record.replicate_of:
+            yield "voxsweep.replicate_of", record.replicate_of
         yield "voxsweep.checkpoints", link(ledger, "trials", record.id, "checkpoints")
-        best = epochs[-1].best_variant if epochs else None
+        best = epochs[-1].best_variant or None if epochs else None
         if best is not None:
             yield "voxsweep.best_variant", best
             yield "voxsweep.clips", link(ledger, "clips", "screen", best)
@@ -242,6 +251,8 @@ def _by_group(losses: EpochLosses) -> Iterator[tuple[str, float]]:
 def _name(record: TrialRecord) -> str:
     """The number and what the search chose, such as ``07 rank 8, learning_rate 0.0004``."""
     chosen = ", ".join(f"{key} {value}" for key, value in record.point.items())
+    if record.replicate_of:
+        return f"replicate, seed {record.training.seed}, {chosen}"[:_LONGEST_NAME]
     return f"{record.order + 1:02d} {chosen or record.id}"[:_LONGEST_NAME]
 
 

@@ -35,7 +35,7 @@ class FinishedSweep:
     protocol: Protocol
     verdict: Verdict
     variants: dict[str, VariantInfo]
-    """All that were scored, by id; the base among them."""
+    """All of the search that were scored, by id; the base among them."""
 
     def variant(self, name: str | None) -> Variant:
         """The variant of this id, or the verdict's for None.
@@ -123,7 +123,9 @@ def read_finished(ledger: Ledger) -> FinishedSweep:
         missing = ", ".join(name for name, document in found.items() if document is None)
         what = f"the sweep must have come to its verdict, but has no {missing}"
         raise InputError([Problem(ledger.sweep, what, _RUN)])
-    return FinishedSweep(ledger, spec, protocol, verdict, read_variants(variants))
+    known = read_variants(variants)
+    of_search = {name: info for name, info in known.items() if info.replicate_of is None}
+    return FinishedSweep(ledger, spec, protocol, verdict, of_search)
 
 
 def _provenance(data: DataSpec, where: str) -> str:

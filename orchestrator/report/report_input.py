@@ -66,6 +66,8 @@ class ReportInput:
     """Label and value of what else a reader may need: versions, digests, wall time, storage."""
     data: DataReport | str = "They were not measured."
     """The training clips, or why nothing is known of them."""
+    replicates: Sequence[TrialHistory] = ()
+    """Trainings of a winner's hyperparameters with other seeds."""
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -81,6 +83,12 @@ class ReportInput:
     def failed_trials(self) -> list[TrialHistory]:
         """The trials that failed."""
         return [trial for trial in self.trials if trial.end == "failed"]
+
+    @property
+    def winning_trial(self) -> str | None:
+        """The trial of the winner; None without one."""
+        name = self.verdict.variant
+        return None if name is None else self.table.variants[name].trial
 
     @property
     def chosen(self) -> VariantInfo | None:

@@ -176,6 +176,32 @@ def _group_losses(report: ReportInput, group: str, trained: Sequence[VariantInfo
     )
 
 
+def replicates(report: ReportInput) -> list[Cells]:
+    """Each training with another seed: its trial, seed, end, gain and failed clips; the mean."""
+    recipe = report.verdict.recipe
+    if recipe is None:
+        return []
+    of_winner = [t for t in report.replicates if t.record.replicate_of == report.winning_trial]
+    heard = {each.variant.rpartition("-e")[0]: each for each in recipe.replicates}
+    rows: list[Cells] = []
+    for trial in of_winner:
+        name = trial.record.id
+        found = heard.get(name)
+        rows.append(
+            (
+                name,
+                str(trial.training.seed),
+                f"{trial.end or 'unfinished'} after epoch {len(trial.epochs)}",
+                clock(trial.seconds),
+                "–" if found is None else effect(found.gain),
+                "–" if found is None else str(found.failed),
+            )
+        )
+    if recipe.gain:
+        rows.append((f"mean, {recipe.confidence:.0%}", "", "", "", effect(recipe.gain), ""))
+    return rows
+
+
 def error_rates(report: ReportInput) -> list[Cells]:
     """Each rate: the variant, metric, language, mean of clips, of the corpus, prompts."""
     return [

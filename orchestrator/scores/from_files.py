@@ -29,7 +29,7 @@ _ROUNDING = 1e-6
 """Of a metric's range: single precision may take a score so far beyond its bounds."""
 _VARIANT = (
     "Each line has id, trial, epoch, lora_scale, rank, learning_rate, validation_loss, and may "
-    "have group_losses and mix."
+    "have group_losses, mix and replicate_of."
 )
 _RATING_COLUMNS = ("rater", "sentence", "system", "axis", "score")
 _CHECK_COLUMNS = ("item", "expected")
@@ -208,8 +208,10 @@ def _tables(
         return ScoreTable.of_columns(infos, part, protocol) if infos else None
 
     spoke_rest = [name for name in known if scored.speaks(name, rest)]
+    of_search = {name: info for name, info in known.items() if info.replicate_of is None}
+    first = scored.part(of_a - rest, of_search)
     return (
-        ScoreTable.of_columns([*known.values()], scored.part(of_a - rest, known), rule.screening()),
+        ScoreTable.of_columns([*of_search.values()], first, rule.screening()),
         table(scored.part(of_a, spoke_rest), rule),
         table(scored.part(fresh, known), rule.confirming()),
     )

@@ -9,7 +9,7 @@ from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
 from jobs.spec.trial import BASE_VARIANT, PromptSpec, Variant
 from jobs.training.epochs import EpochLosses
-from orchestrator.ledger import Ledger, PromptSet, TrialRecord
+from orchestrator.ledger import CONFIRMATION, Ledger, PromptSet, TrialRecord
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_spec
 from orchestrator.verdict.comparison import Assessment, Comparison
@@ -45,6 +45,7 @@ def protocol_for(
         confirmation_set=Path(variants.confirmation_prompts).name,
         confirmation=tuple(Prompt(**prompt.model_dump()) for prompt in confirmation),
         confirmation_seed=spec.confirmation_decoding.seed,
+        confirm_seeds=spec.search.confirm_seeds,
         lora_scales=variants.lora_scales,
         metrics=tuple(
             MetricVersion.model_validate(metric_of(metric), from_attributes=True)
@@ -80,6 +81,7 @@ def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> 
         validation_loss=losses.validation_loss,
         group_losses=losses.group_losses,
         mix=training.mix,
+        replicate_of=record.replicate_of,
     )
 
 
@@ -154,14 +156,35 @@ class ScoredSweep:
         return self.ledger.scores(BASE_VARIANT) or []
 
 
+def replicate_infos(ledger: Ledger, winner: VariantInfo) -> list[VariantInfo]:
+    """What was trained as ``winner`` was, with other seeds, and has come to its epoch."""
+    return [
+        variant_info(
+            Variant(trial=record.id, epoch=winner.epoch, lora_scale=winner.lora_scale),
+            record,
+            ledger.losses(record.id, winner.epoch),
+        )
+        for record in ledger.replicates()
+        if record.replicate_of == winner.trial
+        and ledger.storage.is_committed(ledger.checkpoint(record.id, winner.epoch))
+    ]
+
+
+def heard_replicates(ledger: Ledger, screen: ScoreTable) -> list[VariantInfo]:
+    """All replicates that have scores of set B: those of earlier winners too, if it has grown."""
+    heard = ledger.scored_variants(CONFIRMATION)
+    finalists = [screen.variants[name] for name in heard if name in screen.variants]
+    found = [each for finalist in finalists for each in replicate_infos(ledger, finalist)]
+    return [each for each in found if each.id in heard]
+
+
 def table_of(
     ledger: Ledger,
-    screen: ScoreTable,
-    variants: Sequence[str],
+    variants: Sequence[VariantInfo],
     parts: Sequence[PromptSet],
     protocol: Protocol,
 ) -> ScoreTable:
-    """The base and these variants of ``screen`` on the prompt sets ``parts``."""
-    names = (BASE_VARIANT, *variants)
-    rows = [row for name in names for part in parts for row in ledger.scores(name, part) or []]
-    return ScoreTable.build([screen.variants[name] for name in names], rows, protocol)
+    """The base and these variants on the prompt sets ``parts``."""
+    infos = [_BASE, *variants]
+    rows = [row for each in infos for part in parts for row in ledger.scores(each.id, part) or []]
+    return ScoreTable.build(infos, rows, protocol)

@@ -161,9 +161,9 @@ def _pareto(scored: ScoredSweep, ways: dict[str, str]) -> Sequence[ParetoVariant
     found = []
     for trial in best:
         name = trial.user_attrs["variant"]
-        found.append(
-            ParetoVariant(name, infos[name].name, dict(zip(ways, trial.values, strict=True)))
-        )
+        info = infos[name]
+        called = f"{info.recipe}, epoch {info.epoch}, lora_scale {info.lora_scale:g}"
+        found.append(ParetoVariant(name, called, dict(zip(ways, trial.values, strict=True))))
     primary = scored.protocol.primary
     sign = -1 if ways[primary] == "max" else 1
     return sorted(found, key=lambda each: sign * each.values[primary])

@@ -53,7 +53,8 @@ class TrialRun:
         """Train the next epoch, or read it where it is committed, and score its variants.
 
         Returns what Ray Tune is told: the epoch with its losses and checkpoint, and of the trial's
-        variants so far the best. ``seconds`` is the cost so far: wall time times ranks.
+        variants so far the best. ``seconds`` is the cost so far: wall time times ranks. A replicate
+        speaks nothing here: set B alone is for it.
 
         Raises:
             TrialFailedError: the loss stopped being finite, now or in an earlier run.
@@ -64,24 +65,31 @@ class TrialRun:
             raise TrialFailedError(self._ended.reason)
         losses = self._train(self._epoch)
         self._seconds += losses.seconds * self._context.spec.engine.ranks
-        variants = self._scored.variants(self._record.id, self._epoch)
-        promise = self._speak_and_score(variants, losses)
-        assert self._best is not None
+        heard = {} if self._record.replicate_of else self._hear(losses)
         damaged, self._damaged = self._damaged, []
         return {
+            **heard,
             TRIAL: self._record.id,
             "checkpoint": self._checkpoint(self._epoch),
-            OBJECTIVE: self._best.objective,
-            PROMISE: promise,
-            "best_variant": self._best.variant,
-            MEASURED: {**self._best.measured, SECONDS: self._seconds},
-            CONSTRAINTS: dict(self._best.constraints),
             "epoch": self._epoch,
             "training_iteration": self._epoch,
             "training_loss": losses.training_loss,
             "validation_loss": losses.validation_loss,
             "done": self._epoch >= self._last_epoch(),
             DAMAGED: damaged,
+        }
+
+    def _hear(self, losses: EpochLosses) -> dict[str, Any]:
+        """What the epoch's variants make known of it, and of the best variant so far."""
+        variants = self._scored.variants(self._record.id, self._epoch)
+        promise = self._speak_and_score(variants, losses)
+        assert self._best is not None
+        return {
+            OBJECTIVE: self._best.objective,
+            PROMISE: promise,
+            "best_variant": self._best.variant,
+            MEASURED: {**self._best.measured, SECONDS: self._seconds},
+            CONSTRAINTS: dict(self._best.constraints),
         }
 
     def _train(self, epoch: int) -> EpochLosses:

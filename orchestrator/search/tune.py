@@ -34,11 +34,13 @@ from orchestrator.search.study_storage import SWEEP, study_answering, study_stor
 from orchestrator.search.trial import REPORTED, TrialTrainable
 from orchestrator.search.warm_start import add_earlier_trials, earlier_sweeps
 from orchestrator.spec.model import OBJECTIVE, SweepSpec
+from orchestrator.verdict.table import VariantInfo
 
 _TRIAL_RESOURCES = PlacementGroupFactory([{"memory": 1}])
 """Ray's resources for a trial's own process: next to none, since Tune refuses to ask for none."""
 
 RAY_FOLDER = "ray"
+RAY_REPLICATES_FOLDER = "ray-replicates"
 
 
 class Observer(Protocol):
@@ -65,28 +67,20 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
         KeyboardInterrupt: a signal ended it before all trials had ended.
     """
     spec = context.spec
-    shutil.rmtree(directory / RAY_FOLDER, ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
     searcher = searcher_for(context, directory)
-    tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(TrialTrainable, context=context, pool=hosts.pool), _TRIAL_RESOURCES
-        ),
-        tune_config=TuneConfig(
+    tuner = _tuner(
+        context,
+        hosts,
+        directory,
+        RAY_FOLDER,
+        _Events(context, hosts.reap, observer),
+        TuneConfig(
             search_alg=searcher,
             scheduler=scheduler_for(spec),
             # A grid ends by itself, after the points that wait in its study.
             num_samples=-1 if spec.search.sampler == "grid" else spec.search.trial_count,
             max_concurrent_trials=hosts.capacity,
             reuse_actors=True,
-        ),
-        run_config=RunConfig(
-            name=RAY_FOLDER,
-            storage_path=str(directory),
-            callbacks=[_Events(context, hosts.reap, observer), JsonLoggerCallback()],
-            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-            failure_config=FailureConfig(max_failures=spec.resources.trial_retries),
-            verbose=0,
         ),
     )
     with study_answering(spec.records.optuna, directory):
@@ -96,6 +90,75 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
         raise KeyboardInterrupt  # nothing is judged while trials are open
 
 
+def train_replicates(
+    context: SweepContext, hosts: Fleet, directory: Path, observer: Observer, winner: VariantInfo
+) -> None:
+    """Train the winner's hyperparameters with other seeds, up to its epoch, as trials of their own.
+
+    They are in the ledger, and in no study. What is committed is not trained again.
+
+    Raises:
+        InfrastructureError: all hosts were lost for good; what was committed is.
+        KeyboardInterrupt: a signal ended it before all had ended.
+    """
+    ledger = context.ledger()
+    trial, epoch = ledger.trial(str(winner.trial)), winner.epoch
+    started = [
+        ledger.start_replicate(trial, trial.training.seed + number).id
+        for number in range(1, context.spec.search.confirm_seeds + 1)
+    ]
+    left = [r for r in started if not ledger.storage.is_committed(ledger.checkpoint(r, epoch))]
+    if not left:
+        return
+    events = _Events(context, hosts.reap, observer, last_epoch=epoch)
+    _tuner(
+        context,
+        hosts,
+        directory,
+        RAY_REPLICATES_FOLDER,
+        events,
+        TuneConfig(
+            scheduler=FIFOScheduler(), max_concurrent_trials=hosts.capacity, reuse_actors=True
+        ),
+        points={TRIAL: tune.grid_search(left)},
+        stop={"epoch": epoch},
+    ).fit()
+    hosts.check()
+    if not events.ended.issuperset(left):
+        raise KeyboardInterrupt
+
+
+def _tuner(
+    context: SweepContext,
+    hosts: Fleet,
+    directory: Path,
+    folder: str,
+    events: "_Events",
+    config: TuneConfig,
+    points: dict[str, Any] | None = None,
+    stop: dict[str, Any] | None = None,
+) -> tune.Tuner:
+    """A run of Ray Tune in ``folder`` of ``directory``, which is made anew."""
+    shutil.rmtree(directory / folder, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    return tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(TrialTrainable, context=context, pool=hosts.pool), _TRIAL_RESOURCES
+        ),
+        param_space=points,
+        tune_config=config,
+        run_config=RunConfig(
+            name=folder,
+            storage_path=str(directory),
+            stop=stop,
+            callbacks=[events, JsonLoggerCallback()],
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            failure_config=FailureConfig(max_failures=context.spec.resources.trial_retries),
+            verbose=0,
+        ),
+    )
+
+
 class _Events(tune.Callback):
     """Passes Tune's events on, records how trials end, and frees their slots at once.
 
@@ -103,14 +166,21 @@ class _Events(tune.Callback):
     """
 
     def __init__(
-        self, context: SweepContext, reap: Callable[[str], None], observer: Observer
+        self,
+        context: SweepContext,
+        reap: Callable[[str], None],
+        observer: Observer,
+        last_epoch: int | None = None,
     ) -> None:
+        """``last_epoch``: after which trials have finished; None for the last of each."""
+        self._last_epoch = last_epoch
         self._ledger = context.ledger()
         self._reap = reap
         self._observer = observer
         self._reported: dict[str, int] = {}
         """By Tune's trial id, how many epochs were reported to Tune."""
-
+        self.ended: set[str] = set()
+        """Ids of the trials that have ended."""
         self._on_sigusr1 = signal.getsignal(signal.SIGUSR1)
 
     def setup(self, *_: object, **__: object) -> None:
@@ -148,7 +218,7 @@ class _Events(tune.Callback):
         name, result = trial.config[TRIAL], trial.last_result
         if "failed" in result:
             self._end(name, "failed", result["failed"], final=result["final"])
-        elif result["epoch"] >= self._ledger.trial(name).training.epochs:
+        elif result["epoch"] >= (self._last_epoch or self._ledger.trial(name).training.epochs):
             self._end(name, "finished", "")
         else:
             self._end(name, "stopped", "worse than its peers at a rung")
@@ -161,6 +231,7 @@ class _Events(tune.Callback):
         self._end(trial.config[TRIAL], "failed", trace.splitlines()[-1], final=False)
 
     def _end(self, trial: str, end: TrialEnd, reason: str, *, final: bool = True) -> None:
+        self.ended.add(trial)
         self._reap(trial)
         result = self._ledger.final_result(trial)
         if result is None:

@@ -22,6 +22,7 @@ from orchestrator.verdict.protocol import (
     Constraint,
     Gates,
     Listening,
+    seed_count_problems,
 )
 
 AUTO = "auto"
@@ -127,6 +128,8 @@ class SearchSpec(Strict):
     warm_start: tuple[str, ...] = ()
     """Earlier sweeps of the family in the same storage, whose trials the study starts with."""
     seed: Annotated[int, Field(ge=0)] = 0
+    confirm_seeds: Annotated[int, Field(ge=0)] = 0
+    """With how many other seeds the winner's hyperparameters are trained anew: 0, or at least 3."""
     space: dict[str, Annotated[Dimension, BeforeValidator(_from_list)]] = Field(min_length=1)
     """Keys of ``training``, each with a list of choices or a range."""
 
@@ -147,6 +150,13 @@ class SearchSpec(Strict):
         if self.objectives[:1] != (OBJECTIVE,):
             got = list(self.objectives)
             raise ValueError(f"objectives begin with {OBJECTIVE}, got {got}: name it first")
+        for problem in seed_count_problems(self.confirm_seeds):
+            raise ValueError(problem)
+        if self.confirm_seeds and "seed" in self.space:
+            raise ValueError(
+                f"confirm_seeds trains with other seeds what the search found, got "
+                f"{self.confirm_seeds} and seed in the space: delete one of the two"
+            )
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"an objective is named once, got {list(self.objectives)}")
         return self

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cluster.storage.base import Storage
@@ -38,7 +38,10 @@ class Plan:
 
     sweep: str
     trials: int
+    replicates: int
+    """Trainings of the winner's hyperparameters with other seeds; none without a winner."""
     most_epochs: int
+    """Of trials and replicates, as all that follows."""
     most_optimiser_steps: int | None
     """None with ``batch_tokens``: the clips' tokens are known once they are prepared."""
     most_variants: int
@@ -86,10 +89,12 @@ def plan(
     """
     ledger = Ledger(storage, spec.name)
     done = {record.id: ledger.epochs(record.id) for record in ledger.trials()}
+    replicated = [ledger.epochs(record.id) for record in ledger.replicates()]
     clips = sum(clip.row.split == "train" for clip in inputs.clips)
     prompts, confirmation = inputs.prompts, inputs.confirmation
-    epochs = most_epochs(spec)
-    adapted = epochs * len(spec.variants.adapted_scales)
+    replicates = spec.search.confirm_seeds
+    epochs = _all_epochs(spec)
+    adapted = most_epochs(spec) * len(spec.variants.adapted_scales)
     first, rest = parts_of_a(prompts, spec.variants.shortlist_after, ())
     groups = len(groups_of_both(prompts, confirmation))
     shortlist = shortlisted(adapted, _most_ranks(spec), groups)
@@ -97,16 +102,19 @@ def plan(
     spoken = (
         (1 + adapted) * len(first)
         + (1 + shortlist) * len(rest)
-        + (1 + finalists) * len(confirmation)
+        + (1 + finalists + replicates) * len(confirmation)
     )
     done_epochs = sum(map(len, done.values()))
     ended = sum(ledger.final_result(trial) is not None for trial in done)
-    asked = machine if ended < spec.search.trial_count else None
+    replicated_epochs = sum(map(len, replicated))
+    replicates_left = max(0, epochs - most_epochs(spec) - replicated_epochs)
+    asked = machine if ended < spec.search.trial_count or replicates_left else None
     hosts, slots = spec.hosts, spec.slots_per_host
     gpus = spec.resources.gpus_per_rank * spec.engine.ranks
     return Plan(
         sweep=spec.name,
         trials=spec.search.trial_count,
+        replicates=replicates,
         most_epochs=epochs,
         most_optimiser_steps=_most_steps(spec, inputs.clips),
         most_variants=1 + adapted,
@@ -123,8 +131,8 @@ def plan(
         ranks=spec.engine.ranks,
         gpus=gpus * hosts,
         trials_done=ended,
-        epochs_done=done_epochs,
-        cost=_cost(spec, storage, asked, rate, done_epochs, len(first), clips),
+        epochs_done=done_epochs + replicated_epochs,
+        cost=_cost(spec, storage, asked, rate, done_epochs, replicates_left, len(first), clips),
         weak_rules=tuple(_weak_rules(spec, confirmation, ledger)),
     )
 
@@ -135,15 +143,19 @@ def _cost(
     machine: str | None,
     rate: float | None,
     done: int,
+    replicates: int,
     prompts: int,
     clips: int,
 ) -> Cost | None:
+    """Of what is left of the search after ``done`` epochs, and of so many epochs of replicates,
+    which there are only if there is a winner."""
     measured = machine and measured_before(storage, spec, machine)
     if not measured:
         return None
     slots = spec.slots_per_host or round(measured.slots_per_host)
+    left = epochs_left(spec, most_epochs(spec), done)
     work = Work(
-        epochs=epochs_left(spec, most_epochs(spec), done),
+        epochs=replace(left, high=left.high + replicates),
         clips=clips,
         prompts=prompts * len(spec.variants.adapted_scales),
         slots=min(spec.hosts * slots, spec.search.trial_count),
@@ -180,8 +192,13 @@ def _packing(spec: SweepSpec) -> str:
     )
 
 
+def _all_epochs(spec: SweepSpec) -> int:
+    """Epochs of the search and the replicates, each of them as long as a trial may be."""
+    return most_epochs(spec) + spec.search.confirm_seeds * spec.longest_training
+
+
 def most_epochs(spec: SweepSpec) -> int:
-    """Epochs if no trial is stopped."""
+    """Epochs of the search if no trial is stopped."""
     if spec.search.sampler == "grid":
         return sum(spec.training_for(point).epochs for point in spec.search.grid())
     return spec.search.trials * spec.longest_training
@@ -200,7 +217,7 @@ def _most_steps(spec: SweepSpec, clips: list[TargetClip]) -> int | None:
         return None
     batch, accumulation = min(spec.corners("batch_size")), min(spec.corners("accumulation"))
     seen = max(_epoch_clips(spec.data.mix(name), clips) for name in spec.mixes)
-    return BatchPlan(seen, batch, accumulation, seed=0).steps(1) * most_epochs(spec)
+    return BatchPlan(seen, batch, accumulation, seed=0).steps(1) * _all_epochs(spec)
 
 
 def _epoch_clips(mix: MixSpec | None, clips: list[TargetClip]) -> int:

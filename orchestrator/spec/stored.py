@@ -182,6 +182,7 @@ def _epochs_may_grow(spec: SweepSpec) -> bool:
 _GROWS: Mapping[str, Callable[[Any, Any], bool]] = {
     "training.epochs": operator.lt,
     "search.trials": operator.lt,
+    "search.confirm_seeds": operator.lt,
     "scoring.finalists": operator.lt,
     "variants.lora_scales": lambda old, new: set(old) <= set(new),
 }

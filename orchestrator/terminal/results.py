@@ -8,7 +8,7 @@ from rich.table import Table
 
 from orchestrator.report.report_input import short
 from orchestrator.terminal.console import decimals, plain_table, print_line, with_interval
-from orchestrator.verdict.outcome import VariantRow, Verdict
+from orchestrator.verdict.outcome import RecipeVerdict, VariantRow, Verdict
 from orchestrator.verdict.table import ScoreTable
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ def show_verdict(console: Console, verdict: Verdict, table: ScoreTable, top: int
         print_line(console, "set B by language and speaker", _TITLE)
         console.print(_groups(verdict, table))
         console.print()
+    if verdict.recipe:
+        print_line(console, "set B by the winner's hyperparameters with other seeds", _TITLE)
+        console.print(_replicates(verdict.recipe))
+        console.print()
     print_line(console, verdict.verdict, _VERDICT_STYLES.get(verdict.verdict, "bold red"))
     console.print(verdict.sentence, highlight=False, markup=False)
 
@@ -76,6 +80,18 @@ def _groups(verdict: Verdict, table: ScoreTable) -> Table:
             "" if each.variant is None else short(table.variants[each.variant]),
         )
         shown.add_row(*map(escape, cells))
+    return shown
+
+
+def _replicates(recipe: RecipeVerdict) -> Table:
+    shown = plain_table("replicate", "prompts", "gain", "failed clips", left=("replicate",))
+    for each in recipe.replicates:
+        gain = each.gain
+        interval = with_interval(gain.mean, gain.low, gain.high)
+        shown.add_row(each.variant, str(gain.n), interval, str(each.failed))
+    if mean := recipe.gain:
+        interval = with_interval(mean.mean, mean.low, mean.high)
+        shown.add_row(f"mean, {recipe.confidence:.0%} interval", str(mean.n), interval, "")
     return shown
 
 

@@ -141,4 +141,7 @@ def show_status(console: Console, status: SweepStatus) -> None:
         f"{status.training_hours:.2f} training hours, "
         f"at most {status.most_gpu_hours:.2f} GPU-hours",
     )
+    if status.replicates:
+        print_line(console, "replicates: the winner's hyperparameters with other seeds")
+        console.print(trial_table(status.replicates))
     print_line(console, f"verdict: {status.verdict or 'none yet'}")

@@ -12,6 +12,7 @@ from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.columns import ClipKey, Values
 from orchestrator.verdict.outcome import (
+    ROUNDING,
     ConstraintCheck,
     FailedClip,
     FailureGate,
@@ -37,9 +38,6 @@ from orchestrator.verdict.yardstick import Yardsticks
 
 FAILED_CLIPS = "failed_clips"
 """The constraint of the gates, beside those of the protocol, which bear their metric's name."""
-
-_ROUNDING = 1e-9
-"""A mean exactly at its margin is allowed, whatever its last bit."""
 
 # Set A's, its first part's and set B's; those of languages and speakers come and go.
 _bootstrap = lru_cache(maxsize=4)(PairedBootstrap)
@@ -295,7 +293,7 @@ class Comparison:
     def _gate(self, variant: str) -> FailureGate:
         ours = self._counts_as_failed(variant)
         base = self._counts_as_failed(BASE_VARIANT)
-        tolerance = max(1, int(self.protocol.gates.excess_failures * len(ours) + _ROUNDING))
+        tolerance = max(1, int(self.protocol.gates.excess_failures * len(ours) + ROUNDING))
         return FailureGate(
             failed=int(ours.sum()),
             unscored=len(self.unscored_clips(variant)),
@@ -333,26 +331,26 @@ class Comparison:
         known = {*self.metrics(variant)} & {*self.metrics(BASE_VARIANT)}
         return [each for each in self.protocol.constraints if each.metric in known]
 
-    def _worst_way(self, variant: str, metric: str) -> Values:
-        """How much worse than the base each text is, shape (texts,), in the way that is worse."""
+    def worsenings(self, variant: str, metric: str) -> list[Values]:
+        """How much worse than the base each text is, shape (texts,), in each way that is worse."""
+        ways = {"lower": (1,), "higher": (-1,), "neither": (1, -1)}
         direction = self.table.metrics[metric].direction
-        ways = {"lower": (1,), "higher": (-1,), "neither": (1, -1)}[direction]
-        one, *other = [self._worsening(variant, metric, way) for way in ways]
+        return [self._worsening(variant, metric, way) for way in ways[direction]]
+
+    def _worst_way(self, variant: str, metric: str) -> Values:
+        one, *other = self.worsenings(variant, metric)
         return max(one, *other, key=self.bootstrap.upper) if other else one
 
     def _check(self, variant: str, constraint: Constraint) -> ConstraintCheck:
         name, metric = constraint.metric, self.table.metrics[constraint.metric]
         worst = self._worst_way(variant, name)
-        bound = self.bootstrap.upper(worst)
-        excess = bound - constraint.margin
-        return ConstraintCheck(
-            metric=name,
+        return ConstraintCheck.of(
+            metric,
             base=float(self.scores(BASE_VARIANT, name).mean()),
             variant=float(self.scores(variant, name).mean()),
             worsening=self.bootstrap.interval(worst),
-            bound=bound,
+            bound=self.bootstrap.upper(worst),
             margin=constraint.margin,
-            violation=0.0 if excess < _ROUNDING else excess / metric.span,
         )
 
     def is_harmful(self, variant: str) -> bool:
@@ -370,8 +368,8 @@ class Comparison:
             ]
             beside = len(rules) * self._beside
             self._harmful[variant] = any(
-                worsening.mean() > allowed + _ROUNDING  # below its mean an interval begins anyway
-                and self.bootstrap.interval(worsening, beside).low > allowed + _ROUNDING
+                worsening.mean() > allowed + ROUNDING  # below its mean an interval begins anyway
+                and self.bootstrap.interval(worsening, beside).low > allowed + ROUNDING
                 for worsening, allowed in rules
             )
         return self._harmful[variant]
@@ -379,7 +377,7 @@ class Comparison:
     def is_plausible(self, variant: str) -> bool:
         """Whether gates and constraints hold by the means alone, which their bounds may not."""
         checks = self.constraint_checks(variant)
-        within = (check.worsening.mean <= check.margin + _ROUNDING for check in checks)
+        within = (check.worsening.mean <= check.margin + ROUNDING for check in checks)
         return not self.failure_gate(variant).violation and all(within)
 
     def violation(self, variant: str) -> float:

@@ -11,6 +11,7 @@ from orchestrator.verdict.error_rates import error_rates
 from orchestrator.verdict.loss import group_loss, loss_report
 from orchestrator.verdict.outcome import Confirmation, GroupVerdict, Outcome, VariantRow, Verdict
 from orchestrator.verdict.protocol import GroupName, Protocol
+from orchestrator.verdict.recipe import judge_recipe
 from orchestrator.verdict.screen import Finalists, choose_finalists, choose_shortlist
 from orchestrator.verdict.shares import share_on_all, shares_in_group
 from orchestrator.verdict.table import ScoreTable
@@ -26,8 +27,8 @@ def judge(
 
     Args:
         screen: every variant on the prompts of set A that all speak, ``protocol.screening()``.
-        confirmation: set B, the base and the finalists that :func:`choose_finalists` gives, built
-            with ``protocol.confirming()``; None if there are none.
+        confirmation: set B, the base and the finalists that :func:`choose_finalists` gives, and the
+            winner's replicates, built with ``protocol.confirming()``; None if there are none.
         protocol: under which all was scored.
         shortlist: all of set A, the base and the variants that :func:`choose_shortlist` gives;
             None where every variant speaks all of it.
@@ -137,9 +138,11 @@ def _confirmed(
     winner, sentence = None, verdict.sentence
     if decision:
         first, winner = decision.first, decision.winner
+        recipe = judge_recipe(fresh, winner.row.id) if winner and protocol.confirm_seeds else None
         name = table.variants[first.row.id].name
         sentence = (
             sentences.promotion(winner, name, protocol)
+            + sentences.seeds(table.variants[winner.row.id], recipe)
             if winner
             else sentences.refusal(
                 decision.outcome,
@@ -159,6 +162,7 @@ def _confirmed(
             effect=first.effect,
             prompts_needed=decision.prompts_needed,
             confirmed=decision.confirmed,
+            recipe=recipe,
         )
     verdict = replace(verdict, groups=groups)
     names = (BASE_VARIANT, *verdict.finalists)

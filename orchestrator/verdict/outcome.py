@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from orchestrator.verdict.protocol import Group, GroupName
+from orchestrator.verdict.protocol import Group, GroupName, MetricVersion
 from orchestrator.verdict.stats import Interval
 
 Outcome = Literal[
@@ -34,6 +34,13 @@ REFUSED: tuple[FinalistFinding, ...] = ("no better", "worse", "ruled out")
 """Findings after which a finalist is not promoted on these prompts."""
 
 Standing = Literal["base", "winner", "passed", "rejected"]
+
+RecipeFinding = Literal["better", "only the checkpoint", "undecided"]
+"""What other seeds show of the winner's hyperparameters: that they gain, or that they do not gain
+what counts or break a rule, so that the winner owes its gain to its own seed; or neither."""
+
+ROUNDING = 1e-9
+"""A mean exactly at its margin is allowed, whatever its last bit."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,22 @@ class ConstraintCheck:
     margin: float
     violation: float
     """How far beyond the margin, as a share of the metric's range; 0 when the constraint holds."""
+
+    @classmethod
+    def of(
+        cls,
+        metric: MetricVersion,
+        *,
+        base: float,
+        variant: float,
+        worsening: Interval,
+        bound: float,
+        margin: float,
+    ) -> "ConstraintCheck":
+        """The check of these numbers."""
+        excess = bound - margin
+        violation = 0.0 if excess < ROUNDING else excess / metric.span
+        return cls(metric.name, base, variant, worsening, bound, margin, violation)
 
 
 def total_violation(failures: FailureGate, constraints: Iterable[ConstraintCheck]) -> float:
@@ -285,6 +308,49 @@ class LossReport:
     variants: int
 
 
+@dataclass(frozen=True)
+class Replicate:
+    """A training of the winner's hyperparameters with another seed, as set B shows it."""
+
+    variant: str
+    """Of the winner's epoch and lora_scale."""
+    gain: Interval
+    """Over the base, over prompts: of this training alone."""
+    failed: int
+    """Failed clips."""
+
+
+@dataclass(frozen=True)
+class RecipeVerdict:
+    """Whether the winner's hyperparameters are better, or only its checkpoint.
+
+    It never changes whether the checkpoint is promoted.
+    """
+
+    variant: str
+    """The winner, which counts in none of the numbers: it was chosen for its own."""
+    recipe: str
+    """Its hyperparameters, as a person names them."""
+    finding: RecipeFinding
+    reasons: tuple[str, ...]
+    """Why the recipe is not shown to be better."""
+    asked: int
+    """Replicates that the protocol asks for."""
+    replicates: tuple[Replicate, ...]
+    """Those with scores."""
+    confidence: float
+    """Of the intervals over replicates and prompts: each end is a test at the protocol's level."""
+    gain: Interval | None
+    """Mean over replicates and prompts, with the interval for other seeds and other prompts
+    (:func:`orchestrator.verdict.stats.crossed_mean`); None where replicates lack scores."""
+    claim: Interval | None
+    """The gain of a recipe that is better, given that it was found so; as a confirmation's."""
+    seed_sd: float | None
+    """Standard deviation of the true gain between seeds, estimated, in the metric's unit."""
+    constraints: tuple[ConstraintCheck, ...]
+    """On the means over replicates."""
+
+
 _ENCODER = json.JSONEncoder(indent=2, allow_nan=False, default=vars)
 """A dataclass is an object of its fields, in their order."""
 
@@ -324,6 +390,8 @@ class Verdict:
     have a winner of their own. Empty until something was rated."""
     loss: LossReport | None
     """None when no scored variant has a validation loss."""
+    recipe: RecipeVerdict | None = None
+    """None without a winner, and where no other seeds were asked for."""
 
     @property
     def finalists(self) -> tuple[str, ...]:

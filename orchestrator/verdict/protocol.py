@@ -135,11 +135,23 @@ LEAST_RESAMPLES = 1000
 """With so many the ends of a 95 % interval have a standard error of 4 % of its half-width, from
 draws alone (the variance of a sample's quantile: Efron and Tibshirani 1993, section 19.3)."""
 
-GROWING = ("lora_scales", "finalists", "prompts")
+LEAST_SEEDS = 3
+"""Of two seeds a 90 % interval reaches 4.5 of their standard deviations to each side of the mean
+(Student's t with one degree of freedom over the root of two), and of one nothing is known; of three
+it reaches 1.7."""
+
+GROWING = ("lora_scales", "finalists", "prompts", "confirm_seeds")
 """What may grow in a sweep: none changes what a score means."""
 LABELS = ("prompt_set", "confirmation_set")
 """What files of prompts are called, which changes no score either."""
-_ADDED_LATER = ("top_p", "repetition_penalty", "max_tokens", "confirmed_before", "added_after")
+_ADDED_LATER = (
+    "top_p",
+    "repetition_penalty",
+    "max_tokens",
+    "confirmed_before",
+    "added_after",
+    "confirm_seeds",
+)
 
 
 class Protocol(Strict, allow_inf_nan=False):
@@ -187,10 +199,14 @@ class Protocol(Strict, allow_inf_nan=False):
     Holm's correction covers all that set B was used for."""
     added_after: tuple[int, ...] = ()
     """How many prompts set A had, each time that prompts were added to it."""
+    confirm_seeds: Annotated[int, Field(ge=0)] = 0
+    """With how many other seeds the winner's hyperparameters are trained anew, and heard on set
+    B."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if problems := [*self._metric_problems(), *self._prompt_problems()]:
+        seeds = seed_count_problems(self.confirm_seeds)
+        if problems := [*self._metric_problems(), *self._prompt_problems(), *seeds]:
             raise ValueError("\n".join(problems))
         return self
 
@@ -316,6 +332,15 @@ class Protocol(Strict, allow_inf_nan=False):
         left_out |= {*LABELS}
         text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seed_count_problems(count: int) -> Iterable[str]:
+    """What is wrong with the number of replicates."""
+    if 0 < count < LEAST_SEEDS:
+        yield (
+            f"confirm_seeds is 0 or at least {LEAST_SEEDS}, got {count}: of fewer seeds the "
+            f"interval is too wide to decide, so ask for {LEAST_SEEDS} or none"
+        )
 
 
 _Prompt = TypeVar("_Prompt", bound=PromptSpec)

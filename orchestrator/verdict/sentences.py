@@ -9,6 +9,7 @@ from orchestrator.verdict.outcome import (
     ConstraintCheck,
     GroupVerdict,
     Outcome,
+    RecipeVerdict,
     VariantRow,
     Verdict,
 )
@@ -32,13 +33,20 @@ def broken_rules(row: VariantRow) -> list[str]:
     gate, reasons = row.failures, []
     if gate.violation:
         reasons.append(f"{gate.failed} of {gate.clips} clips failed, {gate.allowed} allowed")
-    reasons += [
+    return [*reasons, *map(broken_constraint, broken(row.constraints))]
+
+
+def broken(checks: Sequence[ConstraintCheck]) -> list[ConstraintCheck]:
+    """The constraints that do not hold."""
+    return [check for check in checks if check.violation]
+
+
+def broken_constraint(check: ConstraintCheck) -> str:
+    """Why a constraint does not hold."""
+    return (
         f"{compared(check)}: worse by {check.worsening.mean:.2g} and up to {check.bound:.2g}, "
         f"{check.margin:g} allowed"
-        for check in row.constraints
-        if check.violation
-    ]
-    return reasons
+    )
 
 
 def compared(check: ConstraintCheck) -> str:
@@ -51,9 +59,11 @@ DOES_NOTHING = "does nothing: every score is the base's"
 
 def no_gain_reason(row: VariantRow, protocol: Protocol) -> str | None:
     """Why the gain is not enough, or None if it is."""
-    gain = row.gain
-    if row.does_nothing:
-        return DOES_NOTHING
+    return DOES_NOTHING if row.does_nothing else too_small_reason(row.gain, protocol)
+
+
+def too_small_reason(gain: Interval, protocol: Protocol) -> str | None:
+    """Why a gain is not enough, or None if it is."""
     if gain.mean < protocol.min_effect:
         return f"gain {gain.mean:+.3g} is below the smallest that counts, {protocol.min_effect:g}"
     if gain.low <= 0:
@@ -102,6 +112,44 @@ def promotion(winner: Confirmation, name: str, protocol: Protocol) -> str:
         *(f"; {compared(check)}" for check in winner.row.constraints),
     )
     return f"{''.join(parts)}."
+
+
+def no_more_than(gain: Interval, protocol: Protocol) -> str:
+    """Why a gain whose upper end is too small is none."""
+    return f"gain of {gain.high:+.3g} at most, {protocol.min_effect:g} is the smallest that counts"
+
+
+def seeds(winner: VariantInfo, recipe: RecipeVerdict | None) -> str:
+    """What a promotion adds of the winner's hyperparameters: checkpoints are promoted, not them.
+
+    Args:
+        winner: the checkpoint at its scale.
+        recipe: what its replicates show; None where there are none.
+    """
+    if recipe is None:
+        if winner.is_unlisted:
+            return ""  # who knows whether it was trained
+        return (
+            " This is of one training: whether its hyperparameters gain with another seed was not "
+            "tested."
+        )
+    why = "; ".join(recipe.reasons)
+    if recipe.gain is None or recipe.seed_sd is None:
+        return f" Whether its recipe ({recipe.recipe}) is better is undecided: {why}."
+    gain = recipe.claim or recipe.gain
+    measured = f"{recipe.gain.mean:+.3g}"
+    selected = f"{gain.mean:+.3g}" != measured
+    found = (
+        f"trained with {_count(len(recipe.replicates), 'other seed')} it gains "
+        f"{gain.mean:+.3g} ({recipe.confidence:.0%} interval {gain.low:+.3g} to {gain.high:+.3g} "
+        f"over seeds and prompts; between seeds sd {recipe.seed_sd:.2g})"
+        + (f" given that it was found better (measured {measured})" if selected else "")
+    )
+    if recipe.finding == "better":
+        return f" Its recipe ({recipe.recipe}) is better too: {found}."
+    if recipe.finding == "only the checkpoint":
+        return f" Only this checkpoint is better, not its recipe ({recipe.recipe}): {found}; {why}."
+    return f" Whether its recipe ({recipe.recipe}) is better is undecided: {found}; {why}."
 
 
 def unscored(clips: Mapping[str, int], of: str | None, outcome: Outcome, each: int) -> str:

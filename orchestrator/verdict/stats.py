@@ -98,6 +98,42 @@ def _expanded(tail: float, prompts: int) -> float:
     return float(ndtr(spread * stdtrit(prompts - 1, tail)))
 
 
+def crossed_mean(differences: NDArray[np.float64], confidence: float) -> tuple[Interval, float]:
+    """The mean over seeds and prompts, with its interval for other seeds and other prompts.
+
+    Model: a difference is the mean plus an effect of its seed, one of its prompt, which all seeds
+    share, and a rest, each normal. The variance of the mean is at most that of the seeds' means
+    over the number of seeds plus that of the prompts' means over the number of prompts, which
+    count the rest twice (the denominator of min F': Clark 1973, "The language-as-fixed-effect
+    fallacy", Journal of Verbal Learning and Verbal Behavior 12). Each of the two is estimated with
+    degrees of freedom of its own; half the interval is the root of the sum of their squared half
+    intervals, which covers with the confidence or more (Banerjee 1960, "Approximate confidence
+    interval for linear functions of means of k populations when the population variances are not
+    equal", Sankhya 22).
+
+    Args:
+        differences: shape (seeds, prompts), two or more of each.
+        confidence: two-sided.
+
+    Returns:
+        The interval, and the standard deviation between seeds without the noise of prompts: the
+        root of the variance component by analysis of variance, 0 where that is negative.
+    """
+    from scipy.special import stdtrit  # as in the bootstrap
+
+    seeds, prompts = differences.shape
+    mean = float(differences.mean())
+    by_seed, by_prompt = differences.mean(axis=1), differences.mean(axis=0)
+    between = float(by_seed.var(ddof=1))
+    of_seeds, of_prompts = between / seeds, float(by_prompt.var(ddof=1)) / prompts
+    rest = differences - by_seed[:, None] - by_prompt + mean
+    noise = float((rest**2).sum()) / ((seeds - 1) * (prompts - 1)) / prompts
+    seed_sd = math.sqrt(max(0.0, between - noise))
+    of_t = stdtrit([seeds - 1, prompts - 1], (1 + confidence) / 2) ** 2
+    half = math.sqrt(float(of_t @ [of_seeds, of_prompts]))
+    return Interval(mean, mean - half, mean + half, prompts), seed_sd
+
+
 EXACT_PAIRS = 50
 """Up to here probabilities of the signed-rank test are exact, as scipy's are without ties."""
 

@@ -33,6 +33,13 @@ class VariantInfo:
     """Over the validation clips of one language or speaker: ``language/km``, ``speaker/slt``."""
     mix: str | None = None
     """Which of ``data.mixes`` it was trained on; None is every clip once."""
+    replicate_of: str | None = None
+    """The trial whose hyperparameters its own repeats with another seed."""
+
+    def is_replicate_of(self, other: "VariantInfo") -> bool:
+        """Whether it is what ``other`` is, but for the seed it was trained with."""
+        same = (self.epoch, self.lora_scale) == (other.epoch, other.lora_scale)
+        return self.replicate_of is not None and self.replicate_of == other.trial and same
 
     @classmethod
     def unlisted(cls, name: str) -> "VariantInfo":
@@ -48,18 +55,23 @@ class VariantInfo:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """What a person calls it: a checkpoint, since that is what was measured."""
         if self.trial is None:
             return "the base"
         if self.is_unlisted:
             return self.id
+        return (
+            f"the checkpoint of trial {self.trial}, epoch {self.epoch}, "
+            f"at lora_scale {self.lora_scale:g}"
+        )
+
+    @property
+    def recipe(self) -> str:
+        """The hyperparameters it was trained with, as far as they are known."""
         rate = "unknown" if self.learning_rate is None else scientific(self.learning_rate)
         rank = "unknown" if self.rank is None else self.rank
         mix = "" if self.mix is None else f", mix {self.mix}"
-        return (
-            f"rank {rank}, learning rate {rate}{mix}, epoch {self.epoch}, "
-            f"lora_scale {self.lora_scale:g}"
-        )
+        return f"rank {rank}, learning rate {rate}{mix}"
 
 
 def scientific(number: float) -> str:

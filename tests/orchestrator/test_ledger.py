@@ -110,6 +110,23 @@ def test_starting_a_trial_again_changes_nothing(ledger):
     assert path.stat().st_ino == written.st_ino
 
 
+def test_replicates_are_none_of_the_searchs_trials(ledger):
+    first = ledger.start_trial(trial_spec(rank=2), {"rank": 2})
+    started = [ledger.start_replicate(first, seed) for seed in (1, 2)]
+    assert ledger.start_replicate(first, 1) == started[0]
+    second = ledger.start_trial(trial_spec(rank=4), {"rank": 4})
+    for of in (ledger, Ledger(ledger.storage, "sweep")):
+        assert of.trials() == [first, second]
+        assert of.replicates() == started
+        assert [trial.record for trial in of.replicate_histories()] == started
+    assert [second.order, *(record.order for record in started)] == [1, 0, 1]
+    assert [record.training.seed for record in started] == [1, 2]
+    assert {record.replicate_of for record in started} == {first.id}
+    assert {record.training.model_copy(update={"seed": 0}) for record in started} == {
+        first.training
+    }
+
+
 def test_a_trial_exists_once_its_record_does(ledger):
     """A driver that was killed while it started a trial leaves a folder without a record."""
     ledger.start_trial(trial_spec(rank=2), {"rank": 2})

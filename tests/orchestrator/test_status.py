@@ -1,6 +1,7 @@
 """How far a sweep has come, from what it committed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -74,3 +75,13 @@ def test_a_sweep_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="must hold the sweep 'other'"):
         sweep_status(Ledger(LocalStorage(tmp_path / "none"), "other"))
     assert not list(tmp_path.iterdir())
+
+
+def test_replicates_are_shown_apart(ledger):
+    before = sweep_status(ledger)
+    record = ledger.start_replicate(ledger.trials()[0], seed=1)
+    now = sweep_status(ledger)
+    assert replace(now, replicates=()) == before
+    assert [each.trial for each in now.replicates] == [record.id]
+    shown = CliRunner().invoke(app, ["status", "small", "--storage", ledger.storage.url]).stdout
+    assert "replicates: the winner's hyperparameters with other seeds" in shown

@@ -171,7 +171,9 @@ def test_the_shortlist_said_the_rest_of_set_a(sweep):
 def test_the_finalist_was_confirmed_on_fresh_prompts(sweep):
     table, protocol = sweep.table, sweep.protocol
     shortlist = choose_shortlist(sweep.comparison, protocol)
-    of_all_a = from_ledger.table_of(sweep.ledger, table, shortlist, (SCREEN, SHORTLIST), protocol)
+    of_all_a = from_ledger.table_of(
+        sweep.ledger, [table.variants[name] for name in shortlist], (SCREEN, SHORTLIST), protocol
+    )
     (finalist,) = choose_finalists(Comparison(of_all_a, protocol)).all
     storage = sweep.ledger.storage
     assert storage.children(f"{NAME}/clips/confirmation") == sorted(["base", finalist])

@@ -74,7 +74,7 @@ def make_sweep(spec: SweepSpec, storage: Path) -> Ledger:
     ledger = made.ledger
     scored = ScoredSweep.read(ledger)
     assert scored is not None
-    ledger.write_text(VARIANTS_FILE, variant_lines(scored.table))
+    ledger.write_text(VARIANTS_FILE, variant_lines(scored.table.variants.values()))
     verdict = Verdict.from_json(ledger.read_text("verdict.json") or "")
     assert verdict.verdict == "PROMOTE-PENDING-LISTENING"
     sentences = [prompt.id for prompt in made.protocol.confirmation]

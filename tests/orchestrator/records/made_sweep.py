@@ -100,7 +100,9 @@ class MadeSweep:
             ]
             ledger.write_scores(name, rows, CONFIRMATION)
         fresh = protocol.confirming()
-        confirmation = from_ledger.table_of(ledger, screen, finalists, (CONFIRMATION,), fresh)
+        confirmation = from_ledger.table_of(
+            ledger, [screen.variants[name] for name in finalists], (CONFIRMATION,), fresh
+        )
         ledger.write_text(REPORT_FILE, "<!doctype html><title>small</title>")
         ledger.end()
         ledger.write_text(VERDICT_FILE, judge(screen, confirmation, protocol).to_json() + "\n")

@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 import pytest
 
-from orchestrator.ledger import Ledger, TrialResult
+from jobs.metrics.base import ClipScores
+from orchestrator.ledger import CONFIRMATION, Ledger, TrialResult
 from orchestrator.records.runs import NOTE_TAG, RunContent, TrialRuns, read_sweep
 from orchestrator.verdict.outcome import Verdict
 
@@ -183,3 +184,26 @@ class TestSweepRun:
         made.run()
         first, second = (read_sweep(made.ledger, made.spec) for _ in range(2))
         assert asdict(first) == asdict(second)
+
+
+def test_a_replicate_has_a_run_that_says_what_it_repeats(made):
+    """It speaks set B alone, so an epoch counts once it is trained."""
+    ledger = made.run().ledger
+    of = ledger.trial(made.trials[1])
+    record = ledger.start_replicate(of, seed=3)
+    made.commit(record.id, 1)
+    made.end(record.id, TrialResult("finished", 1))
+    variant = f"{record.id}-e01-s1.00"
+    rows = [ClipScores(variant, "c0", 1, {"similarity": 0.25})]
+    ledger.write_scores(variant, rows, CONFIRMATION)
+    content = TrialRuns(ledger).read(record.id)
+    assert content.name == "replicate, seed 3, rank 4"
+    assert content.tags["voxsweep.replicate_of"] == of.id
+    assert "voxsweep.best_variant" not in content.tags
+    assert f"trial `{of.id}` trained again with seed 3" in content.tags[NOTE_TAG]
+    assert (content.epochs, content.end[0], content.params["seed"]) == (1, "FINISHED", "3")
+    found = values(content)
+    assert found["similarity/confirmation_scale_1.00"] == [(1, 0.25)]
+    assert "loss/validation" in found
+    assert not any(name.startswith("objective/") for name in found)
+    assert "voxsweep.replicate_of" not in TrialRuns(ledger).read(of.id).tags

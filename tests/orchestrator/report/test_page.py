@@ -33,6 +33,8 @@ from orchestrator.verdict.outcome import (
     ListeningReport,
     PanelResult,
     PreferenceCounts,
+    RecipeVerdict,
+    Replicate,
 )
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt
 from orchestrator.verdict.stats import Interval
@@ -546,3 +548,34 @@ def base_table():
         )
 
     return cut
+
+
+def test_what_other_seeds_show_of_the_winners_hyperparameters(report):
+    winner = report.verdict.variant
+    trial = report.table.variants[winner].trial
+    of = next(each for each in report.trials if each.record.id == trial)
+    replicate = replace(
+        of,
+        record=replace(of.record, id="aa11bb", replicate_of=trial, order=0),
+        epochs=of.epochs[:2],
+    )
+    gain = Interval(0.21, 0.04, 0.38, 16)
+    recipe = RecipeVerdict(
+        winner,
+        "rank 8, learning rate 1e-4",
+        "better",
+        (),
+        1,
+        (Replicate("aa11bb-e02-s1.00", gain, 3),),
+        0.9,
+        gain,
+        gain,
+        0.034,
+        (),
+    )
+    shown = replace(report, verdict=replace(report.verdict, recipe=recipe), replicates=[replicate])
+    text = " ".join(" ".join(Page(render(shown)).text).split())
+    assert "The hyperparameters with other seeds: better" in text
+    assert "aa11bb 0 finished after epoch 2 0:00:50 +0.21 [+0.04, +0.38] 3" in text
+    assert "between seeds the standard deviation is 0.034" in text
+    assert "mean, 90%" in text

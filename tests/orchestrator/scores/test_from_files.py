@@ -99,8 +99,30 @@ def test_variants_come_back_from_their_file_as_they_were(tmp_path, protocol):
     variants.write_text("".join(json.dumps(line) + "\n" for line in lines))
     _, table = judge_files(scores, protocol, variants)
     assert [*table.variants.values()] == infos
-    variants.write_text(variant_lines(table))
+    variants.write_text(variant_lines(table.variants.values()))
     assert judge_files(scores, protocol, variants)[1].variants == table.variants
+
+
+def test_replicates_judge_the_recipe_and_are_none_of_the_variants(tmp_path, protocol):
+    """They have scores of set B alone, and so has one of an earlier winner."""
+    asked = Protocol.model_validate_json(protocol.read_text())
+    asked = asked.model_copy(update={"confirm_seeds": 3})
+    protocol.write_text(asked.model_dump_json())
+    lines = [*rows("base", 0.5), *rows("tuned", 0.7)]
+    fresh = {prompt.id for prompt in asked.confirmation}
+    names = ("r1", "r2", "r3")
+    for name in (*names, "r0"):
+        lines += [line for line in rows(name, 0.7) if json.loads(line)["prompt"] in fresh]
+    scores, variants = tmp_path / "scores.jsonl", tmp_path / "variants.jsonl"
+    scores.write_text("\n".join(lines))
+    infos = [VariantInfo("tuned", "t", 2, 0.7, 8, 1e-4, None)]
+    infos += [VariantInfo(n, n, 2, 0.7, 8, 1e-4, None, replicate_of="t") for n in names]
+    infos.append(VariantInfo("r0", "r0", 1, 0.7, 8, 1e-4, None, replicate_of="earlier"))
+    variants.write_text(variant_lines(infos))
+    verdict, table = judge_files(scores, protocol, variants)
+    assert set(table.variants) == {row.id for row in verdict.rows} == {"base", "tuned"}
+    assert verdict.recipe.finding == "better"
+    assert [each.variant for each in verdict.recipe.replicates] == [*names]
 
 
 def test_one_file_of_another_tool_is_enough(tmp_path, protocol):

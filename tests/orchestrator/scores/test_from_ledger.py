@@ -81,7 +81,8 @@ def test_losses_by_group_and_the_mix_go_with_a_variant(spec):
     variant = Variant(trial=trial.id, epoch=1, lora_scale=1.0)
     info = variant_info(variant, TrialRecord(trial.id, 0, {"rank": 4}, trial), losses)
     assert (info.validation_loss, info.group_losses) == (2.0, by_group)
-    assert info.name == "rank 4, learning rate 2e-4, mix mixed, epoch 1, lora_scale 1"
+    assert info.name == f"the checkpoint of trial {info.trial}, epoch 1, at lora_scale 1"
+    assert info.recipe == "rank 4, learning rate 2e-4, mix mixed"
     assert short(info) == "r4 · 2e-4 · mixed · e1 · ×1"
 
 

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import warnings
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -15,7 +16,8 @@ from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.fleet import Fleet
 from orchestrator.search.study_storage import study_storage
 from orchestrator.search.trial import TrialTrainable
-from orchestrator.search.tune import search
+from orchestrator.search.tune import search, train_replicates
+from orchestrator.verdict.table import VariantInfo
 from tests.orchestrator.hosts.cluster import fake_cluster
 from tests.orchestrator.search.fake_sweep import SECTIONS, fake_context
 
@@ -186,6 +188,35 @@ def test_a_stopped_trial_leaves_its_slot_to_the_next(run, tmp_path):
     assert list(study.trials[0].intermediate_values) == [1, 2, 3]
     assert study.trials[1].user_attrs["similarity"] == pytest.approx(0.1 + 0.01 - 0.001)
     assert study.trials[1].user_attrs["seconds"] == 0.0  # the fake takes no time
+
+
+def test_replicates_are_trained_to_the_winners_epoch_and_are_in_no_study(
+    make_spec, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("orchestrator.hosts.fleet._PATIENCE", None)
+    search_for_three = "search: {sampler: grid, confirm_seeds: 3, space: {rank: [2, 4]}}"
+    context = fake_context(make_spec(**{**SECTIONS, "search": search_for_three}), tmp_path / "st")
+    ledger, point = context.ledger(), {"rank": 2}
+    trial = ledger.start_trial(context.trial_spec(point), point).id
+    winner = VariantInfo(f"{trial}-e02-s1.00", trial, 2, 1.0, 2, 1e-3, 2.0)
+    with fake_cluster(tmp_path / "st", slots=2) as cluster:
+        fleet = Fleet(list(cluster.hosts.values()), cluster.pool, print, "a CPU")
+        heard, again = Heard(), Heard()
+        train_replicates(context, fleet, tmp_path / "search", heard, winner)
+        started = [record.id for record in ledger.replicates()]
+        assert heard.reports == {name: [1, 2] for name in started}
+        assert heard.ends == dict.fromkeys(started, ("finished", 2, True))
+        train_replicates(context, fleet, tmp_path / "search", again, winner)
+        assert again.reports == {}
+        assert cluster.happened("speak") == []
+        assert cluster.is_empty()
+        # A sweep that has grown, and has a later winner of the same trial.
+        train_replicates(context, fleet, tmp_path / "search", again, replace(winner, epoch=EPOCHS))
+        assert again.ends == dict.fromkeys(started, ("finished", EPOCHS, True))
+        assert [len(cluster.happened(f"advance {name}")) for name in started] == [EPOCHS] * 3
+    assert len(started) == 3
+    assert [record.id for record in ledger.trials()] == [trial]
+    assert not (tmp_path / "search" / "optuna.journal").exists()
 
 
 def test_hosts_that_cannot_be_loaded_end_the_sweep_with_their_reason(tmp_path):

@@ -133,3 +133,9 @@ def test_a_new_process_is_told_what_was_reported(context, trial):
         events.on_trial_result(0, [], died, {"epoch": epoch})
     events.on_trial_recover(0, [], died)
     assert died.config == {"trial": died.id, "reported": 2}
+
+
+def test_a_replicate_has_finished_at_the_winners_epoch(context, trial):
+    heard = Heard()
+    _Events(context, heard.reap, heard, last_epoch=2).on_trial_complete(0, [], trial(epoch=2))
+    assert heard[-1][2] == TrialResult("finished", 2)

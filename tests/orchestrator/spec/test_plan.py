@@ -56,6 +56,21 @@ CASES = {
         },
         {"trials": 6, "most_epochs": 24, "most_optimiser_steps": 72, "most_variants": 49},
     ),
+    # as the first, and 3 replicates of at most 2 epochs
+    "replicates": (
+        {
+            "training": "training: {epochs: 2, batch_size: 4}",
+            "search": "search: {trials: 3, confirm_seeds: 3, space: {rank: [2, 4]}}",
+            "variants": SCALES,
+        },
+        {
+            "trials": 3,
+            "replicates": 3,
+            "most_epochs": 12,
+            "most_optimiser_steps": 36,
+            "most_variants": 13,
+        },
+    ),
     # a grid's epochs are exact: 2 ranks x (1 + 3) epochs
     "grid over epochs": (
         {
@@ -103,8 +118,8 @@ def test_counts(make_spec, storage, case):
     sections, expected = CASES[case]
     planned = asdict(plan(make_spec(**sections), INPUTS, storage))
     assert {key: planned[key] for key in expected} == expected
-    # set A by all variants, set B by the base and three finalists
-    clips = expected["most_variants"] * 5 + 4 * 6
+    # set A by all variants, set B by the base, three finalists and the replicates
+    clips = expected["most_variants"] * 5 + (4 + planned["replicates"]) * 6
     assert planned["most_clips"] == clips
     assert planned["most_clip_megabytes"] == pytest.approx(clips * 0.044, abs=0.05)
     assert (planned["prompts"], planned["training_clips"], planned["validation_clips"]) == (

@@ -641,6 +641,8 @@ def test_nobody_consents_for_a_synthetic_voice(make_spec):
         ("first: {hold: {rank: 2, seed: 0}, trials: 1}", "leaves nothing to search"),
         ("sampler: qmc", "qmc spreads points over ranges"),
         ("warm_start: [small]", "got 'small', which is this one"),
+        ("confirm_seeds: 2", "confirm_seeds is 0 or at least 3, got 2: of fewer seeds"),
+        ("confirm_seeds: 3", "what the search found, got 3 and seed in the space"),
     ],
 )
 def test_a_search_that_cannot_be_guided_so(write_spec, search, said):

@@ -59,7 +59,7 @@ def test_a_verdict_of_two_languages():
     show_verdict(console, verdict, screen)
     assert lines(console)[: len(VERDICT)] == VERDICT
     assert lines(console)[10] == "PROMOTE-PENDING-LISTENING"
-    assert lines(console)[11].startswith("Promote rank 4, learning rate 3e-3, epoch 1")
+    assert lines(console)[11].startswith("Promote the checkpoint of trial ")
 
 
 def test_a_trial_as_a_row_and_as_lines():

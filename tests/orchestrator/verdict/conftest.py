@@ -161,6 +161,7 @@ def make_verdict(base: VariantInfo, make_protocol: Callable[..., Protocol]) -> C
         clips: Sequence[ClipScores],
         protocol: Protocol | None = None,
         fresh: Sequence[ClipScores] = (),
+        replicates: Sequence[VariantInfo] = (),
     ) -> Any:
         protocol = protocol or make_protocol()
         changed = {clip.variant for clip in fresh}
@@ -172,7 +173,8 @@ def make_verdict(base: VariantInfo, make_protocol: Callable[..., Protocol]) -> C
         ]
         infos = [base, *variants]
         screen = ScoreTable.build(infos, clips, protocol)
-        confirmation = ScoreTable.build(infos, [*again, *fresh], protocol.confirming())
+        of_b = [*infos, *replicates]
+        confirmation = ScoreTable.build(of_b, [*again, *fresh], protocol.confirming())
         return judge(screen, confirmation, protocol)
 
     return make

@@ -482,7 +482,7 @@ def test_each_language_has_a_finalist_of_its_own_and_all_tests_share_the_level(j
     assert [c.p_holm for c in verdict.confirmed] == [2**-16 / (1 / 2)]
     assert [c.p_holm for c in en.confirmed] == [2**-8 / (1 / 4) * (1 / 2)]
     assert [c.p_holm for c in km.confirmed] == [2**-8 / (1 / 8) * (1 / 4)] * 2
-    assert " For language km promote rank 16, " in verdict.sentence
+    assert " For language km promote the checkpoint of trial " in verdict.sentence
     assert verdict.row("khmer").reasons[-1] == (
         "the finalist of language km alone: better, and the winner there"
     )
@@ -555,7 +555,7 @@ def test_a_language_may_have_a_finalist_where_the_sweep_has_none(make_protocol, 
     # It is the only test, at all of the level.
     assert [c.p_holm for c in km.confirmed] == [2**-8]
     assert "every one of the 1 variant is shown to break" in verdict.sentence
-    assert " For language km promote rank 16, " in verdict.sentence
+    assert " For language km promote the checkpoint of trial " in verdict.sentence
     silent = judge(tables[0], None, protocol)
     assert (silent.verdict, "base, v lack scores of set B" in silent.sentence) == (
         "NO-VERDICT",

@@ -197,3 +197,16 @@ def test_a_failed_clip_counts_as_the_worse_bound():
     bounds = {"unit": "x", "version": "1", "low": 1.0, "high": 5.0}
     assert MetricVersion(name="a", direction="higher", **bounds).worst == 1.0
     assert MetricVersion(name="a", direction="lower", **bounds).worst == 5.0
+
+
+def test_replicates_may_be_asked_for_later_and_are_part_of_the_rule(make_protocol):
+    begun, grown = make_protocol(), make_protocol(confirm_seeds=3)
+    assert grown.continued_from(begun) == grown
+    assert grown.digest() != begun.digest()
+    assert make_protocol(confirm_seeds=0).digest() == begun.digest()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_replicates_that_are_too_few_to_decide_are_refused(make_protocol, count):
+    with pytest.raises(ValueError, match=f"confirm_seeds is 0 or at least 3, got {count}"):
+        make_protocol(confirm_seeds=count)

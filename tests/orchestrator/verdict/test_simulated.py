@@ -17,6 +17,8 @@ from benchmarks.verdicts import (
     LANGUAGES_NULL,
     NULLS,
     ONE_LANGUAGE,
+    RECIPES,
+    SEEDS,
     SMALL,
     TRAP,
     TRAPPED,
@@ -24,6 +26,7 @@ from benchmarks.verdicts import (
     UNSCORED_TRAP,
     WORSE,
     simulate,
+    simulate_recipes,
 )
 
 SEED, RESAMPLES = 2026, 300
@@ -199,3 +202,20 @@ def test_what_is_claimed_of_the_promoted_is_right(world):
     assert abs(tally.bias) <= 0.02
     if world.gains[0] <= 0.05:
         assert tally.bias < tally.measured_bias - 0.01
+
+
+@pytest.mark.parametrize(
+    "world", in_tiers(RECIPES, lambda world: world.seed_sd == 0.05 and len(world.gains) == 6)
+)
+def test_a_recipe_is_better_where_its_seeds_gain(world):
+    tally = simulate_recipes(replace(world, screen=16, shortlist_after=None), 120, SEED, RESAMPLES)
+    better = {count: tally.found[count].get("better", 0) / tally.sweeps for count in SEEDS}
+    if world.gains[0] == 0:
+        assert max(better.values()) <= 0.05
+        assert world.seed_sd == 0 or tally.promoted / tally.sweeps > 0.3
+    elif world.seed_sd <= 0.05:
+        assert better[3] >= 0.5
+        assert better[8] >= 0.9
+        assert abs(tally.bias[8]) <= 0.02
+    if tally.promoted >= 50:
+        assert min(tally.covered.values()) / tally.promoted >= 0.85

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata, spearmanr, wilcoxon
+from scipy.stats import rankdata, spearmanr, t, wilcoxon
 
 from orchestrator.verdict.stats import (
     EXACT_PAIRS,
@@ -13,6 +13,7 @@ from orchestrator.verdict.stats import (
     PairedBootstrap,
     _expanded,
     better_than_base,
+    crossed_mean,
     given_selection,
     holm,
     holm_steps,
@@ -177,3 +178,31 @@ def test_weights_share_the_level_and_what_is_found_leaves_its_share_to_the_other
     assert holm(p, weights) == [0.02, 0.04, 0.5]
     # With a third of the whole level each, Holm's usual adjustment: 3 x 0.01, 2 x 0.03, 1 x 0.04.
     assert holm([0.01, 0.04, 0.03], [1 / 3] * 3) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_a_crossed_mean_by_hand():
+    """Two seeds, three prompts: both parts are Student's, and their squares add."""
+    values = np.array([[1.0, 2.0, 6.0], [3.0, 2.0, 4.0]])
+    interval, seed_sd = crossed_mean(values, 0.9)
+    # Seeds' means 3 and 3: nothing between them. Prompts' means 2, 2 and 5: a variance of 3.
+    half = float(t.ppf(0.95, 2)) * math.sqrt(3 / 3)
+    assert (interval.mean, interval.n, seed_sd) == (3.0, 3, 0.0)
+    assert interval.high - interval.mean == pytest.approx(half)
+    values[1] += 2
+    interval, seed_sd = crossed_mean(values, 0.9)
+    # Seeds' means 3 and 5: a variance of 2, and 2/3 of it is the noise of prompts.
+    half = math.hypot(half, float(t.ppf(0.95, 1)) * math.sqrt(2 / 2))
+    assert interval.mean - interval.low == pytest.approx(half)
+    assert seed_sd == pytest.approx(math.sqrt(2 - 4 / 2 / 3))
+
+
+@pytest.mark.parametrize("seed_sd", [0.0, 0.05, 0.1])
+def test_a_crossed_mean_covers_other_seeds_and_prompts(seed_sd):
+    rng, covered, missed_below = np.random.default_rng(1), 0, 0
+    for _ in range(1000):
+        values = 0.1 + seed_sd * rng.normal(size=(3, 1)) + 0.15 * rng.normal(size=(1, 40))
+        interval, _ = crossed_mean(values + 0.15 * rng.normal(size=(3, 40)), 0.9)
+        covered += interval.low <= 0.1 <= interval.high
+        missed_below += interval.low > 0.1
+    assert covered >= 900
+    assert missed_below <= 55
