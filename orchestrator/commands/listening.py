@@ -131,7 +131,8 @@ def _serve(
         print_line(
             output, "Ctrl-C stops the server; answers are kept, and the same command goes on."
         )
-        print_line(output, f"To end the test: voxsweep listen {sweep.spec.name} --close")
+        where = f"--storage {sweep.ledger.storage.url}"
+        print_line(output, f"To end the test: voxsweep listen {sweep.spec.name} --close {where}")
     if not is_loopback(host):
         print_line(
             messages,
