@@ -9,9 +9,9 @@ from statistics import quantiles
 from pydantic import ValidationError
 
 from cluster.storage.base import Storage
-from orchestrator.ledger import PLAN_FILE, Ledger, TrialHistory
+from jobs.spec.yaml_files import load_yaml
+from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger, TrialHistory
 from orchestrator.spec.model import SweepSpec
-from orchestrator.spec.stored import stored_spec
 
 _LEAST_EPOCHS = 3
 """Epochs that a sweep must have committed to be measured by."""
@@ -112,11 +112,12 @@ def _sweeps(storage: Storage) -> Iterator[Ledger]:
 
 def _measure(ledger: Ledger, family: str, machine: str) -> tuple[int, Measured] | None:
     try:
-        spec = stored_spec(ledger)
+        # As in spec/stored.py, which imports the plan, of which this is a part.
+        spec = SweepSpec.model_validate(load_yaml(ledger.read_text(SPEC_FILE) or ""))
     except ValidationError:
         return None  # another version of voxsweep wrote it
     record = ledger.begin()
-    if spec is None or spec.family != family or record.machine != machine:
+    if spec.family != family or record.machine != machine:
         return None
     histories = ledger.histories()
     epochs = sum(len(trial.epochs) for trial in histories)
