@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cluster.storage.base import Storage
 from jobs.spec.yaml_files import load_yaml
-from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger, TrialHistory
+from orchestrator.ledger import PLAN_FILE, SPEC_FILE, SWEEP_FILE, Ledger, TrialHistory
 from orchestrator.spec.model import SweepSpec
 
 _LEAST_EPOCHS = 3
@@ -106,7 +106,7 @@ def measured_before(storage: Storage, spec: SweepSpec, machine: str) -> Measured
 
 def _sweeps(storage: Storage) -> Iterator[Ledger]:
     for name in storage.children(""):
-        if PLAN_FILE in storage.children(name):
+        if {PLAN_FILE, SPEC_FILE, SWEEP_FILE} <= {*storage.children(name)}:
             yield Ledger(storage, name)
 
 

@@ -77,6 +77,13 @@ def test_of_another_machine_or_family_nothing_is_known(earlier, make_spec):
     assert measured_before(LocalStorage(storage.root / "empty"), spec, HERE) is None
 
 
+def test_a_sweep_without_a_record_is_left_alone(earlier):
+    storage, spec = earlier()
+    (storage.root / "earlier" / "sweep.json").unlink()
+    assert measured_before(storage, spec, HERE) is None
+    assert not (storage.root / "earlier" / "sweep.json").exists()
+
+
 def test_what_work_costs():
     measured = Measured("sweep a", Range(1.0, 2.0), Range(1.0, 1.0), 2.0, Range(50.0, 50.0))
     cost = measured.cost(WORK, rate=2.0)
