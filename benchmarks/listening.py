@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from panels import SEED, WINNER, protocol_of
 
 from jobs.spec.trial import BASE_VARIANT
-from orchestrator.listening_room.plans import REPEATS
 from orchestrator.verdict.listening.panel import hear
 from orchestrator.verdict.listening.panel_stats import two_way_interval
 from orchestrator.verdict.listening.ratings import (
@@ -261,7 +260,7 @@ def main() -> None:
     caught = [show({"panel": p.name, **simulate(p, panels)}) for p in CAUGHT]
     for panel in (*MISSED, *POWER):
         show({"panel": panel.name, **simulate(panel, panels)})
-    checks = {n: check_rates(2000, n) for n in (2, 4, REPEATS["cmos"], 8)}
+    checks = {n: check_rates(5000, n) for n in (4, 6, 8, 10)}
     for n, rates in checks.items():
         show({"repeats": n, **rates})
     for name, pairs in ADAPTIVE:
