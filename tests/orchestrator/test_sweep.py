@@ -3,7 +3,7 @@
 import json
 import shlex
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -424,6 +424,66 @@ def test_a_sweep_that_has_grown_equals_one_that_began_as_large(sweep, more_promp
     of = tmp_path / "grown" / "st" / NAME
     verdict, _ = judge_files(of / "scores", of / PROTOCOL_FILE, of / VARIANTS_FILE, None)
     assert verdict == now
+
+
+@pytest.mark.full
+def test_a_finished_sweep_tests_its_winners_hyperparameters_with_other_seeds(sweep, tmp_path):
+    """A sweep this small has no winner, so its finalist's scores of set B are made better."""
+    without = shutil.ignore_patterns("mlflow.db", "mlartifacts")
+    shutil.copytree(sweep.run.storage, tmp_path / "st", ignore=without)
+    spec = sweep.run.spec.read_text().replace("{sampler: grid", "{sampler: grid, confirm_seeds: 3")
+    for name in ("manifest", "prompts", "fresh"):
+        spec = spec.replace(f" {name}.jsonl", f" {sweep.run.folder}/{name}.jsonl")
+    (tmp_path / sweep.run.spec.name).write_text(spec)
+    ledger, folder = Ledger(LocalStorage(tmp_path / "st"), NAME), tmp_path / "st" / NAME
+    (finalist,) = set(ledger.scored_variants(CONFIRMATION)) - {"base"}
+    better = [
+        replace(row, values={**row.values, "similarity": 0.7 + place / 100})
+        for place, row in enumerate(ledger.scores(finalist, CONFIRMATION))
+    ]
+    ledger.write_scores(finalist, better, CONFIRMATION)
+    trials = ledger.trials()
+    run = Run(tmp_path / sweep.run.spec.name, tmp_path / "st").start()
+    try:
+        assert run.finish() == 0, run.stderr
+    finally:
+        run.end()
+    check_replicates(folder, ledger, finalist)
+    assert ledger.trials() == trials
+    epoch = int(finalist.partition("-e")[2][:2])
+    assert json.loads(run.stdout)["epochs_trained"] == 3 * epoch
+
+
+def check_replicates(folder, ledger, winner) -> None:
+    """Three trainings of the winner's hyperparameters, and what they are told as."""
+    trial, _, variant = winner.partition("-e")
+    records = ledger.replicates()
+    assert [(record.replicate_of, record.training.seed) for record in records] == [
+        (trial, seed) for seed in (1, 2, 3)
+    ]
+    heard = [f"{record.id}-e{variant}" for record in records]
+    now = Verdict.from_json(ledger.read_text(VERDICT_FILE))
+    assert (now.verdict, now.variant) == ("PROMOTE-PENDING-LISTENING", winner)
+    assert [each.variant for each in now.recipe.replicates] == heard
+    assert now.recipe.gain is not None
+    assert "with 3 other seeds it gains" in now.sentence
+    assert set(ledger.scored_variants(CONFIRMATION)) == {"base", winner, *heard}
+    assert not set(ledger.scored_variants(SCREEN)) & set(heard)
+    keys = [ledger.checkpoint(name, int(variant[:2])) for name in (trial, *(r.id for r in records))]
+    weights = {ledger.storage.read_from(key, "adapter_model.safetensors") for key in keys}
+    assert len(weights) == 4
+    again, _ = judge_files(folder / "scores", folder / PROTOCOL_FILE, folder / VARIANTS_FILE)
+    assert again == now
+    study = optuna.load_study(study_name=NAME, storage=study_storage(None, folder))
+    searched = {record.id for record in ledger.trials()}
+    assert {each.user_attrs["trial"] for each in study.trials} == searched
+    assert not searched & {record.id for record in records}
+    page = ledger.read_text(REPORT_FILE)
+    assert all(record.id in page for record in records)
+    asked = ["status", NAME, "--storage", ledger.storage.url, "--json"]
+    status = json.loads(CliRunner().invoke(app, asked).stdout)
+    assert [each["status"] for each in status["replicates"]] == ["finished"] * 3
+    assert {each["trial"] for each in status["trials"]} == searched
 
 
 def _inodes(folder: Path) -> dict[Path, tuple[int, int]]:
