@@ -196,5 +196,5 @@ def test_plan_prints_one_json_object_and_touches_nothing(tmp_path, write_spec):
 def test_plan_for_people(tmp_path, write_spec):
     result = CliRunner().invoke(app, ["plan", str(write_spec()), "--storage", str(tmp_path / "st")])
     assert result.exit_code == 0
-    assert "most gpu hours" in result.stdout
+    assert "What is left takes an unknown time: no sweep of this family" in result.stdout
     assert "unknown yet" in result.stdout
