@@ -197,4 +197,4 @@ def test_plan_for_people(tmp_path, write_spec):
     result = CliRunner().invoke(app, ["plan", str(write_spec()), "--storage", str(tmp_path / "st")])
     assert result.exit_code == 0
     assert "What is left takes an unknown time: no sweep of this family" in result.stdout
-    assert "unknown yet" in result.stdout
+    assert "most optimiser steps" in result.stdout
