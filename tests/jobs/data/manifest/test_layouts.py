@@ -572,7 +572,9 @@ PACKED: list[tuple[Callable[[Path], str], str, list[tuple[str, str | None]]]] = 
 ]
 
 
-@pytest.mark.parametrize(("write", "named", "expected"), PACKED, ids=lambda case: str(case)[:30])
+@pytest.mark.parametrize(
+    ("write", "named", "expected"), PACKED, ids=[write.__name__ for write, _, _ in PACKED]
+)
 def test_tables_of_recordings_are_read(
     write: Callable[[Path], str],
     named: str,
