@@ -7,7 +7,7 @@ import signal
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         try:
-            with _patient_start():
+            # A node that is there already answers, or refuses the token, at once.
+            with nullcontext() if address else _patient_start():
                 ray.init(
                     # "local": without it Ray would join whatever RAY_ADDRESS names.
                     address=address or "local",

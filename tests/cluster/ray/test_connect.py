@@ -26,10 +26,13 @@ except ConnectionError as error:
     print(f"outside: {error}")
 '''
 
+# As they were before this process chose how long its own cluster may take to start.
+BEFORE = dict(os.environ)
+
 def connect(address, **environment):
     return subprocess.Popen(
         [sys.executable, "-P", "-c", STRANGER, address],
-        env={**os.environ, **environment},
+        env={**BEFORE, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -135,7 +135,7 @@ def test_slurms_signal_leaves_the_open_trials_to_the_next_run(run, tmp_path, mon
             heard = Heard({(1, 2): lambda _: os.kill(os.getpid(), signal.SIGUSR1)})
             (only,) = run(cluster, heard, interrupted=True)
             assert heard.ends == {}
-            assert cluster.state()["leases"] == {}, "the hosts have left"
+            cluster.beat_until(lambda state: state["leases"] == {})  # the hosts have left
     finally:
         signal.signal(signal.SIGUSR1, before)
     with warnings.catch_warnings():

@@ -61,8 +61,8 @@ def test_a_temperature_makes_groups_more_equal(temperature: float, counts: dict[
 
 
 def test_a_share_without_clips_is_named():
-    with pytest.raises(ValueError, match="has language 'kh', only 'km', 'ko': correct the name"):
-        epoch_counts(by_language(kh=0.4, ko=0.6), {"km": 3, "ko": 9})
+    with pytest.raises(ValueError, match="has language 'th', only 'km', 'ko': correct the name"):
+        epoch_counts(by_language(th=0.4, ko=0.6), {"km": 3, "ko": 9})
 
 
 MIX = Mix(groups=((0, 3, 4, 7), (1, 2, 5)), counts=(4, 8))
