@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -117,12 +117,13 @@ _PROPERTIES = (
 """The limits, and what each was measured on, are in docs/data.md."""
 
 
-@dataclass(frozen=True)
 class SoundsOfClips:
     """The facts of many clips, each with its place, in little memory."""
 
-    places: list[str] = field(default_factory=list)
-    _facts: "array[float]" = field(default_factory=lambda: array("d"))
+    def __init__(self) -> None:
+        """Of no clips yet."""
+        self.places: list[str] = []
+        self._facts = array("d")
 
     def add(self, place: str, facts: SoundFacts) -> None:
         """One clip more."""
