@@ -85,14 +85,21 @@ def named(run: Run, actor: str) -> list[psutil.Process]:
     return found
 
 
-def kill_one(processes: list[psutil.Process]) -> list[str]:
-    """``kill -9`` of the first that still runs, and the files that it had mapped."""
-    for each in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # its trial may just have ended
-            libraries = [region.path for region in each.memory_maps()]
-            each.kill()
-            return libraries
-    pytest.fail("no process of a trial was there to be killed")
+def kill_one(run: Run, actor: str) -> list[str]:
+    """``kill -9`` of the first process of this actor that still runs, and what it had mapped."""
+    libraries: list[str] = []
+
+    def killed() -> bool:
+        for each in run.alive():
+            with contextlib.suppress(psutil.NoSuchProcess):  # its trial may just have ended
+                if any(actor in part for part in each.cmdline()):
+                    libraries[:] = [region.path for region in each.memory_maps()]
+                    each.kill()
+                    return True
+        return False
+
+    run.wait_for(killed)
+    return libraries
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +123,7 @@ def story(tmp_path_factory) -> Story:
         named(run, "HostActor")[0].kill()
         run.wait_for(lambda: len(story.reported()) == len(RANKS))
         story.committed.append(story.inodes())
-        story.thin_libraries = kill_one(named(run, "Trainable"))
+        story.thin_libraries = kill_one(run, "Trainable")
         assert run.finish() == 0, run.stderr
     finally:
         run.end()
