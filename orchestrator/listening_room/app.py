@@ -222,8 +222,8 @@ def create_app(
     @app.get("/")
     def room(who: Annotated[Guest, Depends(guest)], item: int | None = None) -> Response:
         states = store.states(who.rater.id)
-        words = labels(labels_for(study, who.rater.languages))
         language = labels_for(study, who.rater.languages)
+        words = labels(language)
         closed = store.is_frozen(study.id)
         shown = None if closed else _shown(states, item)
         if shown is not None and shown.opened_at is None:
