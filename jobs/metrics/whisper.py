@@ -2,9 +2,10 @@
 
 Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022). Transcripts are
 greedy, in a given language, which is never guessed, and both sides are written as Whisper's own
-normalisers write them.
+normalisers write them, but for digits: each is a word of its own, however it is written.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,26 @@ _SETTINGS = (
     "vocab.json",
 )
 _ZERO_WIDTH_SPACE = "\u200b"
+_NUMBER_WORDS = "en"
+"""The language whose number words a normaliser of Whisper's reads."""
+_ENGLISH_DIGITS = {
+    "zero": "0",
+    "one": "1",
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "nine": "9",
+}
+_COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])")
+_FIRST_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")
+_DIGIT_WORD = re.compile(rf"\b({'|'.join(_ENGLISH_DIGITS)})\b", re.IGNORECASE)
+_WORDS_AFTER_DIGIT = re.compile(rf"(?<=[0-9])(?:[\s,;-]+{_DIGIT_WORD.pattern})+", re.IGNORECASE)
+_WRITTEN_ONE = re.compile(r"\bone\b")
+_BETWEEN_DIGITS = re.compile(r"(?<=[0-9])(?=[0-9])")
 
 WHISPER_METRICS: Mapping[str, Direction] = {
     "whisper_word_error": "lower",
@@ -58,7 +79,7 @@ def whisper_metrics(spec: MetricSpec) -> tuple[Metric, ...]:
     """
     language = spec.language or "of-the-prompt"
     made_of = f"{_find_model(spec).fingerprint()} {library('transformers')} language-{language}"
-    version = f"1 {made_of} {RESAMPLER}"
+    version = f"2 {made_of} {_numbers(spec.language)} {RESAMPLER}"
     return (
         *error_metrics("whisper_word", "words", MOST_WORDS, version, version),
         *error_metrics("whisper_character", "characters", MOST_CHARACTERS, version, version),
@@ -140,8 +161,19 @@ class Whisper:
         return text
 
     def normalise(self, text: str, language: str) -> str:
-        """``text`` as both sides of a comparison are written: words with spaces between."""
-        return self._english(text) if primary_subtag(language) == "en" else self._basic(text)
+        """``text`` as both sides of a comparison are written: words with spaces between.
+
+        A digit of any script is a word, so that ``5071`` is the same four words as ``5, 0, 7, 1``,
+        and in English as ``five zero seven one``. In other languages a number in words is words.
+        """
+        text = "".join(str(unicodedata.decimal(letter, letter)) for letter in text)
+        if primary_subtag(language) == _NUMBER_WORDS:
+            text = self._english(_without_lost_zeros(text))
+            # It writes a 1 that stands alone as "one".
+            text = _WRITTEN_ONE.sub("1", text)
+        else:
+            text = self._basic(text)
+        return _BETWEEN_DIGITS.sub(" ", text)
 
     def language_problem(self, language: str) -> str | None:
         """Why the model cannot transcribe ``language``, if so."""
@@ -168,9 +200,35 @@ def without_symbols(text: str) -> str:
     return "".join(" " if kind[0] in "SP" else letter for letter, kind in kinds if kind != "Cf")
 
 
+def _without_lost_zeros(text: str) -> str:
+    """``text`` in which Whisper's English normaliser finds every zero.
+
+    It takes ``01`` for 1, and adds ``0 one`` up to 1.
+
+    >>> _without_lost_zeros("0,01, zero one")
+    '0 0 1, 0 1'
+    >>> _without_lost_zeros("10-one")
+    '10-1'
+    """
+    text = _FIRST_ZEROS.sub(lambda zeros: " ".join(zeros[0]) + " ", _COMMA.sub("", text))
+    return _WORDS_AFTER_DIGIT.sub(
+        lambda words: _DIGIT_WORD.sub(lambda word: _ENGLISH_DIGITS[word[0].lower()], words[0]), text
+    )
+
+
 def primary_subtag(language: str) -> str:
     """The tag without script and region, which is Whisper's name for the language."""
     return language.split("-")[0]
+
+
+def _numbers(language: str | None) -> str:
+    """How numbers are compared, for the version; ``language`` is the metric's own, if it has one.
+
+    >>> _numbers("km")
+    'digits-by-character number-words-not-read'
+    """
+    words = language is None or primary_subtag(language) == _NUMBER_WORDS
+    return f"digits-by-character number-words-{f'read-in-{_NUMBER_WORDS}' if words else 'not-read'}"
 
 
 def _find_model(spec: MetricSpec) -> HubModel:

@@ -62,9 +62,9 @@ def clip(text, seconds=1.0, language=None):
 def test_counts_by_hand(scorer, hears):
     hears(" The colour of 22 cats")
     assert scorer.measure(clip("The color, of twenty-two dogs!")) == {
-        "whisper_word_error": pytest.approx(1 / 5),  # the color of 22 dogs
+        "whisper_word_error": pytest.approx(1 / 6),  # the color of 2 2 dogs
         "whisper_word_edits": 1.0,
-        "whisper_word_count": 5.0,
+        "whisper_word_count": 6.0,
         "whisper_character_error": pytest.approx(3 / 16),  # c-a-t for d-o-g
         "whisper_character_edits": 3.0,
         "whisper_character_count": 16.0,
@@ -92,6 +92,60 @@ def test_characters_count_where_words_are_not_spaced(scorer, language, text, hea
     expected, written = ("".join(scorer.normalise(t, language).split()) for t in (text, heard))
     assert len(expected) == count
     assert sum(a != b for a, b in zip(expected, written, strict=True)) == edits
+
+
+def ways_to_write(digits):
+    """In English, each a text that a voice says alike."""
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    spoken = [words[int(digit)] for digit in digits]
+    mixed = [(digits, spoken)[at % 2][at] for at in range(len(digits))]
+    return [
+        digits,
+        *(joint.join(of) for of in (digits, spoken, mixed) for joint in (" ", ", ", "-", "; ")),
+        ",".join(digits),
+        " ".join(spoken).title(),
+    ]
+
+
+def test_a_number_is_the_same_words_however_it_is_written(scorer):
+    rng = np.random.default_rng(0)
+    numbers = ["5071", "10", "01", "0001", "1001", "11111"]
+    numbers += ["".join(map(str, rng.integers(0, 10, size))) for size in range(2, 9) for _ in "abc"]
+    for number in numbers:
+        for written in ways_to_write(number):
+            said = scorer.normalise(f"Dial {written}, please.", "en-GB").split()
+            assert said == ["dial", *number, "please"], written
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "same", "words"),
+    [
+        ("en", "one hundred and five", "105", ["1", "0", "5"]),
+        ("en", "He is one of 3.", "he is 1 of three", ["he", "is", "1", "of", "3"]),
+        ("en", "$5.50 on the twenty-second", "5.50 dollars on the 22nd", None),
+        ("de", "Wähle 5071!", "wähle 5, 0, 7, 1", ["wähle", "5", "0", "7", "1"]),
+        ("km", "៥០៧១", "5071", ["5", "0", "7", "1"]),
+        ("ja", "５０７１です", "5071 です", None),
+    ],
+)
+def test_digits_in_other_forms_and_languages(scorer, language, text, same, words):
+    expected, written = (scorer.normalise(each, language).split() for each in (text, same))
+    assert "".join(expected) == "".join(written)
+    assert words is None or expected == written == words
+
+
+def test_wrong_digits_are_wrong(scorer, hears):
+    hears("five, zero, 1, 7")
+    scores = scorer.measure(clip("5071"))
+    assert (scores["whisper_word_edits"], scores["whisper_word_count"]) == (2.0, 4.0)
+
+
+def test_the_version_says_whether_number_words_are_read(model):
+    read = {tag: metric_of(asked(model, tag)).version for tag in ("en", "km", None)}
+    assert "digits-by-character number-words-not-read" in read["km"]
+    assert all("digits-by-character number-words-read-in-en" in read[tag] for tag in ("en", None))
+    scorer = Whisper(asked(model))
+    assert scorer.normalise("fünf null", "de") != scorer.normalise("50", "de")
 
 
 def test_marks_stay_and_format_characters_go():
