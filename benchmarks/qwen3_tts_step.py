@@ -38,7 +38,7 @@ from jobs.families.qwen3_tts.layout import NOTHING, ChatLayout, SpeechExample
 from jobs.families.qwen3_tts.model import CodeTables, TalkingModel
 from jobs.families.segments import segmented
 from jobs.families.targets import chosen_layers
-from jobs.families.vendor import qwen_tts
+from jobs.vendor import qwen_tts
 
 RATE = 24_000
 WEIGHT = 0.3

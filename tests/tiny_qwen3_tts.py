@@ -21,7 +21,7 @@ from transformers import EncodecFeatureExtractor, Qwen2TokenizerFast
 
 from jobs.audio.files import write_flac
 from jobs.clips import PreparedClip
-from jobs.families.vendor import qwen_tts
+from jobs.vendor import qwen_tts
 
 HIDDEN = 64
 """Width of the talker."""

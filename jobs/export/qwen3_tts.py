@@ -22,10 +22,10 @@ from jobs.families.description import tagged
 from jobs.families.qwen3_tts.base import Qwen3TTS
 from jobs.families.qwen3_tts.layout import LANGUAGES
 from jobs.families.qwen3_tts.model import Digests
-from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import DecodingSpec
 from jobs.speech.voice_files import VoiceFiles
 from jobs.training.adapter import EXTRAS_FACTS, EXTRAS_TENSORS
+from jobs.vendor import qwen_tts
 
 _CUSTOM_VOICE = "custom_voice"
 

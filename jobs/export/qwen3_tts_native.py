@@ -21,8 +21,8 @@ from jobs.export.peft_files import merge_voice
 from jobs.export.qwen3_tts import KeptVoice, add_speakers, compare_package, reference_codes
 from jobs.families.description import directory_of
 from jobs.families.qwen3_tts.model import SPEECH_TOKENIZER
-from jobs.families.vendor import qwen_tts
 from jobs.speech.voice_files import VoiceFiles
+from jobs.vendor import qwen_tts
 
 _ENCODER = "speaker_encoder."
 _NOT_COPIED = ("config.json", "model.safetensors.index.json")

@@ -7,8 +7,8 @@ from jobs.export.load_back import LoadBack, passed
 from jobs.export.peft_files import load_adapter, write_adapter
 from jobs.export.qwen3_tts import KeptVoice, clone_prompt, compare_package, reference_codes
 from jobs.families.description import directory_of
-from jobs.families.vendor import qwen_tts
 from jobs.speech.voice_files import VoiceFiles
+from jobs.vendor import qwen_tts
 
 USE = """\
 from peft import PeftModel

@@ -20,9 +20,9 @@ from jobs.export.formats import (
     exporter,
 )
 from jobs.export.load_back import LoadBack
-from jobs.families.vendor import QWEN_TTS
 from jobs.problems import InputError, Problem, collecting, nearest
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, sha256_of
+from jobs.vendor import QWEN_TTS
 
 MANIFEST_FILE = "manifest.json"
 _TOOLS = ("voxsweep", "torch", "transformers", "peft", "safetensors", "gguf", "xllamacpp", QWEN_TTS)

@@ -15,10 +15,10 @@ from jobs.families.description import (
 )
 from jobs.families.qwen3_tts.description import TARGETS
 from jobs.families.targets import CODEC_LM_TARGETS, chosen_layers
-from jobs.families.vendor import QWEN_TTS, QWEN_TTS_VERSION
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec, TrainingSpec
+from jobs.vendor import QWEN_TTS, QWEN_TTS_VERSION
 
 if TYPE_CHECKING:
     from jobs.families.base import FrozenBase

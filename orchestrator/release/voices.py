@@ -116,7 +116,7 @@ def synthesise(
                 problems += (replace(problem, where=each.where) for problem in error.problems)
     if problems:
         raise InputError(problems)
-    from jobs.families.vendor import quick_imports
+    from jobs.vendor import quick_imports
 
     with quick_imports():
         from jobs.speech.say import say

@@ -10,8 +10,8 @@ import torch
 from cluster.storage.base import LocalStorage
 from jobs.audio.files import read_audio, resample
 from jobs.export.qwen3_tts import KeptVoice, add_speakers
-from jobs.families.vendor import qwen_tts
 from jobs.training.adapter import add_resident
+from jobs.vendor import qwen_tts
 from orchestrator.ledger import Ledger
 from tests.small_sweep import FRESH_PROMPTS, PROMPTS, Run, write_manifest
 from tests.tiny_qwen3_tts import RATE, make_familiar

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from jobs.families.base import device_of
 from jobs.families.description import TOKENIZER_FILES, digest_files
 from jobs.families.qwen3_tts.layout import VERSION
-from jobs.families.vendor import QWEN_TTS, qwen_tts
+from jobs.vendor import QWEN_TTS, qwen_tts
 
 _PACKAGE = qwen_tts()
 _MODELS = _PACKAGE.core.models

@@ -12,7 +12,7 @@ from jobs.clips import PreparedClip
 from jobs.families.base import AdapterExtras
 from jobs.families.qwen3_tts.layout import VERSION
 from jobs.families.qwen3_tts.model import Digests
-from jobs.families.vendor import QWEN_TTS
+from jobs.vendor import QWEN_TTS
 
 UNNAMED = "voice"
 """What a speaker without a name is saved as."""

@@ -14,11 +14,11 @@ from torch import Tensor
 from jobs.clips import PreparedClip
 from jobs.export.qwen3_tts import KeptVoice, add_speakers, clone_prompt
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
-from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.adapter import add_resident
 from jobs.training.host import Host
 from jobs.training.packing import AdapterUse
+from jobs.vendor import qwen_tts
 from tests.tiny_qwen3_tts import random_clips, write_recording
 
 FRAMES = 6

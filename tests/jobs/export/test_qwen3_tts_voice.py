@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from jobs.export.formats import EXPORTERS, formats_of
 from jobs.export.load_back import LoadBackError
 from jobs.export.write import export_voice
-from jobs.families.vendor import qwen_tts
 from jobs.speech.voice_files import VoiceFiles
+from jobs.vendor import qwen_tts
 from tests.tiny_qwen3_tts import PRESETS
 
 ROW = "talker.model.codec_embedding.weight"

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.clips import PreparedClip
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
-from jobs.families.vendor import qwen_tts
+from jobs.vendor import qwen_tts
 from tests.tiny_qwen3_tts import random_clips, write_recording
 
 

@@ -14,8 +14,8 @@ from jobs.families.qwen3_tts import base as speech
 from jobs.families.qwen3_tts import batch, objective
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
 from jobs.families.qwen3_tts.layout import Utterance
-from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import DecodingSpec, PromptSpec
+from jobs.vendor import qwen_tts
 from tests.jobs.families.qwen3_tts import oracle
 from tests.jobs.families.qwen3_tts.mutants import MUTANTS
 from tests.tiny_qwen3_tts import HIDDEN, random_clips, write_recording, write_tiny_qwen3_tts

@@ -12,8 +12,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from jobs.families.base import linear_layers
 from jobs.families.qwen3_tts.description import TARGETS, layer_names
 from jobs.families.targets import chosen_layers
-from jobs.families.vendor import qwen_tts
 from jobs.spec.trial import HostSpec
+from jobs.vendor import qwen_tts
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")

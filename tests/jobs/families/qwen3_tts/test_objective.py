@@ -12,7 +12,7 @@ from jobs.audio.files import read_audio
 from jobs.clips import PreparedClip
 from jobs.families.base import LossTerms
 from jobs.families.qwen3_tts.base import Qwen3TTS, load
-from jobs.families.vendor import qwen_tts
+from jobs.vendor import qwen_tts
 from tests.jobs.families.qwen3_tts import oracle
 from tests.jobs.families.qwen3_tts.mutants import MUTANTS
 from tests.tiny_qwen3_tts import HIDDEN, recording, write_tiny_qwen3_tts

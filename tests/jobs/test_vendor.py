@@ -6,14 +6,14 @@ from importlib import metadata
 
 import pytest
 
-from jobs.families import vendor
+from jobs import vendor
 
 _PROGRAM = """
 import sys, warnings
 warnings.simplefilter("error")
 for name in ("torchaudio", "sox"):
     sys.modules[name] = None  # importing it raises
-from jobs.families.vendor import qwen_tts
+from jobs.vendor import qwen_tts
 package = qwen_tts()
 assert package is qwen_tts()
 print(package.Qwen3TTSModel.__name__, [n for n in ("torchaudio", "sox") if sys.modules.get(n)])
