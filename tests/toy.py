@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from jobs.clips import PreparedClip
 from jobs.families.codec_lm import CodecLM
+from jobs.families.codec_lm_text import ARCHITECTURES
 from jobs.families.layout import Layout, Length, Markers, TokenStream
 from jobs.spec.trial import EngineSpec, Precision, TrainingSpec, TrialSpec
 
@@ -70,21 +72,26 @@ def toy_base(
     intermediate: int | None = None,
     heads: int = 4,
     language_tag: bool = False,
+    architecture: str = "qwen2",
+    tied: bool = True,
 ) -> CodecLM:
+    """``architecture`` is one of :data:`jobs.families.codec_lm_text.ARCHITECTURES`."""
     layout = toy_layout()
     tokenizer = toy_tokenizer(layout)
     torch.manual_seed(seed)
-    config = Qwen2Config(
+    config = AutoConfig.for_model(
+        architecture,
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=intermediate or 2 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=2,
-        tie_word_embeddings=True,
+        head_dim=hidden // heads,  # Qwen3's does not follow from the others
+        tie_word_embeddings=tied,
         initializer_range=1.5 / hidden**0.5,  # so that it has opinions on the next token
     )
-    model = Qwen2ForCausalLM(config)
+    model = getattr(transformers, ARCHITECTURES[architecture])(config)
     return CodecLM(
         model,
         TokenStream(layout, tokenizer),

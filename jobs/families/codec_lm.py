@@ -1,7 +1,7 @@
 """The ``codec_lm`` family: a causal LM that reads a prompt and writes codec tokens (NeuTTS, Llasa).
 
-The embedded base and a Qwen2.5-0.5B checkpoint differ in tokenizer, codec, size and ``layout.json``
-only. Notation: b clips in a batch, s tokens, v vocabulary.
+The embedded base and a checkpoint of Qwen2, Qwen3 or Llama differ in architecture, size, tokenizer,
+codec and ``layout.json`` only. Notation: b clips in a batch, s tokens, v vocabulary.
 """
 
 import hashlib
@@ -11,10 +11,11 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoTokenizer, Qwen2ForCausalLM
+from transformers import AutoTokenizer
 
 from jobs.clips import PreparedClip, SpokenClip
 from jobs.codecs.recogniser import WordRecogniser
@@ -32,8 +33,8 @@ from jobs.families.base import (
     linear_layers,
     unshared,
 )
-from jobs.families.codec_lm_text import MODEL_TYPE
-from jobs.families.description import CODEC_LM_RULES, digest_files, read_config
+from jobs.families.codec_lm_text import ARCHITECTURES, read_backbone
+from jobs.families.description import CODEC_LM_RULES, digest_files
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
 from jobs.families.sampling import Sampler, capped, voice_sizes
 from jobs.families.segments import Segments, segmented
@@ -86,14 +87,16 @@ class CodecLM:
             FileNotFoundError: a file is missing.
         """
         layout = Layout.read(source)
-        read_config(source, MODEL_TYPE)
+        architecture = ARCHITECTURES[read_backbone(source)["model_type"]]
         if voice is not None and voice not in layout.voices:
             known = list(layout.voices)
             raise ValueError(f"voice must be one of {known} of {source}, got {voice!r}")
         # What decides what the base says: weights, tokenizer, layout.
         files = [source / name for name in ("config.json", "tokenizer.json", LAYOUT_FILE)]
         files += sorted(source.glob("*.safetensors"))
-        model = Qwen2ForCausalLM.from_pretrained(source, dtype=_DTYPES[precision])
+        model = getattr(transformers, architecture).from_pretrained(
+            source, dtype=_DTYPES[precision]
+        )
         return cls(
             model,
             TokenStream(layout, AutoTokenizer.from_pretrained(source)),
@@ -189,7 +192,7 @@ class CodecLM:
             logits = model(
                 input_ids=torch.cat([batch["input_ids"].flatten() for batch in batches])[None],
                 position_ids=segments.position_ids,
-                attention_mask={"full_attention": None},
+                attention_mask=segments.attention_mask,
                 segments=segments,
                 use_cache=False,
             ).logits

@@ -1,6 +1,7 @@
 """What is known of a ``codec_lm`` base without its weights: texts, layers, rate. No torch here."""
 
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -11,8 +12,13 @@ from jobs.families.targets import block_layers
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
 
-MODEL_TYPE = "qwen2"
-"""The architecture that the family runs, as ``config.json`` names it."""
+ARCHITECTURES = {
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "llama": "LlamaForCausalLM",
+}
+"""The architectures that the family runs, as ``config.json`` names them, and the class of
+``transformers`` that loads each. All have blocks of the same layers."""
 
 _TOKENIZER_FILE = "tokenizer.json"
 
@@ -46,13 +52,30 @@ def layer_names(spec: HostSpec) -> list[str] | None:
 
     Raises:
         FileNotFoundError: the base has no ``config.json``.
-        ValueError: it is of another architecture.
+        ValueError: it is of another architecture, or attends within a window.
     """
     source = local_directory(spec.source)
     if source is None:
         return None
-    config = read_config(source, MODEL_TYPE)
+    config = read_backbone(source)
     return block_layers("model", block_count(config, str(source / "config.json"), default=32))
+
+
+def read_backbone(directory: Path) -> dict[str, Any]:
+    """The ``config.json`` of a base that the family can run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is malformed, of another architecture, or attends within a window.
+    """
+    config = read_config(directory, *ARCHITECTURES)
+    # `segments` gives every token all that came before it in its clip.
+    if config.get("use_sliding_window"):
+        raise ValueError(
+            f"{directory / 'config.json'}: a base must attend to all that came before, but "
+            "use_sliding_window is true; set it to false if the window is longer than any clip"
+        )
+    return config
 
 
 def sample_rate(spec: HostSpec) -> int:

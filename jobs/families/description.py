@@ -95,8 +95,8 @@ def digest_files(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def read_config(directory: Path, model_type: str) -> dict[str, Any]:
-    """The ``config.json`` of a base that is of the architecture ``model_type``.
+def read_config(directory: Path, *model_types: str) -> dict[str, Any]:
+    """The ``config.json`` of a base that is of one of these architectures.
 
     Hugging Face's loaders take weights of another one as well, with no more than a warning: of
     Qwen3 as Qwen2, for example, they drop the norms of queries and keys.
@@ -111,8 +111,9 @@ def read_config(directory: Path, model_type: str) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be JSON: {error}") from error
     found = config.get("model_type") if isinstance(config, dict) else None
-    if found != model_type:
-        raise ValueError(f"{path}: model_type must be {model_type!r}, got {found!r}")
+    if found not in model_types:
+        known = " or ".join(map(repr, model_types))
+        raise ValueError(f"{path}: model_type must be {known}, got {found!r}")
     read: dict[str, Any] = config
     return read
 

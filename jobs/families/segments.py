@@ -30,6 +30,9 @@ class Segments:
         rows = [p.repeat(mask.shape[0]) for p, mask in zip(positions, attention_masks, strict=True)]
         self.position_ids = torch.cat(rows)[None]
         """(1, t)"""
+        self.attention_mask = self.position_ids.new_empty(1, 1, 0, 0)
+        """For the model, which makes none of its own where it is given one of four dimensions. Our
+        attention takes each batch's."""
 
     @property
     def sizes(self) -> list[int]:

@@ -15,7 +15,7 @@ BLOCK_PARTS = {
     "attention": ("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
     "mlp": ("mlp", ("gate_proj", "up_proj", "down_proj")),
 }
-"""The linear layers of a block of a Qwen decoder, in its order: module, then names in it."""
+"""The linear layers of a block of a Qwen or Llama decoder, in its order: module, then names."""
 
 CODEC_LM_TARGETS = {
     name: rf"model\.layers\.\d+\.{module}\.{name}"
@@ -26,7 +26,7 @@ CODEC_LM_TARGETS = {
 
 
 def block_layers(stack: str, blocks: int) -> list[str]:
-    """The whole names of the linear layers in the blocks of a Qwen decoder named ``stack``."""
+    """The whole names of the linear layers in the blocks of such a decoder named ``stack``."""
     return [
         f"{stack}.layers.{block}.{module}.{name}"
         for block in range(blocks)

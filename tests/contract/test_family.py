@@ -18,6 +18,20 @@ class TestToy(FamilyBattery):
         return toy_base()
 
 
+class TestQwen3(TestToy):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def base(cls) -> FrozenBase:
+        return toy_base(architecture="qwen3")
+
+
+class TestLlama(TestToy):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def base(cls) -> FrozenBase:
+        return toy_base(architecture="llama", tied=False)
+
+
 class TestEmbedded(FamilyBattery):
     family = "codec_lm"
 

@@ -1,6 +1,7 @@
 """A directory of merged weights as one GGUF file."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,13 @@ _TYPES = {
     "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
     "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
-_ARCHITECTURE = gguf.MODEL_ARCH.QWEN2
+_ARCHITECTURES = {
+    "qwen2": gguf.MODEL_ARCH.QWEN2,
+    "qwen3": gguf.MODEL_ARCH.QWEN3,
+    "llama": gguf.MODEL_ARCH.LLAMA,
+}
+"""By the ``model_type`` of a base's ``config.json``."""
+_QWEN3_HEAD = 128
 _UNSUPPORTED = ("rope_scaling", "use_sliding_window")
 """Settings of a base that llama.cpp has no equivalent of."""
 
@@ -95,7 +102,7 @@ def write_gguf(merged: Path, path: Path, quantization: Quantization) -> None:
     """
     config = read_config(merged)
     tokens = Tokens.read(merged, config["vocab_size"])
-    writer = GGUFWriter(path, gguf.MODEL_ARCH_NAMES[_ARCHITECTURE])
+    writer = GGUFWriter(path, gguf.MODEL_ARCH_NAMES[_ARCHITECTURES[config["model_type"]]])
     _add_model(writer, config, quantization)
     _add_tokens(writer, tokens, config)
     for name, weight in weights(merged, config):
@@ -118,18 +125,44 @@ def read_config(merged: Path) -> dict[str, Any]:
     if unsupported := [key for key in _UNSUPPORTED if config.get(key)]:
         what = f"a GGUF file of this kind has no {' and no '.join(unsupported)}, and the base has"
         raise InputError([Problem(str(path), what, "Export it as merged.")])
+    if config["model_type"] == "qwen3" and _head_size(config) != _QWEN3_HEAD:
+        what = f"head_dim must be {_QWEN3_HEAD} of Qwen3, as transformers' reader of GGUF assumes"
+        problem = Problem(str(path), f"{what}, got {_head_size(config)}", "Export it as merged.")
+        raise InputError([problem])
     return config
 
 
 def weights(merged: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Each tensor by llama.cpp's name for it; a tied head is not there twice."""
-    names = gguf.get_tensor_name_map(_ARCHITECTURE, config["num_hidden_layers"])
+    architecture = _ARCHITECTURES[config["model_type"]]
+    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     for file in sorted(merged.glob("*.safetensors")):
         with safe_open(file, framework="np") as tensors:
             for key in sorted(tensors.keys()):
                 name = names.get_name(key, try_suffixes=(".weight", ".bias"))
                 assert name is not None, key
-                yield name, tensors.get_tensor(key)
+                weight = tensors.get_tensor(key)
+                if config["model_type"] == "llama":
+                    weight = _rotated_in_pairs(key, weight, config)
+                yield name, weight
+
+
+def _rotated_in_pairs(
+    key: str, weight: NDArray[np.float32], config: Mapping[str, Any]
+) -> NDArray[np.float32]:
+    """Queries and keys as llama.cpp has them of Llama alone: it rotates neighbours, 2 i and 2 i +
+    1 of a head of d, where Hugging Face rotates i and i + d / 2."""
+    found = re.search(r"\.([qk])_proj\.", key)
+    if found is None:
+        return weight
+    heads = config["num_attention_heads" if found[1] == "q" else "num_key_value_heads"]
+    halves = weight.reshape(heads, 2, -1, *weight.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(weight.shape)
+
+
+def _head_size(config: Mapping[str, Any]) -> int:
+    size: int = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return size
 
 
 def kind_of(weight: NDArray[np.float32], quantization: Quantization) -> GGMLQuantizationType:
@@ -149,6 +182,9 @@ def _add_model(writer: GGUFWriter, config: Mapping[str, Any], quantization: Quan
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(_head_size(config))
+    writer.add_value_length(_head_size(config))
+    writer.add_rope_dimension_count(_head_size(config))
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_vocab_size(config["vocab_size"])

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from jobs.export.formats import EXPORTERS, Exporter, formats_of
 from jobs.export.gguf import export as gguf_export
+from jobs.export.gguf import file as gguf_file
 from jobs.export.gguf import llama
 from jobs.export.load_back import LoadBackError
 from jobs.export.write import MANIFEST_FILE, export_voice, files_of
@@ -22,7 +23,9 @@ from jobs.families.registry import load_base
 from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VoiceFiles
+from tests.backbones import write_checkpoint
 from tests.embedded_voice import EMBEDDED_HOST
+from tests.jobs.export.voices import random_voice
 
 GGUF = "model-q8_0.gguf"
 PROMPT = PromptSpec(id="p", text="nine one six")
@@ -111,6 +114,31 @@ def test_a_gguf_file_has_speech_that_llama_cpp_writes_out(exported: dict[str, Pa
     )
     assert reader.fields["general.architecture"].contents() == "qwen2"
     assert reader.fields["tokenizer.ggml.add_bos_token"].contents() is False
+
+
+@pytest.mark.parametrize("architecture", ["llama", pytest.param("qwen3", marks=pytest.mark.full)])
+def test_another_architecture_is_written_so_that_it_loads_back(tmp_path: Path, architecture: str):
+    """By transformers, and by llama.cpp where it is installed."""
+    source = write_checkpoint(tmp_path / "base", architecture)
+    host = EMBEDDED_HOST.model_copy(update={"source": str(source)})
+    voice = random_voice(tmp_path, load_base(host), host)
+    made = export_voice(voice, "gguf", tmp_path / "out", "f32")
+    assert {check.what.rsplit(" in ")[-1] for check in made.load_back.checks} >= {
+        "transformers, nats"
+    }
+    reader = GGUFReader(tmp_path / "out" / "model-f32.gguf")
+    assert reader.fields["general.architecture"].contents() == architecture
+
+
+def test_llama_with_its_queries_as_hugging_face_has_them_does_not_load_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = write_checkpoint(tmp_path / "base", "llama")
+    host = EMBEDDED_HOST.model_copy(update={"source": str(source)})
+    voice = random_voice(tmp_path, load_base(host), host)
+    monkeypatch.setattr(gguf_file, "_rotated_in_pairs", lambda key, weight, config: weight)
+    with pytest.raises(LoadBackError, match=r"likeliest at .* in transformers"):
+        export_voice(voice, "gguf", tmp_path / "out", "f32")
 
 
 # Everything that loads back is broken once.

@@ -105,6 +105,14 @@ def test_teacher_forced_likelihood_is_that_of_generating(base: CodecLM, clips: l
     assert disagreement(base, clips) < NATS_PER_TARGET
 
 
+@pytest.mark.parametrize("architecture", ["qwen3", "llama"])
+def test_it_is_so_for_every_architecture(clips: list[PreparedClip], architecture: str):
+    base = toy_base(architecture=architecture, tied=False)
+    assert base.model.config.model_type == architecture
+    assert disagreement(base, clips) < NATS_PER_TARGET
+    assert disagreement(base, clips, MUTANTS["no shift"]) > 1000 * NATS_PER_TARGET
+
+
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_every_known_mistake_makes_the_parity_fail(
     base: CodecLM, clips: list[PreparedClip], mutant: str

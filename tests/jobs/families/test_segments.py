@@ -6,11 +6,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from jobs.families.codec_lm import CodecLM
+from jobs.families.codec_lm_text import ARCHITECTURES
 from jobs.families.segments import Segments
 from tests.toy import toy_base
 
 RAGGED = [[5, 3, 1], [7], [4, 4], [2, 6]]
 """Lengths of the clips of each batch."""
+
+
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
 def ids_and_mask(lengths: list[int], seed: int) -> tuple[Tensor, Tensor]:
@@ -31,16 +35,16 @@ def in_one_row(base: CodecLM, given: list[tuple[Tensor, Tensor]]) -> list[Tensor
     logits = base.model(
         input_ids=torch.cat([ids.flatten() for ids, _ in given])[None],
         position_ids=segments.position_ids,
-        attention_mask={"full_attention": None},
+        attention_mask=segments.attention_mask,
         segments=segments,
         use_cache=False,
     ).logits
     return segments.split(logits)
 
 
-def by_hugging_face(ids: Tensor, mask: Tensor) -> Tensor:
+def by_hugging_face(ids: Tensor, mask: Tensor, architecture: str) -> Tensor:
     """Logits of one batch as the model would give them without us."""
-    base = toy_base()
+    base = toy_base(architecture=architecture)
     assert isinstance(base.model, PreTrainedModel)
     base.model.set_attn_implementation("sdpa")
     logits: Tensor = base.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -48,18 +52,22 @@ def by_hugging_face(ids: Tensor, mask: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("ragged", [[[4, 4]], [[5, 3, 1]], RAGGED], ids=["even", "ragged", "many"])
-def test_logits_are_those_of_hugging_face_to_the_last_bit(ragged: list[list[int]]):
+@every_architecture
+def test_logits_are_those_of_hugging_face_to_the_last_bit(
+    ragged: list[list[int]], architecture: str
+):
     given = batches(ragged)
     with torch.no_grad():
-        ours = in_one_row(toy_base(), given)
-        theirs = [by_hugging_face(ids, mask) for ids, mask in given]
+        ours = in_one_row(toy_base(architecture=architecture), given)
+        theirs = [by_hugging_face(ids, mask, architecture) for ids, mask in given]
     for mine, expected, (_, mask) in zip(ours, theirs, given, strict=True):
         assert mine.shape == expected.shape
         assert torch.equal(mine[mask.bool()], expected[mask.bool()])
 
 
-def test_a_batch_gets_the_same_alone_and_in_company():
-    base, given = toy_base(), batches(RAGGED)
+@every_architecture
+def test_a_batch_gets_the_same_alone_and_in_company(architecture: str):
+    base, given = toy_base(architecture=architecture), batches(RAGGED)
     with torch.no_grad():
         together = in_one_row(base, given)
         alone = [in_one_row(base, [batch])[0] for batch in given]

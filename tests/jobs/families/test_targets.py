@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from jobs.embedded import BASE_DIR, CODEC_DIR
 from jobs.families import codec_lm
@@ -43,6 +49,16 @@ def test_the_layers_are_known_without_the_weights(tmp_path: Path, blocks: int | 
     del written["num_hidden_layers"]
     (tmp_path / "config.json").write_text(json.dumps(written))
     assert len(layer_names(host(tmp_path)) or []) == 7 * Qwen2Config().num_hidden_layers
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "llama"])
+def test_every_architecture_has_the_same_layers(tmp_path: Path, architecture: str):
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = AutoConfig.for_model(architecture, num_hidden_layers=2, vocab_size=9, **sizes)
+    config.save_pretrained(tmp_path)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert layer_names(host(tmp_path)) == [n for n in linear_layers(model) if n != "lm_head"]
 
 
 def test_targets_and_blocks_choose_in_the_order_of_the_model():
@@ -87,25 +103,30 @@ def test_a_layer_that_this_base_has_not_is_named():
         )
 
 
-def test_another_architecture_is_refused_before_its_weights(tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"model_type": "gemma3"},
+            "model_type must be 'qwen2' or 'qwen3' or 'llama', got 'gemma3'$",
+        ),
+        ({"use_sliding_window": True}, ".*use_sliding_window is true"),
+    ],
+)
+def test_another_architecture_is_refused_before_its_weights(
+    tmp_path: Path, monkeypatch, changes, expected
+):
     shutil.copytree(BASE_DIR, tmp_path / "base")
-    config = Qwen3Config(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "base")
+    where = tmp_path / "base" / "config.json"
+    where.write_text(json.dumps(json.loads(where.read_text()) | changes))
 
     def load_weights(*_: object, **__: object) -> None:
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr(codec_lm.Qwen2ForCausalLM, "from_pretrained", load_weights)
-    where = tmp_path / "base" / "config.json"
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", load_weights)
     for check in (
         lambda: codec_lm.load(tmp_path / "base", CODEC_DIR, None, "fp32"),
         lambda: layer_names(host(tmp_path / "base")),
     ):
-        with pytest.raises(ValueError, match=f"^{where}: model_type must be 'qwen2', got 'qwen3'$"):
+        with pytest.raises(ValueError, match=f"^{where}: {expected}"):
             check()

@@ -262,6 +262,22 @@ def test_packs_of_the_shipped_base_equal_each_alone_and_plain_peft_to_the_last_b
         assert difference(together, by_peft, tensors=56) == 0.0
 
 
+@pytest.mark.parametrize("architecture", ["qwen3", "llama"])
+def test_packs_on_another_architecture_equal_each_alone_and_plain_peft(
+    clips, tolerance, architecture
+):
+    def base() -> CodecLM:
+        return toy_base(hidden=64, layers=1, architecture=architecture, tied=False)
+
+    trials = {name: trial for name, trial in five(dropout=0.1).items() if name in ("r8", "r128")}
+    host = Host(base(), clips, EngineSpec())
+    for name, together in packed(host, trials, 4).items():
+        by_itself = packed(host, {name: trials[name]}, 4)[name]
+        assert max(tensor.abs().max().item() for key, tensor in together.items() if "_B" in key) > 0
+        assert difference(together, by_itself, tensors=14) <= tolerance
+        assert difference(together, plain(trials[name], clips, 4, base()), tensors=14) <= tolerance
+
+
 def test_packs_on_a_layer_of_0_5b_equal_each_alone_and_plain_peft_to_the_last_bit(clips):
     """Its products are wide enough for MKL to cut their sums by the number of rows."""
 

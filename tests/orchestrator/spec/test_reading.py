@@ -512,8 +512,8 @@ def test_paths_start_at_the_specs_folder(make_spec, tmp_path):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ('{"model_type": "qwen3"}', "model_type must be 'qwen2', got 'qwen3'"),
-        ('["qwen2"]', "model_type must be 'qwen2', got None"),
+        ('{"model_type": "gpt2"}', "must be 'qwen2' or 'qwen3' or 'llama', got 'gpt2'"),
+        ('["qwen2"]', "must be 'qwen2' or 'qwen3' or 'llama', got None"),
         ("{", " must be JSON: "),
         (
             '{"model_type": "qwen2", "num_hidden_layers": 0}',
