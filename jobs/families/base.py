@@ -34,13 +34,17 @@ def unshared(counts: Sequence[int]) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """How a family of several codebooks adds its losses up; others have no use for it."""
+    """How a family whose loss has several parts adds them up; others have no use for it."""
 
     acoustic_weight: float = ACOUSTIC_WEIGHT
     acoustic_share: float = 1.0
     """See :class:`jobs.spec.trial.TrainingSpec`."""
+    stop_weight: float = 1.0
+    """See :class:`jobs.spec.trial.TrainingSpec`."""
     draw: torch.Generator | None = None
-    """Where the share is drawn from, on the model's device; None is torch's own."""
+    """Where the share and the noise of a loss are drawn from, on the model's device. None: the
+    share is drawn from torch's own generator, and noise follows from the clip alone, as validation
+    needs it."""
 
 
 WHOLE_LOSS = LossTerms()
@@ -73,7 +77,11 @@ class FrozenBase(Protocol):
 
     @property
     def sample_rate(self) -> int:
-        """Samples per second of everything that goes in or comes out."""
+        """Samples per second of the recordings that it learns from."""
+
+    @property
+    def speech_rate(self) -> int:
+        """Samples per second of what it speaks."""
 
     @property
     def rules(self) -> DataRules:
@@ -82,6 +90,10 @@ class FrozenBase(Protocol):
     @property
     def encoder_digest(self) -> str:
         """SHA-256 over what :meth:`encode` depends on besides its arguments."""
+
+    @property
+    def loss_parts(self) -> tuple[str, ...]:
+        """What the loss is the sum of, by name; empty where it has one part."""
 
     @property
     def aligns(self) -> bool:
@@ -146,7 +158,8 @@ class FrozenBase(Protocol):
     def loss_sums(
         self, model: nn.Module, batches: Sequence[Batch], share: RowShare = unshared
     ) -> list[Tensor]:
-        """Sum of the negative log-likelihood over all targets of each batch, float32 scalars.
+        """The loss of each batch, summed over all of its targets, float32: a scalar, or (p,) where
+        it has p parts, which add up to it.
 
         Each batch is for an adapter of its own. One forward pass serves them all, and a batch's
         loss and gradients are those it has when it comes alone.

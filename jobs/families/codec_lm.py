@@ -65,7 +65,7 @@ class CodecLM:
         self.codec = codec
         self.voice = voice
         self.digest = digest
-        self.sample_rate = codec.sample_rate
+        self.sample_rate = self.speech_rate = codec.sample_rate
         self._aligner = aligner
         self._language_tag = language_tag
         self._layers = linear_layers(model)
@@ -106,6 +106,11 @@ class CodecLM:
             digest_files(files),
             language_tag=language_tag,
         )
+
+    @property
+    def loss_parts(self) -> tuple[str, ...]:
+        """None: one cross-entropy."""
+        return ()
 
     @property
     def aligns(self) -> bool:

@@ -83,3 +83,6 @@ def sample_rate(spec: HostSpec) -> int:
     from jobs.codecs.world import SAMPLE_RATE  # pyworld takes a moment
 
     return SAMPLE_RATE
+
+
+speech_rate = sample_rate

@@ -54,6 +54,10 @@ TokenCounter = Callable[[str, str | None], int]
 given. Raises ValueError where the base cannot read the text; the message says why."""
 
 
+LOSS_KEYS = frozenset({"acoustic_weight", "acoustic_share", "stop_weight"})
+"""Keys of ``training`` that weigh or sample a part of the loss that only some families have."""
+
+
 @dataclass(frozen=True)
 class Family:
     """One kind of TTS model. Its modules are named, and imported only when they are needed."""
@@ -65,7 +69,8 @@ class Family:
     text: str
     """Its ``open_text(host)`` gives a ``TokenCounter``, and its ``layer_names(host)`` the whole
     names of the base's layers that may be adapted: both None where the base is not on this machine.
-    Its ``sample_rate(host)`` gives that of all audio, Hz. It loads no weights."""
+    Its ``sample_rate(host)`` gives that of the recordings, and its ``speech_rate(host)`` that of
+    speech, Hz. It loads no weights."""
     targets: Mapping[str, str]
     """What ``training.targets`` may name, each with a pattern that the whole names of its layers
     match."""
@@ -73,8 +78,8 @@ class Family:
     """Whether a base of it is shipped."""
     packages: Mapping[str, str | None] = field(default_factory=dict)
     """What only it needs to be installed, each with its version; None is any."""
-    acoustic: bool = False
-    """Whether its loss has the parts that ``training.acoustic_...`` are about."""
+    loss_keys: frozenset[str] = frozenset()
+    """Those of :data:`LOSS_KEYS` that its loss has a use for."""
 
 
 def tagged(text: str, language: str) -> str:

@@ -40,7 +40,7 @@ FAMILIES = Table(
             text="jobs.families.qwen3_tts.description",
             targets=TARGETS,
             packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
-            acoustic=True,
+            loss_keys=frozenset({"acoustic_weight", "acoustic_share"}),
         ),
     },
 )
@@ -84,12 +84,18 @@ def check_layers(spec: HostSpec, training: TrainingSpec) -> None:
 
 
 def sample_rate(spec: HostSpec) -> int:
-    """Hz of all audio that the base takes in, without loading it.
+    """Hz of the recordings that the base learns from, without loading it.
 
     Raises:
         ValueError: the family is not known, or its plug-in cannot be used.
     """
     rate: int = import_module(_family(spec.family).text).sample_rate(spec)
+    return rate
+
+
+def speech_rate(spec: HostSpec) -> int:
+    """Hz of what the base speaks, without loading it; raises as :func:`sample_rate`."""
+    rate: int = import_module(_family(spec.family).text).speech_rate(spec)
     return rate
 
 

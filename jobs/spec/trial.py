@@ -19,6 +19,7 @@ _ADDED_LATER = (
     "rslora",
     "layers_to_transform",
     "loraplus_lr_ratio",
+    "stop_weight",
 )
 """Keys that were added once trials had ids: the default value is left out of the id."""
 _LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -81,6 +82,8 @@ class TrainingSpec(Strict):
     """Of the loss over the codebooks after the first, beside that over the first."""
     acoustic_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Of a clip's frames whose codebooks after the first are scored, drawn anew at every step."""
+    stop_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the loss of stopping, beside that of the sound, in a family that writes latents."""
 
     @property
     def scaling_alpha(self) -> float:

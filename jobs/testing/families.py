@@ -80,6 +80,7 @@ class FamilyBattery:
         assert base.digest
         assert base.encoder_digest
         assert base.sample_rate > 0
+        assert base.speech_rate > 0
         assert base.rules == FAMILIES[self.family].rules
 
     def test_an_unknown_speaker_has_the_default_voice_or_is_refused(
@@ -132,8 +133,9 @@ class FamilyBattery:
             (together,) = base.loss_sums(base.model, [base.collate(examples)])
             alone = [base.loss_sums(base.model, [base.collate([e])])[0] for e in examples]
         assert together.dtype == torch.float32
-        assert together.shape == ()
-        assert together.item() == pytest.approx(sum(loss.item() for loss in alone), rel=1e-5)
+        parts = len(base.loss_parts)
+        assert together.shape == ((parts,) if parts else ())
+        torch.testing.assert_close(together, torch.stack(alone).sum(dim=0), rtol=1e-5, atol=0)
         assert base.targets(examples) == sum(base.targets([example]) for example in examples)
         assert all(base.targets([example]) > 0 for example in examples)
 
@@ -143,9 +145,9 @@ class FamilyBattery:
         one, two, three = base.examples(clips)
         batches = [base.collate(examples) for examples in ([two], [one, three], [one])]
         with torch.inference_mode():
-            together = [loss.item() for loss in base.loss_sums(base.model, batches)]
-            alone = [base.loss_sums(base.model, [batch])[0].item() for batch in batches]
-        assert together == pytest.approx(alone, rel=1e-5)
+            together = base.loss_sums(base.model, batches)
+            alone = [base.loss_sums(base.model, [batch])[0] for batch in batches]
+        torch.testing.assert_close(together, alone, rtol=1e-5, atol=0)
 
     def test_a_loss_reaches_every_weight_of_its_adapter_and_of_no_other(
         self, base: FrozenBase, clips: list[PreparedClip]
@@ -161,7 +163,7 @@ class FamilyBattery:
             batches = [base.collate(examples[:2]), base.collate(examples[2:])]
             with adapters.rows.owned_by([AdapterUse(slot) for slot in owners]):
                 loss, _ = base.loss_sums(base.model, batches, adapters.rows.share)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.sum().backward()  # type: ignore[no-untyped-call]
             gradients = {name: p.grad for name, p in adapters.parameters("one").items()}
             assert gradients
             assert [n for n, g in gradients.items() if g is None or not g.abs().sum() > 0] == []
@@ -189,20 +191,20 @@ class FamilyBattery:
         for clip in base.speak(base.model, PROMPTS, self._short(_GREEDY)):
             assert clip.audio.ndim == 1
             assert clip.audio.dtype == np.float32
-            assert clip.rate == base.sample_rate
+            assert clip.rate == base.speech_rate
             assert np.isfinite(clip.audio).all()
 
     def test_a_recording_becomes_a_clip_to_train_on(
         self, base: FrozenBase, clips: list[PreparedClip]
     ) -> None:
         codes, starts = _encode_recording(base)
-        assert codes.dtype == np.int64
+        assert codes.dtype in (np.int64, np.float32)
         assert codes.flags.c_contiguous
         assert codes.ndim in (1, 2)
         assert len(codes) > 0
         if self.trains_on_encoded:
             clip = replace(clips[0], text=_RECORDED_TEXT, codes=codes, word_starts=starts)
-            assert base.targets(base.examples([clip])) > len(codes)
+            assert base.targets(base.examples([clip])) >= len(codes)
 
 
 def _encode_recording(

@@ -70,5 +70,8 @@ def read_checkpoint(storage: Storage, key: StorageKey) -> Checkpoint:
 def read_state(directory: Path) -> tuple[dict[str, Tensor], SlotState]:
     """The optimiser's moments and the slot's state."""
     state = json.loads((directory / _STATE).read_text())
-    taken = tuple(StepTaken(*step) for step in state.pop("taken", ()))
+    taken = tuple(
+        StepTaken(loss, targets, rate, tuple(parts))
+        for loss, targets, rate, parts in state.pop("taken", ())
+    )
     return load_file(directory / _MOMENTS), SlotState(taken=taken, **state)

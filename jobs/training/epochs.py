@@ -42,6 +42,10 @@ class EpochLosses:
     group_losses: Mapping[str, float] = field(default_factory=dict)
     """The mean over the validation targets of each language and each speaker, by names such as
     ``language/km`` and ``speaker/slt``; of neither where the clips name no two."""
+    training_parts: Mapping[str, float] = field(default_factory=dict)
+    """``training_loss`` by the parts of the family's loss, where it has several."""
+    validation_figures: Mapping[str, float] = field(default_factory=dict)
+    """What else a validation found; see :meth:`jobs.training.host.Host.end_epoch`."""
     pack_difference: float | None = None
     """:attr:`jobs.training.packing.PackingPlan.difference` of its host, where that packs at the
     trial's batch size; None where the trial had every pass to itself."""
@@ -54,6 +58,8 @@ class StepTaken(NamedTuple):
     """Summed over the targets, nats."""
     targets: int
     learning_rate: float
+    parts: tuple[float, ...] = ()
+    """``loss`` by the parts of the family's loss, where it has several."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from cluster.storage.committed import DamagedError
 from jobs.clips import PreparedClip, SpokenClip
 from jobs.data.order.batches import check_budget
 from jobs.data.order.mix import apply_mix, group_indices
-from jobs.families.base import FrozenBase, device_of
+from jobs.families.base import FrozenBase, LossTerms, device_of
 from jobs.families.layout import Example
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapters, load_weights
@@ -23,6 +24,7 @@ from jobs.training.checkpoint import Checkpoint, Snapshot, read_checkpoint
 from jobs.training.engine.start import start_engine
 from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
 from jobs.training.packing import AdapterUse
+from jobs.training.paired import figures
 from jobs.training.recompute import recompute_blocks
 from jobs.training.slot import Slot, Turn, stream_seed
 
@@ -121,9 +123,9 @@ class Host:
                 raise self._broken("a pass failed that cannot be taken back", error) from error
             raise
         failed: dict[str, Exception] = {
-            name: DivergedError(f"the loss must be finite, got {total}")
+            name: DivergedError(f"the loss must be finite, got {sum(total)}")
             for name, total in totals.items()
-            if not math.isfinite(total)
+            if not math.isfinite(sum(total))
         }
         taken = {name: turn for name, turn in turns.items() if name not in failed}
         try:
@@ -153,16 +155,31 @@ class Host:
     def end_epoch(self, slot: str) -> EpochLosses:
         """Validate the slot and go on to its next epoch.
 
+        For a base whose loss has parts, ``validation_figures`` are each part's mean a target, and
+        what :func:`jobs.training.paired.figures` gives; for ``official_style`` see
+        :meth:`_official_style`.
+
         Raises:
             DivergedError: the validation loss is not finite.
         """
         started = time.monotonic()
-        sums = self._validation_sums(slot)
+        parts = self._validation_sums(slot)
+        sums = [math.fsum(each) for each in parts]
         loss = self._mean(sums, range(len(sums)))
         if not math.isfinite(loss):
             raise DivergedError(f"the validation loss must be finite, got {loss}")
         by_group = {name: self._mean(sums, indices) for name, indices in self._groups.items()}
-        return self._slot(slot).end_epoch(loss, by_group, time.monotonic() - started)
+        names = self.base.loss_parts
+        found: dict[str, float] = {}
+        if names:
+            by_part = zip(names, zip(*parts, strict=True), strict=True)
+            found = {name: self._mean(each, range(len(each))) for name, each in by_part}
+            targets = [self.base.targets([example]) for example in self._validation]
+            languages = {k: clips for k, clips in self._groups.items() if k.startswith("language/")}
+            found |= figures(sums, self._base_sums, targets, languages)
+            found["official_style"] = self._official_style(slot)
+        seconds = time.monotonic() - started
+        return self._slot(slot).end_epoch(loss, by_group, seconds, parts=names, figures=found)
 
     def advance(self, slot: str) -> EpochLosses:
         """Train one slot for one epoch, alone, then validate it.
@@ -236,7 +253,7 @@ class Host:
         return HostBrokenError(f"{what}: {''.join(traceback.format_exception_only(error)).strip()}")
 
     def _pass(self, turns: Mapping[str, Turn], targets: Mapping[str, int]) -> dict[str, Tensor]:
-        """Forward and backward; this rank's summed loss of each slot's micro-batch.
+        """Forward and backward; this rank's summed loss of each slot's micro-batch, by its parts.
 
         A loss is normalised over the targets of the slot's whole step, so that it does not depend
         on how the step is cut into micro-batches and ranks, nor on who shares the pass.
@@ -252,39 +269,71 @@ class Host:
                 name: loss * turn.weight
                 for (name, turn), loss in zip(turns.items(), sums, strict=True)
             }
-            shares = [losses[name] / targets[name] for name in turns]
+            shares = [losses[name].sum() / targets[name] for name in turns]
             steps = {name: turn.step for name, turn in turns.items()}
             self._engine.backward(torch.stack(shares).sum(), steps)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _step_totals(
         self, turns: Mapping[str, Turn], losses: Mapping[str, Tensor]
-    ) -> dict[str, float]:
-        """The loss of each complete step, summed over ranks; the device is waited for once."""
+    ) -> dict[str, list[float]]:
+        """The loss of each complete step by its parts, summed over ranks; the device is waited for
+        once."""
         complete = [name for name, turn in turns.items() if turn.step.last]
         if not complete:
             return {}
-        totals = torch.stack([self._slots[name].step_total(losses[name]) for name in complete])
+        totals = torch.stack(
+            [self._slots[name].step_total(losses[name]).reshape(-1) for name in complete]
+        )
         if dist.get_world_size() > 1:
             dist.all_reduce(totals)
         return dict(zip(complete, totals.tolist(), strict=True))
 
+    @cached_property
+    def _base_sums(self) -> list[float]:
+        """Of each validation clip, the loss of the base without an adapter."""
+        return [math.fsum(parts) for parts in self._validation_sums(None)]
+
     @torch.no_grad()
-    def _validation_sums(self, slot: str) -> list[float]:
-        """Of each validation clip, the loss summed over its targets.
+    def _official_style(self, slot: str) -> float:
+        """A validation loss as upstream's script takes it, for comparison with figures that were
+        published so. It is noise: the mean of the means of ten batches of clips at most, under the
+        noise of training. No two trials may be ranked by it.
+        """
+        trained = self._slot(slot)
+        draw = torch.Generator(device_of(self.base.model))
+        draw.manual_seed(stream_seed(trained.training.seed, f"official, epoch {trained.epoch}"))
+        order = torch.randperm(
+            len(self._validation), generator=torch.Generator().manual_seed(draw.initial_seed())
+        ).tolist()
+        size, means = trained.training.batch_size, []
+        for start in range(0, min(len(order), _OFFICIAL_BATCHES * size), size):
+            examples = [self._validation[clip] for clip in order[start : start + size]]
+            batch = self.base.collate(examples, LossTerms(draw=draw))
+            rows = self._adapters.rows
+            with rows.owned_by([AdapterUse(slot)]):
+                (loss,) = self.base.loss_sums(self._engine.model, [batch], rows.share)
+            means.append(loss.sum().item() / self.base.targets(examples))
+        return math.fsum(means) / len(means)
+
+    @torch.no_grad()
+    def _validation_sums(self, slot: str | None) -> list[tuple[float, ...]]:
+        """Of each validation clip, the loss summed over its targets, by its parts; of the base
+        alone for None.
 
         A clip is a batch of its own, without padding, and the passes are the same for every trial:
         the value depends on no batch size and no neighbour. Not in inference mode: what ZeRO stage
         3 gathers in it is of no use to the next epoch.
         """
-        self._slot(slot)
+        if slot is not None:
+            self._slot(slot)
         rows = self._adapters.rows
-        sums: list[float] = []
+        sums: list[tuple[float, ...]] = []
         for examples in _in_passes(self._validation):
             batches = [self.base.collate([example]) for example in examples]
             with rows.owned_by([AdapterUse(slot)] * len(batches)):
                 losses = self.base.loss_sums(self._engine.model, batches, rows.share)
-            sums += torch.stack(losses).tolist()
+            sums += map(tuple, torch.stack([loss.reshape(-1) for loss in losses]).tolist())
         return sums
 
     def _mean(self, sums: Sequence[float], clips: Sequence[int]) -> float:
@@ -293,6 +342,8 @@ class Host:
         return math.fsum(sums[clip] for clip in clips) / targets
 
 
+_OFFICIAL_BATCHES = 10
+"""As many as ``scripts/train_voxcpm_finetune.py`` takes."""
 _VALIDATION_TOKENS = 1024
 """Of a pass; more gains nothing on a CPU, and the logits take memory."""
 

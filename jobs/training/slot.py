@@ -50,7 +50,9 @@ class Slot:
         self.training = training
         self.dropout = torch.Generator(device)
         """Positioned for the next turn."""
-        self.terms = LossTerms(training.acoustic_weight, training.acoustic_share, self.dropout)
+        self.terms = LossTerms(
+            training.acoustic_weight, training.acoustic_share, training.stop_weight, self.dropout
+        )
         self._examples = examples
         self._plan = BatchPlan(
             len(examples),
@@ -79,6 +81,11 @@ class Slot:
     def epoch_is_over(self) -> bool:
         """Whether the next turn would belong to the next epoch."""
         return len(self._taken) == len(self._steps)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self._epoch
 
     @property
     def is_within_step(self) -> bool:
@@ -128,16 +135,24 @@ class Slot:
         return loss if self._total is None else self._total + loss
 
     def record_turn(
-        self, turn: Turn, loss: Tensor, total: float | None, targets: int, seconds: float
+        self,
+        turn: Turn,
+        loss: Tensor,
+        total: Sequence[float] | None,
+        targets: int,
+        seconds: float,
     ) -> None:
         """Record a turn that was taken, and its seconds of the host.
 
-        ``total`` is the summed loss over the ``targets`` of the step, where the turn completes it.
+        ``total`` is the summed loss over the ``targets`` of the step, by its parts, where the turn
+        completes it.
         """
         self._seconds += seconds
         if turn.step.last:
             assert total is not None
-            self._taken.append(StepTaken(total, targets, turn.step.learning_rate))
+            parts = tuple(total) if len(total) > 1 else ()
+            rate = turn.step.learning_rate
+            self._taken.append(StepTaken(math.fsum(total), targets, rate, parts))
             self._micro, self._stream, self._total = 0, None, None
         else:
             self._total = self.step_total(loss)
@@ -145,19 +160,34 @@ class Slot:
             self._stream = self.dropout.get_state()
 
     def end_epoch(
-        self, validation_loss: float, group_losses: Mapping[str, float], seconds: float
+        self,
+        validation_loss: float,
+        group_losses: Mapping[str, float],
+        seconds: float,
+        *,
+        parts: Sequence[str] = (),
+        figures: Mapping[str, float] | None = None,
     ) -> EpochLosses:
-        """Close the epoch, with its validation and that one's seconds of the host."""
+        """Close the epoch, with its validation and that one's seconds of the host.
+
+        ``parts`` are the names of the loss's parts, ``figures`` what else the validation found.
+        """
         taken = self._taken
+        targets = sum(step.targets for step in taken)
+        by_part = zip(*(step.parts for step in taken), strict=True)
         losses = EpochLosses(
             epoch=self._epoch + 1,
-            training_loss=sum(step.loss for step in taken) / sum(step.targets for step in taken),
+            training_loss=sum(step.loss for step in taken) / targets,
             validation_loss=validation_loss,
             step_losses=tuple(step.loss / step.targets for step in taken),
             learning_rates=tuple(step.learning_rate for step in taken),
             seconds=self._seconds + seconds,
             finished_at=time.time(),
             group_losses=group_losses,
+            training_parts={
+                name: sum(sums) / targets for name, sums in zip(parts, by_part, strict=True)
+            },
+            validation_figures=figures or {},
         )
         steps = self._steps_before + len(taken)
         self.resume(SlotState(self.training.seed, losses.epoch, steps))

@@ -176,6 +176,10 @@ class TrialRuns:
         yield value("loss/validation", losses.validation_loss)
         for name, loss in _by_group(losses):
             yield value(name, loss)
+        for name, loss in losses.training_parts.items():
+            yield value(f"loss/training.{name}", loss)
+        for name, figure in losses.validation_figures.items():
+            yield value(f"validation/{name}", figure)
         if epoch.objectives:
             yield value("objective/best_so_far", epoch.best)
         yield value("seconds/epoch", losses.seconds)

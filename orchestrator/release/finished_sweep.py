@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from jobs.families.registry import FAMILIES, sample_rate
+from jobs.families.registry import FAMILIES, speech_rate
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec.data import DataSpec
 from jobs.spec.trial import BASE_VARIANT, Variant
@@ -80,7 +80,7 @@ class FinishedSweep:
             base_digest=trial.base_digest,
             encoder_digest=self.protocol.family_digests["encoder_digest"],
             decoding=spec.variants.decoding,
-            sample_rate=sample_rate(spec.host()),
+            sample_rate=speech_rate(spec.host()),
             longest=data.max_seconds or rules.max_seconds,
             max_text_tokens=data.max_text_tokens or rules.max_text_tokens,
             language=language or only_language,

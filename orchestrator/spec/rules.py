@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from cluster.plugins import PluginError
 from jobs.data.prepared.keys import DATA_FOLDER, JOB_FOLDER
-from jobs.families.description import Family, is_path
+from jobs.families.description import LOSS_KEYS, Family, is_path
 from jobs.families.registry import FAMILIES, layer_names
 from jobs.families.targets import chosen_layers, unknown_target
 from jobs.metrics.catalogue import METRICS, ScorerUnavailable, metric_of, metric_problems
@@ -117,11 +117,11 @@ def _family(spec: SweepSpec) -> Iterator[Violation]:
         what = f"base.source: no base of {spec.family} is shipped"
         yield Violation(("base", "source"), what, "Name a directory, or hub: and an id.")
     yield from _layers(spec, family)
-    for name in ("acoustic_weight", "acoustic_share"):
+    for name in sorted(LOSS_KEYS - family.loss_keys):
         default = TrainingSpec.model_fields[name].default
         others = [key[:3] for key, value in _values_of(name, spec) if value != default]
-        for location in () if family.acoustic else dict.fromkeys(others):
-            what = f"{dotted(location)}: the loss of {spec.family} has one part"
+        for location in dict.fromkeys(others):
+            what = f"{dotted(location)}: the loss of {spec.family} has no such part"
             yield Violation(location, what, "Delete it.")
 
 

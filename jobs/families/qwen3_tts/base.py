@@ -58,6 +58,7 @@ class Qwen3TTS:
 
     rules = QWEN3_TTS_RULES
     aligns = False
+    loss_parts = ()
     codebooks = 16
 
     def __init__(
@@ -77,7 +78,7 @@ class Qwen3TTS:
         self.speakers = Speakers(model)
         self.digest = digests.base
         self.encoder_digest = digests.encoder
-        self.sample_rate = self.codec.sample_rate
+        self.sample_rate = self.speech_rate = self.codec.sample_rate
         self._digests = digests
         self._voice = voice
         self._language_tag = language_tag

@@ -86,3 +86,6 @@ def layer_names(spec: HostSpec) -> list[str] | None:
 def sample_rate(spec: HostSpec) -> int:
     """Hz of all audio that a base of the family takes in."""
     return SAMPLE_RATE
+
+
+speech_rate = sample_rate

@@ -52,6 +52,7 @@ CHANGES: dict[str, Any] = {
     "seed": 1,
     "acoustic_weight": 1.0,
     "acoustic_share": 0.25,
+    "stop_weight": 2.0,
 }
 
 

@@ -135,7 +135,7 @@ class Breaking:
     def after_backward(self) -> None:
         original = self.host._step_totals
 
-        def failing(turns: Any, losses: Any) -> dict[str, float]:
+        def failing(turns: Any, losses: Any) -> dict[str, list[float]]:
             if "bad" in turns:
                 self.raise_if_due()
             return original(turns, losses)

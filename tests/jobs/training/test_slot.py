@@ -31,7 +31,7 @@ def draw(slot: Slot) -> Tensor:
 def take(slot: Slot, turn: Turn, loss: float = 2.0, seconds: float = 0.25) -> None:
     """As a host does: ``targets`` is one a clip."""
     total = slot.step_total(torch.tensor(loss)).item()
-    slot.record_turn(turn, torch.tensor(loss), total, len(turn.step_examples), seconds)
+    slot.record_turn(turn, torch.tensor(loss), [total], len(turn.step_examples), seconds)
 
 
 def ids(turn: Turn) -> list[int]:

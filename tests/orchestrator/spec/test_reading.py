@@ -35,7 +35,7 @@ def test_the_least_spec_has_the_defaults(make_spec):
 TRAINING = (
     "accumulation, acoustic_share, acoustic_weight, alpha, batch_size, batch_tokens, betas, clip, "
     "dropout, epochs, layers_to_transform, learning_rate, loraplus_lr_ratio, mix, rank, rslora, "
-    "schedule, seed, targets, warmup_steps, weight_decay"
+    "schedule, seed, stop_weight, targets, warmup_steps, weight_decay"
 )
 UNFIT = [
     # what the case is, the sections, the problems
@@ -196,7 +196,7 @@ UNFIT = [
     (
         "a part of the loss that the family has not",
         {"training": "training:\n  acoustic_share: 0.5"},
-        ["6: training.acoustic_share: the loss of codec_lm has one part. Delete it."],
+        ["6: training.acoustic_share: the loss of codec_lm has no such part. Delete it."],
     ),
     (
         "space with an unknown key",
