@@ -69,6 +69,22 @@ TrialEnd = Literal["finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
+class SweepRun:
+    """A run of the sweep, as far as its driver had recorded it. Times are Unix times in seconds."""
+
+    started_at: float
+    seen_at: float
+    """When it last recorded that it ran."""
+    gpus: float
+    """That its hosts held."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+        return self.seen_at - self.started_at
+
+
+@dataclass(frozen=True)
 class SweepRecord:
     """Which sweep this is, and when it ran. Times are Unix times in seconds."""
 
@@ -79,6 +95,10 @@ class SweepRecord:
     """When the current verdict was reached; None while there is none."""
     machine: str | None = None
     """The type of the machines that ran it; None where an earlier version of voxsweep wrote it."""
+    runs: tuple[SweepRun, ...] = ()
+    """In their order; of an earlier version of voxsweep nothing is known."""
+    undone: str = ""
+    """What the budget left undone, in a sentence; empty where nothing."""
 
 
 @dataclass(frozen=True)
@@ -199,10 +219,18 @@ class Ledger:
         )
         return f"{who}. It goes on here when that has ended"
 
+    def record(self) -> SweepRecord | None:
+        """The sweep's record; None before its first run."""
+        row = json.loads(self.read_text(SWEEP_FILE) or "null")
+        if row is None:
+            return None
+        runs = tuple(SweepRun(**run) for run in row.pop("runs", ()))
+        return SweepRecord(**row, runs=runs)
+
     def begin(self, machine: str | None = None) -> SweepRecord:
         """The sweep's record, which is written at the first call, with the type of ``machine``."""
-        if text := self.read_text(SWEEP_FILE):
-            return SweepRecord(**json.loads(text))
+        if known := self.record():
+            return known
         record = SweepRecord(secrets.token_hex(8), self._earliest() or time.time(), machine=machine)
         self._write_record(record)
         return record
@@ -210,6 +238,12 @@ class Ledger:
     def end(self) -> None:
         """Record that the sweep has come to its verdict."""
         self._write_record(replace(self.begin(), ended_at=time.time()))
+
+    def note_run(self, run: SweepRun, undone: str = "") -> None:
+        """Record how far a run has come, and what the budget has left undone."""
+        known = self.begin()
+        earlier = (each for each in known.runs if each.started_at != run.started_at)
+        self._write_record(replace(known, runs=(*earlier, run), undone=undone))
 
     def _write_record(self, record: SweepRecord) -> None:
         self.write_text(SWEEP_FILE, json.dumps(asdict(record)) + "\n")
@@ -297,13 +331,14 @@ class Ledger:
 
     def histories(self) -> list[TrialHistory]:
         """Every trial of the search with its epochs and its end, in the order of :meth:`trials`."""
-        return [self._history(record) for record in self.trials()]
+        return [self.history(record) for record in self.trials()]
 
     def replicate_histories(self) -> list[TrialHistory]:
         """The same of :meth:`replicates`."""
-        return [self._history(record) for record in self.replicates()]
+        return [self.history(record) for record in self.replicates()]
 
-    def _history(self, record: TrialRecord) -> TrialHistory:
+    def history(self, record: TrialRecord) -> TrialHistory:
+        """A trial with its epochs and its end."""
         return TrialHistory(record, self.epochs(record.id), self.result(record.id))
 
     def _started(self) -> list[str]:

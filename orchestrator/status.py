@@ -68,6 +68,8 @@ class SweepStatus:
     verdict: str | None
     replicates: tuple[TrialStatus, ...] = ()
     """Trainings of the winner's hyperparameters with other seeds, which are in no count above."""
+    undone: str = ""
+    """What the budget left undone; empty where nothing."""
 
 
 def sweep_status(ledger: Ledger) -> SweepStatus:
@@ -79,7 +81,7 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
     spec = require_spec(ledger)
     trials = tuple(_trials(ledger, ledger.histories()))
     hours = sum(each.seconds for each in trials) / 3600
-    verdict = ledger.read_text(VERDICT_FILE)
+    verdict, record = ledger.read_text(VERDICT_FILE), ledger.record()
     return SweepStatus(
         sweep=ledger.sweep,
         storage=ledger.storage.url,
@@ -92,6 +94,7 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
         most_gpu_hours=hours * spec.resources.gpus_per_rank * spec.engine.ranks,
         verdict=json.loads(verdict)["verdict"] if verdict else None,
         replicates=tuple(_trials(ledger, ledger.replicate_histories())),
+        undone=record.undone if record else "",
     )
 
 

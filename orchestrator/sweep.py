@@ -39,6 +39,7 @@ from orchestrator.report.stored_clips import stored_clips
 from orchestrator.scores import from_ledger
 from orchestrator.scores.stored_ratings import after_listeners
 from orchestrator.scores.variants import variant_lines
+from orchestrator.search.budget import Budget
 from orchestrator.search.reports import DAMAGED
 from orchestrator.search.study_storage import check_study
 from orchestrator.search.synthesis import synthesise_missing
@@ -117,9 +118,16 @@ class Sweep:
         self._progress = progress
         self._directory = ledger.storage.workspace(spec.name)
         self._started = time.time()
+        self._undone = ""
         self._epochs_before = self._epochs_committed()
         check_study(spec, ledger, self._directory)
-        ledger.begin(machine_type(spec, _accelerators()))
+        machine = machine_type(spec, _accelerators())
+        self._budget = Budget.of(spec, ledger, machine, inputs.prompts, inputs.confirmation)
+        slots = spec.hosts * (spec.slots_per_host or 1)
+        if not ledger.trials() and (reason := self._budget.refusal(slots)):
+            raise InputError([Problem("budget", f"no trial fits: {reason}", "Raise it.")])
+        ledger.begin(machine)
+        self._budget.note()
         store = mlflow_store(spec.records.mlflow, self._directory)
         self._recorder = Recorder(ledger, spec, store, progress.note)
 
@@ -138,10 +146,13 @@ class Sweep:
             # Only now: it would slow down the packs that hosts have just timed.
             measuring = self._measure_data()
             self._progress.stage("training, speaking, scoring")
-            search(context, hosts, self._directory, self)
+            if reason := search(context, hosts, self._directory, self, self._budget):
+                asked, begun = self._spec.search.trial_count, len(self._ledger.trials())
+                self._leave_undone(f"{asked - begun} of {asked} trials were not begun: {reason}")
             table = from_ledger.ScoredSweep(self._ledger, self._spec, context.protocol).table
             verdict, protocol = self._judge(context, hosts, table)
         self._report(protocol, table, verdict, self._data_report(measuring, table))
+        self._budget.note(self._undone)
         return SweepResult(
             sweep=self._spec.name,
             verdict=verdict,
@@ -166,12 +177,20 @@ class Sweep:
         self._progress.update(replace(TrialStatus.started(self._ledger.trial(trial)), **shown))
         for what in result[DAMAGED]:
             self._progress.note(f"{what}; trial {trial} made it again")
+        self._budget.note(self._undone)
         self._recorder.enqueue(trial)
 
     def trial_ended(self, trial: str, result: TrialResult) -> None:
         """Show the end, and have the trial's MLflow run closed."""
         self._progress.end(trial, result.end, result.reason)
+        self._budget.note(self._undone)
         self._recorder.enqueue(trial)
+
+    def _leave_undone(self, what: str) -> None:
+        """Say and record what the budget left undone."""
+        self._undone = "; ".join(filter(None, (self._undone, what)))
+        self._budget.note(self._undone)
+        self._progress.note(what)
 
     # stages
 
@@ -265,7 +284,9 @@ class Sweep:
         """The winner's hyperparameters, trained with other seeds."""
         count = context.protocol.confirm_seeds
         self._progress.stage(f"training the winner's hyperparameters with {count} other seeds")
-        train_replicates(context, hosts, self._directory, self, winner)
+        reason = train_replicates(context, hosts, self._directory, self, self._budget, winner)
+        if reason:
+            self._leave_undone(f"replicates of the winner were not begun: {reason}")
         return from_ledger.replicate_infos(self._ledger, winner)
 
     def _settle_protocol(self, protocol: Protocol) -> Protocol:
@@ -317,6 +338,7 @@ class Sweep:
             ("Storage", f"{self._ledger.storage.url}/{self._spec.name}"),
             ("Wall time of the last run", f"{minutes:.1f} min"),
             ("Epochs trained by the last run", str(self._epochs_trained)),
+            *([("Left undone by the budget", self._undone)] if self._undone else []),
             *((f"{name} version", version(name)) for name in _VERSIONS),
         ]
         trials, replicates = self._ledger.histories(), self._ledger.replicate_histories()

@@ -54,6 +54,7 @@ class StudySearch(OptunaSearch):
         start: records a trial at a point, and returns it.
         directions: ``max`` or ``min`` by objective, in the spec's order.
         settled: before this epoch, what a trial promises says nothing.
+        refusal: why no trial may begin any more; empty while one may. Known ones go on.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class StudySearch(OptunaSearch):
         start: Callable[[dict[str, Choice]], TrialRecord],
         directions: Mapping[str, str] | None = None,
         settled: int = 1,
+        refusal: Callable[[], str] = lambda: "",
     ) -> None:
         modes = directions or {OBJECTIVE: "max"}
         self._keys = [objective_key(name) for name in modes]
@@ -82,6 +84,9 @@ class StudySearch(OptunaSearch):
             storage=storage,
         )
         self._search, self._search_space, self._start = search, space, start
+        self._refusal, self._known = refusal, len(known)
+        self.undone = ""
+        """Why it suggested fewer trials than were asked for; empty where it did not."""
         self.study: optuna.Study = self._ot_study  # type: ignore[assignment]  # Ray types it None
         self._study_storage = storage
         self._study_key = storage.get_study_id_from_name(study_name)
@@ -113,6 +118,10 @@ class StudySearch(OptunaSearch):
         None, upon which Tune asks again, while the last trials of a first stage run.
         """
         for _ in range(_MAX_REPEATS):
+            if len(self._suggested) >= self._known and self._unsuggested != {}:
+                self.undone = self._refusal()
+                if self.undone:
+                    break
             if self._first is not None and self._first.is_full and not self._planned:
                 if not self._first.is_over:
                     return None

@@ -27,6 +27,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from orchestrator.context import SweepContext
 from orchestrator.hosts.fleet import Fleet
 from orchestrator.ledger import TrialEnd, TrialResult
+from orchestrator.search.budget import Budget
 from orchestrator.search.reports import PROMISE, TRIAL
 from orchestrator.search.space import directions
 from orchestrator.search.study import StudySearch
@@ -56,18 +57,25 @@ class Observer(Protocol):
         """A trial will not run again."""
 
 
-def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Observer) -> None:
-    """Run trials until the spec's budget is spent; ``directory`` takes Ray's and Optuna's files.
+def search(
+    context: SweepContext, hosts: Fleet, directory: Path, observer: Observer, budget: Budget
+) -> str:
+    """Run the trials that the spec asks for, as far as the budget goes.
 
+    ``directory`` takes Ray's and Optuna's files.
     Both are views of the ledger and built anew: trials of earlier runs are suggested first, and
     report what they committed without training it again.
+
+    Returns:
+        Why fewer trials were begun than the spec asks for; empty where none was left out.
 
     Raises:
         InfrastructureError: all hosts were lost for good; what was committed is.
         KeyboardInterrupt: a signal ended it before all trials had ended.
     """
     spec = context.spec
-    searcher = searcher_for(context, directory)
+    slots = hosts.capacity  # not the hosts: Tune writes the searcher to a file
+    searcher = searcher_for(context, directory, lambda: budget.refusal(slots))
     tuner = _tuner(
         context,
         hosts,
@@ -88,14 +96,24 @@ def search(context: SweepContext, hosts: Fleet, directory: Path, observer: Obser
     hosts.check()
     if not searcher.is_over(spec.search.trial_count):
         raise KeyboardInterrupt  # nothing is judged while trials are open
+    return searcher.undone
 
 
 def train_replicates(
-    context: SweepContext, hosts: Fleet, directory: Path, observer: Observer, winner: VariantInfo
-) -> None:
+    context: SweepContext,
+    hosts: Fleet,
+    directory: Path,
+    observer: Observer,
+    budget: Budget,
+    winner: VariantInfo,
+) -> str:
     """Train the winner's hyperparameters with other seeds, up to its epoch, as trials of their own.
 
-    They are in the ledger, and in no study. What is committed is not trained again.
+    They are in the ledger, and in no study. What is committed is not trained again. Where the
+    budget does not hold all that are not begun yet, none of those is.
+
+    Returns:
+        Why some were not begun; empty where all were.
 
     Raises:
         InfrastructureError: all hosts were lost for good; what was committed is.
@@ -103,13 +121,18 @@ def train_replicates(
     """
     ledger = context.ledger()
     trial, epoch = ledger.trial(str(winner.trial)), winner.epoch
+    count = context.spec.search.confirm_seeds
+    seeds = [trial.training.seed + number for number in range(1, count + 1)]
+    known = {r.training.seed for r in ledger.replicates() if r.replicate_of == trial.id}
+    new, refusal = set(seeds) - known, ""
+    if new:
+        refusal = budget.refusal_of_replicates(len(new), epoch, hosts.capacity)
     started = [
-        ledger.start_replicate(trial, trial.training.seed + number).id
-        for number in range(1, context.spec.search.confirm_seeds + 1)
+        ledger.start_replicate(trial, seed).id for seed in seeds if seed in known or not refusal
     ]
     left = [r for r in started if not ledger.storage.is_committed(ledger.checkpoint(r, epoch))]
     if not left:
-        return
+        return refusal
     events = _Events(context, hosts.reap, observer, last_epoch=epoch)
     _tuner(
         context,
@@ -126,6 +149,7 @@ def train_replicates(
     hosts.check()
     if not events.ended.issuperset(left):
         raise KeyboardInterrupt
+    return refusal
 
 
 def _tuner(
@@ -240,8 +264,13 @@ class _Events(tune.Callback):
         self._observer.trial_ended(trial, result)
 
 
-def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
-    """The sweep's study, with its known trials and those of earlier sweeps, as Tune's searcher."""
+def searcher_for(
+    context: SweepContext, directory: Path, refusal: Callable[[], str] = lambda: ""
+) -> StudySearch:
+    """The sweep's study, with its known trials and those of earlier sweeps, as Tune's searcher.
+
+    ``refusal`` says why no trial may begin any more; empty while one may.
+    """
     spec, ledger = context.spec, context.ledger()
     known = ledger.trials()
     searcher = StudySearch(
@@ -253,6 +282,7 @@ def searcher_for(context: SweepContext, directory: Path) -> StudySearch:
         start=lambda point: ledger.start_trial(context.trial_spec(point), point),
         directions=directions(spec.search.objectives, context.protocol),
         settled=spec.rungs.grace_epochs,
+        refusal=refusal,
     )
     searcher.study.set_user_attr(SWEEP, ledger.begin().id)
     add_earlier_trials(searcher.study, spec, earlier_sweeps(spec, ledger))

@@ -1,7 +1,7 @@
 """What a sweep will cost, by the measured seconds of an earlier one of its family and machine."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import quantiles
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cluster.storage.base import Storage
 from jobs.spec.yaml_files import load_yaml
-from orchestrator.ledger import PLAN_FILE, SPEC_FILE, SWEEP_FILE, Ledger, TrialHistory
+from orchestrator.ledger import PLAN_FILE, SPEC_FILE, SWEEP_FILE, Ledger, SweepRun, TrialHistory
 from orchestrator.spec.model import SweepSpec
 
 _LEAST_EPOCHS = 3
@@ -57,6 +57,33 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Wall seconds of a trial's work, waiting and the other trials of its host included."""
+
+    epoch: float
+    """An epoch, with its speech and scores."""
+    clip: float
+    """A clip spoken and scored."""
+
+    @classmethod
+    def slowest(
+        cls, trials: Iterable[TrialHistory], runs: Sequence[SweepRun], spoken: int
+    ) -> "Pace | None":
+        """Of the slowest trial, by the middle epoch of each; None before the first has ended.
+
+        Args:
+            trials: of a sweep.
+            runs: of that sweep: an epoch between two of them is not counted.
+            spoken: clips of an epoch.
+        """
+        middles = [middle for trial in trials if (middle := _middle_epoch(trial, runs))]
+        if not middles:
+            return None
+        speaking = max(wall - training for wall, training in middles)
+        return cls(max(wall for wall, _ in middles), max(0.0, speaking) / spoken)
+
+
+@dataclass(frozen=True)
 class Measured:
     """Seconds of an earlier sweep, each between its 10th and its 90th percentile over trials."""
 
@@ -66,6 +93,8 @@ class Measured:
     speak: Range
     """A clip spoken and scored, waiting included."""
     slots_per_host: float
+    pace: Pace
+    """Of its slowest trial."""
     rest: Range
     """Before the first trial and after the last: loading, the base's speech, set B, the report."""
 
@@ -116,19 +145,18 @@ def _measure(ledger: Ledger, family: str, machine: str) -> tuple[int, Measured] 
         spec = SweepSpec.model_validate(load_yaml(ledger.read_text(SPEC_FILE) or ""))
     except ValidationError:
         return None  # another version of voxsweep wrote it
-    record = ledger.begin()
-    if spec.family != family or record.machine != machine:
+    record = ledger.record()
+    if record is None or spec.family != family or record.machine != machine:
         return None
     histories = ledger.histories()
     epochs = sum(len(trial.epochs) for trial in histories)
-    walls = [wall for trial in histories if (wall := _epoch_wall(trial)) is not None]
-    if epochs < _LEAST_EPOCHS or not walls:
-        return None
     planned = json.loads(ledger.read_text(PLAN_FILE) or "{}")
-    clips, prompts = planned["training_clips"], planned["prompts"]
-    first = min(spec.variants.shortlist_after or prompts, prompts)
-    spoken = len(spec.variants.adapted_scales) * first
+    clips, spoken = planned["training_clips"], clips_of_an_epoch(spec, planned["prompts"])
+    pace = Pace.slowest(histories, record.runs, spoken)
+    if epochs < _LEAST_EPOCHS or pace is None:
+        return None
     train = _spread([losses.seconds for trial in histories for losses in trial.epochs])
+    walls = [middle[0] for trial in histories if (middle := _middle_epoch(trial, record.runs))]
     between = _spread(walls)
     slots = _at_once(histories)
     after = (record.ended_at or 0) - max(map(_end, histories))
@@ -141,19 +169,32 @@ def _measure(ledger: Ledger, family: str, machine: str) -> tuple[int, Measured] 
             max(0.0, between.low - train.low) / spoken, max(0.0, between.high - train.low) / spoken
         ),
         slots_per_host=max(1.0, slots / spec.hosts),
+        pace=pace,
         rest=Range(rest or 0.0, rest or 0.0),
     )
     return epochs, measured
 
 
-def _epoch_wall(trial: TrialHistory) -> float | None:
-    """Seconds from the end of one epoch to that of the next: training, speech, scores, waiting."""
-    ends = [losses.finished_at for losses in trial.epochs]
+def clips_of_an_epoch(spec: SweepSpec, prompts: int) -> int:
+    """Clips that a trial speaks after an epoch, of so many prompts of set A."""
+    first = min(spec.variants.shortlist_after or prompts, prompts)
+    return len(spec.variants.adapted_scales) * first
+
+
+def _middle_epoch(trial: TrialHistory, runs: Sequence[SweepRun]) -> tuple[float, float] | None:
+    """Seconds from the start of an epoch to that of the next, and those of its training.
+
+    Of the epoch in the middle by the former; None while no epoch is over.
+    """
+    starts = [losses.finished_at - losses.seconds for losses in trial.epochs]
     if trial.result is not None and trial.result.ended_at is not None:
-        ends.append(trial.result.ended_at)
-    gaps = sorted(later - sooner for sooner, later in pairwise(ends))
-    # The middle one: an interruption of the sweep lies in one of them.
-    return gaps[len(gaps) // 2] if gaps else None
+        starts.append(trial.result.ended_at)
+    whole = sorted(
+        (later - sooner, losses.seconds)
+        for (sooner, later), losses in zip(pairwise(starts), trial.epochs, strict=False)
+        if not any(sooner < run.started_at < later for run in runs)
+    )
+    return whole[len(whole) // 2] if whole else None
 
 
 def _start(trial: TrialHistory) -> float:

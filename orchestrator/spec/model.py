@@ -6,7 +6,14 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from jobs.families.description import is_path
 from jobs.spec import EMBEDDED
@@ -28,7 +35,7 @@ from orchestrator.verdict.protocol import (
 AUTO = "auto"
 """In place of a number: as many as the machine's memory holds."""
 
-MAY_CHANGE = ("resources", "records")
+MAY_CHANGE = ("resources", "records", "budget")
 """Sections of a spec that do not change results: a later run may have others."""
 
 PATH_STARTS = ("/", "./", "../", "~")
@@ -315,6 +322,36 @@ class RecordsSpec(Strict):
     folder."""
 
 
+class BudgetSpec(Strict):
+    """What a sweep may cost: a trial begins only if it and all that follows could end within it."""
+
+    gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Of all GPUs that the hosts hold, as long as they hold them."""
+    money: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """In the currency of ``price``."""
+    price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Of a GPU-hour."""
+    deadline: AwareDatetime | None = None
+    """When the sweep is to have come to its verdict, with its time zone."""
+
+    @model_validator(mode="after")
+    def _check_price(self) -> Self:
+        if (self.money is None) != (self.price is None):
+            raise ValueError("a budget in money needs the price of a GPU-hour, and the other way")
+        return self
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is limited."""
+        return self.deadline is not None or bool(self.gpu_hours_allowed)
+
+    @property
+    def gpu_hours_allowed(self) -> tuple[float, ...]:
+        """Each limit of GPU-hours."""
+        bought = self.money / self.price if self.money and self.price else None
+        return tuple(hours for hours in (self.gpu_hours, bought) if hours is not None)
+
+
 class SweepSpec(Strict):
     """A sweep: model family, dataset, search space, budget and the rule that decides."""
 
@@ -331,6 +368,7 @@ class SweepSpec(Strict):
     scoring: ScoringSpec
     resources: ResourcesSpec = ResourcesSpec()
     records: RecordsSpec = RecordsSpec()
+    budget: BudgetSpec = BudgetSpec()
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON text."""

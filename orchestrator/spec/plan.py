@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING
 
 from cluster.storage.base import Storage
@@ -13,7 +14,7 @@ from jobs.metrics.catalogue import metric_of
 from jobs.spec.data import MixSpec
 from jobs.spec.trial import BASE_VARIANT, PromptSpec
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger
-from orchestrator.spec.cost import Cost, Work, epochs_left, measured_before
+from orchestrator.spec.cost import Cost, Pace, Work, clips_of_an_epoch, epochs_left, measured_before
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.power import expected_spreads, weak_rules
 from orchestrator.verdict.protocol import (
@@ -71,6 +72,51 @@ class Plan:
     """What set B has too few prompts to decide, a sentence each."""
 
 
+@dataclass(frozen=True)
+class SweepEnd:
+    """The most that a sweep does after the last trial of its search."""
+
+    shortlist: int
+    """Variants that speak the rest of set A."""
+    rest_prompts: int
+    finalists: int
+    """Variants that speak set B."""
+    fresh_prompts: int
+    replicates: int
+    """Trainings of the winner's hyperparameters with other seeds, which speak set B too."""
+    epochs: int
+    """Of each."""
+
+    @classmethod
+    def of(
+        cls,
+        spec: SweepSpec,
+        epochs: int,
+        prompts: Sequence[PromptSpec],
+        confirmation: Sequence[PromptSpec],
+    ) -> "SweepEnd":
+        """Of a search over so many epochs, with such sets A and B."""
+        adapted = epochs * len(spec.variants.adapted_scales)
+        groups = len(groups_of_both(prompts, confirmation))
+        return cls(
+            shortlist=shortlisted(adapted, _most_ranks(spec), groups),
+            rest_prompts=len(parts_of_a(prompts, spec.variants.shortlist_after, ())[1]),
+            finalists=min(adapted, spec.scoring.finalists + groups),
+            fresh_prompts=len(confirmation),
+            replicates=spec.search.confirm_seeds,
+            epochs=spec.longest_training,
+        )
+
+    def seconds(self, pace: Pace, slots: int) -> float:
+        """Wall time in so many slots, each of which takes a variant at a time."""
+        trainings = ceil(self.replicates / slots)
+        clips = (
+            ceil(self.shortlist / slots) * self.rest_prompts
+            + (ceil(self.finalists / slots) + trainings) * self.fresh_prompts
+        )
+        return trainings * self.epochs * pace.epoch + clips * pace.clip
+
+
 def plan(
     spec: SweepSpec,
     inputs: "Inputs",
@@ -96,13 +142,11 @@ def plan(
     epochs = _all_epochs(spec)
     adapted = most_epochs(spec) * len(spec.variants.adapted_scales)
     first, rest = parts_of_a(prompts, spec.variants.shortlist_after, ())
-    groups = len(groups_of_both(prompts, confirmation))
-    shortlist = shortlisted(adapted, _most_ranks(spec), groups)
-    finalists = min(adapted, spec.scoring.finalists + groups)
+    end = SweepEnd.of(spec, most_epochs(spec), prompts, confirmation)
     spoken = (
         (1 + adapted) * len(first)
-        + (1 + shortlist) * len(rest)
-        + (1 + finalists + replicates) * len(confirmation)
+        + (1 + end.shortlist) * len(rest)
+        + (1 + end.finalists + replicates) * len(confirmation)
     )
     done_epochs = sum(map(len, done.values()))
     ended = sum(ledger.final_result(trial) is not None for trial in done)
@@ -132,7 +176,16 @@ def plan(
         gpus=gpus * hosts,
         trials_done=ended,
         epochs_done=done_epochs + replicated_epochs,
-        cost=_cost(spec, storage, asked, rate, done_epochs, replicates_left, len(first), clips),
+        cost=_cost(
+            spec,
+            storage,
+            asked,
+            rate,
+            done_epochs,
+            replicates_left,
+            clips_of_an_epoch(spec, len(prompts)),
+            clips,
+        ),
         weak_rules=tuple(_weak_rules(spec, confirmation, ledger)),
     )
 
@@ -144,7 +197,7 @@ def _cost(
     rate: float | None,
     done: int,
     replicates: int,
-    prompts: int,
+    spoken: int,
     clips: int,
 ) -> Cost | None:
     """Of what is left of the search after ``done`` epochs, and of so many epochs of replicates,
@@ -157,7 +210,7 @@ def _cost(
     work = Work(
         epochs=replace(left, high=left.high + replicates),
         clips=clips,
-        prompts=prompts * len(spec.variants.adapted_scales),
+        prompts=spoken,
         slots=min(spec.hosts * slots, spec.search.trial_count),
         hosts=spec.hosts,
         gpus=spec.hosts * spec.resources.gpus_per_rank * spec.engine.ranks,

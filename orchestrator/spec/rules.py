@@ -370,6 +370,10 @@ def _accelerators(spec: SweepSpec) -> Iterator[Violation]:
     resources = spec.resources
     if resources.gpus_per_rank:
         return
+    if spec.budget.gpu_hours_allowed:
+        key = "gpu_hours" if spec.budget.gpu_hours else "money"
+        what = f"budget.{key} is about GPUs, but resources.gpus_per_rank is 0"
+        yield Violation(("budget", key), what, "Set a budget.deadline instead.")
     if resources.slots_per_host == AUTO:
         what = "resources.slots_per_host: auto measures a GPU's memory, but gpus_per_rank is 0"
         step = "Write a number, or give each rank a GPU."

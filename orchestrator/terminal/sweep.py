@@ -144,4 +144,6 @@ def show_status(console: Console, status: SweepStatus) -> None:
     if status.replicates:
         print_line(console, "replicates: the winner's hyperparameters with other seeds")
         console.print(trial_table(status.replicates))
+    if status.undone:
+        print_line(console, f"left undone by the budget: {status.undone}")
     print_line(console, f"verdict: {status.verdict or 'none yet'}")

@@ -50,6 +50,7 @@ from tests.small_sweep import (
     Run,
     Undisturbed,
     undisturbed,
+    write_spec,
 )
 
 FIRST_HOUR = (
@@ -452,6 +453,49 @@ def test_a_finished_sweep_tests_its_winners_hyperparameters_with_other_seeds(swe
     assert ledger.trials() == trials
     epoch = int(finalist.partition("-e")[2][:2])
     assert json.loads(run.stdout)["epochs_trained"] == 3 * epoch
+
+
+@pytest.mark.full
+def test_a_spent_budget_begins_no_trial_and_is_said(tmp_path):
+    """Killed in its first trial, then run after its deadline, then without one."""
+    spec = write_spec(tmp_path)
+    text, ledger = spec.read_text(), Ledger(LocalStorage(tmp_path / "st"), NAME)
+    late = text + "budget: {deadline: 2026-01-01T00:00:00Z}\n"
+
+    def run(text: str, until=None) -> Run:
+        spec.write_text(text)
+        run = Run(spec, tmp_path / "st").start()
+        try:
+            if until is None:
+                run.finish()
+            else:
+                run.wait_for(until)
+                run.kill()
+        finally:
+            run.end()
+        return run
+
+    refused = run(late)
+    assert "budget: no trial fits: the budget has 0 hours left" in refused.stderr
+    assert ledger.trials() == []
+    run(text, until=lambda: any(ledger.epochs(record.id) for record in ledger.trials()))
+    (first,) = ledger.trials()
+    (killed,) = ledger.record().runs
+    spent = run(late)
+    undone = "1 of 2 trials were not begun: the budget has 0 hours left"
+    assert undone in spent.stderr
+    assert ledger.trials() == [first]
+    assert ledger.final_result(first.id).end == "finished"
+    assert Verdict.from_json(ledger.read_text(VERDICT_FILE)).rows
+    assert undone in ledger.read_text(REPORT_FILE)
+    assert ledger.record().undone.startswith(undone)
+    status = CliRunner().invoke(app, ["status", NAME, "--storage", str(tmp_path / "st")])
+    assert undone in " ".join(status.output.split())
+    assert ledger.record().runs[0] == killed
+    run(text)
+    record = ledger.record()
+    assert (len(record.runs), record.undone, len(ledger.trials())) == (3, "", 2)
+    assert all(run.seconds > 0 for run in record.runs)
 
 
 def check_replicates(folder, ledger, winner) -> None:

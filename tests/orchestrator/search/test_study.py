@@ -183,3 +183,13 @@ def test_the_space_is_maximised(driver):
     asked = driver(space={"rank": {"low": 1, "high": 200}})
     ranks = [point["rank"] for point in asked.ask(30)]
     assert sum(ranks[20:]) < sum(ranks[:10])
+
+
+def test_a_spent_budget_lets_known_trials_go_on_and_begins_no_other(driver):
+    asked = driver(sampler="random", trials=9, space={"rank": {"low": 1, "high": 64}})
+    begun = asked.ask(2)
+    asked.build()
+    asked.search._refusal = lambda: "nothing is left"
+    assert asked.ask(9) == begun
+    assert asked.search.undone == "nothing is left"
+    assert len(asked.ledger.trials()) == 2

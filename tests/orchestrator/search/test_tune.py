@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import optuna
 import pytest
@@ -14,6 +14,7 @@ from ray import tune
 from cluster.ray.connect import ray_cluster
 from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.fleet import Fleet
+from orchestrator.search.budget import Budget
 from orchestrator.search.study_storage import study_storage
 from orchestrator.search.trial import TrialTrainable
 from orchestrator.search.tune import search, train_replicates
@@ -51,6 +52,25 @@ class Heard:
         self.ends[trial] = (result.end, result.epochs, result.final)
 
 
+@dataclass(frozen=True)
+class FewTrials(Budget):
+    """Holds so many trials, replicates included; None: all."""
+
+    most: int | None = None
+
+    def refusal(self, slots: int) -> str:
+        is_spent = self.most is not None and len(self.ledger.trials()) >= self.most
+        return "the budget is spent" if is_spent else ""
+
+    def refusal_of_replicates(self, replicates: int, epochs: int, slots: int) -> str:
+        assert (epochs, slots) == (2, 2)
+        return self.refusal(slots) and f"no {replicates} replicates"
+
+
+def few_trials(context, most=None):
+    return FewTrials(context.spec, context.ledger(), (), (), 0.0, most=most)
+
+
 @pytest.fixture
 def run(make_spec, tmp_path, monkeypatch):
     """Runs a search over ranks; gives what was heard, and what is left in the end."""
@@ -58,20 +78,22 @@ def run(make_spec, tmp_path, monkeypatch):
     # However slow the machine, nobody is told to be patient.
     monkeypatch.setattr("orchestrator.hosts.fleet._PATIENCE", None)
 
-    def start(cluster, heard, ranks=(2, 4), interrupted=False, **sections):
+    def start(cluster, heard, ranks=(2, 4), interrupted=False, most=None, **sections):
         space = f"search: {{sampler: grid, space: {{rank: {list(ranks)}}}}}"
         spec = make_spec(
             **{**SECTIONS, "search": space, "rungs": "rungs: {scheduler: none}"} | sections
         )
         context = fake_context(spec, tmp_path / "st")
+        budget = few_trials(context, most)
         told: list[str] = []
         fleet = Fleet(list(cluster.hosts.values()), cluster.pool, told.append, "a CPU")
         if interrupted:
             with pytest.raises(KeyboardInterrupt):
-                search(context, fleet, tmp_path / "search", heard)
+                search(context, fleet, tmp_path / "search", heard, budget)
             fleet.leave()
             return [record.id for record in context.ledger().trials()]
-        search(context, fleet, tmp_path / "search", heard)
+        undone = search(context, fleet, tmp_path / "search", heard, budget)
+        assert undone == ("" if most is None else "the budget is spent")
         fleet.beat()
         assert told == ["hosts: a fake packs nothing"]
         assert cluster.is_empty()
@@ -118,6 +140,19 @@ def test_a_dead_host_costs_its_trials_no_report_and_no_retry_of_tunes(run, tmp_p
         assert heard.reports == everything(trials)
         assert heard.ends == dict.fromkeys(trials, ("finished", EPOCHS, True))
         assert len(cluster.happened("open")) == 2
+
+
+@pytest.mark.full
+def test_a_spent_budget_begins_no_trial_and_leaves_the_begun_ones_alone(run, tmp_path):
+    with fake_cluster(tmp_path / "st", slots=1) as cluster:
+        heard = Heard()
+        (first,) = run(cluster, heard, ranks=(2, 4, 8), most=1)
+        assert heard.ends == {first: ("finished", EPOCHS, True)}
+        again = Heard()
+        trials = run(cluster, again, ranks=(2, 4, 8), most=2)
+        assert trials[0] == first
+        assert again.ends == dict.fromkeys(trials, ("finished", EPOCHS, True))
+        assert len(trials) == 2
 
 
 def interrupt(number, frame):
@@ -202,16 +237,21 @@ def test_replicates_are_trained_to_the_winners_epoch_and_are_in_no_study(
     with fake_cluster(tmp_path / "st", slots=2) as cluster:
         fleet = Fleet(list(cluster.hosts.values()), cluster.pool, print, "a CPU")
         heard, again = Heard(), Heard()
-        train_replicates(context, fleet, tmp_path / "search", heard, winner)
+        folder, budget = tmp_path / "search", few_trials(context)
+        spent = few_trials(context, most=1)
+        refused = train_replicates(context, fleet, folder, heard, spent, winner)
+        assert (refused, ledger.replicates(), heard.reports) == ("no 3 replicates", [], {})
+        assert train_replicates(context, fleet, folder, heard, budget, winner) == ""
         started = [record.id for record in ledger.replicates()]
         assert heard.reports == {name: [1, 2] for name in started}
         assert heard.ends == dict.fromkeys(started, ("finished", 2, True))
-        train_replicates(context, fleet, tmp_path / "search", again, winner)
+        assert train_replicates(context, fleet, folder, again, spent, winner) == ""
         assert again.reports == {}
         assert cluster.happened("speak") == []
         assert cluster.is_empty()
         # A sweep that has grown, and has a later winner of the same trial.
-        train_replicates(context, fleet, tmp_path / "search", again, replace(winner, epoch=EPOCHS))
+        later = replace(winner, epoch=EPOCHS)
+        assert train_replicates(context, fleet, folder, again, spent, later) == ""
         assert again.ends == dict.fromkeys(started, ("finished", EPOCHS, True))
         assert [len(cluster.happened(f"advance {name}")) for name in started] == [EPOCHS] * 3
     assert len(started) == 3

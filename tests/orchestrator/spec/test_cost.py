@@ -7,13 +7,14 @@ import pytest
 from cluster.storage.base import LocalStorage
 from jobs.spec.trial import TrialSpec
 from jobs.training.epochs import EpochLosses, write_losses
-from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger, TrialResult
-from orchestrator.spec.cost import Measured, Range, Work, epochs_left, measured_before
+from orchestrator.ledger import PLAN_FILE, SPEC_FILE, Ledger, SweepRun, TrialResult
+from orchestrator.spec.cost import Measured, Pace, Range, Work, epochs_left, measured_before
 from orchestrator.spec.machine import Gpu, machine_type
 from orchestrator.spec.plan import plan
 from tests.orchestrator.spec.test_plan import INPUTS
 
 HERE = "H100"
+PACE = Pace(epoch=20.0, clip=1.0)
 WORK = Work(Range(3, 6), clips=20, prompts=4, slots=2, hosts=1, gpus=1.0)
 SECTIONS = {
     "variants": "variants: {lora_scales: [0, 0.5, 1.0]}",
@@ -66,6 +67,7 @@ def test_seconds_of_an_earlier_sweep(earlier):
         train=Range(1.0, 1.0),
         speak=Range(1.0, 1.0),
         slots_per_host=2.0,
+        pace=PACE,
         rest=Range(50.0, 50.0),
     )
 
@@ -84,8 +86,19 @@ def test_a_sweep_without_a_record_is_left_alone(earlier):
     assert not (storage.root / "earlier" / "sweep.json").exists()
 
 
+def test_an_epoch_between_two_runs_is_not_counted(earlier):
+    storage, _ = earlier()
+    ledger = Ledger(storage, "earlier")
+    trials = ledger.histories()
+    assert Pace.slowest(trials, (SweepRun(100.0, 200.0, 1.0),), spoken=10) == PACE
+    assert Pace.slowest(trials, (SweepRun(130.0, 200.0, 1.0),), spoken=10) == PACE
+    interrupted = (SweepRun(130.0, 135.0, 1.0), SweepRun(150.0, 200.0, 1.0))
+    assert Pace.slowest(trials, interrupted, spoken=10) is None
+    assert Pace.slowest([], (), spoken=10) is None
+
+
 def test_what_work_costs():
-    measured = Measured("sweep a", Range(1.0, 2.0), Range(1.0, 1.0), 2.0, Range(50.0, 50.0))
+    measured = Measured("sweep a", Range(1.0, 2.0), Range(1.0, 1.0), 2.0, PACE, Range(50.0, 50.0))
     cost = measured.cost(WORK, rate=2.0)
     assert cost.hours.low * 3600 == pytest.approx(3 * (20 + 4) / 2 + 50)
     assert cost.hours.high * 3600 == pytest.approx(6 * (40 + 4) / 2 + 50)
@@ -94,7 +107,7 @@ def test_what_work_costs():
 
 
 def test_more_slots_may_or_may_not_slow_each_other_down():
-    measured = Measured("sweep a", Range(1.0, 1.0), Range(1.0, 1.0), 2.0, Range(50.0, 50.0))
+    measured = Measured("sweep a", Range(1.0, 1.0), Range(1.0, 1.0), 2.0, PACE, Range(50.0, 50.0))
     cost = measured.cost(Work(Range(3, 6), 20, 4, slots=4, hosts=1, gpus=0.0), rate=2.0)
     assert cost.hours.low * 3600 == pytest.approx(3 * 24 / 4 + 50)
     assert cost.hours.high * 3600 == pytest.approx(6 * 24 * 2 / 4 + 50)

@@ -93,9 +93,11 @@ def test_why_a_trial_failed_is_told():
     console = shown()
     failed = replace(RUNNING, status="failed", reason="its process died")
     trials = (failed, replace(RUNNING, status="stopped", reason="worse than its peers"))
-    status = SweepStatus("s", "st", trials, 2, 4, 8, (), 0.1, 0.0, None)
+    undone = "1 of 3 trials were not begun: the budget has 0 hours left"
+    status = SweepStatus("s", "st", trials, 2, 4, 8, (), 0.1, 0.0, None, undone=undone)
     show_status(console, status)
     assert f"{TRIAL} failed: its process died" in lines(console)
+    assert f"left undone by the budget: {undone}" in lines(console)
     assert not any("worse than its peers" in line for line in lines(console))
 
 
