@@ -28,7 +28,7 @@ from jobs.families.registry import check_layers, load_base
 from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec
 from jobs.spec.strict import Strict
-from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec, TrialSpec
+from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec, TrialSpec, place
 from jobs.spec.yaml_files import load_yaml
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import checkpoint_key
@@ -124,13 +124,16 @@ def train(job: JobSpec, storage_url: str) -> None:
 
 
 def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool) -> None:
-    keys = [checkpoint_key(JOB_FOLDER, trial.id, e + 1) for e in range(trial.training.epochs)]
+    training = trial.training
+    keys = [checkpoint_key(JOB_FOLDER, trial.id, e + 1) for e in range(training.checkpoints)]
+    every = training.checkpoint_steps
     try:
         done = _attach_newest(host, trial, storage, keys)
     except ValueError as error:
         raise InputError([Problem("training", str(error), "Correct the job.")]) from error
     if done:
-        log.info("%s goes on after epoch %d of %d", trial.id, done, len(keys))
+        last = place(len(keys), every).partition(" ")[2]
+        log.info("%s goes on after %s of %s", trial.id, place(done, every), last)
     for key in keys[done:]:
         losses = host.advance(trial.id)
         snapshot = host.snapshot(trial.id)
@@ -139,9 +142,9 @@ def _advance(host: Host, trial: TrialSpec, storage: Storage, *, is_writer: bool)
         with storage.commit(key) as directory:
             snapshot.write(directory, losses)
         log.info(
-            "%s epoch %d: training loss %.4f, validation loss %.4f",
+            "%s %s: training loss %.4f, validation loss %.4f",
             trial.id,
-            losses.epoch,
+            place(losses.epoch, every),
             losses.training_loss,
             losses.validation_loss,
         )

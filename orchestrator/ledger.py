@@ -291,14 +291,15 @@ class Ledger:
         self.write_text(f"trials/{record.id}/trial.json", json.dumps(row, indent=2) + "\n")
         self._records[record.id] = record
 
-    def lengthen_trials(self, epochs: int) -> None:
-        """Let every trial train for ``epochs`` at least, which must not change its id.
+    def lengthen_trials(self, to: TrainingSpec) -> None:
+        """Let every trial train as long as ``to`` at least, which must not change its id.
 
-        One that finished after fewer goes on; one that was stopped or failed does not.
+        One that finished earlier goes on; one that was stopped or failed does not.
         """
         for record in self._all():
-            if record.training.epochs < epochs:
-                training = record.training.model_copy(update={"epochs": epochs})
+            if record.training.checkpoints < to.checkpoints:
+                length = {"epochs": to.epochs, "steps": to.steps}
+                training = record.training.model_copy(update=length)
                 spec = record.spec.model_copy(update={"training": training})
                 assert spec.id == record.id
                 self._write_trial(replace(record, spec=spec))
@@ -374,8 +375,8 @@ class Ledger:
         result = self.result(trial)
         if result is None or not result.final:
             return None
-        has_left = result.end == "finished" and result.epochs < self.trial(trial).training.epochs
-        return None if has_left else result
+        asked = self.trial(trial).training.checkpoints
+        return None if result.end == "finished" and result.epochs < asked else result
 
     # epochs
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from jobs.spec.trial import place
 from orchestrator.ledger import VERDICT_FILE, Ledger, TrialHistory, TrialRecord
 from orchestrator.scores.from_ledger import ScoredSweep
 from orchestrator.spec.model import SweepSpec
@@ -30,6 +31,8 @@ class TrialStatus:
     status: str = "running"
     """``running``, ``open`` where only the storage was read, or how the trial ended."""
     reason: str = ""
+    checkpoint_steps: int | None = None
+    """Optimiser steps that an epoch is here; None where it is a pass over the clips."""
     seconds: float = 0.0
     """Wall time of its epochs. One that it shared with other trials counts whole for each."""
 
@@ -37,7 +40,20 @@ class TrialStatus:
     def started(cls, record: TrialRecord) -> "TrialStatus":
         """The status of a trial before its first epoch."""
         training = record.training
-        return cls(record.id, training.rank, training.learning_rate, 0, training.epochs)
+        return cls(
+            record.id,
+            training.rank,
+            training.learning_rate,
+            0,
+            training.checkpoints,
+            checkpoint_steps=training.checkpoint_steps,
+        )
+
+    @property
+    def progress(self) -> tuple[str, str]:
+        """What is counted, and how much of it is done: ``epoch`` and ``3/20``."""
+        unit, _, done = place(self.epoch, self.checkpoint_steps).partition(" ")
+        return unit, f"{done}/{self.epochs * (self.checkpoint_steps or 1)}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,8 @@ class SweepStatus:
     most_gpu_hours: float
     """As if no two trials had shared a GPU."""
     verdict: str | None
+    checkpoint_steps: int | None = None
+    """Optimiser steps that an epoch is in this sweep; None where it is a pass over the clips."""
     replicates: tuple[TrialStatus, ...] = ()
     """Trainings of the winner's hyperparameters with other seeds, which are in no count above."""
     undone: str = ""
@@ -93,6 +111,7 @@ def sweep_status(ledger: Ledger) -> SweepStatus:
         training_hours=hours,
         most_gpu_hours=hours * spec.resources.gpus_per_rank * spec.engine.ranks,
         verdict=json.loads(verdict)["verdict"] if verdict else None,
+        checkpoint_steps=spec.training.checkpoint_steps,
         replicates=tuple(_trials(ledger, ledger.replicate_histories())),
         undone=record.undone if record else "",
     )
@@ -132,8 +151,8 @@ def _trials(ledger: Ledger, trials: Iterable[TrialHistory]) -> Iterator[TrialSta
 
 
 def _rungs(spec: SweepSpec, trials: tuple[TrialStatus, ...]) -> Iterator[RungStatus]:
-    """The epochs at which ASHA compares: grace_epochs, and each time ``reduction`` times more."""
-    epoch = float(spec.rungs.grace_epochs)
+    """The epochs at which ASHA compares: the grace, and each time ``reduction`` times more."""
+    epoch = float(spec.grace)
     while spec.rungs.scheduler == "asha" and epoch < spec.longest_training:
         at = [each for each in trials if each.epoch >= int(epoch)]
         stopped = sum(each.status == "stopped" and each.epoch == int(epoch) for each in at)

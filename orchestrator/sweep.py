@@ -334,10 +334,12 @@ class Sweep:
     ) -> None:
         """Write the page, and last ``verdict.json``, which completes the sweep."""
         minutes = (time.time() - self._started) / 60
+        every = self._spec.training.checkpoint_steps
+        unit = "Epochs" if every is None else "Steps"
         facts = [
             ("Storage", f"{self._ledger.storage.url}/{self._spec.name}"),
             ("Wall time of the last run", f"{minutes:.1f} min"),
-            ("Epochs trained by the last run", str(self._epochs_trained)),
+            (f"{unit} trained by the last run", str(self._epochs_trained * (every or 1))),
             *([("Left undone by the budget", self._undone)] if self._undone else []),
             *((f"{name} version", version(name)) for name in _VERSIONS),
         ]

@@ -1,9 +1,10 @@
 """Hyperparameters, engine and decoding, which determine a trial and its speech; without torch."""
 
 import hashlib
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jobs.spec.data import MixSpec
 from jobs.spec.strict import Language, Strict
@@ -20,6 +21,8 @@ _ADDED_LATER = (
     "layers_to_transform",
     "loraplus_lr_ratio",
     "stop_weight",
+    "steps",
+    "checkpoint_steps",
 )
 """Keys that were added once trials had ids: the default value is left out of the id."""
 _LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -57,7 +60,7 @@ class TrainingSpec(Strict):
     loraplus_lr_ratio: Annotated[float, Field(gt=0)] = 1.0
     """The learning rate of each B over that of its A (LoRA+, arXiv 2402.12354)."""
     schedule: Schedule = "constant"
-    """After warm-up. Under all but ``constant`` an epoch's checkpoint depends on ``epochs``."""
+    """After warm-up. Under all but ``constant`` a checkpoint depends on ``epochs`` or ``steps``."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
@@ -73,8 +76,13 @@ class TrainingSpec(Strict):
     ``batch_size``. Null: ``batch_size`` clips in any order."""
     accumulation: Annotated[int, Field(ge=1)] = 1
     """Micro-batches per optimiser step."""
-    epochs: Annotated[int, Field(ge=1)] = 4
-    """The longest training; every epoch before it is a checkpoint of the same run."""
+    epochs: Annotated[int, Field(ge=1)] | None = 4
+    """The longest training; every epoch before it is a checkpoint of the same run. Null with
+    ``checkpoint_steps``."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """The longest training in optimiser steps: with ``checkpoint_steps``, in place of epochs."""
+    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser steps from a checkpoint to the next, across the ends of epochs. Null: an epoch."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     mix: str | None = None
     """One of ``data.mixes``; null is every training clip once an epoch."""
@@ -85,6 +93,46 @@ class TrainingSpec(Strict):
     stop_weight: Annotated[float, Field(ge=0)] = 1.0
     """Of the loss of stopping, beside that of the sound, in a family that writes latents."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_default_epochs(cls, values: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
+        if isinstance(values, Mapping) and values.get("checkpoint_steps") is not None:
+            return {"epochs": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        every = self.checkpoint_steps
+        if every is None and self.steps is not None:
+            raise ValueError(
+                f"training.steps needs training.checkpoint_steps, got steps {self.steps} alone: "
+                "say after how many steps a checkpoint follows, or give epochs"
+            )
+        if every is None and self.epochs is None:
+            raise ValueError(
+                "a training has epochs, or steps and checkpoint_steps, got none of them: give one"
+            )
+        if every is not None and self.epochs is not None:
+            raise ValueError(
+                f"a training is as long as epochs or as steps says, got epochs {self.epochs} and "
+                f"checkpoint_steps {every}: delete one of the two"
+            )
+        if every is not None and (self.steps is None or self.steps % every):
+            raise ValueError(
+                f"training.steps must be a multiple of training.checkpoint_steps, {every}, got "
+                f"{self.steps}: the last step is a checkpoint"
+            )
+        return self
+
+    @property
+    def checkpoints(self) -> int:
+        """How many checkpoints the longest training has."""
+        if self.checkpoint_steps is None:
+            assert self.epochs is not None
+            return self.epochs
+        assert self.steps is not None
+        return self.steps // self.checkpoint_steps
+
     @property
     def scaling_alpha(self) -> float:
         """Alpha with its default filled in."""
@@ -92,8 +140,13 @@ class TrainingSpec(Strict):
 
     @property
     def depends_on_horizon(self) -> bool:
-        """Whether an epoch's weights depend on how many epochs were asked for."""
+        """Whether a checkpoint's weights depend on how long a training was asked for."""
         return self.schedule != "constant"
+
+    @property
+    def horizon(self) -> str:
+        """Where the learning rate reaches 0, such as ``step 10000``; empty under ``constant``."""
+        return place(self.checkpoints, self.checkpoint_steps) if self.depends_on_horizon else ""
 
 
 class EngineSpec(Strict):
@@ -150,12 +203,21 @@ class TrialSpec(Strict):
         # The content of the mix counts, not its name.
         defaults = TrainingSpec()
         left_out = {"mix"} | {k for k in _ADDED_LATER if getattr(spec, k) == getattr(defaults, k)}
-        left_out |= set() if spec.depends_on_horizon else {"epochs"}
+        left_out |= set() if spec.depends_on_horizon else {"epochs", "steps"}
         text = self.model_copy(update={"training": filled}).model_dump_json(
             exclude={"training": left_out, "engine": {"gradient_checkpointing"}}
             | ({"mix": True} if self.mix is None else {})
         )
         return "t" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def place(epoch: int, checkpoint_steps: int | None) -> str:
+    """Where a training stands at its checkpoint number ``epoch``, as people say it.
+
+    >>> place(3, None), place(3, 500)
+    ('epoch 3', 'step 1500')
+    """
+    return f"epoch {epoch}" if checkpoint_steps is None else f"step {epoch * checkpoint_steps}"
 
 
 def _place_in_id(target: str) -> tuple[int, str]:
@@ -189,14 +251,21 @@ class Variant(Strict):
 
     trial: str | None = None
     epoch: Annotated[int, Field(ge=0)] = 0
+    """The number of the checkpoint."""
     lora_scale: Annotated[float, Field(ge=0)] = 0.0
+    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+    """Of its training."""
 
     @property
     def id(self) -> str:
-        """``base``, or trial, epoch and scale: ``t0123456789ab-e03-s0.70``."""
+        """``base``, or trial, epoch and scale: ``t0123456789ab-e03-s0.70``; where checkpoints
+        are counted in steps, these: ``t0123456789ab-n01500-s0.70``."""
         if self.trial is None:
             return BASE_VARIANT
-        return f"{self.trial}-e{self.epoch:02d}-s{self.lora_scale:.2f}"
+        at = f"e{self.epoch:02d}"
+        if self.checkpoint_steps is not None:
+            at = f"n{self.epoch * self.checkpoint_steps:05d}"
+        return f"{self.trial}-{at}-s{self.lora_scale:.2f}"
 
 
 class PromptSpec(Strict):

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from jobs.problems import InputError, Problem, read_text
 from jobs.spec.strict import Language, Strict, validation_problems
-from jobs.spec.trial import DecodingSpec, HostSpec, TrainingSpec, Variant
+from jobs.spec.trial import DecodingSpec, HostSpec, TrainingSpec, Variant, place
 
 VOICE_FILE = "voice.json"
 ADAPTER_FOLDER = "adapter"
@@ -42,6 +42,8 @@ class VoiceFacts(Strict):
     trial: Annotated[str, Field(pattern=r"^t[0-9a-f]{12}$")]
     epoch: Annotated[int, Field(ge=1)]
     lora_scale: Annotated[float, Field(ge=0)]
+    checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser steps that an epoch of its training is; None for a pass over the clips."""
     training: TrainingSpec
     """Of the adapter: its rank, alpha and layers are needed to load it."""
     host: HostSpec
@@ -75,9 +77,19 @@ class VoiceFacts(Strict):
     """SHA-256 of what lies in ``adapter/``, by name."""
 
     @property
+    def place(self) -> str:
+        """Where its training stood: ``epoch 3``, or ``step 1500``."""
+        return place(self.epoch, self.checkpoint_steps)
+
+    @property
     def variant(self) -> Variant:
         """The same in the words of its sweep."""
-        return Variant(trial=self.trial, epoch=self.epoch, lora_scale=self.lora_scale)
+        return Variant(
+            trial=self.trial,
+            epoch=self.epoch,
+            lora_scale=self.lora_scale,
+            checkpoint_steps=self.checkpoint_steps,
+        )
 
 
 @dataclass(frozen=True)

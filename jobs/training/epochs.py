@@ -1,4 +1,8 @@
-"""Losses of an epoch, the state within one, and the errors that end one. No torch in here."""
+"""Losses of an epoch, the state within one, and the errors that end one. No torch in here.
+
+An epoch of a trial ends at a checkpoint: it is a pass over the training clips, or, with
+``training.checkpoint_steps``, so many optimiser steps.
+"""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -68,8 +68,13 @@ class Slot:
     def resume(self, state: SlotState) -> None:
         """Continue from this state."""
         self._epoch = state.epoch
-        self._steps = list(self._plan.epoch(state.epoch + 1))
         self._steps_before = state.steps - len(state.taken)
+        every = self.training.checkpoint_steps
+        self._steps = list(
+            self._plan.epoch(state.epoch + 1)
+            if every is None
+            else self._plan.steps_from(self._steps_before, every)
+        )
         self._taken = [*state.taken]
         self._seconds = state.seconds
         self._micro = 0
@@ -128,7 +133,10 @@ class Slot:
     @cached_property
     def _horizon(self) -> int:
         """Optimiser steps of the whole training; under a token budget all epochs are laid out."""
-        return self._plan.steps(self.training.epochs) if self.training.depends_on_horizon else 0
+        spec = self.training
+        if not spec.depends_on_horizon:
+            return 0
+        return spec.steps or self._plan.steps(spec.checkpoints)
 
     def step_total(self, loss: Tensor) -> Tensor:
         """This rank's summed loss of the step under way, with the turn's ``loss``."""

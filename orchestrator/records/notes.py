@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobs.spec.trial import place
 from orchestrator.ledger import REPORT_FILE, SPEC_FILE, Ledger, TrialRecord, TrialResult
 from orchestrator.records.params import shorten
 from orchestrator.spec.model import SweepSpec
@@ -13,7 +14,7 @@ _LONGEST = 8000
 """Characters of a tag, as many as MLflow takes."""
 
 _CHARTS = (
-    ("`loss/*`", "mean over the epoch's clips, by epoch", "nats per target token", "lower"),
+    ("`loss/*`", "mean over the clips since the last checkpoint", "nats per target token", "lower"),
     ("`by_step/loss`", "of each optimiser step; the step is the step", "nats per target token", ""),
     ("`by_step/learning_rate`", "of each optimiser step", "", ""),
     ("`objective/*`", "what the search maximises, of each lora_scale", "", "higher"),
@@ -24,8 +25,8 @@ _CHARTS = (
 
 def link(ledger: Ledger, *parts: str) -> str:
     """The URL of something of the sweep's in the storage."""
-    place = f"{ledger.storage.url}/{ledger.path(*parts)}"
-    return place if "://" in place else Path(place).as_uri()
+    where = f"{ledger.storage.url}/{ledger.path(*parts)}"
+    return where if "://" in where else Path(where).as_uri()
 
 
 def trial_note(
@@ -44,7 +45,10 @@ def trial_note(
         ]
     if result is not None:
         why = f": {result.reason}" if result.reason else ""
-        lines.append(f"It is **{result.end}** after {result.epochs} epochs{why}.")
+        end = place(result.epochs, record.training.checkpoint_steps)
+        lines.append(f"It is **{result.end}** after {end}{why}.")
+        if record.training.horizon not in ("", end):
+            lines[-1] += f" Its learning rate was to fall to 0 at {record.training.horizon}."
     if best is not None:
         where = _linked(link(ledger, "clips", "screen", best))
         lines.append(f"Best variant by the objective: `{best}`. Its clips: {where}")
@@ -103,7 +107,7 @@ def _charts(protocol: Protocol | None) -> Iterator[str]:
         yield f"| {' | '.join(row)} |"
     for metric in protocol.metrics if protocol else ():
         better = "" if metric.direction == "neither" else metric.direction
-        what = "mean over the clips of a lora_scale, by epoch"
+        what = "mean over the clips of a lora_scale, by checkpoint"
         yield f"| `{metric.name}/*` | {what} | {metric.unit} | {better} |"
     yield "| `unscored_clips/*` | clips that lack a score | clips | lower |"
 

@@ -163,14 +163,16 @@ class TrialRuns:
         return [] if record.replicate_of else self._scored.variants(record.id, number)
 
     def _values(self, record: TrialRecord, number: int) -> Iterator[Metric]:
-        """Of one epoch; by optimiser step what is named so, by epoch the rest."""
+        """Of one epoch; by optimiser step what is named so, by epoch the rest, or by the step
+        that it ends at where checkpoints are counted in steps."""
         trial = record.id
         before, epoch = [_NO_EPOCH, *self._epochs[trial]][number - 1 : number + 1]
         losses = self._ledger.losses(trial, number)
         time = _ms(losses.finished_at)
+        at = number * (record.training.checkpoint_steps or 1)
 
         def value(name: str, of: float) -> Metric:
-            return Metric(name, of, time, number)
+            return Metric(name, of, time, at)
 
         yield value("loss/training", losses.training_loss)
         yield value("loss/validation", losses.validation_loss)
@@ -197,13 +199,14 @@ class TrialRuns:
     def _confirmed(self, trial: str, time: int) -> Iterator[Metric]:
         """What its finalists scored on set B."""
         finalists = set(self._ledger.scored_variants(CONFIRMATION))
+        every = self._ledger.trial(trial).training.checkpoint_steps or 1
         for number in range(1, len(self._epochs[trial]) + 1):
             for variant in self._scored.variants(trial, number):
                 if variant.id in finalists:
                     rows = self._ledger.scores(variant.id, CONFIRMATION) or []
                     scale = f"confirmation_scale_{variant.lora_scale:.2f}"
                     for name, of in means(rows):
-                        yield Metric(f"{name}/{scale}", of, time, number)
+                        yield Metric(f"{name}/{scale}", of, time, number * every)
 
     def _tags(
         self,

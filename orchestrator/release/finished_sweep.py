@@ -54,7 +54,12 @@ class FinishedSweep:
             what = f"a variant must be one that the sweep scored, got {name!r}"
             raise InputError([Problem(where, what, nearest(name, known))])
         info = self.variants[name]
-        return Variant(trial=info.trial, epoch=info.epoch, lora_scale=info.lora_scale)
+        return Variant(
+            trial=info.trial,
+            epoch=info.epoch,
+            lora_scale=info.lora_scale,
+            checkpoint_steps=info.checkpoint_steps,
+        )
 
     def facts(
         self, variant: Variant, language: str | None = None, speaker: str | None = None

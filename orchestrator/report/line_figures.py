@@ -1,7 +1,8 @@
 """The pictures of lines. Each gives inline SVG, or None where there is nothing to show."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -73,10 +74,11 @@ def _whisker(axes: Axes, place: int, row: VariantRow) -> None:
 
 
 def learning_curves(report: ReportInput) -> Markup | None:
-    """Losses, the primary metric and the speaking rate by epoch, a line a trial."""
+    """Losses, the primary metric and the speaking rate by checkpoint, a line a trial."""
     if not any(trial.epochs for trial in report.trials):
         return None
     ranks = sorted({trial.training.rank for trial in report.trials})
+    every = report.checkpoint_steps or 1
     judged = [m for m in (report.verdict.primary, RATE) if m in report.table.values[BASE_VARIANT]]
 
     def paint(figure: Figure) -> None:
@@ -85,18 +87,21 @@ def learning_curves(report: ReportInput) -> Markup | None:
         ceiling = _ceiling(report.trials)
         for trial in sorted(report.trials, key=lambda trial: trial.training.rank):
             look, cut_short = _look(trial, ranks, report), trial.end != "finished"
-            losses = trial.epochs
-            _curve(training, [each.training_loss for each in losses], ceiling, cut_short, look)
-            _curve(validation, [each.validation_loss for each in losses], ceiling, cut_short, look)
+            for axes, losses in (
+                (training, [each.training_loss for each in trial.epochs]),
+                (validation, [each.validation_loss for each in trial.epochs]),
+            ):
+                by_place = {e * every: loss for e, loss in enumerate(losses, 1)}
+                _curve(axes, by_place, ceiling, cut_short, look)
             for axes, metric in zip(others, judged, strict=True):
-                _by_epoch(axes, report, trial.record.id, metric, look)
+                _by_checkpoint(axes, report, trial.record.id, metric, look)
         training.set(title="training loss")
         validation.set(title="validation loss")
         for axes, metric in zip(others, judged, strict=True):
             axes.axhline(report.verdict.row(BASE_VARIANT).means[metric], label="base", **BASE_LINE)
             axes.set(title=labelled(report, metric))
         for axes in (training, validation, *others):
-            axes.set_xlabel("epoch")
+            axes.set_xlabel(report.unit)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         once = {
             label: handle
@@ -106,19 +111,20 @@ def learning_curves(report: ReportInput) -> Markup | None:
         figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=8)
 
     shown = ", ".join(["training and validation loss", *judged])
-    alt = f"By epoch for {len(report.trials)} trials: {shown}"
+    alt = f"By {report.unit} for {len(report.trials)} trials: {shown}"
     return draw("learning", alt, 12.5, 3.4, paint)
 
 
-def _by_epoch(
+def _by_checkpoint(
     axes: Axes, report: ReportInput, trial: str, metric: str, look: dict[str, Any]
 ) -> None:
-    """A dot an epoch at the scale nearest 1, hollow where the variant was not allowed."""
+    """A dot a checkpoint at the scale nearest 1, hollow where the variant was not allowed."""
     of_trial = as_trained([v for v in report.table.adapted if v.trial == trial])
-    rows = {v.epoch: report.verdict.row(v.id) for v in of_trial}
-    points = {epoch: row.means[metric] for epoch, row in rows.items() if metric in row.means}
+    every = report.checkpoint_steps or 1
+    rows = {v.epoch * every: report.verdict.row(v.id) for v in of_trial}
+    points = {place: row.means[metric] for place, row in rows.items() if metric in row.means}
     axes.plot(list(points), list(points.values()), **look)
-    hollow = {epoch: mean for epoch, mean in points.items() if not rows[epoch].feasible}
+    hollow = {place: mean for place, mean in points.items() if not rows[place].feasible}
     face = {**look, "markerfacecolor": PAPER, "linestyle": "none", "label": None}
     axes.plot(list(hollow), list(hollow.values()), **face)
 
@@ -152,12 +158,12 @@ def _ceiling(trials: Sequence[TrialHistory]) -> float:
 
 def _curve(
     axes: Axes,
-    losses: Sequence[float],
+    losses: Mapping[int, float],
     ceiling: float,
     cut_short: bool,
     look: dict[str, Any],
 ) -> None:
-    points = [(e, min(loss, ceiling)) for e, loss in enumerate(losses, 1) if math.isfinite(loss)]
+    points = [(at, min(loss, ceiling)) for at, loss in losses.items() if math.isfinite(loss)]
     if not points:
         return
     axes.plot(*zip(*points, strict=True), **look)
@@ -191,14 +197,20 @@ def _by_scale(axes: Axes, report: ReportInput, variants: list[VariantInfo], metr
     base = report.verdict.row(BASE_VARIANT).means.get(metric)
     if base is not None:
         axes.axhline(base, label="base", **BASE_LINE)
-    for place, epoch in enumerate(sorted({v.epoch for v in variants})):
-        means = {v.lora_scale: report.verdict.row(v.id).means for v in variants if v.epoch == epoch}
+    by_checkpoint = itertools.groupby(sorted(variants, key=_epoch), key=_epoch)
+    for place, (_, of_checkpoint) in enumerate(by_checkpoint):
+        same = list(of_checkpoint)
+        means = {v.lora_scale: report.verdict.row(v.id).means for v in same}
         points = sorted((scale, of[metric]) for scale, of in means.items() if metric in of)
         axes.plot(
             [scale for scale, _ in points],
             [mean for _, mean in points],
             markersize=5,
-            label=f"epoch {epoch}",
+            label=same[0].place,
             **_series(place),
         )
     axes.set(xlabel="lora_scale", title=labelled(report, metric))
+
+
+def _epoch(variant: VariantInfo) -> int:
+    return variant.epoch

@@ -80,6 +80,22 @@ class ReportInput:
         return self.protocol.screening().prompts
 
     @property
+    def checkpoint_steps(self) -> int | None:
+        """Optimiser steps from a checkpoint to the next; None where that is an epoch."""
+        return next((trial.training.checkpoint_steps for trial in self.trials), None)
+
+    @property
+    def unit(self) -> str:
+        """In what trainings are counted."""
+        return "epoch" if self.checkpoint_steps is None else "step"
+
+    @property
+    def horizons(self) -> list[str]:
+        """Where learning rates fall to 0, in the order of the trials; none if all are constant."""
+        found = dict.fromkeys(trial.training.horizon for trial in self.trials)
+        return [place for place in found if place]
+
+    @property
     def failed_trials(self) -> list[TrialHistory]:
         """The trials that failed."""
         return [trial for trial in self.trials if trial.end == "failed"]
@@ -107,7 +123,8 @@ def short(variant: VariantInfo) -> str:
     rank = "?" if variant.rank is None else variant.rank
     rate = "?" if variant.learning_rate is None else scientific(variant.learning_rate)
     mix = "" if variant.mix is None else f" · {variant.mix}"
-    return f"r{rank} · {rate}{mix} · e{variant.epoch} · ×{variant.lora_scale:g}"
+    at = variant.place.replace("epoch ", "e")
+    return f"r{rank} · {rate}{mix} · {at} · ×{variant.lora_scale:g}"
 
 
 def number(value: float | None, spec: str = ".3g") -> str:

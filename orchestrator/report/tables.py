@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from jobs.spec.trial import BASE_VARIANT
+from jobs.spec.trial import BASE_VARIANT, place
 from orchestrator.report.audio import Sounds
 from orchestrator.report.report_input import ReportInput, labelled, number, short
 from orchestrator.verdict.listening.sentences import excluded_raters
@@ -182,7 +182,7 @@ def replicates(report: ReportInput) -> list[Cells]:
     if recipe is None:
         return []
     of_winner = [t for t in report.replicates if t.record.replicate_of == report.winning_trial]
-    heard = {each.variant.rpartition("-e")[0]: each for each in recipe.replicates}
+    heard = {each.variant.partition("-")[0]: each for each in recipe.replicates}
     rows: list[Cells] = []
     for trial in of_winner:
         name = trial.record.id
@@ -191,7 +191,8 @@ def replicates(report: ReportInput) -> list[Cells]:
             (
                 name,
                 str(trial.training.seed),
-                f"{trial.end or 'unfinished'} after epoch {len(trial.epochs)}",
+                f"{trial.end or 'unfinished'} after "
+                f"{place(len(trial.epochs), trial.training.checkpoint_steps)}",
                 clock(trial.seconds),
                 "–" if found is None else effect(found.gain),
                 "–" if found is None else str(found.failed),

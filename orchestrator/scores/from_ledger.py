@@ -108,8 +108,11 @@ class ScoredSweep:
 
     def variants(self, trial: str, epoch: int) -> list[Variant]:
         """The adapted variants of an epoch, by rising lora_scale."""
-        scales = self.spec.variants.adapted_scales
-        return [Variant(trial=trial, epoch=epoch, lora_scale=scale) for scale in scales]
+        every = self.spec.training.checkpoint_steps
+        return [
+            Variant(trial=trial, epoch=epoch, lora_scale=scale, checkpoint_steps=every)
+            for scale in self.spec.variants.adapted_scales
+        ]
 
     def of_epoch(
         self, record: TrialRecord, losses: EpochLosses, rows: Sequence[ClipScores]
@@ -160,7 +163,12 @@ def replicate_infos(ledger: Ledger, winner: VariantInfo) -> list[VariantInfo]:
     """What was trained as ``winner`` was, with other seeds, and has come to its epoch."""
     return [
         variant_info(
-            Variant(trial=record.id, epoch=winner.epoch, lora_scale=winner.lora_scale),
+            Variant(
+                trial=record.id,
+                epoch=winner.epoch,
+                lora_scale=winner.lora_scale,
+                checkpoint_steps=winner.checkpoint_steps,
+            ),
             record,
             ledger.losses(record.id, winner.epoch),
         )

@@ -42,6 +42,8 @@ class Insight:
     """Trials that the importances rest on."""
     compared_epoch: int | None
     """The epoch up to which these are compared: where a rung first stopped one. None: the end."""
+    checkpoint_steps: int | None
+    """Optimiser steps that an epoch is; None where it is a pass over the clips."""
     why_none: str
     """Why there are no importances; empty if there are."""
     directions: dict[str, str]
@@ -75,6 +77,7 @@ def study_insight(ledger: Ledger) -> Insight:
         importances=importances,
         compared=len(study.trials),
         compared_epoch=epoch,
+        checkpoint_steps=scored.spec.training.checkpoint_steps,
         why_none=why_none,
         directions=ways,
         pareto=tuple(_pareto(scored, ways)),
@@ -162,7 +165,7 @@ def _pareto(scored: ScoredSweep, ways: dict[str, str]) -> Sequence[ParetoVariant
     for trial in best:
         name = trial.user_attrs["variant"]
         info = infos[name]
-        called = f"{info.recipe}, epoch {info.epoch}, lora_scale {info.lora_scale:g}"
+        called = f"{info.recipe}, {info.place}, lora_scale {info.lora_scale:g}"
         found.append(ParetoVariant(name, called, dict(zip(ways, trial.values, strict=True))))
     primary = scored.protocol.primary
     sign = -1 if ways[primary] == "max" else 1

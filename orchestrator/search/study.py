@@ -179,7 +179,7 @@ class StudySearch(OptunaSearch):
             **dict(entries_under(result, MEASURED)),
             **named_constraints(constraints),
         }
-        if result["epoch"] < record.training.epochs:
+        if result["epoch"] < record.training.checkpoints:
             self._end(trial_id, TrialState.PRUNED, attributes)
         else:
             values = [result[key] for key in self._keys]

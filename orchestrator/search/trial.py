@@ -207,7 +207,7 @@ class TrialRun:
     def _last_epoch(self) -> int:
         """Where the trial ends: an earlier run's decision to stop it still stands."""
         if self._ended is None or self._ended.end == "failed":
-            return self._record.training.epochs
+            return self._record.training.checkpoints
         return self._ended.epochs
 
 

@@ -242,7 +242,7 @@ class _Events(tune.Callback):
         name, result = trial.config[TRIAL], trial.last_result
         if "failed" in result:
             self._end(name, "failed", result["failed"], final=result["final"])
-        elif result["epoch"] >= (self._last_epoch or self._ledger.trial(name).training.epochs):
+        elif result["epoch"] >= (self._last_epoch or self._ledger.trial(name).training.checkpoints):
             self._end(name, "finished", "")
         else:
             self._end(name, "stopped", "worse than its peers at a rung")
@@ -281,7 +281,7 @@ def searcher_for(
         ended={record.id for record in known if ledger.final_result(record.id)},
         start=lambda point: ledger.start_trial(context.trial_spec(point), point),
         directions=directions(spec.search.objectives, context.protocol),
-        settled=spec.rungs.grace_epochs,
+        settled=spec.grace,
         refusal=refusal,
     )
     searcher.study.set_user_attr(SWEEP, ledger.begin().id)
@@ -301,7 +301,7 @@ def scheduler_for(spec: SweepSpec) -> TrialScheduler:
         time_attr="epoch",
         metric=_RUNG_METRICS[spec.rungs.metric],
         mode="min" if spec.rungs.metric == "validation_loss" else "max",
-        grace_period=spec.rungs.grace_epochs,
+        grace_period=spec.grace,
         reduction_factor=spec.rungs.reduction,
         max_t=spec.longest_training,
     )

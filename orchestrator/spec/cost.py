@@ -151,7 +151,8 @@ def _measure(ledger: Ledger, family: str, machine: str) -> tuple[int, Measured] 
     histories = ledger.histories()
     epochs = sum(len(trial.epochs) for trial in histories)
     planned = json.loads(ledger.read_text(PLAN_FILE) or "{}")
-    clips, spoken = planned["training_clips"], clips_of_an_epoch(spec, planned["prompts"])
+    clips = trained_clips(spec, planned["training_clips"])
+    spoken = clips_of_an_epoch(spec, planned["prompts"])
     pace = Pace.slowest(histories, record.runs, spoken)
     if epochs < _LEAST_EPOCHS or pace is None:
         return None
@@ -179,6 +180,14 @@ def clips_of_an_epoch(spec: SweepSpec, prompts: int) -> int:
     """Clips that a trial speaks after an epoch, of so many prompts of set A."""
     first = min(spec.variants.shortlist_after or prompts, prompts)
     return len(spec.variants.adapted_scales) * first
+
+
+def trained_clips(spec: SweepSpec, clips: int) -> int:
+    """Clips that an epoch trains on, of so many; in steps, those of the largest batches."""
+    every = spec.training.checkpoint_steps
+    if every is None:
+        return clips
+    return every * max(spec.corners("batch_size")) * max(spec.corners("accumulation"))
 
 
 def _middle_epoch(trial: TrialHistory, runs: Sequence[SweepRun]) -> tuple[float, float] | None:
@@ -232,7 +241,7 @@ def epochs_left(spec: SweepSpec, most: int, done: int) -> Range:
     trials, longest = spec.search.trial_count, spec.longest_training
     if spec.rungs.scheduler == "none":
         return Range(max(0, most - done), max(0, most - done))
-    fewest, before, passing, rung = 0, 0, float(trials), float(spec.rungs.grace_epochs)
+    fewest, before, passing, rung = 0, 0, float(trials), float(spec.grace)
     while before < longest:
         to = min(int(rung), longest)
         fewest += max(1, int(passing)) * (to - before)

@@ -186,6 +186,9 @@ class RungSpec(Strict):
     scheduler: Literal["asha", "none"] = "asha"
     grace_epochs: Annotated[int, Field(ge=1)] = 1
     """No trial is stopped before this epoch."""
+    grace_steps: Annotated[int, Field(ge=1)] | None = None
+    """With ``training.checkpoint_steps``: the same in optimiser steps, a multiple of those. Null:
+    the first checkpoint."""
     reduction: Annotated[float, Field(gt=1)] = 2.0
     """One in ``reduction`` trials passes a rung."""
     metric: Literal["objective", "promise", "validation_loss"] = "objective"
@@ -376,8 +379,15 @@ class SweepSpec(Strict):
 
     @property
     def longest_training(self) -> int:
-        """The most epochs that any trial may have."""
-        return max(self.corners("epochs"))
+        """The most epochs that any trial may have, each of ``checkpoint_steps`` where these are."""
+        every = self.training.checkpoint_steps
+        return max(self.corners("epochs")) if every is None else max(self.corners("steps")) // every
+
+    @property
+    def grace(self) -> int:
+        """The epoch before which no trial is stopped, counted likewise."""
+        every, steps = self.training.checkpoint_steps, self.rungs.grace_steps
+        return self.rungs.grace_epochs if every is None or steps is None else steps // every
 
     def corners(self, key: str) -> tuple[int, ...]:
         """Values of a ``training`` key that takes integers, without null.

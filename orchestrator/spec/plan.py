@@ -14,7 +14,15 @@ from jobs.metrics.catalogue import metric_of
 from jobs.spec.data import MixSpec
 from jobs.spec.trial import BASE_VARIANT, PromptSpec
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger
-from orchestrator.spec.cost import Cost, Pace, Work, clips_of_an_epoch, epochs_left, measured_before
+from orchestrator.spec.cost import (
+    Cost,
+    Pace,
+    Work,
+    clips_of_an_epoch,
+    epochs_left,
+    measured_before,
+    trained_clips,
+)
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.power import expected_spreads, weak_rules
 from orchestrator.verdict.protocol import (
@@ -41,10 +49,10 @@ class Plan:
     trials: int
     replicates: int
     """Trainings of the winner's hyperparameters with other seeds; none without a winner."""
-    most_epochs: int
+    most_checkpoints: int
     """Of trials and replicates, as all that follows."""
     most_optimiser_steps: int | None
-    """None with ``batch_tokens``: the clips' tokens are known once they are prepared."""
+    """None with ``batch_tokens`` and epochs: clips' tokens are known once they are prepared."""
     most_variants: int
     """The base included."""
     most_clips: int
@@ -64,7 +72,7 @@ class Plan:
     gpus: float
     """GPUs of all hosts together."""
     trials_done: int
-    epochs_done: int
+    checkpoints_done: int
     cost: Cost | None
     """Of what is left, by the measured seconds of a sweep of this family on such machines; None
     where there is none, or where all trials have ended."""
@@ -159,7 +167,7 @@ def plan(
         sweep=spec.name,
         trials=spec.search.trial_count,
         replicates=replicates,
-        most_epochs=epochs,
+        most_checkpoints=epochs,
         most_optimiser_steps=_most_steps(spec, inputs.clips),
         most_variants=1 + adapted,
         most_clips=spoken,
@@ -175,7 +183,7 @@ def plan(
         ranks=spec.engine.ranks,
         gpus=gpus * hosts,
         trials_done=ended,
-        epochs_done=done_epochs + replicated_epochs,
+        checkpoints_done=done_epochs + replicated_epochs,
         cost=_cost(
             spec,
             storage,
@@ -209,7 +217,7 @@ def _cost(
     left = epochs_left(spec, most_epochs(spec), done)
     work = Work(
         epochs=replace(left, high=left.high + replicates),
-        clips=clips,
+        clips=trained_clips(spec, clips),
         prompts=spoken,
         slots=min(spec.hosts * slots, spec.search.trial_count),
         hosts=spec.hosts,
@@ -253,7 +261,7 @@ def _all_epochs(spec: SweepSpec) -> int:
 def most_epochs(spec: SweepSpec) -> int:
     """Epochs of the search if no trial is stopped."""
     if spec.search.sampler == "grid":
-        return sum(spec.training_for(point).epochs for point in spec.search.grid())
+        return sum(spec.training_for(point).checkpoints for point in spec.search.grid())
     return spec.search.trials * spec.longest_training
 
 
@@ -266,6 +274,8 @@ def _most_ranks(spec: SweepSpec) -> int:
 
 def _most_steps(spec: SweepSpec, clips: list[TargetClip]) -> int | None:
     """Optimiser steps if no trial is stopped and the search picks the smallest batches."""
+    if spec.training.checkpoint_steps is not None:
+        return spec.training.checkpoint_steps * _all_epochs(spec)
     if spec.least_batch_tokens is not None:
         return None
     batch, accumulation = min(spec.corners("batch_size")), min(spec.corners("accumulation"))

@@ -85,7 +85,7 @@ def _space(spec: SweepSpec) -> Iterator[Violation]:
             try:
                 used = getattr(spec.training_for({name: value}), name)
             except ValidationError as error:
-                message = error.errors()[0]["msg"]
+                message = error.errors()[0]["msg"].removeprefix("Value error, ")
                 what = f"search.space.{name}: {message}, got {value!r}"
                 yield Violation(("search", "space", name), what, "Correct the value.")
                 continue
@@ -338,22 +338,47 @@ def _addresses(spec: SweepSpec) -> Iterator[Violation]:
 
 
 def _epochs(spec: SweepSpec) -> Iterator[Violation]:
-    searched = spec.search.space.get("epochs")
+    if "checkpoint_steps" in spec.search.space:
+        what = "search.space.checkpoint_steps: trials are compared at the same checkpoints"
+        step = "Set training.checkpoint_steps instead."
+        yield Violation(("search", "space", "checkpoint_steps"), what, step)
+    key = "epochs" if spec.training.checkpoint_steps is None else "steps"
+    searched = spec.search.space.get(key)
     if searched and not all(isinstance(value, int | float) for value in searched.corners):
         return  # _space reports it
-    longest = spec.longest_training
-    if spec.rungs.grace_epochs > longest:
-        key = "the most of search.space.epochs" if searched else "training.epochs"
-        what = f"rungs.grace_epochs must be <= {key} ({longest}), got {spec.rungs.grace_epochs}"
-        yield Violation(("rungs", "grace_epochs"), what, "Lower it.")
+    if searched and key == "steps" and not searched.choices:
+        what = "search.space.steps is a list, since each must be a multiple of checkpoint_steps"
+        yield Violation(("search", "space", "steps"), what, "List them.")
+    yield from _grace(spec, f"the most of search.space.{key}" if searched else f"training.{key}")
+    longest = max(spec.corners(key))
     schedules = spec.search.space.get("schedule")
     if searched and "constant" in (schedules.choices if schedules else (spec.training.schedule,)):
         what = (
-            "search.space.epochs needs a schedule that depends on it, but under constant every "
-            "epoch of the longest training is a checkpoint anyway"
+            f"search.space.{key} needs a schedule that depends on it, but under constant every "
+            "shorter training is a checkpoint of the longest anyway"
         )
-        step = f"Set training.epochs to {longest} instead."
-        yield Violation(("search", "space", "epochs"), what, step)
+        step = f"Set training.{key} to {longest} instead."
+        yield Violation(("search", "space", key), what, step)
+
+
+def _grace(spec: SweepSpec, longest: str) -> Iterator[Violation]:
+    """What the first rung stands at; ``longest`` names the key that no rung may be beyond."""
+    rungs, every = spec.rungs, spec.training.checkpoint_steps
+    most = spec.longest_training * (every or 1)
+    steps = rungs.grace_steps
+    if every is None and steps is not None:
+        what = f"rungs.grace_steps needs training.checkpoint_steps, got {steps}"
+        yield Violation(("rungs", "grace_steps"), what, "Give grace_epochs.")
+    elif every is not None and rungs.grace_epochs > 1:
+        what = f"rungs.grace_epochs counts epochs, not training.steps, got {rungs.grace_epochs}"
+        yield Violation(("rungs", "grace_epochs"), what, "Give grace_steps.")
+    elif every is not None and steps is not None and steps % every:
+        what = f"rungs.grace_steps must be a multiple of checkpoint_steps, {every}, got {steps}"
+        yield Violation(("rungs", "grace_steps"), what, "Correct it.")
+    elif (grace := steps or rungs.grace_epochs) > most:
+        key = "grace_epochs" if every is None else "grace_steps"
+        what = f"rungs.{key} must be <= {longest} ({most}), got {grace}"
+        yield Violation(("rungs", key), what, "Lower it.")
 
 
 def _consent(spec: SweepSpec) -> Iterator[Violation]:

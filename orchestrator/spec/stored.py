@@ -43,8 +43,8 @@ def store_spec(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> None:
     refuse_changes(ledger, spec, inputs)
     ledger.write_text(CLIPS_FILE, "".join(f"{each}\n" for each in _clip_digests(inputs)))
     ledger.write_text(SPEC_FILE, dump_yaml(spec.model_dump(mode="json")))
-    if _epochs_may_grow(spec):
-        ledger.lengthen_trials(spec.training.epochs)
+    if _length_may_grow(spec):
+        ledger.lengthen_trials(spec.training)
     from orchestrator.spec.plan import plan  # with scipy: whoever reads what is stored would wait
 
     planned = plan(spec, inputs, ledger.storage)
@@ -124,7 +124,7 @@ def _changes(known: SweepSpec, spec: SweepSpec) -> Iterator[tuple[str, str]]:
             yield what, _RENAME
         elif not grows(old, new):
             yield what, f"It may only grow. {_RENAME}"
-        elif key == "training.epochs" and not _epochs_may_grow(spec):
+        elif key in _LENGTHS and not _length_may_grow(spec):
             step = "It may grow where it is not searched and every schedule is constant."
             yield what, f"{step} {_RENAME}"
 
@@ -172,15 +172,22 @@ def _prompt_changes(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> Iterat
         yield "variants.confirmation_prompts", f"{step} {_RENAME}"
 
 
-def _epochs_may_grow(spec: SweepSpec) -> bool:
-    """Whether a longer training has the same weights after the same epochs, and so the same id."""
+def _length_may_grow(spec: SweepSpec) -> bool:
+    """Whether a longer training has the same weights at the same step, and so the same id."""
     searched = spec.search.space
     schedules = searched["schedule"].choices if "schedule" in searched else ()
-    return "epochs" not in searched and set(schedules or (spec.training.schedule,)) == {"constant"}
+    is_fixed = not {"epochs", "steps"} & searched.keys()
+    return is_fixed and set(schedules or (spec.training.schedule,)) == {"constant"}
 
 
+def _is_longer(old: int | None, new: int | None) -> bool:
+    """Not where one of the two counts otherwise."""
+    return old is not None and new is not None and old < new
+
+
+_LENGTHS = ("training.epochs", "training.steps")
 _GROWS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "training.epochs": operator.lt,
+    **dict.fromkeys(_LENGTHS, _is_longer),
     "search.trials": operator.lt,
     "search.confirm_seeds": operator.lt,
     "scoring.finalists": operator.lt,

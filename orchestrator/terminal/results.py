@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jobs.spec.trial import place
 from orchestrator.report.report_input import short
 from orchestrator.terminal.console import decimals, plain_table, print_line, with_interval
 from orchestrator.verdict.outcome import RecipeVerdict, VariantRow, Verdict
@@ -105,7 +106,8 @@ def show_insight(console: Console, insight: "Insight") -> None:
         importances = plain_table("key", "share", left=("key",))
         for name, share in insight.importances.items():
             importances.add_row(name, f"{share:.2f}")
-        by = "" if insight.compared_epoch is None else f" by epoch {insight.compared_epoch}"
+        at = insight.compared_epoch
+        by = "" if at is None else f" by {place(at, insight.checkpoint_steps)}"
         title = f"How much the objective depends on each key: {insight.compared} trials{by}"
         print_line(console, title, _TITLE)
         console.print(importances)

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 
+from jobs.spec.trial import place
 from orchestrator.spec.cost import Cost
 from orchestrator.spec.plan import Plan
 from orchestrator.status import SweepStatus, TrialStatus
@@ -69,25 +70,27 @@ def _line(trial: TrialStatus) -> str:
     named = f"{trial.trial}  rank {trial.rank}  lr {scientific(trial.learning_rate)}"
     if trial.status != "running":
         why = f": {trial.reason}" if trial.status == "failed" and trial.reason else ""
-        return f"{named}  {trial.status} after epoch {trial.epoch}{why}"
+        return f"{named}  {trial.status} after {place(trial.epoch, trial.checkpoint_steps)}{why}"
     if trial.epoch == 0:
         return f"{named}  started"
     return (
-        f"{named}  epoch {trial.epoch}/{trial.epochs}  loss {decimals(trial.training_loss)}"
+        f"{named}  {' '.join(trial.progress)}  loss {decimals(trial.training_loss)}"
         f"  validation {decimals(trial.validation_loss)}  objective {decimals(trial.objective)}"
     )
 
 
 def trial_table(trials: Iterable[TrialStatus]) -> Table:
     """A row for each trial: its hyperparameters, its progress, its best variant."""
-    columns = ("trial", "rank", "learning rate", "epoch", "loss", "validation", "objective")
+    trials = list(trials)
+    unit = trials[0].progress[0] if trials else "epoch"
+    columns = ("trial", "rank", "learning rate", unit, "loss", "validation", "objective")
     table = plain_table(*columns, "best so far", "", left=("trial", "best so far", ""))
     for trial in trials:
         table.add_row(
             trial.trial,
             str(trial.rank),
             scientific(trial.learning_rate),
-            f"{trial.epoch}/{trial.epochs}",
+            trial.progress[1],
             decimals(trial.training_loss),
             decimals(trial.validation_loss),
             decimals(trial.objective),
@@ -132,12 +135,15 @@ def show_status(console: Console, status: SweepStatus) -> None:
     for trial in status.trials:
         if trial.reason and trial.status in {"failed", "open"}:
             print_line(console, f"{trial.trial} failed: {trial.reason}", _STYLES["failed"])
+    every = status.checkpoint_steps
     for rung in status.rungs:
         reached = f"{rung.reached} came to it, {rung.stopped} stopped there"
-        print_line(console, f"rung {rung.epoch}: {reached}")
+        print_line(console, f"rung at {place(rung.epoch, every)}: {reached}")
     print_line(
         console,
-        f"{len(status.trials)}/{status.asked} trials, {status.epochs}/{status.most_epochs} epochs, "
+        f"{len(status.trials)}/{status.asked} trials, "
+        f"{status.epochs * (every or 1)}/{status.most_epochs * (every or 1)} "
+        f"{'epochs' if every is None else 'steps'}, "
         f"{status.training_hours:.2f} training hours, "
         f"at most {status.most_gpu_hours:.2f} GPU-hours",
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.metrics.base import BROKEN_AUDIO, ClipScores
-from jobs.spec.trial import BASE_VARIANT
+from jobs.spec.trial import BASE_VARIANT, place
 from orchestrator.verdict.columns import ClipKey, ScoreColumns, Values, VariantColumns
 from orchestrator.verdict.protocol import DURATION, MetricVersion, Protocol
 
@@ -35,6 +35,8 @@ class VariantInfo:
     """Which of ``data.mixes`` it was trained on; None is every clip once."""
     replicate_of: str | None = None
     """The trial whose hyperparameters its own repeats with another seed."""
+    checkpoint_steps: int | None = None
+    """Optimiser steps that an epoch of its training is; None for a pass over the clips."""
 
     def is_replicate_of(self, other: "VariantInfo") -> bool:
         """Whether it is what ``other`` is, but for the seed it was trained with."""
@@ -61,9 +63,13 @@ class VariantInfo:
         if self.is_unlisted:
             return self.id
         return (
-            f"the checkpoint of trial {self.trial}, epoch {self.epoch}, "
-            f"at lora_scale {self.lora_scale:g}"
+            f"the checkpoint of trial {self.trial}, {self.place}, at lora_scale {self.lora_scale:g}"
         )
+
+    @property
+    def place(self) -> str:
+        """Where its training stood: ``epoch 3``, or ``step 1500``."""
+        return place(self.epoch, self.checkpoint_steps)
 
     @property
     def recipe(self) -> str:

@@ -290,6 +290,20 @@ class TestClaim:
             assert grown == [replace(b, spec=s) for b, s in zip(before, longer, strict=True)]
             assert [of.final_result(each.id) for each in grown] == [None, *ends[1:]]
 
+    def test_steps_may_grow_as_epochs_may(self, ledger, make_spec):
+        shorter, longer = (
+            make_spec(training=f"training: {{steps: {steps}, checkpoint_steps: 10}}")
+            for steps in (40, 60)
+        )
+        store_spec(ledger, shorter, self.INPUTS)
+        spec = trial_spec(epochs=None, steps=40, checkpoint_steps=10)
+        ledger.start_trial(spec, {})
+        ledger.end_trial(spec.id, TrialResult("finished", 4))
+        assert ledger.final_result(spec.id) is not None
+        store_spec(ledger, longer, self.INPUTS)
+        assert ledger.trial(spec.id).training.checkpoints == 6
+        assert ledger.final_result(spec.id) is None
+
     def test_prompts_may_be_added_to_set_a_and_to_no_other(self, ledger, make_spec):
         few, more = ([PromptSpec(id=f"p{i}", text=f"{i}") for i in range(n)] for n in (3, 4))
         spec = make_spec(variants="variants: {shortlist_after: 3}")
@@ -339,6 +353,16 @@ class TestClaim:
                     "training": "training: {epochs: 6}",
                 },
                 r"training\.epochs \(4, now 6\)\. It may grow where it is not searched",
+            ),
+            (
+                {"training": "training: {steps: 40, checkpoint_steps: 10}"},
+                {"training": "training: {steps: 80, checkpoint_steps: 20}"},
+                r"training\.checkpoint_steps \(10, now 20\)",
+            ),
+            (
+                {},
+                {"training": "training: {steps: 40, checkpoint_steps: 10}"},
+                r"training\.steps \(None, now 40\)\. It may only grow",
             ),
         ],
     )

@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import replace
+from io import StringIO
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from cluster.storage.base import LocalStorage
@@ -14,7 +16,8 @@ from orchestrator.cli import app
 from orchestrator.ledger import VERDICT_FILE, Ledger, TrialResult
 from orchestrator.spec.inputs import Inputs
 from orchestrator.spec.stored import store_spec
-from orchestrator.status import RungStatus, sweep_status
+from orchestrator.status import RungStatus, SweepStatus, TrialStatus, sweep_status
+from orchestrator.terminal.sweep import SweepProgress, show_status
 
 SEARCH = "search: {sampler: grid, space: {rank: [2, 4, 8]}}"
 
@@ -67,8 +70,33 @@ def test_the_command_says_the_same(ledger):
     assert said["epochs"] == 8
     assert said["jobs"] == []
     shown = runner.invoke(app, asked).stdout
-    assert "rung 1: 3 came to it, 1 stopped there" in shown
+    assert "rung at epoch 1: 3 came to it, 1 stopped there" in shown
     assert "verdict: none yet" in shown
+
+
+def test_a_sweep_in_steps_is_told_in_steps():
+    progress = TrialStatus("t" * 13, 4, 1e-3, 3, 20, checkpoint_steps=500)
+    status = SweepStatus(
+        *("s", "file:s", (progress,), 1, 3, 20, (RungStatus(2, 1, 0),), 1.0, 0.0, None),
+        checkpoint_steps=500,
+    )
+    console = Console(width=200, record=True, file=StringIO())
+    show_status(console, status)
+    shown = console.export_text()
+    for said in (
+        "step ",
+        " 1500/10000 ",
+        "rung at step 1000: 1 came",
+        "1/1 trials, 1500/10000 steps",
+    ):
+        assert said in shown
+    assert "epoch" not in shown
+    live = Console(width=200, record=True, file=StringIO())
+    SweepProgress(live).update(progress)
+    SweepProgress(live).update(replace(progress, status="stopped"))
+    lines = live.export_text().splitlines()
+    assert "  step 1500/10000  " in lines[0]
+    assert lines[1].endswith("stopped after step 1500")
 
 
 def test_a_sweep_that_is_not_there(tmp_path):

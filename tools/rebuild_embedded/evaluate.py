@@ -135,7 +135,7 @@ def evaluate_adaptation(
     )
     host.attach(trial.id, trial)
     report: Report = {}
-    for epoch in range(1, ADAPTATION.epochs + 1):
+    for epoch in range(1, ADAPTATION.checkpoints + 1):
         report[f"epoch {epoch}, validation loss"] = host.advance(trial.id).validation_loss
         (spoken,) = host.speak([AdapterUse(trial.id)], prompts, GREEDY)
         report[f"epoch {epoch}, word error"] = judge.word_error(spoken)

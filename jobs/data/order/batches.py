@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count, islice
 from typing import TypeVar
 
 import numpy as np
@@ -52,6 +53,10 @@ class BatchPlan:
             sorted_batches = list(self._within(order, self.batch_tokens))
             batches = [sorted_batches[at] for at in draw.permutation(len(sorted_batches))]
         return (tuple(part) for part in _parts(batches, self.accumulation))
+
+    def steps_from(self, first: int, number: int) -> Iterator[tuple[MicroBatch, ...]]:
+        """So many optimiser steps from step ``first`` (0-based) on, epoch after epoch."""
+        return islice(chain.from_iterable(map(self.epoch, count(1))), first, first + number)
 
     def steps(self, epochs: int) -> int:
         """Optimiser steps of the first ``epochs`` epochs."""

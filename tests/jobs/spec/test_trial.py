@@ -57,7 +57,9 @@ CHANGES: dict[str, Any] = {
 
 
 def test_every_hyper_parameter_is_looked_at():
-    assert {*CHANGES, "epochs", "mix"} == set(TrainingSpec.model_fields)
+    assert {*CHANGES, "epochs", "steps", "checkpoint_steps", "mix"} == set(
+        TrainingSpec.model_fields
+    )
 
 
 @pytest.mark.parametrize("field", CHANGES)
@@ -122,6 +124,18 @@ def test_a_longer_training_goes_on_from_a_shorter_one():
     assert trial(epochs=40).training.epochs == 40
 
 
+def test_a_training_in_steps_is_a_trial_of_its_own():
+    """Its checkpoints are others, and what it has is found by their numbers."""
+    by_fifty = trial(steps=200, checkpoint_steps=50)
+    assert by_fifty.training.checkpoints == 4
+    assert by_fifty.id not in (trial().id, trial(steps=200, checkpoint_steps=100).id)
+    assert by_fifty.id == trial(steps=400, checkpoint_steps=50).id
+    cosine = trial(steps=200, checkpoint_steps=50, schedule="cosine")
+    assert cosine.id != trial(steps=400, checkpoint_steps=50, schedule="cosine").id
+    assert (by_fifty.training.horizon, cosine.training.horizon) == ("", "step 200")
+    assert TrialSpec.model_validate_json(cosine.model_dump_json()) == cosine
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_a_schedule_with_a_horizon_makes_another_trial_of_each_length(schedule: str):
     assert trial(epochs=4, schedule=schedule).id != trial(epochs=40, schedule=schedule).id
@@ -169,4 +183,7 @@ def test_values_out_of_range_name_their_key(key: str, value: object):
 
 def test_variants_have_readable_names():
     assert Variant().id == BASE_VARIANT == "base"
-    assert Variant(trial="t0123456789ab", epoch=3, lora_scale=0.7).id == "t0123456789ab-e03-s0.70"
+    variant = Variant(trial="t0123456789ab", epoch=3, lora_scale=0.7)
+    assert variant.id == "t0123456789ab-e03-s0.70"
+    in_steps = variant.model_copy(update={"checkpoint_steps": 500})
+    assert in_steps.id == "t0123456789ab-n01500-s0.70"

@@ -346,11 +346,21 @@ def interruptible() -> dict[str, TrialSpec]:
         "accumulated": toy_trial(**shared, seed=2, accumulation=2),
         "budgeted": toy_trial(**shared, seed=3, accumulation=2, batch_tokens=66),
         "mixed": toy_trial(**shared, seed=4, batch_tokens=66).model_copy(update={"mix": mix}),
+        # Three steps across the ends of epochs, which have four.
+        "stepped": toy_trial(
+            **{**shared, "epochs": None},
+            seed=5,
+            accumulation=2,
+            schedule="cosine",
+            steps=12,
+            checkpoint_steps=3,
+        ),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", "accumulated", "budgeted", pytest.param("mixed", marks=pytest.mark.full)]
+    "name",
+    ["plain", "accumulated", "budgeted", "stepped", pytest.param("mixed", marks=pytest.mark.full)],
 )
 def test_left_between_two_steps_and_resumed_in_a_pack_equals_uninterrupted_alone(
     clips, tolerance, tmp_path, name

@@ -146,6 +146,50 @@ def test_a_turn_that_was_only_looked_at_is_not_under_way():
     assert slot.state.steps == 0
 
 
+@pytest.mark.parametrize("budget", [None, 2])
+def test_steps_go_through_the_clips_as_epochs_do(budget: int | None):
+    """Turn for turn; a checkpoint every three steps moves none of them, nor does resuming there."""
+    common = {"batch_size": 2, "batch_tokens": budget, "accumulation": 2, "seed": 5}
+    by_epochs = new_slot(TrainingSpec(**common, epochs=6))
+    by_steps = new_slot(TrainingSpec(**common, steps=12, checkpoint_steps=3))
+    for step in range(12):
+        while True:
+            one, other = by_epochs.turn(), by_steps.turn()
+            assert ids(one) == ids(other)
+            assert one.step == other.step
+            assert torch.equal(draw(by_epochs), draw(by_steps))
+            take(by_epochs, one)
+            take(by_steps, other)
+            if one.step.last:
+                break
+        if by_epochs.epoch_is_over:
+            by_epochs.end_epoch(1.0, {}, seconds=0.0)
+        assert by_steps.epoch_is_over == (step % 3 == 2)
+        if by_steps.epoch_is_over:
+            losses = by_steps.end_epoch(1.0, {}, seconds=0.0)
+            assert (losses.epoch, len(losses.step_losses)) == ((step + 1) // 3, 3)
+            state = by_steps.state
+            by_steps = new_slot(by_steps.training)
+            by_steps.resume(state)
+    assert by_epochs.state.steps == by_steps.state.steps == 12
+
+
+def test_the_horizon_of_a_training_in_steps_is_its_last_step():
+    spec = TrainingSpec(
+        batch_size=2, schedule="cosine", warmup_steps=2, steps=8, checkpoint_steps=4
+    )
+    slot = new_slot(spec)
+    rates = []
+    for _ in range(spec.checkpoints):
+        while not slot.epoch_is_over:
+            turn = slot.turn()
+            rates.append(turn.step.learning_rate)
+            take(slot, turn)
+        slot.end_epoch(1.0, {}, seconds=0.0)
+    assert rates == [learning_rate(spec, step, 8) for step in range(8)]
+    assert rates[1] == spec.learning_rate > rates[-1] > 0 == learning_rate(spec, 8, 8)
+
+
 def test_the_horizon_counts_the_steps_that_epochs_really_have():
     """Under a token budget epochs differ in steps, and a schedule ends at the last of all."""
     spec = SPEC.model_copy(update={"batch_tokens": 100, "batch_size": 8, "accumulation": 1})

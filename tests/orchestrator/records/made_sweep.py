@@ -123,8 +123,11 @@ class MadeSweep:
         return Protocol.model_validate_json(text)
 
     def _variants(self, trial: str, epoch: int) -> list[Variant]:
-        scales = self.spec.variants.adapted_scales
-        return [Variant(trial=trial, epoch=epoch, lora_scale=scale) for scale in scales]
+        every = self.spec.training.checkpoint_steps
+        return [
+            Variant(trial=trial, epoch=epoch, lora_scale=scale, checkpoint_steps=every)
+            for scale in self.spec.variants.adapted_scales
+        ]
 
 
 def everything(

@@ -6,9 +6,11 @@ from dataclasses import asdict
 import pytest
 
 from jobs.metrics.base import ClipScores
-from orchestrator.ledger import CONFIRMATION, Ledger, TrialResult
+from orchestrator.ledger import CONFIRMATION, VERDICT_FILE, Ledger, TrialResult
 from orchestrator.records.runs import NOTE_TAG, RunContent, TrialRuns, read_sweep
 from orchestrator.verdict.outcome import Verdict
+from tests.orchestrator.records.made_sweep import MadeSweep
+from tests.orchestrator.search.fake_sweep import SECTIONS
 
 
 @pytest.fixture
@@ -82,6 +84,18 @@ def test_metrics_by_step_and_epoch(made, read):
     }
     assert set(found) == healthy
     assert {v.timestamp for v in content.epoch_values(2)} == {1_700_000_040_500}
+
+
+def test_a_training_in_steps_is_logged_by_its_steps(make_spec, tmp_path):
+    sections = {**SECTIONS, "training": "training: {steps: 1000, checkpoint_steps: 500}"}
+    made = MadeSweep(make_spec(**sections), tmp_path / "st", ranks=(2,)).run()
+    found = values(TrialRuns(made.ledger).read(made.trials[0]))
+    for name, by_epoch in EPOCH_METRICS.items():
+        assert found[name] == [(500 * epoch, value) for epoch, value in by_epoch]
+    assert found["by_step/loss"] == STEP_METRICS["by_step/loss"]
+    confirmed = found["similarity/confirmation_scale_1.00"]
+    assert confirmed == [(500, 0.5)]
+    assert json.loads(made.ledger.read_text(VERDICT_FILE))["variant"].endswith("-n00500-s1.00")
 
 
 def test_an_epoch_counts_once_all_of_it_is_scored(made, read):

@@ -46,7 +46,7 @@ CASES = {
             "search": "search: {trials: 3, space: {rank: [2, 4]}}",
             "variants": SCALES,
         },
-        {"trials": 3, "most_epochs": 6, "most_optimiser_steps": 18, "most_variants": 13},
+        {"trials": 3, "most_checkpoints": 6, "most_optimiser_steps": 18, "most_variants": 13},
     ),
     # 2 ranks x 3 seeds, whatever `trials` says; the default 4 epochs and batches of 4
     "grid": (
@@ -54,7 +54,7 @@ CASES = {
             "search": "search: {sampler: grid, trials: 1, space: {rank: [2, 4], seed: [1, 2, 3]}}",
             "variants": SCALES,
         },
-        {"trials": 6, "most_epochs": 24, "most_optimiser_steps": 72, "most_variants": 49},
+        {"trials": 6, "most_checkpoints": 24, "most_optimiser_steps": 72, "most_variants": 49},
     ),
     # as the first, and 3 replicates of at most 2 epochs
     "replicates": (
@@ -66,7 +66,7 @@ CASES = {
         {
             "trials": 3,
             "replicates": 3,
-            "most_epochs": 12,
+            "most_checkpoints": 12,
             "most_optimiser_steps": 36,
             "most_variants": 13,
         },
@@ -78,7 +78,7 @@ CASES = {
             "search": "search: {sampler: grid, space: {rank: [2, 4], epochs: [1, 3]}}",
             "variants": SCALES,
         },
-        {"trials": 4, "most_epochs": 8, "most_optimiser_steps": 8, "most_variants": 17},
+        {"trials": 4, "most_checkpoints": 8, "most_optimiser_steps": 8, "most_variants": 17},
     ),
     # 5 trials of at most 3 epochs; smallest step is 2 clips x 2: 3 steps an epoch
     "searched epochs and batches": (
@@ -88,7 +88,7 @@ CASES = {
             "batch_size: [8, 2], accumulation: {low: 2, high: 4}}}",
             "variants": "variants: {lora_scales: [1.0]}",
         },
-        {"trials": 5, "most_epochs": 15, "most_optimiser_steps": 45, "most_variants": 16},
+        {"trials": 5, "most_checkpoints": 15, "most_optimiser_steps": 45, "most_variants": 16},
     ),
     # 4 clips of ann's are 80 %, 6 of bob's 20 %: 24 + 6 an epoch, in batches of 4 are 8 steps
     "mixes": (
@@ -99,7 +99,16 @@ CASES = {
             "search": "search: {sampler: grid, space: {mix: [single, mixed]}}",
             "variants": SCALES,
         },
-        {"trials": 2, "most_epochs": 4, "most_optimiser_steps": 32, "most_variants": 9},
+        {"trials": 2, "most_checkpoints": 4, "most_optimiser_steps": 32, "most_variants": 9},
+    ),
+    # 3 trials of 2 checkpoints and of 10 steps, whatever an epoch has
+    "steps": (
+        {
+            "training": "training: {steps: 10, checkpoint_steps: 5, batch_tokens: 4000}",
+            "search": "search: {trials: 3, space: {rank: [2, 4]}}",
+            "variants": SCALES,
+        },
+        {"trials": 3, "most_checkpoints": 6, "most_optimiser_steps": 30, "most_variants": 13},
     ),
     # nobody knows yet how long the clips are in tokens
     "a token budget": (
@@ -108,7 +117,7 @@ CASES = {
             "training": "training: {epochs: 2}",
             "variants": SCALES,
         },
-        {"trials": 3, "most_epochs": 6, "most_optimiser_steps": None, "most_variants": 13},
+        {"trials": 3, "most_checkpoints": 6, "most_optimiser_steps": None, "most_variants": 13},
     ),
 }
 
@@ -127,7 +136,7 @@ def test_counts(make_spec, storage, case):
         10,
         3,
     )
-    assert (planned["trials_done"], planned["epochs_done"]) == (0, 0)
+    assert (planned["trials_done"], planned["checkpoints_done"]) == (0, 0)
     assert not storage.root.exists()
 
 
@@ -185,7 +194,7 @@ def test_what_is_done_and_what_it_tells_of_gpu_hours(make_spec, storage):
         """An epoch after a gap is none: epoch 2 was never committed."""
     before = sorted(storage.root.rglob("*"))
     planned = plan(spec, INPUTS, storage)
-    assert (planned.trials_done, planned.epochs_done) == (1, 3)
+    assert (planned.trials_done, planned.checkpoints_done) == (1, 3)
     assert (planned.hosts, planned.slots_per_host, planned.trials_at_once) == (3, 4, 12)
     assert (planned.ranks, planned.gpus) == (2, 3.0)
     assert sorted(storage.root.rglob("*")) == before

@@ -10,6 +10,7 @@ from jobs.spec.trial import TrainingSpec
 from orchestrator.spec.reading import read_spec
 
 HERE = Path(__file__).parent
+STEPS = "training: {steps: 200, checkpoint_steps: 50}"
 
 
 def problems_of(path: Path) -> list[str]:
@@ -33,9 +34,10 @@ def test_the_least_spec_has_the_defaults(make_spec):
 
 
 TRAINING = (
-    "accumulation, acoustic_share, acoustic_weight, alpha, batch_size, batch_tokens, betas, clip, "
-    "dropout, epochs, layers_to_transform, learning_rate, loraplus_lr_ratio, mix, rank, rslora, "
-    "schedule, seed, stop_weight, targets, warmup_steps, weight_decay"
+    "accumulation, acoustic_share, acoustic_weight, alpha, batch_size, batch_tokens, betas, "
+    "checkpoint_steps, clip, dropout, epochs, layers_to_transform, learning_rate, "
+    "loraplus_lr_ratio, mix, rank, rslora, schedule, seed, steps, stop_weight, targets, "
+    "warmup_steps, weight_decay"
 )
 UNFIT = [
     # what the case is, the sections, the problems
@@ -64,7 +66,10 @@ UNFIT = [
     (
         "unknown like nothing",
         {"rungs": "rungs: {zzz: 1}"},
-        ["5: unknown key rungs.zzz. Valid names: grace_epochs, metric, reduction, scheduler."],
+        [
+            "5: unknown key rungs.zzz. Valid names: grace_epochs, grace_steps, metric, reduction, "
+            "scheduler."
+        ],
     ),
     (
         "missing",
@@ -393,6 +398,65 @@ UNFIT = [
             "rungs": "rungs: {grace_epochs: 3}",
         },
         ["6: rungs.grace_epochs must be <= the most of search.space.epochs (2), got 3. Lower it."],
+    ),
+    (
+        "steps without checkpoints",
+        {"training": "training: {steps: 100}"},
+        ["5: training: training.steps needs training.checkpoint_steps, got steps 100 alone"],
+    ),
+    (
+        "epochs and steps",
+        {"training": "training: {epochs: 2, steps: 100, checkpoint_steps: 50}"},
+        ["5: training: a training is as long as epochs or as steps says, got epochs 2 and"],
+    ),
+    (
+        "steps that end between two checkpoints",
+        {"training": "training: {steps: 120, checkpoint_steps: 50}"},
+        ["5: training: training.steps must be a multiple of training.checkpoint_steps, 50,"],
+    ),
+    (
+        "neither epochs nor steps",
+        {"training": "training: {epochs: null}"},
+        ["5: training: a training has epochs, or steps and checkpoint_steps, got none of them"],
+    ),
+    (
+        "grace in steps between two checkpoints",
+        {"training": STEPS, "rungs": "rungs: {grace_steps: 70}"},
+        ["6: rungs.grace_steps must be a multiple of checkpoint_steps, 50, got 70. Correct it."],
+    ),
+    (
+        "grace beyond the steps",
+        {"training": STEPS, "rungs": "rungs: {grace_steps: 250}"},
+        ["6: rungs.grace_steps must be <= training.steps (200), got 250. Lower it."],
+    ),
+    (
+        "grace in epochs of a training in steps",
+        {"training": STEPS, "rungs": "rungs: {grace_epochs: 2}"},
+        ["6: rungs.grace_epochs counts epochs, not training.steps, got 2. Give grace_steps."],
+    ),
+    (
+        "grace in steps of a training in epochs",
+        {"rungs": "rungs: {grace_steps: 50}"},
+        ["5: rungs.grace_steps needs training.checkpoint_steps, got 50. Give grace_epochs."],
+    ),
+    (
+        "a search for steps",
+        {
+            "training": "training: {steps: 200, checkpoint_steps: 50, schedule: cosine}",
+            "search": "search: {space: {steps: [100, 130], checkpoint_steps: [50]}}",
+        },
+        [
+            "3: search.space.checkpoint_steps: trials are compared at the same checkpoints. Set",
+            "3: search.space.steps: training.steps must be a multiple of training.checkpoint_steps",
+        ],
+    ),
+    (
+        "a range of steps",
+        {
+            "training": "training: {steps: 200, checkpoint_steps: 50, schedule: cosine}",
+            "search": "search: {space: {steps: {low: 100, high: 200}}}",
+        },
+        ["3: search.space.steps is a list, since each must be a multiple of checkpoint_steps."],
     ),
     (
         "epochs searched where each is a checkpoint",
