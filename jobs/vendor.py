@@ -1,15 +1,15 @@
 """Vendors' packages that do not import as they are, made to import in one place.
 
 ``qwen-tts`` imports ``torchaudio`` and ``sox`` at its top, for a tokenizer of 25 Hz that no family
-here uses. The wheels of torchaudio look for CUDA's libraries when they are loaded, and so do not
-import beside a torch for the CPU.
+here uses, and ``distillmos`` imports ``torchaudio`` for its command line. The wheels of torchaudio
+look for CUDA's libraries when they are loaded, and so do not import beside a torch for the CPU.
 """
 
 import gc
 import importlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
@@ -20,8 +20,8 @@ from typing import Any
 QWEN_TTS = "qwen-tts"
 QWEN_TTS_VERSION = "0.1.1"
 """The one whose model code was read and is tested here."""
-_UNUSED = (("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi"), ("sox",))
-"""What may be missing, each package with the modules of it that are imported."""
+_TORCHAUDIO = ("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi")
+"""A package that may be missing, and the modules of it that are imported."""
 
 
 def qwen_tts() -> Any:  # noqa: ANN401 (a module without types)
@@ -45,9 +45,18 @@ def qwen_tts() -> Any:  # noqa: ANN401 (a module without types)
         )
     if "qwen_tts" not in sys.modules:
         # It prints that flash attention is missing, which nothing here asks for.
-        with _stood_in(), redirect_stdout(StringIO()):
+        with _stood_in(_TORCHAUDIO, ("sox",)), redirect_stdout(StringIO()):
             import qwen_tts.core.models  # noqa: F401 (found below)
     return sys.modules["qwen_tts"]
+
+
+def distillmos() -> Any:  # noqa: ANN401 (a module without types)
+    """The package, imported whether or not torchaudio is installed. Raises ImportError without it.
+
+    Which version it is, ``jobs/metrics/distillmos.py`` checks.
+    """
+    with _stood_in(_TORCHAUDIO[:1]):
+        return importlib.import_module("distillmos")
 
 
 @contextmanager
@@ -72,14 +81,14 @@ def quick_imports() -> Iterator[None]:
 
 
 @contextmanager
-def _stood_in() -> Iterator[None]:
+def _stood_in(*packages: Sequence[str]) -> Iterator[None]:
     """Empty modules in place of what does not import, for the block alone.
 
-    Later imports of them fail as they would have.
+    Later imports of them fail as they would have. Of each package, all its modules are named.
     """
     added: list[str] = []
     try:
-        for names in _UNUSED:
+        for names in packages:
             if not _imports(names[-1]):
                 added += names
                 for name in names:

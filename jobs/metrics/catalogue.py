@@ -10,7 +10,19 @@ from types import MappingProxyType
 
 from cluster.plugins import PluginError, Table
 from jobs.clips import SpokenClip
-from jobs.metrics import dnsmos, pitch, plcmos, signal, speaker, timing, wavlm, whisper, words
+from jobs.metrics import (
+    distillmos,
+    dnsmos,
+    dvector,
+    pitch,
+    plcmos,
+    signal,
+    speaker,
+    timing,
+    wavlm,
+    whisper,
+    words,
+)
 from jobs.metrics.base import Direction, FunctionScorer, Metric, Scorer
 from jobs.metrics.references import References
 from jobs.problems import nearest
@@ -77,6 +89,17 @@ _SOURCES = (
         dict.fromkeys(speaker.SPEAKER_NAMES, "higher"),
         lambda spec: speaker.speaker_metrics(),
         lambda spec, inputs: speaker.SpeakerSimilarity(inputs.references),
+        needs_references=True,
+    ),
+    _plain(
+        dict.fromkeys(distillmos.DISTILLMOS_NAMES, "higher"),
+        distillmos.distillmos_metrics,
+        distillmos.DistillMos,
+    ),
+    ScorerSource(
+        dict.fromkeys(dvector.DVECTOR_NAMES, "higher"),
+        lambda spec: dvector.dvector_metrics(),
+        lambda spec, inputs: dvector.DVector(inputs.references),
         needs_references=True,
     ),
     _function(signal.LEVEL, signal.level),

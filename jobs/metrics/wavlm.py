@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
-from jobs.metrics.models import HubModel, find_model, library, one_thread
+from jobs.metrics.models import PICKLED, HubModel, find_model, library, one_thread
 from jobs.metrics.references import References, SpeakerCentroids, similarity_metric
 from jobs.metrics.signal import RATE, levelled
 from jobs.spec.metric import MetricSpec
@@ -93,4 +93,4 @@ def _min_samples(config: Any) -> int:  # noqa: ANN401 (transformers' WavLMConfig
 
 
 def _find_model(spec: MetricSpec) -> HubModel:
-    return find_model(spec.model or DEFAULT_MODEL, ["preprocessor_config.json"], pickled=True)
+    return find_model(spec.model or DEFAULT_MODEL, ["preprocessor_config.json"], PICKLED)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from jobs.audio.files import RESAMPLER
 from jobs.clips import SpokenClip
 from jobs.metrics.base import Direction, Metric, MetricError
+from jobs.metrics.ct2_whisper import CT2_WEIGHTS, load_ct2_whisper
 from jobs.metrics.models import HubModel, find_model, library, one_thread
 from jobs.metrics.signal import RATE, at_16k
 from jobs.metrics.words import MOST_WORDS, error_metrics, error_scores
@@ -54,11 +55,13 @@ _ENGLISH_DIGITS = {
     "nine": "9",
 }
 _COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])")
+_BEFORE_ZEROS = re.compile(r"(?<=[0-9])\.(?=0+(?![0-9.]))")
 _FIRST_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")
 _DIGIT_WORD = re.compile(rf"\b({'|'.join(_ENGLISH_DIGITS)})\b", re.IGNORECASE)
 _WORDS_AFTER_DIGIT = re.compile(rf"(?<=[0-9])(?:[\s,;-]+{_DIGIT_WORD.pattern})+", re.IGNORECASE)
 _WRITTEN_ONE = re.compile(r"\bone\b")
-_BETWEEN_DIGITS = re.compile(r"(?<=[0-9])(?=[0-9])")
+_BETWEEN_DIGITS = re.compile(r"(?<=[0-9])\.?(?=[0-9])")
+"""With a point, which Whisper may write among digits that are read one by one: ``8.0485``."""
 
 WHISPER_METRICS: Mapping[str, Direction] = {
     "whisper_word_error": "lower",
@@ -90,27 +93,20 @@ class Whisper:
     """Levenshtein distances between the text and Whisper's transcript."""
 
     def __init__(self, spec: MetricSpec) -> None:
-        """Load the model.
+        """Load the model, of transformers or of CTranslate2.
 
         Raises:
             FileNotFoundError: it is not there.
-            ValueError: it does not know the language.
+            ValueError: it does not know the language, or is quantised.
         """
-        import torch
-        from transformers import WhisperForConditionalGeneration, WhisperProcessor
         from transformers.models.whisper.english_normalizer import (
             BasicTextNormalizer,
             EnglishTextNormalizer,
         )
 
         self.metrics: Sequence[Metric] = whisper_metrics(spec)
-        directory = _find_model(spec).directory
-        processor: Any = WhisperProcessor.from_pretrained(directory, local_files_only=True)
-        self._model: Any = WhisperForConditionalGeneration.from_pretrained(
-            directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        ).eval()
-        self._processor = processor
-        spellings = processor.tokenizer.english_spelling_normalizer or {}
+        self._processor, self._model = _load(_find_model(spec))
+        spellings = self._processor.tokenizer.english_spelling_normalizer or {}
         self._english: Callable[[str], str] = EnglishTextNormalizer(spellings)
         basic: Any = BasicTextNormalizer()
         basic.clean = without_symbols
@@ -203,14 +199,15 @@ def without_symbols(text: str) -> str:
 def _without_lost_zeros(text: str) -> str:
     """``text`` in which Whisper's English normaliser finds every zero.
 
-    It takes ``01`` for 1, and adds ``0 one`` up to 1.
+    It takes ``01`` and ``1.0`` for 1, and adds ``0 one`` up to 1.
 
     >>> _without_lost_zeros("0,01, zero one")
     '0 0 1, 0 1'
     >>> _without_lost_zeros("10-one")
     '10-1'
     """
-    text = _FIRST_ZEROS.sub(lambda zeros: " ".join(zeros[0]) + " ", _COMMA.sub("", text))
+    text = _BEFORE_ZEROS.sub(" ", _COMMA.sub("", text))
+    text = _FIRST_ZEROS.sub(lambda zeros: " ".join(zeros[0]) + " ", text)
     return _WORDS_AFTER_DIGIT.sub(
         lambda words: _DIGIT_WORD.sub(lambda word: _ENGLISH_DIGITS[word[0].lower()], words[0]), text
     )
@@ -232,4 +229,18 @@ def _numbers(language: str | None) -> str:
 
 
 def _find_model(spec: MetricSpec) -> HubModel:
-    return find_model(spec.model or DEFAULT_MODEL, _SETTINGS)
+    return find_model(spec.model or DEFAULT_MODEL, _SETTINGS, CT2_WEIGHTS)
+
+
+def _load(model: HubModel) -> tuple[Any, Any]:
+    """The processor and the network."""
+    import torch
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+    if not model.is_safetensors:
+        return load_ct2_whisper(model.directory)
+    processor = WhisperProcessor.from_pretrained(model.directory, local_files_only=True)
+    network: Any = WhisperForConditionalGeneration.from_pretrained(
+        model.directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    )
+    return processor, network.eval()

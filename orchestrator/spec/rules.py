@@ -13,6 +13,7 @@ from jobs.families.description import LOSS_KEYS, Family, is_path
 from jobs.families.registry import FAMILIES, layer_names
 from jobs.families.targets import chosen_layers, unknown_target
 from jobs.metrics.catalogue import METRICS, ScorerUnavailable, metric_of, metric_problems
+from jobs.metrics.distillmos import DISTILLMOS_NAMES
 from jobs.metrics.plcmos import PLCMOS_NAMES
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
@@ -31,6 +32,8 @@ from orchestrator.spec.model import (
     SweepSpec,
 )
 from orchestrator.verdict.protocol import GATE_METRICS, RATIO_SOURCES
+
+_NEVER_PRIMARY = (*PLCMOS_NAMES, *DISTILLMOS_NAMES)
 
 
 def unfit_values(spec: SweepSpec) -> Iterator[Violation]:
@@ -236,13 +239,16 @@ def _deciding_metrics(scoring: ScoringSpec) -> Iterator[Violation]:
         if name in PLCMOS_NAMES:
             what = f"{dotted(location)} must fall as speech gets worse, {name} does not"
             yield Violation(location, what, "Measure it as a flag only, and name another here.")
+        elif name in DISTILLMOS_NAMES and location == ("scoring", "primary"):
+            what = f"{dotted(location)} must fall when words are wrong or missing, {name} does not"
+            yield Violation(location, what, "Make it a constraint, and name another here.")
     primary = scoring.primary
     usable = primary in METRICS and not METRICS.problem(primary)
     if primary in RATIO_SOURCES or (usable and METRICS[primary].directions[primary] == "neither"):
         ranking = ", ".join(
             name
             for name, source in METRICS.usable().items()
-            if source.directions[name] != "neither" and name not in PLCMOS_NAMES
+            if source.directions[name] != "neither" and name not in _NEVER_PRIMARY
         )
         what = f"scoring.primary must have a better direction, but {primary} has none"
         yield Violation(("scoring", "primary"), what, f"Use one of {ranking}.")

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from jobs.metrics.models import find_model
+from jobs.metrics.models import PICKLED, find_model
 
 SETTINGS = ["preprocessor_config.json"]
 
@@ -83,25 +83,25 @@ def test_a_pickle_will_do_only_where_it_is_meant_to(directory):
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     with pytest.raises(FileNotFoundError, match=r"and model\.safetensors of .* complete the dir"):
         find_model(str(directory), SETTINGS)
-    found = find_model(str(directory), SETTINGS, pickled=True)
+    found = find_model(str(directory), SETTINGS, PICKLED)
     assert not found.is_safetensors
 
 
 @pytest.mark.parametrize(
-    ("model", "pickled", "files"),
+    ("model", "other", "files"),
     [
-        ("some/model", False, "'model.safetensors*' 'model-*.safetensors' config.json"),
+        ("some/model", None, "'model.safetensors*' 'model-*.safetensors' config.json"),
         (
             "some/model",
-            True,
+            PICKLED,
             "'model.safetensors*' 'model-*.safetensors' pytorch_model.bin config.json",
         ),
-        ("no such/name/at all", False, "'model.safetensors*' 'model-*.safetensors' config.json"),
+        ("no such/name/at all", None, "'model.safetensors*' 'model-*.safetensors' config.json"),
     ],
 )
-def test_what_is_not_there_comes_with_the_command_that_gets_it(cache, model, pickled, files):
+def test_what_is_not_there_comes_with_the_command_that_gets_it(cache, model, other, files):
     with pytest.raises(FileNotFoundError) as caught:
-        find_model(model, SETTINGS, pickled=pickled)
+        find_model(model, SETTINGS, other)
     command = f"`hf download {model} --include {files} preprocessor_config.json`"
     assert f"{model!r} is neither; run {command}, or name a directory" in str(caught.value)
 

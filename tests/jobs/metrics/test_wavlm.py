@@ -9,7 +9,7 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
 from jobs.metrics.base import MetricError
 from jobs.metrics.catalogue import ScorerUnavailable, build_scorers, metric_of
-from jobs.metrics.models import find_model
+from jobs.metrics.models import PICKLED, find_model
 from jobs.metrics.references import MIN_REFERENCES, References
 from jobs.metrics.signal import at_16k, normalise_level
 from jobs.metrics.wavlm import DEFAULT_MODEL, WavLM
@@ -148,7 +148,7 @@ def test_a_model_that_is_not_there(references):
 @pytest.mark.weights
 def test_the_default_model_knows_a_voice(references, clips):
     try:
-        find_model(DEFAULT_MODEL, [], pickled=True)
+        find_model(DEFAULT_MODEL, [], PICKLED)
     except FileNotFoundError as error:
         pytest.skip(str(error))
     (scorer,) = build_scorers([MetricSpec(name=NAME)], of_one(references))

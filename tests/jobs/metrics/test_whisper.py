@@ -103,6 +103,7 @@ def ways_to_write(digits):
         digits,
         *(joint.join(of) for of in (digits, spoken, mixed) for joint in (" ", ", ", "-", "; ")),
         ",".join(digits),
+        f"{digits[0]}.{digits[1:]}",
         " ".join(spoken).title(),
     ]
 
@@ -122,6 +123,7 @@ def test_a_number_is_the_same_words_however_it_is_written(scorer):
     [
         ("en", "one hundred and five", "105", ["1", "0", "5"]),
         ("en", "He is one of 3.", "he is 1 of three", ["he", "is", "1", "of", "3"]),
+        ("en", "three point one four", "3.14", ["3", "1", "4"]),
         ("en", "$5.50 on the twenty-second", "5.50 dollars on the 22nd", None),
         ("de", "Wähle 5071!", "wähle 5, 0, 7, 1", ["wähle", "5", "0", "7", "1"]),
         ("km", "៥០៧១", "5071", ["5", "0", "7", "1"]),

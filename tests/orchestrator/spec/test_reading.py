@@ -270,7 +270,7 @@ UNFIT = [
             "  primary: similarity\n  min_effect: 0.05"
         },
         [
-            "6: unknown metric wer. Valid names: clipping, dnsmos_bak",
+            "6: unknown metric wer. Valid names: clipping, distillmos, dnsmos_bak",
             "7: unknown metric dnsmos. Did you mean",
         ],
     ),
@@ -298,6 +298,17 @@ UNFIT = [
         [
             "4: scoring.primary must fall as speech gets worse, plcmos does not. Measure it as a ",
             "5: scoring.constraints.0.metric must fall as speech gets worse, plcmos does not.",
+        ],
+    ),
+    (
+        "a guard as the primary metric",
+        {
+            "scoring": "scoring: {metrics: [similarity, {name: distillmos, required: false}],\n"
+            "  primary: distillmos, min_effect: 0.05}"
+        },
+        [
+            "4: distillmos decides (the primary metric), so it must be required.",
+            "5: scoring.primary must fall when words are wrong or missing, distillmos does not. ",
         ],
     ),
     (
