@@ -77,5 +77,5 @@ class DistillMos:
         starts = [int(at * over) for at in np.linspace(0, 1, -(-over // MOST_STEP) + 1)]
         windows = torch.from_numpy(np.stack([audio[start : start + WINDOW] for start in starts]))
         with one_thread(), torch.no_grad():
-            opinions = [self._network(of) for of in windows.split(_AT_ONCE)]
+            opinions = [self._network(of) for of in torch.split(windows, _AT_ONCE)]
         return float(torch.cat(opinions).mean())
