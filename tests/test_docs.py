@@ -85,7 +85,7 @@ FOLDERS = "benchmarks|cluster|configs|docs|jobs|k8s|orchestrator|tests|tools"
 FILE_TYPES = "html|md|py|toml|txt|yaml"
 WRITTEN_BY_A_SWEEP = {"report.html", "spec.yaml"}
 """Files that a sweep writes and the repository has not."""
-OF_OTHERS = {"ray.io_rayjobs.yaml", "README.txt", ".normalized.txt", ".wav.txt"}
+OF_OTHERS = {"ray.io_rayjobs.yaml", "README.txt", ".normalized.txt", ".wav.txt", ".trans.txt"}
 """Files that another project ships, or that a data set has."""
 PAGES = [*DOCUMENTS, *ROOT.glob("benchmarks/*.md"), *ROOT.glob("configs/**/*.yaml")]
 

@@ -24,10 +24,19 @@ from cluster.sources.reading import (
 )
 from jobs.clips import Split
 from jobs.data.findings import Finding
+from jobs.data.manifest.corpora import (
+    KALDI_FILES,
+    KALDI_SEGMENTS,
+    LIBRISPEECH_TEXTS,
+    read_kaldi,
+    read_librispeech,
+    read_vctk,
+    vctk_audio,
+)
 from jobs.data.manifest.keys import REQUIRED, Columns, Keys, match_columns, tidy
 from jobs.data.manifest.lines import Entry, parse_json, read_entries
 from jobs.data.manifest.names import Names
-from jobs.data.manifest.pairs import TEXT_SUFFIXES, Pairs, read_vctk, vctk_audio, what_is_there
+from jobs.data.manifest.pairs import TEXT_SUFFIXES, Pairs, what_is_there
 from jobs.data.manifest.tables import read_table, recognise_table
 from jobs.problems import InputError, Problem, collecting
 
@@ -58,8 +67,7 @@ _KINDS = {
 }
 """By its first bytes what a file is that is not read, and what to do."""
 _FOLDERS = {
-    ".scp": "a Kaldi data directory (wav.scp): cut its segments, and write JSON lines",
-    ".trans.txt": "LibriSpeech (.trans.txt lists): write JSON lines, one for each of their lines",
+    ".scp": "Kaldi's lists (wav.scp) without a text beside them: name the folder that has both",
     ".textgrid": "Praat's TextGrids: write each one's words as x.txt or x.lab",
     ".srt": "subtitles (.srt): cut the recordings by them first",
     ".tar": "archives (.tar): unpack them",
@@ -146,7 +154,16 @@ def _recognise_folder(place: _Place) -> Recognised:
     if audio := vctk_audio(folders):
         named = f"VCTK's layout (txt/ beside {audio}/)"
         return Recognised(named, [RowPart(read_vctk(folder, audio, root), names)])
+    if set(files) >= KALDI_FILES:
+        if KALDI_SEGMENTS in files:
+            cut = "a Kaldi data directory with segments: cut the recordings by them first"
+            raise _refuse(place.manifest, cut)
+        part = RowPart(read_kaldi(folder, root), names, in_table=True)
+        return Recognised("Kaldi (wav.scp and text)", [part])
     ends = what_is_there(folder)
+    if ends[LIBRISPEECH_TEXTS] and ends["audio"]:
+        named = "LibriSpeech (.trans.txt beside the recordings)"
+        return Recognised(named, [RowPart(read_librispeech(folder, root), names)])
     if ends:
         below = "" if "data" not in folders or any(_is_list(name) for name in files) else "data"
         inside = list_folder(join(folder, below))[0] if below else files

@@ -1,4 +1,4 @@
-"""Recordings with their texts in files of their own: beside them, or as VCTK has them."""
+"""Recordings with their texts in files of their own beside them."""
 
 import codecs
 import re
@@ -30,11 +30,6 @@ _STRAY = re.compile(
 )
 _LIBRITTS = re.compile(r"(\d+)_(\d+)_\d+_\d+")
 """Speaker, chapter, paragraph and sentence."""
-_VCTK_TEXTS = "txt"
-_VCTK_AUDIO = ("wav48_silence_trimmed", "wav48", "wav")
-"""Of VCTK 0.92, and of the one before."""
-_SECOND_MICROPHONE = "_mic2"
-_FIRST_MICROPHONE = "_mic1"
 
 
 @dataclass
@@ -45,6 +40,8 @@ class Pairs:
     root: Root
     kinds: Counter[str] = field(default_factory=Counter)
     """How many texts were read, by the end of their names."""
+    unread: dict[str, list[str]] = field(default_factory=dict)
+    """The other files that were met, by what they are."""
 
     @property
     def name(self) -> str:
@@ -58,37 +55,50 @@ class Pairs:
         """Every recording below the folder with the text of the same name beside it, by name.
 
         Links to folders are reported and not followed; hidden files are left out. Byte order marks
-        are told once, and so are texts such as README.txt.
+        are told once, and in the end all files that are neither, such as README.txt.
 
         Raises:
             SourceError: the folder cannot be listed.
         """
         told: set[str] = set()
-        for place, files, links in _walk(self.folder):
+        for place, files, links in walk(self.folder):
             if isinstance(files, SourceError):
-                yield _refuse("folder", _where(self.folder, place), files)
+                yield _refuse("folder", place_in(self.folder, place), files)
                 continue
             for name in links:
                 what = "a link to a folder is not followed"
                 hint = "Put the folder itself there, if it holds clips."
-                yield warning("folder-link", _where(self.folder, place + name), what, hint)
+                yield warning("folder-link", place_in(self.folder, place + name), what, hint)
             for item in self._read_folder(place, files):
-                if isinstance(item, Finding) and item.rule in {"byte-order-mark", "file-not-read"}:
+                if isinstance(item, Finding) and item.rule == "byte-order-mark":
                     if item.rule in told:
                         continue
                     told.add(item.rule)
                 yield item
+        if self.unread:
+            names = [name for found in self.unread.values() for name in found]
+            kinds = ", ".join(
+                found[0] if len(found) == 1 else f"{len(found)} {kind}"
+                for kind, found in sorted(self.unread.items())
+            )
+            what = f"files should be recordings and their texts, but {len(names)} are not ({kinds})"
+            yield warning(
+                "file-not-read", place_in(self.folder, names[0]), what, "They are not read."
+            )
 
     def _read_folder(self, place: str, files: list[str]) -> Iterator[Entry | Finding]:
         """The clips among ``files``, which lie in ``place``, below the folder."""
         audio, texts = _sort(files)
+        for name in files:
+            suffix = suffix_of(name)
+            if suffix not in AUDIO_SUFFIXES and not name.lower().endswith(TEXT_SUFFIXES):
+                self.unread.setdefault(suffix or "files without a suffix", []).append(place + name)
         for stem in sorted(audio.keys() | texts.keys()):
             recordings = audio.get(stem, [])
-            where = _where(self.folder, place + (recordings or [texts.get(stem, "")])[0])
+            where = place_in(self.folder, place + (recordings or [texts.get(stem, "")])[0])
             if not recordings:
                 if _STRAY.fullmatch(texts[stem]):
-                    what = f"a text should have a recording, but {show(texts[stem])} has none"
-                    yield warning("file-not-read", where, what, "It and its like are not read.")
+                    self.unread.setdefault("texts", []).append(place + texts[stem])
                     continue
                 what = "a text must have a recording of the same name beside it"
                 hint = "Add the recording, or move the text."
@@ -115,7 +125,7 @@ def _sort(files: list[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
     audio: dict[str, list[str]] = {}
     found: dict[str, dict[str, str]] = {}
     for name in files:
-        if _suffix(name) in AUDIO_SUFFIXES:
+        if suffix_of(name) in AUDIO_SUFFIXES:
             audio.setdefault(name.rpartition(".")[0], []).append(name)
             continue
         for end in TEXT_SUFFIXES:
@@ -134,7 +144,7 @@ def _sort(files: list[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
     return audio, texts
 
 
-def _walk(
+def walk(
     folder: str,
 ) -> Iterator[tuple[str, list[str] | SourceError, list[str]]]:
     """Each folder below, with its files and links to folders, or why it cannot be listed.
@@ -163,7 +173,7 @@ def what_is_there(folder: str) -> Counter[str]:
         SourceError: it cannot be listed.
     """
     ends: Counter[str] = Counter()
-    for _, files, _ in _walk(folder):
+    for _, files, _ in walk(folder):
         if isinstance(files, SourceError):
             return Counter()
         audio, texts = _sort(files)
@@ -175,66 +185,13 @@ def what_is_there(folder: str) -> Counter[str]:
                     ends[end] += 1
                     break
             else:
-                suffix = _suffix(name) or name
+                suffix = suffix_of(name) or name
                 ends["audio" if suffix in AUDIO_SUFFIXES else suffix] += 1
     return ends
 
 
-def vctk_audio(folders: list[str]) -> str | None:
-    """The folder of VCTK's recordings, where ``folders`` are those of VCTK."""
-    if _VCTK_TEXTS not in folders:
-        return None
-    return next((name for name in _VCTK_AUDIO if name in folders), None)
-
-
-def read_vctk(folder: str, audio: str, root: Root) -> Iterator[Entry | Finding]:
-    """``txt/SPEAKER/x.txt`` with ``wav48/SPEAKER/x.wav``; of two microphones the first.
-
-    Both folders may also hold the files themselves, without speakers.
-
-    Raises:
-        SourceError: a folder cannot be listed.
-    """
-    top, speakers, _ = list_folder(join(folder, audio))
-    texts, with_texts, _ = list_folder(join(folder, _VCTK_TEXTS))
-    yield from _beside(folder, (audio, _VCTK_TEXTS), (top, texts), root, None)
-    for speaker in speakers:
-        both = (f"{audio}/{speaker}", f"{_VCTK_TEXTS}/{speaker}")
-        recordings, _, _ = list_folder(join(folder, both[0]))
-        names, _, _ = list_folder(join(folder, both[1])) if speaker in with_texts else ([], [], [])
-        yield from _beside(folder, both, (recordings, names), root, speaker)
-
-
-def _beside(
-    folder: str,
-    places: tuple[str, str],
-    files: tuple[list[str], list[str]],
-    root: Root,
-    speaker: str | None,
-) -> Iterator[Entry | Finding]:
-    """The recordings of one place with their texts in the other."""
-    recordings = [name for name in files[0] if _suffix(name) in AUDIO_SUFFIXES]
-    if any(_FIRST_MICROPHONE in name for name in recordings):
-        recordings = [name for name in recordings if _SECOND_MICROPHONE not in name]
-    texts = set(files[1])
-    missing = []
-    for name in recordings:
-        text = name.rpartition(".")[0].removesuffix(_FIRST_MICROPHONE) + ".txt"
-        if text in texts:
-            where = _where(folder, f"{places[0]}/{name}")
-            parts = (f"{places[0]}/{name}", f"{places[1]}/{text}")
-            yield from read_pair(where, *parts, root, speaker)
-        else:
-            missing.append(name)
-    if missing:
-        what = (
-            f"a recording should have its text in {places[1]}, but {len(missing)} of "
-            f"{len(recordings)} have none, as {show(missing[0])}"
-        )
-        yield warning("audio-without-text", _where(folder, places[0]), what, "They are left out.")
-
-
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
+    """In lower case, with its dot; empty where there is none."""
     return f".{name.rpartition('.')[2].lower()}" if "." in name else ""
 
 
@@ -264,7 +221,7 @@ def _refuse(part: str, where: str, problem: SourceError) -> Finding:
     return error(f"{part}-{problem.rule}", where, f"{part} {problem.what}", problem.next_step)
 
 
-def _where(folder: str, name: str) -> str:
+def place_in(folder: str, name: str) -> str:
     """A place in ``folder``; a name may hold line feeds, or bytes that no text can hold."""
     place = join(folder, name)
     return "".join(

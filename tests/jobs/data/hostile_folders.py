@@ -78,7 +78,6 @@ def byte_order_marks(root: Path) -> None:
 def hidden(root: Path) -> None:
     (root / "._a.wav").write_bytes(b"what macOS keeps of a file")
     (root / ".git").mkdir()
-    (root / "notes.md").write_text("not read")
 
 
 def deeper(root: Path) -> None:
@@ -134,6 +133,13 @@ CASES = [
     ljspeech("blank lines at the end", None, "\n \n\n"),
     ljspeech("line without normalised text", None, "a|one|", left=2),
     pairs("hidden files", None, "", hidden),
+    pairs(
+        "a file that is neither",
+        "file-not-read",
+        "notes.md",
+        lambda root: (root / "notes.md").write_text("not read"),
+        severity="warning",
+    ),
     pairs("folders in folders", None, "", deeper, left=2),
 ]
 

@@ -235,6 +235,7 @@ CASES = [
         },
         "LibriTTS (.normalized.txt beside each recording), 1 rows",
         (("84/121/84_121_000007_000000.wav", "It is one.", {"speaker": "84"}),),
+        warnings=("file-not-read",),
     ),
     Case(
         "VCTK 0.92: two microphones, and a speaker without texts",
@@ -262,6 +263,39 @@ CASES = [
         (("wav/a.wav", "It is one.", {}),),
     ),
     Case(
+        "LibriSpeech",
+        {
+            "84/121/84-121-0000.flac": None,
+            "84/121/84-121-0001.flac": None,
+            "84/121/84-121-0002.flac": None,
+            "84/121/84-121.trans.txt": "84-121-0000 IT IS ONE\n84-121-0001 IT IS TWO\n",
+            "SPEAKERS.TXT": ";ID",
+        },
+        "LibriSpeech (.trans.txt beside the recordings), 2 rows",
+        (
+            ("84/121/84-121-0000.flac", "IT IS ONE", {"speaker": "84"}),
+            ("84/121/84-121-0001.flac", "IT IS TWO", {"speaker": "84"}),
+        ),
+        warnings=("audio-without-text",),
+    ),
+    Case(
+        "Kaldi, with speakers for some, and a recording without a text",
+        {
+            **AB,
+            "wavs/c.wav": None,
+            "wav.scp": "ann-1 wavs/a.wav\nbob-1 wavs/b.wav\nbob-2 wavs/c.wav\n",
+            "text": "ann-1 It is one.\nbob-1\tIt is two.\n",
+            "utt2spk": "ann-1 ann\n",
+            "spk2utt": "ann ann-1\n",
+        },
+        "Kaldi (wav.scp and text), 2 rows",
+        (
+            ("wavs/a.wav", "It is one.", {"speaker": "ann"}),
+            ("wavs/b.wav", "It is two.", {}),
+        ),
+        warnings=("audio-without-text",),
+    ),
+    Case(
         ".lab and Whisper's .wav.txt, with a README.txt and .DS_Store",
         {
             "a.wav": None,
@@ -270,6 +304,8 @@ CASES = [
             "b.wav.txt": "It is\ntwo.\n",
             "README.txt": "Read me.",
             "notes.txt": "Not a text.",
+            "b.json": "{}",
+            "LICENSE": "Free.",
             ".DS_Store": b"\0\0\0\1Bud1",
         },
         "recordings with their texts beside them (.lab and .wav.txt), 2 rows",
@@ -443,8 +479,14 @@ NOT_READ: dict[str, tuple[dict[str, str | bytes | None], str, str]] = {
     "an archive": ({"m.zip": b"PK\x03\x04"}, "m.zip", "a zip archive or a spreadsheet"),
     "a recording": ({"m.wav": None}, "m.wav", "a recording"),
     "prose": ({"m.txt": "Once upon a time.\nThe end.\n"}, "m.txt", "neither JSON objects nor"),
-    "Kaldi": ({"wav.scp": "a a.wav\n", "text": "a one\n"}, "", "a Kaldi data directory"),
-    "LibriSpeech": ({"1/2/1-2-0.flac": None, "1/2/1-2.trans.txt": "1-2-0 ONE"}, "", "LibriSpeech"),
+    "Kaldi with segments": (
+        {"wav.scp": "a a.wav\n", "text": "a one\n", "segments": "a-1 a 0 1\n"},
+        "",
+        "a Kaldi data directory with segments",
+    ),
+    "Kaldi without texts": ({"wav.scp": "a a.wav\n"}, "", "without a text beside them"),
+    "LibriSpeech without recordings": ({"1-2.trans.txt": "1-2-0 ONE"}, "", "(1 .trans.txt)"),
+    "TextGrids": ({"a.wav": None, "a.TextGrid": "x"}, "", "Praat's TextGrids"),
     "recordings alone": ({"a.wav": None, "b.wav": None}, "", "2 recordings without texts"),
     "texts alone": ({"a.txt": "One.", "b.txt": "Two."}, "", "2 texts without recordings"),
     "commas in texts": ({**AB, "m.csv": "a,Well, one.\nb,Two.\n"}, "m.csv", "in double quotes"),
@@ -465,6 +507,31 @@ def test_what_is_not_read_is_named_in_one_line(case: str, tmp_path: Path):
     (problem,) = caught.value.problems
     assert said in str(problem)
     assert problem.next_step
+
+
+def test_files_that_are_not_read_are_told_once_with_their_kinds(tmp_path: Path):
+    files = {"x/a.wav": None, "x/a.txt": "One.", "x/README.txt": "-", "y/a.json": "", "b.json": ""}
+    build(tmp_path, files)
+    _, finding = OpenManifest(str(tmp_path))
+    assert isinstance(finding, Finding)
+    assert finding.problem.what.endswith("but 3 are not (2 .json, x/README.txt)")
+
+
+def test_what_is_amiss_in_kaldis_lists_is_told_by_line(tmp_path: Path):
+    build(tmp_path, {"wav.scp": "a sph2pipe a.sph |\n", "text": "a one\nb two\n"})
+    found = list(OpenManifest(str(tmp_path)))
+    assert [(f.rule, f.problem.where.rpartition("/")[2]) for f in found] == [
+        ("audio-command", "wav.scp:1"),
+        ("text-without-audio", "text:2"),
+    ]
+
+
+def test_a_line_of_librispeech_needs_its_recording(tmp_path: Path):
+    build(tmp_path, {"1-2-0.flac": None, "1-2.trans.txt": "1-2-0 ONE\n1-2-1 TWO\n"})
+    _, finding = OpenManifest(str(tmp_path))
+    assert isinstance(finding, Finding)
+    assert (finding.rule, finding.severity) == ("text-without-audio", "error")
+    assert finding.problem.where.endswith("1-2.trans.txt:2")
 
 
 def test_windows_1252_is_told_with_the_letter_and_a_command_that_works(tmp_path: Path):
