@@ -33,11 +33,11 @@ reference: $(READY)
 
 # torch comes first and pinned: asked for by another package, pip takes its newest build.
 # resemblyzer comes without what it asks for: webrtcvad, which webrtcvad-wheels stands in for, and
-# typing, which Python has had since 3.5. qwen-tts too: gradio, and a torchaudio that does not import
-# beside a torch for the CPU (jobs/vendor.py).
+# typing, which Python has had since 3.5. qwen-tts and voxcpm too: gradio, funasr, modelscope, and a
+# torchaudio that does not import beside a torch for the CPU (jobs/vendor.py).
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps resemblyzer qwen-tts
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps resemblyzer qwen-tts voxcpm
 	touch $(READY)

@@ -1,14 +1,16 @@
 """Vendors' packages that do not import as they are, made to import in one place.
 
 ``qwen-tts`` imports ``torchaudio`` and ``sox`` at its top, for a tokenizer of 25 Hz that no family
-here uses, and ``distillmos`` imports ``torchaudio`` for its command line. The wheels of torchaudio
-look for CUDA's libraries when they are loaded, and so do not import beside a torch for the CPU.
+here uses, ``distillmos`` imports ``torchaudio`` for its command line and ``voxcpm`` for its first
+model, of which none is used either. The wheels of torchaudio look for CUDA's libraries when they
+are loaded, and so do not import beside a torch for the CPU.
 """
 
 import gc
 import importlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.machinery import ModuleSpec
@@ -19,7 +21,9 @@ from typing import Any
 
 QWEN_TTS = "qwen-tts"
 QWEN_TTS_VERSION = "0.1.1"
-"""The one whose model code was read and is tested here."""
+VOXCPM = "voxcpm"
+VOXCPM_VERSION = "2.0.3"
+"""Those whose model code was read and is tested here."""
 _TORCHAUDIO = ("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi")
 """A package that may be missing, and the modules of it that are imported."""
 
@@ -31,18 +35,7 @@ def qwen_tts() -> Any:  # noqa: ANN401 (a module without types)
         ModuleNotFoundError: the package is missing; the message has the command that installs it.
         ImportError: another version of it is installed.
     """
-    try:
-        found = version(QWEN_TTS)
-    except PackageNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"the family qwen3_tts needs the package {QWEN_TTS}, which is not installed; "
-            f"run `pip install --no-deps {QWEN_TTS}=={QWEN_TTS_VERSION}`"
-        ) from error
-    if found != QWEN_TTS_VERSION:
-        raise ImportError(
-            f"the package {QWEN_TTS} must be version {QWEN_TTS_VERSION}, got {found}; "
-            f"run `pip install --no-deps {QWEN_TTS}=={QWEN_TTS_VERSION}`"
-        )
+    _require("qwen3_tts", QWEN_TTS, QWEN_TTS_VERSION)
     if "qwen_tts" not in sys.modules:
         # It prints that flash attention is missing, which nothing here asks for.
         with _stood_in(_TORCHAUDIO, ("sox",)), redirect_stdout(StringIO()):
@@ -57,6 +50,31 @@ def distillmos() -> Any:  # noqa: ANN401 (a module without types)
     """
     with _stood_in(_TORCHAUDIO[:1]):
         return importlib.import_module("distillmos")
+
+
+def voxcpm() -> Any:  # noqa: ANN401 (as above)
+    """The package; raises as :func:`qwen_tts`."""
+    _require("voxcpm2", VOXCPM, VOXCPM_VERSION)
+    if "voxcpm" not in sys.modules:
+        with _stood_in(_TORCHAUDIO[:1]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it compiles with TorchScript
+            import voxcpm  # noqa: F401 (found below)
+    return sys.modules["voxcpm"]
+
+
+def _require(family: str, package: str, wanted: str) -> None:
+    try:
+        found = version(package)
+    except PackageNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the family {family} needs the package {package}, which is not installed; "
+            f"run `pip install --no-deps {package}=={wanted}`"
+        ) from error
+    if found != wanted:
+        raise ImportError(
+            f"the package {package} must be version {wanted}, got {found}; "
+            f"run `pip install --no-deps {package}=={wanted}`"
+        )
 
 
 @contextmanager

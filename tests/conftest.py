@@ -54,6 +54,22 @@ def tiny_qwen3_tts(tiny_qwen3_tts_source: Path) -> FrozenBase:
 
 
 @pytest.fixture(scope="session")
+def tiny_voxcpm2_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random VoxCPM2 base on disk."""
+    from tests.tiny_voxcpm2 import write_tiny_voxcpm2  # seconds to import
+
+    return write_tiny_voxcpm2(tmp_path_factory.mktemp("voxcpm2"))
+
+
+@pytest.fixture(scope="session")
+def tiny_voxcpm2(tiny_voxcpm2_source: Path) -> FrozenBase:
+    """It, loaded once; a test must leave it as it is."""
+    return load_base(
+        EMBEDDED_HOST.model_copy(update={"family": "voxcpm2", "source": str(tiny_voxcpm2_source)})
+    )
+
+
+@pytest.fixture(scope="session")
 def process_group() -> None:
     """What training needs of its process: here, a group of one."""
     from jobs.training.engine.start import start_distributed  # seconds to import

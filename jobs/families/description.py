@@ -48,6 +48,11 @@ QWEN3_TTS_RULES = DataRules(
     languages=frozenset({"zh", "en", "de", "it", "pt", "es", "ja", "ko", "fr", "ru"}),
 )
 
+VOXCPM2_RULES = DataRules(
+    # As the recipe has it that docs/voxcpm2.md describes.
+    max_text_tokens=256,
+)
+
 
 TokenCounter = Callable[[str, str | None], int]
 """Counts the tokens of the prompt that a text becomes, behind the tag of its language if one is
@@ -80,6 +85,8 @@ class Family:
     """What only it needs to be installed, each with its version; None is any."""
     loss_keys: frozenset[str] = frozenset()
     """Those of :data:`LOSS_KEYS` that its loss has a use for."""
+    writes_latents: bool = False
+    """Whether it speaks by diffusion, and picks no tokens."""
 
 
 def tagged(text: str, language: str) -> str:
@@ -100,8 +107,8 @@ def digest_files(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def read_config(directory: Path, *model_types: str) -> dict[str, Any]:
-    """The ``config.json`` of a base that is of one of these architectures.
+def read_config(directory: Path, *model_types: str, key: str = "model_type") -> dict[str, Any]:
+    """The ``config.json`` of a base that is of one of these architectures, which ``key`` names.
 
     Hugging Face's loaders take weights of another one as well, with no more than a warning: of
     Qwen3 as Qwen2, for example, they drop the norms of queries and keys.
@@ -115,15 +122,17 @@ def read_config(directory: Path, *model_types: str) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be JSON: {error}") from error
-    found = config.get("model_type") if isinstance(config, dict) else None
+    found = config.get(key) if isinstance(config, dict) else None
     if found not in model_types:
         known = " or ".join(map(repr, model_types))
-        raise ValueError(f"{path}: model_type must be {known}, got {found!r}")
+        raise ValueError(f"{path}: {key} must be {known}, got {found!r}")
     read: dict[str, Any] = config
     return read
 
 
-def block_count(config: Mapping[str, Any], path: str, default: int) -> int:
+def block_count(
+    config: Mapping[str, Any], path: str, default: int, key: str = "num_hidden_layers"
+) -> int:
     """The blocks of a decoder, from its part of a ``config.json``; ``path`` names the part.
 
     ``default`` is that of Hugging Face's class, whose files may leave out what equals it.
@@ -131,9 +140,9 @@ def block_count(config: Mapping[str, Any], path: str, default: int) -> int:
     Raises:
         ValueError: it is no number above 0.
     """
-    count = config.get("num_hidden_layers", default)
+    count = config.get(key, default)
     if type(count) is not int or count < 1:
-        raise ValueError(f"{path}: num_hidden_layers must be an integer above 0, got {count!r}")
+        raise ValueError(f"{path}: {key} must be an integer above 0, got {count!r}")
     return count
 
 

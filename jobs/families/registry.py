@@ -9,16 +9,18 @@ from jobs.embedded import CODEC_DIR
 from jobs.families.description import (
     CODEC_LM_RULES,
     QWEN3_TTS_RULES,
+    VOXCPM2_RULES,
     Family,
     TokenCounter,
     directory_of,
 )
-from jobs.families.qwen3_tts.description import TARGETS
+from jobs.families.qwen3_tts.description import TARGETS as QWEN3_TTS_TARGETS
 from jobs.families.targets import CODEC_LM_TARGETS, chosen_layers
+from jobs.families.voxcpm2.description import TARGETS as VOXCPM2_TARGETS
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec, TrainingSpec
-from jobs.vendor import QWEN_TTS, QWEN_TTS_VERSION
+from jobs.vendor import QWEN_TTS, QWEN_TTS_VERSION, VOXCPM, VOXCPM_VERSION
 
 if TYPE_CHECKING:
     from jobs.families.base import FrozenBase
@@ -38,9 +40,18 @@ FAMILIES = Table(
             "jobs.families.qwen3_tts.base",
             QWEN3_TTS_RULES,
             text="jobs.families.qwen3_tts.description",
-            targets=TARGETS,
+            targets=QWEN3_TTS_TARGETS,
             packages={QWEN_TTS: QWEN_TTS_VERSION, "transformers": "4.57.3", "einops": None},
             loss_keys=frozenset({"acoustic_weight", "acoustic_share"}),
+        ),
+        "voxcpm2": Family(
+            "jobs.families.voxcpm2.base",
+            VOXCPM2_RULES,
+            text="jobs.families.voxcpm2.description",
+            targets=VOXCPM2_TARGETS,
+            packages={VOXCPM: VOXCPM_VERSION, "einops": None, "librosa": None},
+            loss_keys=frozenset({"stop_weight"}),
+            writes_latents=True,
         ),
     },
 )

@@ -19,7 +19,7 @@ class Sampler:
 
     def __init__(self, decoding: DecodingSpec, names: Sequence[str]) -> None:
         self._decoding = decoding
-        self._generators = [_generator(decoding.seed, name) for name in names]
+        self._generators = [row_generator(decoding.seed, name) for name in names]
         self._picked: Tensor | None = None
         """(b, v), which tokens :meth:`pick` gave each row."""
 
@@ -79,6 +79,7 @@ def capped(tokens: int, decoding: DecodingSpec) -> int:
     return tokens if decoding.max_tokens is None else min(tokens, decoding.max_tokens)
 
 
-def _generator(seed: int, name: str) -> torch.Generator:
+def row_generator(seed: int, name: str) -> torch.Generator:
+    """The random stream of the prompt of this name, on the CPU."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

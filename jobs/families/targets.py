@@ -1,7 +1,8 @@
 """Which layers ``training.targets`` and ``training.layers_to_transform`` mean. No torch in here.
 
 A base's blocks are numbered from 0. The number of a layer's block is the first in its whole name:
-``model.layers.3.mlp.up_proj`` is in block 3.
+``model.layers.3.mlp.up_proj`` is in block 3. A target whose layers are outside of all blocks means
+them whichever blocks are named.
 """
 
 import re
@@ -67,7 +68,10 @@ def chosen_layers(
     }
     problems = [f"this base has no {target}" for target in meant if not meant[target]]
     if blocks is not None:
-        there = {target: {_block(name) for name in found} for target, found in meant.items()}
+        there = {
+            target: {block for name in found if (block := _block(name)) is not None}
+            for target, found in meant.items()
+        }
         for block in dict.fromkeys(blocks):
             if not any(block in numbers for numbers in there.values()):
                 every = set().union(*there.values())
@@ -78,7 +82,8 @@ def chosen_layers(
     if problems:
         raise ValueError("; ".join(problems))
     chosen = {name for found in meant.values() for name in found}
-    return [name for name in names if name in chosen and (blocks is None or _block(name) in blocks)]
+    wanted = None if blocks is None else {*blocks, None}
+    return [name for name in names if name in chosen and (wanted is None or _block(name) in wanted)]
 
 
 def _block(name: str) -> int | None:
@@ -87,7 +92,6 @@ def _block(name: str) -> int | None:
     return None if number is None else int(number[1])
 
 
-def _span(numbers: set[int | None]) -> str:
+def _span(numbers: set[int]) -> str:
     """The first and the last of consecutive block numbers."""
-    found = [number for number in numbers if number is not None]
-    return f"{min(found)} to {max(found)}" if found else "layers outside of blocks"
+    return f"{min(numbers)} to {max(numbers)}" if numbers else "layers outside of blocks"

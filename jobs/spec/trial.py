@@ -239,6 +239,10 @@ class DecodingSpec(Strict):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens (frames, where a family makes several codes at a time) at most, if that is less than
     what the family gives a text of its length."""
+    cfg_value: Annotated[float, Field(gt=0)] = 2.0
+    """In a family that speaks by diffusion: the strength of its guidance; 1 is none."""
+    inference_timesteps: Annotated[int, Field(ge=2)] = 10
+    """Likewise: the steps of the diffusion, of which the first has no effect."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Each prompt draws from its own generator, seeded by this and the prompt's id."""
 

@@ -327,6 +327,10 @@ def _further_decoding(protocol: Protocol) -> str:
         words += f"repetition penalty {protocol.repetition_penalty:g}, "
     if protocol.max_tokens is not None:
         words += f"at most {protocol.max_tokens} tokens, "
+    if protocol.cfg_value != Protocol.model_fields["cfg_value"].default:
+        words += f"guidance {protocol.cfg_value:g}, "
+    if protocol.inference_timesteps != Protocol.model_fields["inference_timesteps"].default:
+        words += f"{protocol.inference_timesteps} steps of diffusion, "
     return words
 
 

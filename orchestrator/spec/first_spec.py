@@ -28,11 +28,18 @@ from orchestrator.spec.machine import Machine
 _LEAST_PROMPTS = 32
 """That two sets need together: twice as many as every variant says."""
 _SAMPLING = "{temperature: 0.8, top_p: 0.85, top_k: 30, repetition_penalty: 1.05, seed: 42}"
-_TARGETS = """
+_DIFFUSION = "{cfg_value: 2.0, inference_timesteps: 10, seed: 42}"
+_TARGETS = {
+    "qwen3_tts": """
     targets:                # adapted layers
       - [talker.attention]
       - [talker.attention, talker.mlp]
-      - [talker.attention, talker.mlp, predictor.attention, predictor.mlp]"""
+      - [talker.attention, talker.mlp, predictor.attention, predictor.mlp]""",
+    "voxcpm2": """
+    targets:                # adapted layers
+      - [lm.attention]
+      - [lm.attention, dit.attention]""",
+}
 _STEPS = 6000
 """Optimiser steps that a trial is given at most, unless four epochs take more."""
 _BY_CHARACTER = {"ja", "km", "th", "zh"}
@@ -142,6 +149,10 @@ def base_for(family: str, base: str | None, machine: Machine) -> str:
     return f"hub:Qwen/Qwen3-TTS-12Hz-{size}-Base"
 
 
+def _decoding(family: str) -> str:
+    return _DIFFUSION if FAMILIES[family].writes_latents else _SAMPLING
+
+
 def _memory(machine: Machine) -> float:
     return min((gpu.memory for gpu in machine.gpus), default=_ASSUMED_MEMORY)
 
@@ -212,8 +223,8 @@ def first_spec(
         "ranks": ranks,
         "grace": max(1, epochs // 5) if epochs > 4 else 2,
         "scales": "[0, 0.7, 1.0]" if is_shipped_base else "[0, 0.3, 0.5, 1.0]",
-        "decoding": "{temperature: 0.0}" if is_shipped_base else _SAMPLING,
-        "targets": "" if wishes.family != "qwen3_tts" else _TARGETS,
+        "decoding": "{temperature: 0.0}" if is_shipped_base else _decoding(wishes.family),
+        "targets": _TARGETS.get(wishes.family, ""),
         "a": prompts["a"],
         "b": prompts["b"],
         "metrics": ", ".join([*_available(_WANTED, assumed), *words.names]),

@@ -18,7 +18,7 @@ from jobs.metrics.plcmos import PLCMOS_NAMES
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.metric import MetricSpec
-from jobs.spec.trial import REFUSED_KEYS, TrainingSpec
+from jobs.spec.trial import REFUSED_KEYS, DecodingSpec, TrainingSpec
 from jobs.speech.sentences import LANGUAGES, PREFIX
 from orchestrator.addresses import study_problem, tracking_problem
 from orchestrator.spec.document import Location, Violation, dotted
@@ -125,6 +125,21 @@ def _family(spec: SweepSpec) -> Iterator[Violation]:
         others = [key[:3] for key, value in _values_of(name, spec) if value != default]
         for location in dict.fromkeys(others):
             what = f"{dotted(location)}: the loss of {spec.family} has no such part"
+            yield Violation(location, what, "Delete it.")
+    yield from _decoding(spec, family)
+
+
+_OF_TOKENS = ("temperature", "top_k", "top_p", "repetition_penalty")
+_OF_DIFFUSION = ("cfg_value", "inference_timesteps")
+
+
+def _decoding(spec: SweepSpec, family: Family) -> Iterator[Violation]:
+    """Keys of decoding that change nothing of what the family says."""
+    does = "speaks by diffusion" if family.writes_latents else "picks tokens"
+    for name in _OF_TOKENS if family.writes_latents else _OF_DIFFUSION:
+        if getattr(spec.variants.decoding, name) != DecodingSpec.model_fields[name].default:
+            location = ("variants", "decoding", name)
+            what = f"{dotted(location)} changes nothing: {spec.family} {does}"
             yield Violation(location, what, "Delete it.")
 
 

@@ -148,6 +148,8 @@ _ADDED_LATER = (
     "top_p",
     "repetition_penalty",
     "max_tokens",
+    "cfg_value",
+    "inference_timesteps",
     "confirmed_before",
     "added_after",
     "confirm_seeds",
@@ -174,6 +176,8 @@ class Protocol(Strict, allow_inf_nan=False):
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     max_tokens: int | None = None
+    cfg_value: float = 2.0
+    inference_timesteps: int = 10
     primary: str
     min_effect: Annotated[float, Field(gt=0)]
     """Smallest mean improvement of the primary metric over the base that counts, in its unit."""

@@ -49,3 +49,13 @@ class TestQwen3TTS(FamilyBattery):
     @classmethod
     def base(cls, tiny_qwen3_tts: FrozenBase) -> FrozenBase:
         return tiny_qwen3_tts
+
+
+class TestVoxCPM2(FamilyBattery):
+    family = "voxcpm2"
+    max_tokens = 4  # a patch is several passes of the diffusion decoder
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def base(cls, tiny_voxcpm2: FrozenBase) -> FrozenBase:
+        return tiny_voxcpm2

@@ -16,14 +16,17 @@ for name in ("torchaudio", "sox"):
 from jobs.vendor import qwen_tts
 package = qwen_tts()
 assert package is qwen_tts()
-print(package.Qwen3TTSModel.__name__, [n for n in ("torchaudio", "sox") if sys.modules.get(n)])
+from jobs.vendor import voxcpm
+assert voxcpm() is voxcpm()
+names = package.Qwen3TTSModel.__name__, voxcpm().VoxCPM.__name__
+print(*names, [n for n in ("torchaudio", "sox") if sys.modules.get(n)])
 """
 
 
 def test_it_imports_without_torchaudio_and_sox():
     ended = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines() == ["Qwen3TTSModel []"]
+    assert ended.stdout.splitlines() == ["Qwen3TTSModel VoxCPM []"]
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,11 @@ UNFIT = [
         ],
     ),
     (
+        "a key of a decoding that picks no tokens",
+        {"variants": "variants:\n  decoding: {cfg_value: 3.0}"},
+        ["6: variants.decoding.cfg_value changes nothing: codec_lm picks tokens. Delete it."],
+    ),
+    (
         "a part of the loss that the family has not",
         {"training": "training:\n  acoustic_share: 0.5"},
         ["6: training.acoustic_share: the loss of codec_lm has no such part. Delete it."],

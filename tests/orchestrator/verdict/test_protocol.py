@@ -187,10 +187,12 @@ def test_keys_that_came_later_count_when_they_are_used(make_protocol):
             {"top_p": 0.9},
             {"repetition_penalty": 1.05},
             {"max_tokens": 9},
+            {"cfg_value": 1.5},
+            {"inference_timesteps": 20},
             {"confirmed_before": ("v",)},
         )
     }
-    assert len(digests) == 5
+    assert len(digests) == 7
 
 
 def test_a_failed_clip_counts_as_the_worse_bound():

@@ -1,0 +1,1 @@
+"""The ``voxcpm2`` family; see ``base``. Importing this alone imports no torch."""
