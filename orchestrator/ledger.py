@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from cluster.storage.base import Storage, StorageKey
 from jobs.metrics.base import ClipScores
-from jobs.spec.trial import TrainingSpec, TrialSpec
+from jobs.spec.trial import BASE_VARIANT, TrainingSpec, TrialSpec
 from jobs.training.epochs import (
     LOSSES_FILE,
     EpochLosses,
@@ -36,6 +36,7 @@ VERDICT_FILE = "verdict.json"
 VARIANTS_FILE = "variants.jsonl"
 REPORT_FILE = "report/index.html"
 DATA_FILE = "data.json"
+DECODINGS_FILE = "decodings.json"
 
 PromptSet = str
 """``screen``: the part of set A that every variant speaks. ``shortlist``: the rest of set A, which
@@ -64,6 +65,13 @@ def shortlist_sets(rest: Iterable[_Prompts]) -> dict[PromptSet, _Prompts]:
 
 _TOLD_AFTER = 2.0
 """Seconds for which a second driver waits without a word."""
+
+
+def _scores_name(variant: str, prompts: PromptSet) -> str:
+    # What the base was tried with is no variant of the sweep: whoever judges it sees none of that.
+    folder = "base-decodings" if variant.startswith(f"{BASE_VARIANT}-") else "scores"
+    return f"{folder}/{prompts}/{variant}.jsonl"
+
 
 TrialEnd = Literal["finished", "stopped", "failed"]
 
@@ -421,7 +429,7 @@ class Ledger:
     ) -> None:
         """Record a variant's scores on a prompt set."""
         lines = "".join(row.to_json() + "\n" for row in rows)
-        self.write_text(f"scores/{prompts}/{variant}.jsonl", lines)
+        self.write_text(_scores_name(variant, prompts), lines)
 
     def scored_variants(self, prompts: PromptSet) -> list[str]:
         """The variants that were scored on a prompt set."""
@@ -430,5 +438,5 @@ class Ledger:
 
     def scores(self, variant: str, prompts: PromptSet = SCREEN) -> list[ClipScores] | None:
         """A variant's scores on a prompt set, or None when it was not scored."""
-        text = self.read_text(f"scores/{prompts}/{variant}.jsonl")
+        text = self.read_text(_scores_name(variant, prompts))
         return None if text is None else [ClipScores.from_json(row) for row in text.splitlines()]

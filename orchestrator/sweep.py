@@ -1,10 +1,10 @@
 """The main job: prepare, search, judge, report, record. Running it again resumes it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -37,8 +37,10 @@ from orchestrator.report.page import render
 from orchestrator.report.report_input import DataReport, ReportInput
 from orchestrator.report.stored_clips import stored_clips
 from orchestrator.scores import from_ledger
+from orchestrator.scores.from_ledger import stored_base_decoding
 from orchestrator.scores.stored_ratings import after_listeners
 from orchestrator.scores.variants import variant_lines
+from orchestrator.search.base_decoding import find_base_decoding
 from orchestrator.search.budget import Budget
 from orchestrator.search.reports import DAMAGED
 from orchestrator.search.study_storage import check_study
@@ -51,14 +53,20 @@ from orchestrator.spec.stored import protocol_changes, stored_protocol
 from orchestrator.status import TrialStatus
 from orchestrator.terminal.sweep import SweepProgress
 from orchestrator.verdict.comparison import Comparison
+from orchestrator.verdict.decodings import redecoded
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.power import expected_spreads, weak_rules
-from orchestrator.verdict.protocol import Protocol
+from orchestrator.verdict.protocol import Protocol, parts_of_a
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist
-from orchestrator.verdict.table import ScoreTable, VariantInfo
+from orchestrator.verdict.table import ScoreTable, VariantInfo, in_words
 from orchestrator.workers.data_report import data_report, measure_data
-from orchestrator.workers.preparation import prepare_sweep
+from orchestrator.workers.preparation import (
+    BaseSpeech,
+    base_speech,
+    prepare_sweep,
+    speak_base,
+)
 from orchestrator.workers.scoring import ScorerPool
 
 _MLFLOW_CONTACT = 30.0
@@ -72,6 +80,9 @@ _VERSIONS = ("voxsweep", "torch", "transformers", "peft", "deepspeed", "ray", "o
 """Packages whose versions the page lists."""
 _SHOWN = ("epoch", "training_loss", "validation_loss", "objective", "best_variant")
 """What the live table shows of a trial's result."""
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,7 @@ class Sweep:
                 asked, begun = self._spec.search.trial_count, len(self._ledger.trials())
                 self._leave_undone(f"{asked - begun} of {asked} trials were not begun: {reason}")
             table = from_ledger.ScoredSweep(self._ledger, self._spec, context.protocol).table
-            verdict, protocol = self._judge(context, hosts, table)
+            verdict, protocol, table = self._judge(context, hosts, table)
         self._report(protocol, table, verdict, self._data_report(measuring, table))
         self._budget.note(self._undone)
         return SweepResult(
@@ -198,26 +209,38 @@ class Sweep:
         """Prepare the data, and the base's speech and scores that every trial is compared with."""
         spec, storage = self._spec, self._ledger.storage
         self._progress.stage("preparing data and the base's own speech")
-        options = data_locality(self._inputs.clips, 1, spec.resources.gpus_per_rank)
-        known = stored_protocol(self._ledger)
-        added = known.added_after_with(len(self._inputs.prompts)) if known else ()
-        preparing = ray.remote(**options)(prepare_sweep).remote(
-            spec, self._inputs, storage.url, added
+        inputs, decoding = self._inputs, spec.variants.decoding
+        known, found = stored_protocol(self._ledger), stored_base_decoding(self._ledger)
+        added = known.added_after_with(len(inputs.prompts)) if known else ()
+        parts = parts_of_a(inputs.prompts, spec.variants.shortlist_after, added)
+        is_known = found is not None or spec.variants.decoding_search is None
+        speech = base_speech(inputs, parts, decoding.at(found.chosen if found else {}))
+        prepared, encoded, notes = self._in_worker(
+            prepare_sweep, spec, inputs, storage.url, speech if is_known else []
         )
-        try:
-            prepared, encoded, notes = ray.get(preparing)
-        except ray.exceptions.RayTaskError as error:
-            raise _to_user_error(error.cause) or error from None
         self._progress.note(f"{encoded} clips were encoded")
         for note in notes:
             self._progress.note(note)
-        protocol = from_ledger.protocol_for(
-            spec, self._inputs.prompts, self._inputs.confirmation, prepared
-        )
+        protocol = from_ledger.protocol_for(spec, inputs.prompts, inputs.confirmation, prepared)
         protocol = self._settle_protocol(protocol)
         for omitted in protocol.omitted:
             self._progress.note(f"without {omitted.name}, which is not required: {omitted.reason}")
         scorers = ScorerPool(spec, storage.url, prepared.data_digest, protocol)
+        if protocol.decodings:
+
+            def speak(speech: Sequence[BaseSpeech]) -> None:
+                self._in_worker(speak_base, spec, storage.url, prepared.data_digest, speech)
+
+            if not is_known:
+                count = len(protocol.decodings)
+                self._progress.stage(f"trying {count} decodings of the base")
+                protocol = protocol.decoding_as(decoding)
+                found = find_base_decoding(self._ledger, protocol, speak, scorers.score)
+                speak(base_speech(inputs, parts, decoding.at(found.chosen)))
+            assert found is not None
+            protocol = protocol.decoding_as(decoding.at(found.chosen))
+            self._write_protocol(protocol)
+            self._progress.note(f"the base decodes with {in_words(found.chosen)}")
         # Of both sets: a scorer that cannot be loaded is found before the first trial.
         scorers.score([BASE_VARIANT])
         fresh = scorers.score([BASE_VARIANT], CONFIRMATION)
@@ -229,15 +252,31 @@ class Sweep:
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers
         )
 
+    def _in_worker(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Do ``work``, which needs the base, where the clips can be read.
+
+        Raises:
+            InputError: base or data are wrong.
+            InfrastructureError: the storage or a disk failed.
+        """
+        options = data_locality(self._inputs.clips, 1, self._spec.resources.gpus_per_rank)
+        try:
+            done: Result = ray.get(ray.remote(**options)(work).remote(*arguments))
+        except ray.exceptions.RayTaskError as error:
+            raise _to_user_error(error.cause) or error from None
+        return done
+
     def _judge(
         self, context: SweepContext, hosts: Fleet, screen: ScoreTable
-    ) -> tuple[Verdict, Protocol]:
+    ) -> tuple[Verdict, Protocol, ScoreTable]:
         """Score the shortlist on the rest of set A and the finalists on set B, and judge.
 
-        A winner's hyperparameters are then trained with other seeds, where the spec asks for it.
+        Where the spec asks for it, the best checkpoints are tried with other decodings first, and a
+        winner's hyperparameters are trained with other seeds at the end.
 
         Returns:
-            The verdict, and the protocol with all that set B was used for.
+            The verdict, the protocol with all that set B was used for, and ``screen`` with what was
+            tried.
         """
         ledger, protocol = self._ledger, context.protocol
 
@@ -247,13 +286,30 @@ class Sweep:
             context.scorers.score([BASE_VARIANT, *(info.id for info in infos)], prompts)
 
         of_all_a, shortlist = screen, None
-        if listed := choose_shortlist(Comparison(screen, protocol.screening()), protocol):
-            self._progress.stage(f"scoring the best {len(listed)} variants on the rest of set A")
-            parts = [*shortlist_sets(protocol.rest_parts)]
-            infos = [screen.variants[name] for name in listed]
+        parts = [*shortlist_sets(protocol.rest_parts)]
+
+        def score_rest(names: Sequence[str]) -> ScoreTable:
+            self._progress.stage(f"scoring the best {len(names)} variants on the rest of set A")
+            infos = [screen.variants[name] for name in names]
             for part in parts:
                 score(infos, part)
-            of_all_a = shortlist = from_ledger.table_of(ledger, infos, (SCREEN, *parts), protocol)
+            return from_ledger.table_of(ledger, infos, (SCREEN, *parts), protocol)
+
+        if listed := choose_shortlist(Comparison(screen, protocol.screening()), protocol):
+            of_all_a = shortlist = score_rest(listed)
+        best = choose_finalists(Comparison(of_all_a, protocol)).all if protocol.decodings else []
+        if tried := redecoded([screen.variants[name] for name in best], protocol):
+            self._progress.stage(f"trying decodings of the best {len(best)} checkpoints")
+            score(tried, SCREEN)
+            heard = from_ledger.heard_decodings(ledger, screen, protocol)
+            infos = [*screen.adapted, *heard]
+            screen = from_ledger.table_of(ledger, infos, (SCREEN,), protocol.screening())
+            names = [*best, *(info.id for info in tried)]
+            part = Comparison(screen.of((BASE_VARIANT, *names)), protocol.screening())
+            if more := choose_shortlist(part, protocol):
+                of_all_a = shortlist = score_rest([*dict.fromkeys([*listed, *more])])
+            else:
+                of_all_a = screen.of((BASE_VARIANT, *of_all_a.variants, *names))
         self._progress.stage("confirming the finalists on fresh prompts")
         finalists = choose_finalists(Comparison(of_all_a, protocol)).all
         scored = set(ledger.scored_variants(CONFIRMATION)) & screen.variants.keys()
@@ -276,7 +332,7 @@ class Sweep:
             infos += replicates
             confirmation = from_ledger.table_of(ledger, infos, (CONFIRMATION,), fresh)
             verdict = judge(screen, confirmation, protocol, shortlist)
-        return after_listeners(ledger, verdict, protocol), protocol
+        return after_listeners(ledger, verdict, protocol), protocol, screen
 
     def _replicate(
         self, context: SweepContext, hosts: Fleet, winner: VariantInfo
@@ -296,6 +352,8 @@ class Sweep:
             InputError: scores of this sweep were made under another protocol.
         """
         if known := stored_protocol(self._ledger):
+            if protocol.decodings:  # the base's is found once
+                protocol = protocol.decoding_as(known.decoding)
             continued = protocol.continued_from(known)
             if continued is None:
                 where, step = self._ledger.path(PROTOCOL_FILE), "Run the spec under another name."
@@ -357,6 +415,7 @@ class Sweep:
                 table=table,
                 trials=trials,
                 replicates=replicates,
+                decodings=stored_base_decoding(self._ledger),
                 clips=stored_clips(self._ledger, verdict, table, protocol),
                 facts=facts,
                 data=data,

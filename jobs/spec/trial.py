@@ -1,6 +1,7 @@
 """Hyperparameters, engine and decoding, which determine a trial and its speech; without torch."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -246,6 +247,10 @@ class DecodingSpec(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Each prompt draws from its own generator, seeded by this and the prompt's id."""
 
+    def at(self, point: Mapping[str, float]) -> "DecodingSpec":
+        """The same with the values of ``point``, by key."""
+        return type(self).model_validate({**self.model_dump(), **point})
+
 
 BASE_VARIANT = "base"
 
@@ -259,17 +264,25 @@ class Variant(Strict):
     lora_scale: Annotated[float, Field(ge=0)] = 0.0
     checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
     """Of its training."""
+    own_decoding: dict[str, int | float] = Field(default={})
+    """Keys of decoding in which it differs from the sweep's; none where it decodes as that."""
 
     @property
     def id(self) -> str:
         """``base``, or trial, epoch and scale: ``t0123456789ab-e03-s0.70``; where checkpoints
-        are counted in steps, these: ``t0123456789ab-n01500-s0.70``."""
-        if self.trial is None:
-            return BASE_VARIANT
-        at = f"e{self.epoch:02d}"
-        if self.checkpoint_steps is not None:
-            at = f"n{self.epoch * self.checkpoint_steps:05d}"
-        return f"{self.trial}-{at}-s{self.lora_scale:.2f}"
+        are counted in steps, these: ``t0123456789ab-n01500-s0.70``. With a decoding of its own, a
+        digest of that follows: ``-d89abcdef``."""
+        name = BASE_VARIANT
+        if self.trial is not None:
+            at = f"e{self.epoch:02d}"
+            if self.checkpoint_steps is not None:
+                at = f"n{self.epoch * self.checkpoint_steps:05d}"
+            name = f"{self.trial}-{at}-s{self.lora_scale:.2f}"
+        if not self.own_decoding:
+            return name
+        point = {key: float(value) for key, value in self.own_decoding.items()}
+        text = json.dumps(point, sort_keys=True)
+        return f"{name}-d{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 class PromptSpec(Strict):

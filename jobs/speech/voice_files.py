@@ -53,6 +53,8 @@ class VoiceFacts(Strict):
     encoder_digest: _Digest
     """Of what turns sound to codes and back beside it."""
     decoding: DecodingSpec
+    own_decoding: dict[str, int | float] = Field(default={})
+    """What of it is its own, and not its sweep's."""
     sample_rate: Annotated[int, Field(gt=0)]
     """Hz of what it says."""
     longest: _Seconds
@@ -84,12 +86,7 @@ class VoiceFacts(Strict):
     @property
     def variant(self) -> Variant:
         """The same in the words of its sweep."""
-        return Variant(
-            trial=self.trial,
-            epoch=self.epoch,
-            lora_scale=self.lora_scale,
-            checkpoint_steps=self.checkpoint_steps,
-        )
+        return Variant.model_validate(self, from_attributes=True)
 
 
 @dataclass(frozen=True)

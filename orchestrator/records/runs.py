@@ -21,6 +21,7 @@ from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import (
     CONFIRMATION,
     DATA_FILE,
+    DECODINGS_FILE,
     PLAN_FILE,
     PROTOCOL_FILE,
     REPORT_FILE,
@@ -52,6 +53,7 @@ _FILES = {
     "protocol.json": PROTOCOL_FILE,
     "verdict.json": VERDICT_FILE,
     "report.html": REPORT_FILE,
+    "decodings.json": DECODINGS_FILE,
 }
 """Artifacts and the ledger's documents."""
 _STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
@@ -198,15 +200,16 @@ class TrialRuns:
 
     def _confirmed(self, trial: str, time: int) -> Iterator[Metric]:
         """What its finalists scored on set B."""
-        finalists = set(self._ledger.scored_variants(CONFIRMATION))
+        finalists = sorted(self._ledger.scored_variants(CONFIRMATION))
         every = self._ledger.trial(trial).training.checkpoint_steps or 1
         for number in range(1, len(self._epochs[trial]) + 1):
             for variant in self._scored.variants(trial, number):
-                if variant.id in finalists:
-                    rows = self._ledger.scores(variant.id, CONFIRMATION) or []
-                    scale = f"confirmation_scale_{variant.lora_scale:.2f}"
-                    for name, of in means(rows):
-                        yield Metric(f"{name}/{scale}", of, time, number * every)
+                for finalist in finalists:
+                    if finalist == variant.id or finalist.startswith(f"{variant.id}-"):
+                        decoding = finalist.removeprefix(variant.id)  # -d and a digest, or nothing
+                        scale = f"confirmation_scale_{variant.lora_scale:.2f}{decoding}"
+                        for name, of in means(self._ledger.scores(finalist, CONFIRMATION) or []):
+                            yield Metric(f"{name}/{scale}", of, time, number * every)
 
     def _tags(
         self,
@@ -320,7 +323,10 @@ def _sweep_tags(
     yield SWEEP_TAG, spec.name
     yield "voxsweep.storage", link(ledger)
     yield "voxsweep.clips", link(ledger, "clips")
-    yield NOTE_TAG, sweep_note(ledger, spec, stored_protocol(ledger), verdict)
+    protocol = stored_protocol(ledger)
+    yield NOTE_TAG, sweep_note(ledger, spec, protocol, verdict)
+    if protocol is not None:
+        yield "voxsweep.decoding", protocol.decoding.model_dump_json(exclude_none=True)
     if verdict is not None:
         yield "voxsweep.report", link(ledger, *REPORT_FILE.split("/"))
         yield "voxsweep.verdict", verdict.verdict

@@ -54,12 +54,7 @@ class FinishedSweep:
             what = f"a variant must be one that the sweep scored, got {name!r}"
             raise InputError([Problem(where, what, nearest(name, known))])
         info = self.variants[name]
-        return Variant(
-            trial=info.trial,
-            epoch=info.epoch,
-            lora_scale=info.lora_scale,
-            checkpoint_steps=info.checkpoint_steps,
-        )
+        return Variant.model_validate(info, from_attributes=True)
 
     def facts(
         self, variant: Variant, language: str | None = None, speaker: str | None = None
@@ -84,7 +79,7 @@ class FinishedSweep:
             host=spec.host(),
             base_digest=trial.base_digest,
             encoder_digest=self.protocol.family_digests["encoder_digest"],
-            decoding=spec.variants.decoding,
+            decoding=self.protocol.decoding.at(variant.own_decoding),
             sample_rate=speech_rate(spec.host()),
             longest=data.max_seconds or rules.max_seconds,
             max_text_tokens=data.max_text_tokens or rules.max_text_tokens,

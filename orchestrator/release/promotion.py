@@ -206,6 +206,7 @@ def _new_version(sweep: FinishedSweep, nominee: Nominee, folder: Path) -> NewVer
 
 def _tags(sweep: FinishedSweep, nominee: Nominee) -> dict[str, str]:
     assert nominee.variant.trial is not None
+    decoding = sweep.protocol.decoding.at(nominee.variant.own_decoding)
     tags = {
         SWEEP_TAG: sweep.spec.name,
         TRIAL_TAG: nominee.variant.trial,
@@ -215,6 +216,7 @@ def _tags(sweep: FinishedSweep, nominee: Nominee) -> dict[str, str]:
         "voxsweep.family": sweep.spec.family,
         "voxsweep.base_digest": sweep.protocol.family_digests["base_digest"],
         "voxsweep.lora_scale": f"{nominee.variant.lora_scale:g}",
+        "voxsweep.decoding": decoding.model_dump_json(exclude_none=True),
         "voxsweep.primary": sweep.protocol.primary,
     }
     if nominee.group is not None:

@@ -101,7 +101,13 @@ def _grid(verdict: Verdict, table: ScoreTable) -> Iterator[tuple[VariantInfo, ..
     for variant in order:
         best.setdefault(variant.trial, variant)
     for chosen in list(best.values())[:GRID_TRIALS]:
-        of_epoch = (v for v in table.adapted if (v.trial, v.epoch) == (chosen.trial, chosen.epoch))
+        of_epoch = (
+            v
+            for v in table.adapted
+            if (v.trial, v.epoch) == (chosen.trial, chosen.epoch)
+            # Of those with a decoding of their own the winner alone: a cell is for one or two.
+            and (not v.own_decoding or v.id == verdict.variant)
+        )
         yield tuple(sorted(of_epoch, key=lambda v: v.lora_scale))
 
 

@@ -176,7 +176,7 @@ def scale_curves(report: ReportInput) -> Markup | None:
     if report.chosen is None:
         return None
     trial = report.chosen.trial
-    variants = [v for v in report.table.adapted if v.trial == trial]
+    variants = [v for v in report.table.adapted if v.trial == trial and not v.own_decoding]
     metrics = report.protocol.deciding_metrics
     rows = math.ceil(len(metrics) / SCALE_COLUMNS)
 

@@ -10,9 +10,10 @@ from jobs.diversity.summary import SpeakerSummary
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import TrialHistory
 from orchestrator.verdict.comparison import Comparison
+from orchestrator.verdict.decodings import BaseDecoding
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.protocol import Prompt, Protocol
-from orchestrator.verdict.table import ScoreTable, VariantInfo, scientific
+from orchestrator.verdict.table import ScoreTable, VariantInfo, in_words, scientific
 
 LONGEST_PLAYED = 15.0
 """Seconds of a clip that a page plays: its size must not grow with the data."""
@@ -66,6 +67,8 @@ class ReportInput:
     """Label and value of what else a reader may need: versions, digests, wall time, storage."""
     data: DataReport | str = "They were not measured."
     """The training clips, or why nothing is known of them."""
+    decodings: BaseDecoding | None = None
+    """Decodings that the base was tried with; None where the spec asks for no search."""
     replicates: Sequence[TrialHistory] = ()
     """Trainings of a winner's hyperparameters with other seeds."""
 
@@ -124,7 +127,8 @@ def short(variant: VariantInfo) -> str:
     rate = "?" if variant.learning_rate is None else scientific(variant.learning_rate)
     mix = "" if variant.mix is None else f" · {variant.mix}"
     at = variant.place.replace("epoch ", "e")
-    return f"r{rank} · {rate}{mix} · {at} · ×{variant.lora_scale:g}"
+    decoding = f" · {in_words(variant.own_decoding)}" if variant.own_decoding else ""
+    return f"r{rank} · {rate}{mix} · {at} · ×{variant.lora_scale:g}{decoding}"
 
 
 def number(value: float | None, spec: str = ".3g") -> str:

@@ -40,7 +40,7 @@ def loss_scatter(report: ReportInput) -> Markup | None:
         axes = figure.subplots()
         base = report.verdict.row(BASE_VARIANT).means[primary]
         axes.axhline(base, label="base", **BASE_LINE)
-        _scatter(axes, report, others, places, PAPER, "other scales")
+        _scatter(axes, report, others, places, PAPER, "other scales and decodings")
         _scatter(axes, report, trained, places, BLUE, "as trained (scale nearest 1)")
         _mark(axes, report, loss.lowest, places, "v", "lowest loss")
         _mark(axes, report, best.id, places, "^", f"best {primary} as trained")

@@ -15,7 +15,7 @@ from orchestrator.verdict.outcome import (
 )
 from orchestrator.verdict.protocol import Prompt, Protocol, groups_of_both
 from orchestrator.verdict.stats import Interval
-from orchestrator.verdict.table import VariantInfo, as_trained
+from orchestrator.verdict.table import VariantInfo, as_trained, in_words
 
 Cells = tuple[str, ...]
 _CLAIM = "gain given that it was found better"
@@ -69,6 +69,29 @@ def shortlist_cells(report: ReportInput, row: VariantRow) -> Cells:
     """A variant on all of set A: its gain, constraints and failed clips."""
     _, *constraints = report.protocol.deciding_metrics
     return effect(row.gain), *(number(row.means.get(m)) for m in constraints), _failed(row)
+
+
+def decoding_headings(report: ReportInput) -> list[str]:
+    """The headings over :func:`decodings`."""
+    metrics = (labelled(report, metric) for metric in report.protocol.deciding_metrics)
+    return ["decoding", "prompts", _gain(report), *metrics, "failed clips", "objections"]
+
+
+def decodings(report: ReportInput) -> list[Cells]:
+    """What the base was tried with, which it was; that of the spec first."""
+    found = report.decodings
+    assert found is not None
+    return [
+        (
+            f"{'◆ ' if each.decoding == found.chosen else ''}{in_words(each.decoding)}",
+            str(each.prompts),
+            "–" if place == 0 else effect(each.gain),
+            *(number(each.means.get(metric)) for metric in report.protocol.deciding_metrics),
+            str(each.failed),
+            "; ".join(each.reasons),
+        )
+        for place, each in enumerate(found.tried)
+    ]
 
 
 def finalist_headings(report: ReportInput) -> list[str]:
@@ -281,7 +304,7 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
         ),
         ("set B, confirms", f"{_count(protocol.confirmation)} of {protocol.confirmation_set}"),
         (
-            "decoding",
+            "decoding of the base" if protocol.decodings else "decoding",
             f"temperature {protocol.temperature:g}, top-k {protocol.top_k}, "
             f"{_further_decoding(protocol)}"
             f"seed {protocol.seed} on set A and {protocol.confirmation_seed} on set B",

@@ -29,7 +29,7 @@ _ROUNDING = 1e-6
 """Of a metric's range: single precision may take a score so far beyond its bounds."""
 _VARIANT = (
     "Each line has id, trial, epoch, lora_scale, rank, learning_rate, validation_loss, and may "
-    "have group_losses, mix, replicate_of and checkpoint_steps."
+    "have group_losses, mix, replicate_of, checkpoint_steps and own_decoding."
 )
 _RATING_COLUMNS = ("rater", "sentence", "system", "axis", "score")
 _CHECK_COLUMNS = ("item", "expected")

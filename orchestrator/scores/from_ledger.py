@@ -1,7 +1,7 @@
 """From a sweep's spec and ledger to its protocol, score tables and assessments."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,10 +9,19 @@ from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
 from jobs.spec.trial import BASE_VARIANT, PromptSpec, Variant
 from jobs.training.epochs import EpochLosses
-from orchestrator.ledger import CONFIRMATION, Ledger, PromptSet, TrialRecord
+from orchestrator.ledger import (
+    CONFIRMATION,
+    DECODINGS_FILE,
+    SCREEN,
+    Ledger,
+    PromptSet,
+    TrialRecord,
+)
+from orchestrator.spec.decodings import decoding_points
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_spec
 from orchestrator.verdict.comparison import Assessment, Comparison
+from orchestrator.verdict.decodings import BASE, BaseDecoding, Decoding, bases, redecoded
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.preparation import Prepared
@@ -38,13 +47,14 @@ def protocol_for(
     variants = spec.variants
     return Protocol(
         **variants.decoding.model_dump(),
+        decodings=decoding_points(variants),
         **scoring.model_dump(include=_SAME_KEYS),
         prompt_set=Path(variants.prompts).name,
         prompts=tuple(Prompt(**prompt.model_dump()) for prompt in prompts),
         shortlist_after=variants.shortlist_after,
         confirmation_set=Path(variants.confirmation_prompts).name,
         confirmation=tuple(Prompt(**prompt.model_dump()) for prompt in confirmation),
-        confirmation_seed=spec.confirmation_decoding.seed,
+        confirmation_seed=variants.decoding.seed + 1,
         confirm_seeds=spec.search.confirm_seeds,
         lora_scales=variants.lora_scales,
         metrics=tuple(
@@ -65,9 +75,6 @@ def _omitted(scoring: ScoringSpec) -> Iterator[Omitted]:
             if each.required:
                 raise
             yield Omitted(name=each.name, reason=str(error.__cause__))
-
-
-_BASE = VariantInfo.unlisted(BASE_VARIANT)
 
 
 def variant_info(variant: Variant, record: TrialRecord, losses: EpochLosses) -> VariantInfo:
@@ -119,14 +126,14 @@ class ScoredSweep:
     ) -> list[Assessment]:
         """Assess the variants of an epoch; ``rows`` are all their scores."""
         infos = [variant_info(v, record, losses) for v in self.variants(record.id, losses.epoch)]
-        table = ScoreTable.build([_BASE, *infos], [*self._base, *rows], self.protocol)
+        table = ScoreTable.build([BASE, *infos], [*self._base, *rows], self.protocol)
         comparison = Comparison(table, self.protocol)
         return [comparison.assess(info.id) for info in infos]
 
     @cached_property
     def table(self) -> ScoreTable:
         """Every variant that was scored."""
-        infos, rows = [_BASE], [*self._base]
+        infos, rows = [BASE], [*self._base]
         for record in self.ledger.trials():
             for losses in self.ledger.epochs(record.id):
                 for variant in self.variants(record.id, losses.epoch):
@@ -168,6 +175,7 @@ def replicate_infos(ledger: Ledger, winner: VariantInfo) -> list[VariantInfo]:
                 epoch=winner.epoch,
                 lora_scale=winner.lora_scale,
                 checkpoint_steps=winner.checkpoint_steps,
+                own_decoding=dict(winner.own_decoding),
             ),
             record,
             ledger.losses(record.id, winner.epoch),
@@ -186,6 +194,38 @@ def heard_replicates(ledger: Ledger, screen: ScoreTable) -> list[VariantInfo]:
     return [each for each in found if each.id in heard]
 
 
+def heard_decodings(ledger: Ledger, screen: ScoreTable, protocol: Protocol) -> list[VariantInfo]:
+    """The variants of ``screen`` with every decoding that any of them was tried with.
+
+    Those of earlier finalists too, if the sweep has grown.
+    """
+    heard = {*ledger.scored_variants(SCREEN)} if protocol.decodings else set()
+    return [info for info in redecoded(screen.adapted, protocol) if info.id in heard]
+
+
+def base_table(
+    ledger: Ledger, decodings: Sequence[Decoding], parts: Sequence[PromptSet], protocol: Protocol
+) -> ScoreTable:
+    """The base with each decoding on the prompt sets ``parts``; the first stands for the base."""
+    infos, rows = bases(decodings), []
+    for info, decoding in zip(infos, decodings, strict=True):
+        spoken = base_decoding_id(decoding)
+        scores = [row for part in parts for row in ledger.scores(spoken, part) or []]
+        rows += [replace(row, variant=info.id) for row in scores]
+    return ScoreTable.build(infos, rows, protocol)
+
+
+def base_decoding_id(decoding: Decoding) -> str:
+    """Under what id the base's clips and scores with a decoding that is tried are kept."""
+    return Variant(own_decoding=dict(decoding)).id
+
+
+def stored_base_decoding(ledger: Ledger) -> BaseDecoding | None:
+    """What was tried and chosen; None before that."""
+    text = ledger.read_text(DECODINGS_FILE)
+    return BaseDecoding.from_json(text) if text else None
+
+
 def table_of(
     ledger: Ledger,
     variants: Sequence[VariantInfo],
@@ -193,6 +233,6 @@ def table_of(
     protocol: Protocol,
 ) -> ScoreTable:
     """The base and these variants on the prompt sets ``parts``."""
-    infos = [_BASE, *variants]
+    infos = [BASE, *variants]
     rows = [row for each in infos for part in parts for row in ledger.scores(each.id, part) or []]
     return ScoreTable.build(infos, rows, protocol)

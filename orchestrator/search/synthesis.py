@@ -13,7 +13,7 @@ from orchestrator.errors import InfrastructureError
 from orchestrator.hosts.host_actor import SlotFailedError
 from orchestrator.hosts.leased_slot import HostLostError, LeasedSlot
 from orchestrator.hosts.pool import HostsGoneError, Pool
-from orchestrator.ledger import CONFIRMATION, PromptSet, shortlist_sets
+from orchestrator.ledger import CONFIRMATION, SCREEN, PromptSet, shortlist_sets
 
 _MAX_THREADS = 32
 """Each waits for a slot, and hosts have fewer."""
@@ -36,13 +36,15 @@ def synthesise_missing(
         for variant in sorted(variants, key=lambda v: v.id)
         if not ledger.storage.is_committed(ledger.clips(variant.id, prompt_set))
     ]
-    # A trial at a time in a slot: its epochs one after another, the scales of each together.
+    # A trial at a time in a slot: its epochs and decodings one after another, the scales of each
+    # together.
     trials = [list(group) for _, group in groupby(missing, key=lambda v: v.trial)]
 
     def speak(of_trial: list[Variant]) -> None:
         slot = LeasedSlot(pool)
-        for _, of_epoch in groupby(of_trial, key=lambda v: v.epoch):
-            _speak(context, slot, list(of_epoch), prompt_set)
+        of_trial.sort(key=_spoken_together)
+        for _, together in groupby(of_trial, key=_spoken_together):
+            _speak(context, slot, list(together), prompt_set)
         slot.release()
 
     with ThreadPoolExecutor(max(1, min(len(trials), _MAX_THREADS))) as threads:
@@ -50,20 +52,29 @@ def synthesise_missing(
         list(threads.map(speak, trials))
 
 
+def _spoken_together(variant: Variant) -> tuple[int, list[tuple[str, int | float]]]:
+    return variant.epoch, sorted(variant.own_decoding.items())
+
+
 def _speak(
     context: SweepContext, slot: LeasedSlot, variants: Sequence[Variant], prompt_set: PromptSet
 ) -> None:
-    """Commit the clips of one checkpoint's scales."""
+    """Commit the clips of one checkpoint's scales, which decode alike."""
     first, ledger = variants[0], context.ledger()
     assert first.trial is not None  # the base is none of them
     trial = ledger.trial(first.trial).spec
     checkpoint = ledger.checkpoint(first.trial, first.epoch)
     keys = {v.lora_scale: ledger.clips(v.id, prompt_set) for v in variants}
-    fresh = prompt_set == CONFIRMATION
     protocol, spec = context.protocol, context.spec
-    chosen = protocol.confirmation if fresh else shortlist_sets(protocol.rest_parts)[prompt_set]
-    prompts = [prompt.spec for prompt in chosen]
-    decoding = spec.confirmation_decoding if fresh else spec.variants.decoding
+    is_fresh = prompt_set == CONFIRMATION
+    decoding = protocol.confirmation_decoding if is_fresh else protocol.decoding
+    decoding = decoding.at(first.own_decoding)
+    sets = {
+        SCREEN: protocol.screening().prompts,
+        **shortlist_sets(protocol.rest_parts),
+        CONFIRMATION: protocol.confirmation,
+    }
+    prompts = [prompt.spec for prompt in sets[prompt_set]]
     for attempt in range(spec.resources.trial_retries + 1):
         try:
             slot.attach(trial, checkpoint, alone=attempt > 0)

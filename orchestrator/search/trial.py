@@ -131,7 +131,7 @@ class TrialRun:
         """Synthesise the clips that are not committed yet, in one batch."""
         keys = {variant.lora_scale: self._ledger.clips(variant.id) for variant in variants}
         prompts = [prompt.spec for prompt in self._scored.protocol.prompts]
-        decoding = self._context.spec.variants.decoding
+        decoding = self._scored.protocol.decoding
 
         def speak() -> bool:
             is_committed = self._ledger.storage.is_committed

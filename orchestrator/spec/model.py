@@ -197,6 +197,15 @@ class RungSpec(Strict):
     ``validation_loss`` may stop a trial but never chooses one."""
 
 
+class DecodingSearchSpec(Strict):
+    """Decodings that the base, and the best checkpoints, are tried with on prompt set A."""
+
+    candidates: Annotated[int, Field(ge=2)] = 8
+    """How many at most, that of ``variants.decoding`` among them."""
+    space: dict[str, Annotated[Dimension, BeforeValidator(_from_list)]] = Field(min_length=1)
+    """Keys of ``decoding``, each with a list of choices or a range."""
+
+
 class VariantsSpec(Strict):
     """The variants of each checkpoint: its LoRA scales, decoding and prompts."""
 
@@ -209,6 +218,8 @@ class VariantsSpec(Strict):
     )
     """0 is the base, synthesised once as the control."""
     decoding: DecodingSpec = DecodingSpec()
+    decoding_search: DecodingSearchSpec | None = None
+    """Null: all speak with ``decoding``."""
     prompts: str = EMBEDDED
     """Prompt set A: ``embedded`` (digits), ``embedded:`` and a language, or a JSONL file with
     ``id`` and ``text``."""
@@ -446,12 +457,6 @@ class SweepSpec(Strict):
             precision=self.engine.precision,
             language_tag=self.data.language_tag,
         )
-
-    @property
-    def confirmation_decoding(self) -> DecodingSpec:
-        """Decoding for prompt set B: as for set A, with another seed."""
-        decoding = self.variants.decoding
-        return decoding.model_copy(update={"seed": decoding.seed + 1})
 
     def training_for(self, point: dict[str, Any]) -> TrainingSpec:
         """The hyperparameters of one point of the search space."""

@@ -23,6 +23,7 @@ from orchestrator.spec.cost import (
     measured_before,
     trained_clips,
 )
+from orchestrator.spec.decodings import decoding_points
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.power import expected_spreads, weak_rules
 from orchestrator.verdict.protocol import (
@@ -94,6 +95,8 @@ class SweepEnd:
     """Trainings of the winner's hyperparameters with other seeds, which speak set B too."""
     epochs: int
     """Of each."""
+    tried_clips: int = 0
+    """Clips of set A by the best checkpoints, with the decodings that they are tried with."""
 
     @classmethod
     def of(
@@ -106,10 +109,15 @@ class SweepEnd:
         """Of a search over so many epochs, with such sets A and B."""
         adapted = epochs * len(spec.variants.adapted_scales)
         groups = len(groups_of_both(prompts, confirmation))
+        first, rest = parts_of_a(prompts, spec.variants.shortlist_after, ())
+        finalists = min(adapted, spec.scoring.finalists + groups)
+        tried = finalists * max(0, len(decoding_points(spec.variants)) - 1)
+        listed = shortlisted(finalists + tried, min(_most_ranks(spec), finalists), groups)
         return cls(
             shortlist=shortlisted(adapted, _most_ranks(spec), groups),
-            rest_prompts=len(parts_of_a(prompts, spec.variants.shortlist_after, ())[1]),
-            finalists=min(adapted, spec.scoring.finalists + groups),
+            rest_prompts=len(rest),
+            finalists=finalists,
+            tried_clips=tried * len(first) + min(tried, listed) * len(rest),
             fresh_prompts=len(confirmation),
             replicates=spec.search.confirm_seeds,
             epochs=spec.longest_training,
@@ -121,6 +129,7 @@ class SweepEnd:
         clips = (
             ceil(self.shortlist / slots) * self.rest_prompts
             + (ceil(self.finalists / slots) + trainings) * self.fresh_prompts
+            + ceil(self.tried_clips / slots)
         )
         return trainings * self.epochs * pace.epoch + clips * pace.clip
 
@@ -155,6 +164,8 @@ def plan(
         (1 + adapted) * len(first)
         + (1 + end.shortlist) * len(rest)
         + (1 + end.finalists + replicates) * len(confirmation)
+        + end.tried_clips
+        + _base_clips(spec, len(groups_of_both(prompts, confirmation)), len(first), len(rest))
     )
     done_epochs = sum(map(len, done.values()))
     ended = sum(ledger.final_result(trial) is not None for trial in done)
@@ -196,6 +207,12 @@ def plan(
         ),
         weak_rules=tuple(_weak_rules(spec, confirmation, ledger)),
     )
+
+
+def _base_clips(spec: SweepSpec, groups: int, first: int, rest: int) -> int:
+    """Clips of set A by the base with the decodings that it is tried with, before it has one."""
+    tried = len(decoding_points(spec.variants))
+    return tried * first + (1 + shortlisted(tried - 1, 1, groups)) * rest if tried else 0
 
 
 def _cost(

@@ -21,6 +21,7 @@ from jobs.spec.metric import MetricSpec
 from jobs.spec.trial import REFUSED_KEYS, DecodingSpec, TrainingSpec
 from jobs.speech.sentences import LANGUAGES, PREFIX
 from orchestrator.addresses import study_problem, tracking_problem
+from orchestrator.spec.decodings import SEARCHABLE
 from orchestrator.spec.document import Location, Violation, dotted
 from orchestrator.spec.model import (
     AUTO,
@@ -30,6 +31,7 @@ from orchestrator.spec.model import (
     SECONDS,
     ScoringSpec,
     SweepSpec,
+    VariantsSpec,
 )
 from orchestrator.verdict.protocol import GATE_METRICS, RATIO_SOURCES
 
@@ -46,6 +48,7 @@ def unfit_values(spec: SweepSpec) -> Iterator[Violation]:
     yield from _late_metrics(spec.scoring)
     yield from _search(spec)
     yield from _first_trials(spec)
+    yield from _decoding_search(spec.variants)
     yield from _files(spec)
     yield from _addresses(spec)
 
@@ -316,6 +319,28 @@ def _first_trials(spec: SweepSpec) -> Iterator[Violation]:
     if set(first.hold) == set(search.space):
         what = "search.first.hold leaves nothing to search in the first trials"
         yield Violation((*here, "hold"), what, "Hold fewer keys.")
+
+
+def _decoding_search(variants: VariantsSpec) -> Iterator[Violation]:
+    """Try each value where it would be used."""
+    if variants.decoding_search is None:
+        return
+    here = ("variants", "decoding_search", "space")
+    for name, dimension in variants.decoding_search.space.items():
+        if name not in SEARCHABLE:
+            what = f"{dotted(here)} may hold keys of decoding, got {name}"
+            yield Violation((*here, name), what, nearest(name, SEARCHABLE))
+            continue
+        for value in dimension.corners:
+            try:
+                used = getattr(variants.decoding.at({name: value}), name)  # type: ignore[dict-item]  # whatever YAML held
+            except ValidationError as error:
+                what = f"{dotted((*here, name))}: {error.errors()[0]['msg']}, got {value!r}"
+                yield Violation((*here, name), what, "Correct the value.")
+                continue
+            if _kinds(value) != _kinds(used):
+                what = f"{dotted((*here, name))}: a choice must be a number, got {value!r}"
+                yield Violation((*here, name), what, f"Write it as {used!r}.")
 
 
 def _files(spec: SweepSpec) -> Iterator[Violation]:

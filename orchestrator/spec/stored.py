@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from jobs.problems import InputError, Problem
 from jobs.spec.strict import validation_problems
-from jobs.spec.trial import BASE_VARIANT
 from jobs.spec.yaml_files import dump_yaml, load_yaml
 from orchestrator.ledger import (
     CLIPS_FILE,
     PLAN_FILE,
     PROTOCOL_FILE,
+    SCREEN,
     SPEC_FILE,
     VERDICT_FILE,
     Ledger,
@@ -81,8 +81,9 @@ _RENAME = "Give the changed spec another name."
 
 def _is_begun(ledger: Ledger) -> bool:
     """Whether anything was made by the spec: a run that died before claims no name."""
-    has_base = ledger.storage.is_committed(ledger.clips(BASE_VARIANT))
-    return has_base or ledger.read_text(PROTOCOL_FILE) is not None or bool(ledger.trials())
+    spoken = ledger.storage.children(ledger.path("clips", SCREEN))
+    has_clips = any(ledger.storage.is_committed(ledger.clips(name)) for name in spoken)
+    return has_clips or ledger.read_text(PROTOCOL_FILE) is not None or bool(ledger.trials())
 
 
 def _clip_digests(inputs: "Inputs") -> dict[str, str]:

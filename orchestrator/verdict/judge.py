@@ -7,6 +7,7 @@ from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.confirm import Decision, Final, decide
+from orchestrator.verdict.decodings import redecoded
 from orchestrator.verdict.error_rates import error_rates
 from orchestrator.verdict.loss import group_loss, loss_report
 from orchestrator.verdict.outcome import Confirmation, GroupVerdict, Outcome, VariantRow, Verdict
@@ -30,15 +31,19 @@ def judge(
         confirmation: set B, the base and the finalists that :func:`choose_finalists` gives, and the
             winner's replicates, built with ``protocol.confirming()``; None if there are none.
         protocol: under which all was scored.
-        shortlist: all of set A, the base and the variants that :func:`choose_shortlist` gives;
-            None where every variant speaks all of it.
+        shortlist: all of set A, the base and the variants that :func:`choose_shortlist` gives, of
+            the search and then of the best checkpoints' decodings; None where every variant speaks
+            all of it.
     """
-    first = Comparison(screen, protocol.screening())
-    rows = {variant: first.row(variant) for variant in screen.variants}
-    scored = [rows[v.id] for v in screen.adapted if first.has_scores(v.id)]
+    every = first = Comparison(screen, protocol.screening())
+    rows = {variant: every.row(variant) for variant in screen.variants}
+    searched = [v.id for v in screen.adapted if not v.own_decoding]
+    if len(searched) < len(screen.adapted):
+        first = Comparison(screen.of((BASE_VARIANT, *searched)), protocol.screening())
+    scored = [rows[name] for name in searched if first.has_scores(name)]
     verdict = Verdict(
         verdict="NO-VERDICT",
-        sentence=sentences.too_few_scores(screen.adapted),
+        sentence=sentences.too_few_scores(first.table.adapted),
         variant=None,
         runner_up=None,
         protocol_hash=protocol.digest(),
@@ -64,6 +69,13 @@ def judge(
         assert shortlist is not None
         whole = Comparison(shortlist.of((BASE_VARIANT, *listed)), protocol)
         considered = [whole.row(name) for name in listed]
+    if protocol.decodings:
+        with_decodings = _with_decodings(every, whole, protocol, shortlist)
+        if isinstance(with_decodings, str):
+            return replace(verdict, sentence=with_decodings)
+        whole = with_decodings
+        considered = [whole.row(v.id) for v in whole.table.adapted if whole.has_scores(v.id)]
+    if listed:
         verdict = _with_shortlist(verdict, considered)
     finalists = choose_finalists(whole)
     if not finalists.sweep:
@@ -79,8 +91,37 @@ def judge(
     fresh = Comparison(confirmation, protocol.confirming())
     on_all, in_groups = _finals(fresh, finalists)
     decision, *decisions = decide([on_all, *in_groups.values()])
-    groups = tuple(_groups(first, in_groups, finalists, decisions))
-    return _confirmed(verdict, first, considered, fresh, decision, groups)
+    groups = tuple(_groups(every, in_groups, finalists, decisions))
+    return _confirmed(verdict, every, considered, fresh, decision, groups)
+
+
+def _with_decodings(
+    every: Comparison, whole: Comparison, protocol: Protocol, shortlist: ScoreTable | None
+) -> Comparison | str:
+    """All of set A, with the decodings of the best checkpoints; or the sentence without a verdict.
+
+    Args:
+        every: every variant on the prompts of set A that all speak.
+        whole: those that decode as the sweep does, on all of set A.
+        protocol: over all of set A.
+        shortlist: all of set A, as :func:`judge` has it.
+    """
+    best = [every.table.variants[name] for name in choose_finalists(whole).all]
+    tried = [info.id for info in redecoded(best, protocol)]
+    if not tried:
+        return whole
+    if lacking := _without_scores(every.table, tried, every.protocol):
+        return sentences.scores_lacking(lacking, "set A's first part")
+    searched = [info.id for info in whole.table.adapted]
+    if not protocol.rest:
+        return Comparison(every.table.of((BASE_VARIANT, *searched, *tried)), protocol)
+    names = (BASE_VARIANT, *(info.id for info in best), *tried)
+    listed = choose_shortlist(Comparison(every.table.of(names), every.protocol), protocol)
+    if lacking := _without_scores(shortlist, listed, protocol):
+        return sentences.scores_lacking(lacking, "the rest of set A")
+    assert shortlist is not None
+    kept = dict.fromkeys((BASE_VARIANT, *searched, *listed))
+    return Comparison(shortlist.of(kept), protocol)
 
 
 def _finals(fresh: Comparison, finalists: Finalists) -> tuple[Final, dict[GroupName, Final]]:

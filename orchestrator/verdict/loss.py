@@ -34,7 +34,7 @@ def group_loss(screen: Comparison, group: str, variant: str) -> GroupLoss | None
         group: a key of :attr:`VariantInfo.group_losses`, ``language/km``.
         variant: whose loss is reported beside the lowest.
     """
-    scored = [v for v in screen.table.adapted if screen.has_scores(v.id)]
+    scored = [v for v in screen.table.adapted if not v.own_decoding and screen.has_scores(v.id)]
     found = {v.id: v.group_losses.get(group, math.nan) for v in with_loss(scored)}
     losses = {name: loss for name, loss in found.items() if math.isfinite(loss)}
     if not losses:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from jobs.data.near_texts import distinct_texts, nearest_repeats
 from jobs.spec.strict import Strict
-from jobs.spec.trial import PromptSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec
 
 END_OF_SPEECH_FAILURE = "end_of_speech_failure"
 DURATION = "duration"
@@ -153,6 +153,7 @@ _ADDED_LATER = (
     "confirmed_before",
     "added_after",
     "confirm_seeds",
+    "decodings",
 )
 
 
@@ -178,6 +179,10 @@ class Protocol(Strict, allow_inf_nan=False):
     max_tokens: int | None = None
     cfg_value: float = 2.0
     inference_timesteps: int = 10
+    decodings: tuple[dict[str, int | float], ...] = ()
+    """What is tried on set A, each by the keys that are searched. The base's best is how all
+    decode, by the keys above; the best checkpoints are tried with the others too. Empty: no search.
+    """
     primary: str
     min_effect: Annotated[float, Field(gt=0)]
     """Smallest mean improvement of the primary metric over the base that counts, in its unit."""
@@ -268,6 +273,32 @@ class Protocol(Strict, allow_inf_nan=False):
         metrics = {metric.name: metric for metric in self.metrics}
         ratios = {name: _ratio(name) for name, of in RATIO_SOURCES.items() if of in metrics}
         return {**metrics, **ratios}
+
+    @property
+    def decoding(self) -> DecodingSpec:
+        """How set A is spoken by the base, and by each variant without a decoding of its own.
+
+        Raises:
+            ValidationError: another tool's protocol decodes in a way that is not known here.
+        """
+        return DecodingSpec.model_validate(
+            {name: getattr(self, name) for name in DecodingSpec.model_fields}
+        )
+
+    def decoding_as(self, decoding: DecodingSpec) -> "Protocol":
+        """The same rule where set A is spoken so."""
+        return self.model_copy(update=decoding.model_dump())
+
+    @property
+    def confirmation_decoding(self) -> DecodingSpec:
+        """The same for set B: with another seed."""
+        return self.decoding.at({"seed": self.confirmation_seed})
+
+    @property
+    def other_decodings(self) -> list[dict[str, int | float]]:
+        """Of what is tried, all but how the base decodes."""
+        own = self.decoding
+        return [point for point in self.decodings if own.at(point) != own]
 
     @property
     def deciding_metrics(self) -> list[str]:

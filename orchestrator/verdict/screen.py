@@ -110,7 +110,7 @@ def choose_finalists(screen: Comparison) -> Finalists:
     Args:
         screen: over all of set A.
     """
-    chosen = _choose(screen)
+    chosen = best_variants(screen)
     alone = {group: _best_alone(part) for group, part in _parts(screen).items()}
     own = {group: best for group, best in alone.items() if best is not None}
     before = screen.protocol.confirmed_before if chosen or own else ()
@@ -124,8 +124,8 @@ def _best_alone(part: Comparison) -> str | None:
     return min(among, key=lambda name: (-part.gains(name).mean(), name), default=None)
 
 
-def _choose(screen: Comparison) -> list[str]:
-    """The finalists of set A's scores alone."""
+def best_variants(screen: Comparison) -> list[str]:
+    """The finalists of set A's scores alone, without those of languages and speakers."""
     held, plausible, open_ = [], [], []
     for variant in _scored(screen):
         if screen.is_harmful(variant.id):
@@ -164,12 +164,17 @@ def _best_of_trials(screen: Comparison, tier: Sequence[VariantInfo]) -> list[str
 def _middle_of_tied_scales(tied: Sequence[VariantInfo], tier: Sequence[VariantInfo]) -> VariantInfo:
     """Of a trial's best variants the one whose neighbours in scale do as well.
 
-    A scale at the edge of what works owes more to luck than one in the middle.
+    A scale at the edge of what works owes more to luck than one in the middle. A variant with a
+    decoding of its own has few neighbours: only what decodes alike is compared.
     """
     epoch = min(v.epoch for v in tied)
     best = next(v for v in tied if v.epoch == epoch)
     scales = sorted(
-        (v for v in tier if (_trial(v), v.epoch) == (_trial(best), epoch)),
+        (
+            v
+            for v in tier
+            if (_trial(v), v.epoch, v.own_decoding) == (_trial(best), epoch, best.own_decoding)
+        ),
         key=lambda v: v.lora_scale,
     )
     first = last = scales.index(best)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.metrics.base import BROKEN_AUDIO, ClipScores
-from jobs.spec.trial import BASE_VARIANT, place
+from jobs.spec.trial import BASE_VARIANT, Variant, place
 from orchestrator.verdict.columns import ClipKey, ScoreColumns, Values, VariantColumns
 from orchestrator.verdict.protocol import DURATION, MetricVersion, Protocol
 
@@ -20,7 +20,10 @@ class ScoreTableError(ValueError):
 
 @dataclass(frozen=True)
 class VariantInfo:
-    """An adapter at one epoch and lora_scale. The base has id ``base``, no trial and scale 0."""
+    """An adapter at one epoch and lora_scale, and how it decodes.
+
+    The base has id ``base``, no trial and scale 0.
+    """
 
     id: str
     trial: str | None
@@ -37,11 +40,23 @@ class VariantInfo:
     """The trial whose hyperparameters its own repeats with another seed."""
     checkpoint_steps: int | None = None
     """Optimiser steps that an epoch of its training is; None for a pass over the clips."""
+    own_decoding: Mapping[str, int | float] = field(default_factory=dict)
+    """Keys of decoding in which it differs from the sweep's; none where it decodes as that."""
 
     def is_replicate_of(self, other: "VariantInfo") -> bool:
         """Whether it is what ``other`` is, but for the seed it was trained with."""
-        same = (self.epoch, self.lora_scale) == (other.epoch, other.lora_scale)
-        return self.replicate_of is not None and self.replicate_of == other.trial and same
+        is_like = (self.epoch, self.lora_scale, self.own_decoding) == (
+            other.epoch,
+            other.lora_scale,
+            other.own_decoding,
+        )
+        return self.replicate_of is not None and self.replicate_of == other.trial and is_like
+
+    def decoding_as(self, point: Mapping[str, int | float]) -> "VariantInfo":
+        """The same checkpoint and scale with another decoding; ``{}`` is the sweep's."""
+        own = dict(point)
+        changed = replace(self, own_decoding=own)
+        return replace(changed, id=Variant.model_validate(changed, from_attributes=True).id)
 
     @classmethod
     def unlisted(cls, name: str) -> "VariantInfo":
@@ -62,8 +77,10 @@ class VariantInfo:
             return "the base"
         if self.is_unlisted:
             return self.id
+        decoding = f" and {in_words(self.own_decoding)}" if self.own_decoding else ""
         return (
-            f"the checkpoint of trial {self.trial}, {self.place}, at lora_scale {self.lora_scale:g}"
+            f"the checkpoint of trial {self.trial}, {self.place}, "
+            f"at lora_scale {self.lora_scale:g}{decoding}"
         )
 
     @property
@@ -78,6 +95,11 @@ class VariantInfo:
         rank = "unknown" if self.rank is None else self.rank
         mix = "" if self.mix is None else f", mix {self.mix}"
         return f"rank {rank}, learning rate {rate}{mix}"
+
+
+def in_words(decoding: Mapping[str, int | float]) -> str:
+    """Keys of decoding with their values: ``temperature 0.8, top_k 30``."""
+    return ", ".join(f"{key} {value:g}" for key, value in decoding.items())
 
 
 def scientific(number: float) -> str:
@@ -207,10 +229,12 @@ class ScoreTable:
 def as_trained(variants: Iterable[VariantInfo]) -> list[VariantInfo]:
     """One variant a checkpoint, in the order of trial and epoch: the lora_scale nearest 1.
 
-    That is the scale at which the checkpoint was trained and its loss measured.
+    That is the scale at which the checkpoint was trained and its loss measured. Those with a
+    decoding of their own are left out: few checkpoints have them.
     """
     nearest: dict[tuple[str, int], VariantInfo] = {}
-    for variant in sorted(variants, key=lambda v: (abs(v.lora_scale - 1.0), v.id)):
+    as_the_sweep = (variant for variant in variants if not variant.own_decoding)
+    for variant in sorted(as_the_sweep, key=lambda v: (abs(v.lora_scale - 1.0), v.id)):
         nearest.setdefault((variant.trial or "", variant.epoch), variant)
     return [nearest[checkpoint] for checkpoint in sorted(nearest)]
 

@@ -13,7 +13,6 @@ from jobs.spec.trial import BASE_VARIANT, DecodingSpec, PromptSpec
 from jobs.speech.clips import Origin
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet, shortlist_sets
 from orchestrator.spec.model import SweepSpec
-from orchestrator.verdict.protocol import parts_of_a
 
 if TYPE_CHECKING:
     from jobs.data.prepared.prepare import Preparation
@@ -89,16 +88,46 @@ def prepare_data(
     )
 
 
+@dataclass(frozen=True)
+class BaseSpeech:
+    """What the base is to say, and how."""
+
+    name: str
+    """Under which its clips are kept: ``base``, or with a decoding that is only tried."""
+    decoding: DecodingSpec
+    prompt_set: PromptSet
+    prompts: Sequence[PromptSpec]
+
+
+def base_speech(
+    inputs: "Inputs", parts: Sequence[Sequence[PromptSpec]], decoding: DecodingSpec
+) -> list[BaseSpeech]:
+    """Both prompt sets, as the base of a sweep says them.
+
+    Args:
+        inputs: of the sweep.
+        parts: set A, see :func:`orchestrator.verdict.protocol.parts_of_a`.
+        decoding: of set A; set B has the next seed.
+    """
+    first, *rest = parts
+    of_b = decoding.at({"seed": decoding.seed + 1})
+    return [
+        BaseSpeech(BASE_VARIANT, decoding, SCREEN, first),
+        *(
+            BaseSpeech(BASE_VARIANT, decoding, name, part)
+            for name, part in shortlist_sets(rest).items()
+        ),
+        BaseSpeech(BASE_VARIANT, of_b, CONFIRMATION, inputs.confirmation),
+    ]
+
+
 def prepare_sweep(
-    spec: SweepSpec, inputs: "Inputs", storage_url: str, added_after: Sequence[int]
+    spec: SweepSpec, inputs: "Inputs", storage_url: str, speech: Sequence[BaseSpeech]
 ) -> tuple[Prepared, int, list[str]]:
     """Prepare the data and synthesise the base's clips; committed ones are left alone.
 
     Runs in a Ray worker, because the driver loads no model. Also returns the number of clips that
     were encoded, and what a person should know of the texts, which are listened to once.
-
-    Args:
-        added_after: see :attr:`orchestrator.verdict.protocol.Protocol.added_after`.
 
     Raises:
         InputError: most texts are not what is said; or see
@@ -107,7 +136,6 @@ def prepare_sweep(
     """
     from jobs.data.order.batches import check_budget
     from jobs.data.prepared.files import read_prepared
-    from jobs.speech.clips import write_clips
 
     storage = open_storage(storage_url)
     is_new = not storage.is_committed(Ledger(storage, spec.name).clips(BASE_VARIANT, SCREEN))
@@ -123,21 +151,38 @@ def prepare_sweep(
         training = [clip for clip in prepared if clip.split == "train"]
         lengths = [len(example) for example in base.examples(training)]
         check_budget(spec.least_batch_tokens, lengths, [clip.id for clip in training])
-    origin = Origin(BASE_VARIANT, spec.family, spec.data.provenance)
-    first, *rest = parts_of_a(inputs.prompts, spec.variants.shortlist_after, added_after)
-    of_a = spec.variants.decoding
-    speech: list[tuple[PromptSet, Sequence[PromptSpec], DecodingSpec]] = [
-        (SCREEN, first, of_a),
-        *((name, part, of_a) for name, part in shortlist_sets(rest).items()),
-        (CONFIRMATION, inputs.confirmation, spec.confirmation_decoding),
-    ]
-    for prompt_set, prompts, decoding in speech:
-        key = Ledger(storage, spec.name).clips(BASE_VARIANT, prompt_set)
-        if prompts and not storage.is_committed(key):
-            with storage.commit(key) as directory:
-                spoken = base.speak(base.model, prompts, decoding)
-                write_clips(directory, prompts, spoken, origin)
+    _speak(spec, base, storage, speech)
     return Prepared(base.digest, done.digest, base.encoder_digest), done.encoded, notes
+
+
+def speak_base(
+    spec: SweepSpec, storage_url: str, data_digest: str, speech: Sequence[BaseSpeech]
+) -> None:
+    """Synthesise more of the base's clips, once its data is prepared; in a Ray worker too."""
+    from jobs.data.prepared.files import read_prepared
+    from jobs.families.registry import load_base
+
+    storage = open_storage(storage_url)
+    ledger = Ledger(storage, spec.name)
+    is_there = (storage.is_committed(ledger.clips(each.name, each.prompt_set)) for each in speech)
+    if not all(is_there):
+        base = _on_accelerator(load_base(spec.host()))
+        base.fit_speakers(read_prepared(storage.fetch(data_key(data_digest))))
+        _speak(spec, base, storage, speech)
+
+
+def _speak(
+    spec: SweepSpec, base: "FrozenBase", storage: Storage, speech: Sequence[BaseSpeech]
+) -> None:
+    from jobs.speech.clips import write_clips
+
+    for each in speech:
+        key = Ledger(storage, spec.name).clips(each.name, each.prompt_set)
+        if each.prompts and not storage.is_committed(key):
+            origin = Origin(each.name, spec.family, spec.data.provenance)
+            with storage.commit(key) as directory:
+                spoken = base.speak(base.model, each.prompts, each.decoding)
+                write_clips(directory, each.prompts, spoken, origin)
 
 
 def _listen(spec: SweepSpec, clips: Sequence[TargetClip]) -> list[str]:
@@ -168,9 +213,14 @@ def _prepare(
     progress: Callable[[int, int], None],
 ) -> "tuple[FrozenBase, Preparation]":
     from jobs.data.prepared.prepare import prepare
-    from jobs.families.base import to_accelerator
     from jobs.families.registry import load_base
 
-    base = load_base(spec.host())
-    to_accelerator(base.model)
+    base = _on_accelerator(load_base(spec.host()))
     return base, prepare(clips, base, storage, spec.data, progress)
+
+
+def _on_accelerator(base: "FrozenBase") -> "FrozenBase":
+    from jobs.families.base import to_accelerator
+
+    to_accelerator(base.model)
+    return base

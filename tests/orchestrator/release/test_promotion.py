@@ -92,6 +92,7 @@ def test_listeners_make_a_candidate_the_champion(
         "protocol": sweep.protocol.digest(),
         "verdict": "PROMOTE",
         "lora_scale": "1.3",
+        "decoding": sweep.protocol.decoding.model_dump_json(exclude_none=True),
         "primary": "similarity",
         "value": "0.63",
         "gain": "0.13",

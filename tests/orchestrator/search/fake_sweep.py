@@ -23,7 +23,7 @@ SECTIONS = {
     "min_effect: 0.05, bootstrap_resamples: 1000}",
 }
 
-_HEALTHY = {"end_of_speech_failure": 0.0, "duration": 1.0, "tail_silence": 0.0, "clipping": 0.0}
+HEALTHY = {"end_of_speech_failure": 0.0, "duration": 1.0, "tail_silence": 0.0, "clipping": 0.0}
 
 
 class FakeScorers:
@@ -46,7 +46,7 @@ class FakeScorers:
         order = self._ledger.trial(trial).order
         similarity = int(epoch) / 10 + float(scale) / 100 - order / 1000
         return [
-            ClipScores(variant, p.id, 0, {**_HEALTHY, "similarity": similarity}) for p in PROMPTS
+            ClipScores(variant, p.id, 0, {**HEALTHY, "similarity": similarity}) for p in PROMPTS
         ]
 
 
@@ -56,6 +56,6 @@ def fake_context(spec: SweepSpec, storage: Path) -> SweepContext:
     protocol = protocol_for(spec, PROMPTS, CONFIRMATION, prepared)
     context = SweepContext(spec, str(storage), "b", "d", protocol, scorers=None)
     ledger = context.ledger()
-    base = [ClipScores("base", p.id, 0, {**_HEALTHY, "similarity": 0.0}) for p in PROMPTS]
+    base = [ClipScores("base", p.id, 0, {**HEALTHY, "similarity": 0.0}) for p in PROMPTS]
     ledger.write_scores("base", base)
     return replace(context, scorers=FakeScorers(ledger))
