@@ -8,12 +8,17 @@ from typing import Any
 from cluster.plugins import Plugin, Table
 from cluster.storage.base import STORAGES, Storage
 from cluster.storage.probe import StorageCheck, probe
+from jobs.audio.foreign import ffmpeg_version
 from jobs.export.formats import EXPORTERS
 from jobs.families.registry import FAMILIES
 from jobs.metrics.catalogue import METRICS
 
 _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
 """Needed by every family, in any version that pyproject.toml allows."""
+_NO_FFMPEG = (
+    "none; without it recordings in m4a (AAC), WMA, WebM, AC-3 and MP2 are refused. Install ffmpeg "
+    "with the system's package manager, or convert them"
+)
 _TABLES: tuple[Table[Any], ...] = (FAMILIES, METRICS, STORAGES, EXPORTERS)
 """What plug-ins add to."""
 
@@ -49,6 +54,8 @@ class Health:
     families: dict[str, tuple[Need, ...]]
     """Needs of each family beside ``packages``."""
     plugins: tuple[Plugin, ...]
+    ffmpeg: str | None
+    """Its version; None where it is not installed."""
     storage: tuple[StorageCheck, ...] = ()
     """Of the storage that was tried; empty where none was."""
 
@@ -71,6 +78,7 @@ class Health:
         for name, needs in self.families.items():
             yield f"family {name}: {'can run' if self.runs(name) else 'cannot run'}"
             yield from (f"  {_line(need)}" for need in needs)
+        yield f"ffmpeg: {self.ffmpeg or _NO_FFMPEG}"
         yield from (f"plug-in: {plugin}" for plugin in self.plugins)
         for check in self.storage:
             yield f"storage: {check.name}: {'' if check.is_met else 'FAILS: '}{check.found}"
@@ -84,7 +92,8 @@ def examine(storage: Storage | None = None) -> Health:
         for name, family in FAMILIES.usable().items()
     }
     plugins = tuple(plugin for table in _TABLES for plugin in table.plugins())
-    return Health(packages, families, plugins, tuple(probe(storage)) if storage else ())
+    tried = tuple(probe(storage)) if storage else ()
+    return Health(packages, families, plugins, ffmpeg_version(), tried)
 
 
 def _need(package: str, wanted: str | None) -> Need:

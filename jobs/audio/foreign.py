@@ -60,6 +60,15 @@ def has_ffmpeg() -> bool:
     return shutil.which("ffmpeg") is not None
 
 
+def ffmpeg_version() -> str | None:
+    """That of the ffmpeg here, as it tells it; None where there is none that runs."""
+    try:
+        told = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.removeprefix("ffmpeg version ").partition(" ")[0]
+
+
 def decode_foreign(file: BinaryIO, kind: ForeignFormat, max_seconds: float) -> Path:
     """The sound of ``file`` as FLAC in the cache, where it is decoded the first time.
 

@@ -41,6 +41,19 @@ def test_what_is_amiss_is_said_with_the_command_that_mends_it(
     assert health.runs("codec_lm")
 
 
+def test_ffmpeg_is_told_with_its_version_or_with_what_lacks_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\necho ffmpeg version 7.1 Copyright\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "ffmpeg: 7.1" in list(doctor.examine().lines())
+    (tmp_path / "ffmpeg").unlink()
+    health = doctor.examine()
+    assert health.ffmpeg is None
+    assert any(line.startswith("ffmpeg: none; without it") for line in health.lines())
+
+
 def test_the_command_prints_one_json_object(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
