@@ -32,6 +32,8 @@ EXPORTERS = Table(
         "codec_lm.gguf": Exporter("jobs.export.gguf.export", quantized=True),
         "qwen3_tts.peft": Exporter("jobs.export.qwen3_tts_peft"),
         "qwen3_tts.native": Exporter("jobs.export.qwen3_tts_native"),
+        "voxcpm2.peft": Exporter("jobs.export.voxcpm2_peft"),
+        "voxcpm2.native": Exporter("jobs.export.voxcpm2_native"),
     },
 )
 """By ``FAMILY.FORMAT``."""
@@ -39,6 +41,8 @@ REFUSED: Mapping[str, str] = {
     "codec_lm.native": "what its tools load is a Hugging Face directory, which is `merged`",
     "qwen3_tts.merged": "the merged model as its package loads it is `native`",
     "qwen3_tts.gguf": "llama.cpp has no network of its kind, with a code predictor",
+    "voxcpm2.merged": "an adapter as its package loads it is `native`",
+    "voxcpm2.gguf": "llama.cpp has no network of its kind, with a diffusion decoder",
 }
 """Pairs that are not exported, each with the reason."""
 

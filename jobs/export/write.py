@@ -22,10 +22,13 @@ from jobs.export.formats import (
 from jobs.export.load_back import LoadBack
 from jobs.problems import InputError, Problem, collecting, nearest
 from jobs.speech.voice_files import VoiceFacts, VoiceFiles, sha256_of
-from jobs.vendor import QWEN_TTS
+from jobs.vendor import QWEN_TTS, VOXCPM
 
 MANIFEST_FILE = "manifest.json"
-_TOOLS = ("voxsweep", "torch", "transformers", "peft", "safetensors", "gguf", "xllamacpp", QWEN_TTS)
+_TOOLS = (
+    *("voxsweep", "torch", "transformers", "peft", "safetensors", "gguf", "xllamacpp"),
+    *(QWEN_TTS, VOXCPM),
+)
 
 
 @dataclass(frozen=True)

@@ -117,10 +117,15 @@ def load_model(source: Path, precision: str) -> tuple[LatentModel, LatentCodec]:
     dtype = getattr(torch, _DTYPES[precision])
     weights = {name: weight.to(dtype) for name, weight in load_file(source / WEIGHTS).items()}
     _fill(model, weights, source / WEIGHTS)
+    restore_positions(model)
+    return model, LatentCodec(vae, model, config.patch_size)
+
+
+def restore_positions(model: nn.Module) -> None:
+    """Compute a network's tables of positions, in fp32: a checkpoint does not have them."""
     for module in model.modules():
         if isinstance(module, _ROTARY):
             module._buffers.update(type(module)(module.config)._buffers)
-    return model, LatentCodec(vae, model, config.patch_size)
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

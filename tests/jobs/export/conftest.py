@@ -40,3 +40,14 @@ def qwen3_tts_voice(
         recording = write_recording(directory / f"{name}.flac", seed=seed)
         base.examples([replace(clip, speaker=name) for clip in random_clips(recording)[:1]])
     return random_voice(directory, base, host)
+
+
+@pytest.fixture(scope="session")
+def voxcpm2_voice(
+    tiny_voxcpm2_source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> VoiceFiles:
+    """It reads texts behind the tag of their language."""
+    host = EMBEDDED_HOST.model_copy(
+        update={"family": "voxcpm2", "source": str(tiny_voxcpm2_source), "language_tag": True}
+    )
+    return random_voice(tmp_path_factory.mktemp("voxcpm2"), load_base(host), host)

@@ -10,7 +10,7 @@ from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
 from jobs.training.adapter import Adapters
 from tests.embedded_voice import EMBEDDED_HOST
 
-_SPREAD = {"codec_lm": 0.05, "qwen3_tts": 0.3}
+_SPREAD = {"codec_lm": 0.05, "qwen3_tts": 0.3, "voxcpm2": 0.1}
 """Of the adapters' weights: enough that the base would say something else."""
 
 
@@ -39,7 +39,7 @@ def random_voice(directory: Path, base: FrozenBase, host: HostSpec = EMBEDDED_HO
         base_digest=base.digest,
         encoder_digest=base.encoder_digest,
         decoding=DecodingSpec(),
-        sample_rate=base.sample_rate,
+        sample_rate=base.speech_rate,
         longest=20.0,
         provenance="a synthetic voice",
         protocol="c" * 64,
