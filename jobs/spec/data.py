@@ -102,6 +102,8 @@ class DataSpec(Strict):
     """Whether characters that are not seen, or were broken on the way, are repaired."""
     bad_clips: Literal["refuse", "drop"] = "refuse"
     """Whether a clip that cannot be used ends everything, or is left out and counted."""
+    accept: tuple[Literal["text-other", "text-end"], ...] = ()
+    """What listening may find in most clips without ending a sweep: somebody has listened."""
     min_seconds: Positive | None = None
     """Of a clip; null is the family's, as below."""
     max_seconds: Positive | None = None

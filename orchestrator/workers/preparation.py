@@ -1,8 +1,8 @@
 """What comes before the first trial: data prepared once, and the base's own speech."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.storage.base import Storage, open_storage
@@ -15,6 +15,7 @@ from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet, shortli
 from orchestrator.spec.model import SweepSpec
 
 if TYPE_CHECKING:
+    from jobs.data.findings import Finding
     from jobs.data.prepared.prepare import Preparation
     from jobs.families.base import FrozenBase
     from orchestrator.spec.inputs import Inputs  # imports what reads audio
@@ -23,6 +24,9 @@ _QUIETER = 0.05
 """LU below the requested loudness; less is rounding."""
 _LISTENED_TO = 20
 """Clips. Fewer than by ``voxsweep check``: the first trial waits, and a large Whisper is slow."""
+
+
+_ACCEPT = "If they are right, and the recogniser is not, set data.accept: [{}]."
 
 
 @dataclass(frozen=True)
@@ -201,9 +205,22 @@ def _listen(spec: SweepSpec, clips: Sequence[TargetClip]) -> list[str]:
     except InputError as error:
         return [f"texts were not compared with what is said: {error}"]
     heard = listen_to(clips, transcriber, ", ".join(spec.data.paths), _LISTENED_TO)
-    if errors := [each.problem for each in heard.findings if each.severity == "error"]:
+    return [str(heard), *notes_of(heard.findings, spec.data.accept)]
+
+
+def notes_of(findings: "Sequence[Finding]", accepted: Collection[str]) -> list[str]:
+    """What listening found, in words.
+
+    Raises:
+        InputError: of most clips, and it is not accepted.
+    """
+    if errors := [
+        replace(each.problem, next_step=f"{each.problem.next_step} {_ACCEPT.format(each.rule)}")
+        for each in findings
+        if each.severity == "error" and each.rule not in accepted
+    ]:
         raise InputError(errors)
-    return [str(heard), *(str(each.problem) for each in heard.findings)]
+    return [str(each.problem) for each in findings]
 
 
 def _prepare(

@@ -3,8 +3,10 @@
 import pytest
 
 from cluster.storage.base import LocalStorage
+from jobs.data.findings import error, warning
+from jobs.problems import InputError
 from orchestrator.spec.inputs import Inputs
-from orchestrator.workers.preparation import prepare_sweep
+from orchestrator.workers.preparation import notes_of, prepare_sweep
 from tests.embedded_voice import embedded_clips
 
 ENOUGH = "search: {space: {batch_tokens: [null, 4000]}}"
@@ -25,6 +27,28 @@ def test_a_clip_that_no_token_budget_takes_is_told_before_the_base_has_spoken(ma
         "text (0.0%, 95 % interval 0.0% to 56.1%)"
     ]
     assert prepare_sweep(make_spec(), inputs, storage.url, ())[:2] == (enough, 0)
+
+
+FOUND = [
+    error("text-other", "m", "texts should be what is said", "Correct them."),
+    warning("text-end", "m", "last words should be said", "Look."),
+]
+
+
+def test_what_was_heard_in_most_clips_ends_a_sweep_unless_it_is_accepted():
+    with pytest.raises(InputError, match=r"Correct them\. If .* set data\.accept: \[text-other\]"):
+        notes_of(FOUND, ())
+    with pytest.raises(InputError):
+        notes_of(FOUND, ("text-end",))
+    assert notes_of(FOUND, ("text-other",)) == [str(each.problem) for each in FOUND]
+    assert notes_of(FOUND[1:], ()) == ["m: last words should be said. Look."]
+
+
+def test_what_may_be_accepted(make_spec):
+    spec = make_spec(data="data: {manifest: embedded, accept: [text-other, text-end]}")
+    assert spec.data.accept == ("text-other", "text-end")
+    with pytest.raises(InputError, match=r"accept"):
+        make_spec(data="data: {manifest: embedded, accept: [audio-silent]}")
 
 
 @pytest.mark.parametrize(
