@@ -37,7 +37,10 @@ def write_checkpoint(
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
     shutil.copyfile(BASE_DIR / "tokenizer_config.json", directory / "tokenizer_config.json")
     torch.manual_seed(0)
-    tiny_model(architecture, size + spare, tied=tied).save_pretrained(directory)
+    model = tiny_model(architecture, size + spare, tied=tied)
+    # It writes speech: of bytes that are no whole character, llama.cpp's server tells not all.
+    model.get_output_embeddings().weight.data[: len(tokenizer["model"]["vocab"]) + 2] *= 0.05
+    model.save_pretrained(directory)
     return directory
 
 

@@ -6,7 +6,7 @@ Notation: b clips in a batch, s tokens, v vocabulary.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -181,6 +181,16 @@ class FrozenBase(Protocol):
         Raises:
             ValueError: a tag is wanted, and a prompt has no language.
         """
+
+
+@runtime_checkable
+class SpeechTokens(Protocol):
+    """A base whose tokens of speech have rows in its embedding and its head, and so can be trained
+    (``training.speech_rows``); not every family has them."""
+
+    @property
+    def speech_ids(self) -> Sequence[int]:
+        """Ids of the tokens that the layout has beside words: codes, their frame, markers."""
 
 
 def language_tag_of(utterance: PreparedClip | PromptSpec, language_tag: bool) -> str | None:

@@ -139,6 +139,11 @@ class CodecLM:
         starts = np.rint(np.array(seconds) * self.codec.frame_rate).clip(0, len(codes))
         return codes, tuple(int(start) for start in starts)
 
+    @property
+    def speech_ids(self) -> list[int]:
+        """Of all tokens that the layout adds to a tokenizer."""
+        return self.stream.added_ids
+
     def layers(self, targets: Sequence[str], blocks: Sequence[int] | None) -> list[str]:
         """Of every block, or of ``blocks``."""
         return chosen_layers(targets, blocks, CODEC_LM_TARGETS, self._layers)

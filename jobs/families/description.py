@@ -87,6 +87,8 @@ class Family:
     """Those of :data:`LOSS_KEYS` that its loss has a use for."""
     writes_latents: bool = False
     """Whether it speaks by diffusion, and picks no tokens."""
+    speech_rows: bool = False
+    """Whether its bases are :class:`~jobs.families.base.SpeechTokens`."""
 
 
 def tagged(text: str, language: str) -> str:

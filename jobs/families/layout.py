@@ -209,7 +209,8 @@ class TokenStream:
         """Raises ValueError where the tokenizer lacks one of `Layout.added_tokens`."""
         self.layout = layout
         self._tokenizer = tokenizer
-        ids = self._ids(layout.added_tokens())
+        self.added_ids = ids = self._ids(layout.added_tokens())
+        """Of :meth:`Layout.added_tokens`, in their order."""
         self.end_id = self._ids([layout.end])[0]
         pad = tokenizer.pad_token_id
         self.pad_id = self.end_id if pad is None else pad

@@ -35,6 +35,7 @@ FAMILIES = Table(
             text="jobs.families.codec_lm_text",
             targets=CODEC_LM_TARGETS,
             embedded=True,
+            speech_rows=True,
         ),
         "qwen3_tts": Family(
             "jobs.families.qwen3_tts.base",

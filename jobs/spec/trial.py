@@ -24,6 +24,7 @@ _ADDED_LATER = (
     "stop_weight",
     "steps",
     "checkpoint_steps",
+    "speech_rows",
 )
 """Keys that were added once trials had ids: the default value is left out of the id."""
 _LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -57,6 +58,8 @@ class TrainingSpec(Strict):
         Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
     ) = None
     """Numbers of the blocks, from 0, whose ``targets`` get an adapter; null is all."""
+    speech_rows: Literal["frozen", "trained"] = "frozen"
+    """Whether the rows that the tokens of speech have in embedding and head are trained too."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     loraplus_lr_ratio: Annotated[float, Field(gt=0)] = 1.0
     """The learning rate of each B over that of its A (LoRA+, arXiv 2402.12354)."""

@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from jobs.families.base import AdapterExtras, FrozenBase
+from jobs.families.base import AdapterExtras, FrozenBase, SpeechTokens
 from jobs.spec.trial import TrainingSpec
 from jobs.training.packed import Part, Rows, add_adapters
+from jobs.training.token_rows import DELTA, TokenRowsOfSlots
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
@@ -87,15 +88,20 @@ class Adapters:
         self._base = base
         self._model = base.model
         self._configs: dict[str, LoraConfig] = {}
+        self._token_rows = TokenRowsOfSlots(base.model, self.rows)
 
     def add(self, slot: str, spec: TrainingSpec) -> None:
         """Add fresh LoRA layers; the initial A is drawn from torch's global generator.
 
-        An error leaves the model as it was.
+        With ``spec.speech_rows`` trained, a copy of the base's rows too. An error leaves the model
+        as it was.
 
         Raises:
             ValueError: ``spec`` names a layer that the base does not have.
         """
+        speech = spec.speech_rows == "trained"
+        if speech and not isinstance(self._base, SpeechTokens):
+            raise ValueError("speech_rows must be frozen: the base has no tokens of speech")
         names = self._base.layers(spec.targets, spec.layers_to_transform)
         config = LoraConfig(
             r=spec.rank,
@@ -115,19 +121,24 @@ class Adapters:
             if trained != names:
                 differing = sorted({*trained} ^ {*names})
                 raise RuntimeError(f"PEFT must adapt {len(names)} layers, but not so {differing}")
+            if speech:
+                assert isinstance(self._base, SpeechTokens)
+                self._token_rows.add(slot, self._base.speech_ids)
         except BaseException:
             self.remove(slot)
             raise
         # PEFT shortens the names where a part of them suffices: in this model, with these adapters.
         config.target_modules = names
+        config.trainable_token_indices = self._token_rows.of(slot)
         self._configs[slot] = config
         for module in self._layers().values():
             module.rows = self.rows
         self._unfreeze()
 
     def remove(self, slot: str) -> None:
-        """Remove a slot's LoRA layers, or those that are there where adding it failed."""
+        """Remove what a slot has, or what is there of it where adding it failed."""
         self._configs.pop(slot, None)
+        self._token_rows.remove(slot)
         for name, module in self._layers().items():
             module.set_adapter([])  # or PEFT warns that it makes another one active
             module.delete_adapter(slot)
@@ -137,11 +148,11 @@ class Adapters:
 
     def parameters(self, slot: str) -> dict[str, nn.Parameter]:
         """A slot's trainable parameters, by PEFT's key."""
-        inner = f".{slot}."
+        inner, last = f".{slot}.", f".{DELTA}.{slot}"
         return {
-            _PEFT_PREFIX + name.replace(inner, "."): parameter
+            _PEFT_PREFIX + name.removesuffix(f".{slot}").replace(inner, "."): parameter
             for name, parameter in self._model.named_parameters()
-            if inner in name
+            if inner in name or name.endswith(last)
         }
 
     def saved(

@@ -418,7 +418,7 @@ class SweepSpec(Strict):
 
     @property
     def largest_training(self) -> TrainingSpec:
-        """Hyperparameters with the largest rank and all targets and blocks that trials may have."""
+        """Hyperparameters with the largest rank, and all targets, blocks and rows, of any trial."""
         point: dict[str, Any] = {"rank": max(self.corners("rank"))}
         for key in ("targets", "layers_to_transform"):
             if key not in self.search.space:
@@ -426,6 +426,10 @@ class SweepSpec(Strict):
             choices: tuple[Any, ...] = self.search.space[key].choices
             every = itertools.chain.from_iterable(filter(None, choices))
             point[key] = None if None in choices else tuple(dict.fromkeys(every))
+        if "speech_rows" in self.search.space and (
+            "trained" in self.search.space["speech_rows"].choices
+        ):
+            point["speech_rows"] = "trained"
         return self.training_for(point)
 
     @property

@@ -129,6 +129,10 @@ def _family(spec: SweepSpec) -> Iterator[Violation]:
         for location in dict.fromkeys(others):
             what = f"{dotted(location)}: the loss of {spec.family} has no such part"
             yield Violation(location, what, "Delete it.")
+    for location, value in () if family.speech_rows else _values_of("speech_rows", spec):
+        if value != "frozen":
+            what = f"{dotted(location)}: a base of {spec.family} has no rows that can be trained"
+            yield Violation(location, what, "Delete it.")
     yield from _decoding(spec, family)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.spec.trial import TrainingSpec
+from jobs.training.token_rows import DELTA
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state per parameter, beside the step count that all parameters share."""
@@ -30,23 +31,19 @@ _RATIO = "loraplus_lr_ratio"
 def adamw(parameters: Parameters, training: TrainingSpec) -> torch.optim.AdamW:
     """A slot's optimiser. Fused is one pass over the memory, where the default makes ten.
 
-    Under LoRA+ the B of every layer are a group with a learning rate of their own.
+    Under LoRA+ the B of every layer are a group with a learning rate of their own. Trained rows do
+    not decay: they are values, which begin as the base's, and not differences that begin at 0.
     """
-    ratio = training.loraplus_lr_ratio
-    groups: list[dict[str, Any]] = [{"params": list(parameters.values()), _RATIO: 1.0}]
-    if ratio != 1.0:
-        groups = [
-            {
-                "params": [p for name, p in parameters.items() if ("lora_B" in name) == is_b],
-                _RATIO: r,
-            }
-            for is_b, r in ((False, 1.0), (True, ratio))
-        ]
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in parameters.items():
+        ratio = training.loraplus_lr_ratio if "lora_B" in name else 1.0
+        decay = 0.0 if DELTA in name else training.weight_decay
+        group = {"params": [], _RATIO: ratio, "weight_decay": decay}
+        groups.setdefault((ratio, decay), group)["params"].append(parameter)
     return torch.optim.AdamW(
-        groups,
+        list(groups.values()),
         lr=training.learning_rate,
         betas=training.betas,
-        weight_decay=training.weight_decay,
         fused=True,
     )
 

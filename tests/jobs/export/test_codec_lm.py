@@ -20,7 +20,7 @@ from jobs.export.load_back import LoadBackError
 from jobs.export.write import MANIFEST_FILE, export_voice, files_of
 from jobs.families.base import FrozenBase
 from jobs.families.registry import load_base
-from jobs.spec.trial import DecodingSpec, PromptSpec
+from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VoiceFiles
 from tests.backbones import write_checkpoint
@@ -28,6 +28,7 @@ from tests.embedded_voice import EMBEDDED_HOST
 from tests.jobs.export.voices import random_voice
 
 GGUF = "model-q8_0.gguf"
+WEIGHTS = "adapter_model.safetensors"
 PROMPT = PromptSpec(id="p", text="nine one six")
 runs_llama = [
     pytest.mark.llama,
@@ -128,6 +129,28 @@ def test_another_architecture_is_written_so_that_it_loads_back(tmp_path: Path, a
     }
     reader = GGUFReader(tmp_path / "out" / "model-f32.gguf")
     assert reader.fields["general.architecture"].contents() == architecture
+
+
+@pytest.mark.parametrize(
+    "tied", [pytest.param(True, marks=pytest.mark.full), False], ids=["tied", "untied"]
+)
+def test_trained_rows_are_exported_at_their_strength(tmp_path: Path, tied: bool):
+    source = write_checkpoint(tmp_path / "base", "llama", tied=tied)
+    host = EMBEDDED_HOST.model_copy(update={"source": str(source)})
+    trained = TrainingSpec(rank=4, speech_rows="trained")
+    voice = random_voice(tmp_path, load_base(host), host, trained)
+    for name in ("peft", "merged", "gguf"):
+        export_voice(voice, name, tmp_path / name, "f32" if name == "gguf" else None)
+    keys = sorted(k for k in load_file(voice.adapter / WEIGHTS) if "trainable_tokens" in k)
+    assert len(keys) == (1 if tied else 2)
+    key = keys[-1]  # of the embedding
+    own, written = (load_file(d / WEIGHTS)[key] for d in (voice.adapter, tmp_path / "peft"))
+    merged = load_file(tmp_path / "merged" / "model.safetensors")["model.embed_tokens.weight"]
+    config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    ids = config["trainable_token_indices"]["model.embed_tokens"]
+    original = load_file(source / "model.safetensors")["model.embed_tokens.weight"][ids]
+    torch.testing.assert_close(written, original + 0.6 * (own - original))
+    torch.testing.assert_close(merged[ids], written)
 
 
 def test_llama_with_its_queries_as_hugging_face_has_them_does_not_load_back(

@@ -14,9 +14,14 @@ _SPREAD = {"codec_lm": 0.05, "qwen3_tts": 0.3, "voxcpm2": 0.1}
 """Of the adapters' weights: enough that the base would say something else."""
 
 
-def random_voice(directory: Path, base: FrozenBase, host: HostSpec = EMBEDDED_HOST) -> VoiceFiles:
+def random_voice(
+    directory: Path,
+    base: FrozenBase,
+    host: HostSpec = EMBEDDED_HOST,
+    training: TrainingSpec | None = None,
+) -> VoiceFiles:
     """A random adapter on ``base`` in ``directory/voice``; the base stays as it was."""
-    training = TrainingSpec(rank=4)
+    training = training or TrainingSpec(rank=4)
     adapters = Adapters(base)
     adapters.add("slot", training)
     draw = torch.Generator().manual_seed(1)

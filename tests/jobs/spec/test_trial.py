@@ -39,6 +39,7 @@ CHANGES: dict[str, Any] = {
     "dropout": 0.1,
     "targets": ("q_proj",),
     "layers_to_transform": (0, 3),
+    "speech_rows": "trained",
     "learning_rate": 2e-3,
     "loraplus_lr_ratio": 4.0,
     "schedule": "cosine",

@@ -36,8 +36,8 @@ def test_the_least_spec_has_the_defaults(make_spec):
 TRAINING = (
     "accumulation, acoustic_share, acoustic_weight, alpha, batch_size, batch_tokens, betas, "
     "checkpoint_steps, clip, dropout, epochs, layers_to_transform, learning_rate, "
-    "loraplus_lr_ratio, mix, rank, rslora, schedule, seed, steps, stop_weight, targets, "
-    "warmup_steps, weight_decay"
+    "loraplus_lr_ratio, mix, rank, rslora, schedule, seed, speech_rows, steps, stop_weight, "
+    "targets, warmup_steps, weight_decay"
 )
 UNFIT = [
     # what the case is, the sections, the problems
@@ -207,6 +207,14 @@ UNFIT = [
         "a part of the loss that the family has not",
         {"training": "training:\n  acoustic_share: 0.5"},
         ["6: training.acoustic_share: the loss of codec_lm has no such part. Delete it."],
+    ),
+    (
+        "rows that the family has not",
+        {
+            "family": "family: qwen3_tts\nbase: {source: hub:a/b}",
+            "search": "search: {space: {speech_rows: [frozen, trained]}}",
+        },
+        ["4: search.space.speech_rows.1: a base of qwen3_tts has no rows that can be trained"],
     ),
     (
         "space with an unknown key",
@@ -637,6 +645,9 @@ def test_hosts_measure_themselves_with_all_that_trials_may_adapt(
     spec = make_spec(training=f"training: {training}", search=f"search: {{space: {space}}}")
     largest = spec.largest_training
     assert (largest.rank, largest.targets, largest.layers_to_transform) == (9, targets, blocks)
+    assert largest.speech_rows == "frozen"
+    some = make_spec(search="search: {space: {speech_rows: [frozen, trained]}}")
+    assert some.largest_training.speech_rows == "trained"
 
 
 def test_a_constraint_may_be_on_what_finalists_get(make_spec):
