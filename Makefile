@@ -35,9 +35,11 @@ reference: $(READY)
 # resemblyzer comes without what it asks for: webrtcvad, which webrtcvad-wheels stands in for, and
 # typing, which Python has had since 3.5. qwen-tts and voxcpm too: gradio, funasr, modelscope, and a
 # torchaudio that does not import beside a torch for the CPU (jobs/vendor.py).
+# neucodec too: torchtune, which does not import beside the torchao of today; the three after it are
+# what its quantiser needs.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps resemblyzer qwen-tts voxcpm
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps resemblyzer qwen-tts voxcpm neucodec vector-quantize-pytorch einx frozendict
 	touch $(READY)

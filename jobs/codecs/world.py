@@ -10,6 +10,7 @@ Notation: t 10 ms frames, n codes (t = 4 n), d features of a frame, k codebook s
 import hashlib
 import json
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -30,6 +31,9 @@ CEPSTRA = 32
 FEATURES = CEPSTRA + 3  # cepstra, band aperiodicity in dB, log F0, voicing
 SAMPLES_PER_CODE = int(SAMPLE_RATE * FRAME_PERIOD_MS / 1000) * FRAMES_PER_CODE
 _FFT_SIZE = pyworld.get_cheaptrick_fft_size(SAMPLE_RATE)
+UNSETTLED = 2 * SAMPLES_PER_CODE
+"""Samples at the end of a synthesis that the next codes would change: half of the response to a
+pulse, and the frame after the last, which WORLD extrapolates F0 to, are less."""
 _LOG_F0, _VOICING = CEPSTRA + 1, CEPSTRA + 2
 _SILENT_LOG_F0 = float(np.log(150.0))  # Hz; where nothing is voiced, F0 is inaudible
 
@@ -75,7 +79,7 @@ class WorldCodec:
 
     `codebook` (k, 4 d) holds weighted, centred features; `mean` and `weight` (d,) undo that.
     `digest` is the SHA-256 of the files: two codecs of one digest give the same codes for the same
-    audio. `frame_rate` is in codes a second.
+    audio. `frame_rate` is in codes a second. See :class:`jobs.codecs.codec.Codec`.
     """
 
     codebook: NDArray[np.float32]
@@ -83,6 +87,7 @@ class WorldCodec:
     weight: NDArray[np.float32]
     digest: str
     sample_rate: int = SAMPLE_RATE
+    speech_rate: int = SAMPLE_RATE
     frame_rate: float = SAMPLE_RATE / SAMPLES_PER_CODE
 
     @classmethod
@@ -146,6 +151,28 @@ class WorldCodec:
             )
         frames = self.codebook[codes].reshape(-1, FEATURES)
         return synthesise(frames / self.weight + self.mean)
+
+    def decode_stream(self, chunks: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.float32]]:
+        """Pieces that together are what :meth:`decode` gives of all codes, to the last bit.
+
+        The pulses and the noise of WORLD follow from all frames before them, so every piece is cut
+        from the synthesis of all codes so far; of that, the last ``UNSETTLED`` samples wait for the
+        codes that follow.
+        """
+        codes = np.zeros(0, dtype=np.int64)
+        audio, done = np.zeros(0, dtype=np.float32), 0
+        for chunk in chunks:
+            codes = np.concatenate((codes, chunk))
+            if len(codes):
+                audio = self.decode(codes)
+            if (settled := len(audio) - UNSETTLED) > done:
+                yield audio[done:settled]
+                done = settled
+        if done < len(audio):
+            yield audio[done:]
+
+
+load = WorldCodec.load
 
 
 def _continuous_log_f0(f0: NDArray[np.float64], voiced: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 
 from jobs.clips import PreparedClip, SpokenClip
+from jobs.codecs.codec import Codec, load_codec
 from jobs.codecs.recogniser import WordRecogniser
-from jobs.codecs.world import WorldCodec
 from jobs.embedded import RECOGNISER_DIR
 from jobs.families.base import (
     WHOLE_LOSS,
@@ -53,7 +53,7 @@ class CodecLM:
         self,
         model: nn.Module,
         stream: TokenStream,
-        codec: WorldCodec,
+        codec: Codec,
         aligner: WordRecogniser | None,
         voice: str | None,
         digest: str,
@@ -65,7 +65,7 @@ class CodecLM:
         self.codec = codec
         self.voice = voice
         self.digest = digest
-        self.sample_rate = self.speech_rate = codec.sample_rate
+        self.sample_rate, self.speech_rate = codec.sample_rate, codec.speech_rate
         self._aligner = aligner
         self._language_tag = language_tag
         self._layers = linear_layers(model)
@@ -91,6 +91,12 @@ class CodecLM:
         if voice is not None and voice not in layout.voices:
             known = list(layout.voices)
             raise ValueError(f"voice must be one of {known} of {source}, got {voice!r}")
+        loaded = load_codec(codec)
+        if layout.codebook_size != loaded.codebook_size:
+            raise ValueError(
+                f"{source / LAYOUT_FILE}: codebook_size must be the {loaded.codebook_size} of the "
+                f"codec in {codec}, got {layout.codebook_size}"
+            )
         # What decides what the base says: weights, tokenizer, layout.
         files = [source / name for name in ("config.json", "tokenizer.json", LAYOUT_FILE)]
         files += sorted(source.glob("*.safetensors"))
@@ -100,7 +106,7 @@ class CodecLM:
         return cls(
             model,
             TokenStream(layout, AutoTokenizer.from_pretrained(source)),
-            WorldCodec.load(codec),
+            loaded,
             WordRecogniser.load(RECOGNISER_DIR) if layout.markers else None,
             voice,
             digest_files(files),
@@ -224,7 +230,7 @@ class CodecLM:
             codes = self.stream.codes(ids)
             audio = self.codec.decode(codes) if len(codes) else np.zeros(0, dtype=np.float32)
             reached_end = ids[-1] == self.stream.end_id
-            clips.append(SpokenClip(audio, self.sample_rate, prompt.text, reached_end))
+            clips.append(SpokenClip(audio, self.speech_rate, prompt.text, reached_end))
         return clips
 
     @torch.no_grad()  # inference mode would spoil the weights that ZeRO stage 3 gathers

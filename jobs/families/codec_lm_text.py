@@ -5,8 +5,15 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from jobs.codecs.codec import codec_kind
 from jobs.embedded import BASE_DIR
-from jobs.families.description import TokenCounter, block_count, local_directory, read_config
+from jobs.families.description import (
+    TokenCounter,
+    block_count,
+    codec_directory,
+    local_directory,
+    read_config,
+)
 from jobs.families.layout import Layout
 from jobs.families.targets import block_layers
 from jobs.spec import EMBEDDED
@@ -79,10 +86,10 @@ def read_backbone(directory: Path) -> dict[str, Any]:
 
 
 def sample_rate(spec: HostSpec) -> int:
-    """Hz of all that the codec of ``spec`` takes in; WORLD is the only one of the family."""
-    from jobs.codecs.world import SAMPLE_RATE  # pyworld takes a moment
-
-    return SAMPLE_RATE
+    """Hz of all that the codec of ``spec`` takes in. Raises as :func:`codec_kind`."""
+    return codec_kind(codec_directory(spec)).sample_rate
 
 
-speech_rate = sample_rate
+def speech_rate(spec: HostSpec) -> int:
+    """Hz of what it gives back. Raises as :func:`codec_kind`."""
+    return codec_kind(codec_directory(spec)).speech_rate

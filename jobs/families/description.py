@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.embedded import BASE_DIR
+from jobs.embedded import BASE_DIR, CODEC_DIR
 from jobs.spec import EMBEDDED
+from jobs.spec.trial import HostSpec
 
 TOKENIZER_FILES = (
     "vocab.json",
@@ -165,6 +166,11 @@ def local_directory(source: str) -> Path | None:
 
     found = try_to_load_from_cache(source.removeprefix(HUB), "config.json")
     return Path(found).parent if isinstance(found, str) else None
+
+
+def codec_directory(spec: HostSpec) -> Path:
+    """The directory of the codec that a base of ``spec`` has beside it, if it has one."""
+    return CODEC_DIR if spec.codec == EMBEDDED else Path(spec.codec)
 
 
 def directory_of(source: str) -> Path:

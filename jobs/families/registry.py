@@ -1,24 +1,22 @@
 """The families by name. Loading a base imports its model code; asking for the names does not."""
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.plugins import Table
-from jobs.embedded import CODEC_DIR
 from jobs.families.description import (
     CODEC_LM_RULES,
     QWEN3_TTS_RULES,
     VOXCPM2_RULES,
     Family,
     TokenCounter,
+    codec_directory,
     directory_of,
 )
 from jobs.families.qwen3_tts.description import TARGETS as QWEN3_TTS_TARGETS
 from jobs.families.targets import CODEC_LM_TARGETS, chosen_layers
 from jobs.families.voxcpm2.description import TARGETS as VOXCPM2_TARGETS
 from jobs.problems import nearest
-from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec, TrainingSpec
 from jobs.vendor import QWEN_TTS, QWEN_TTS_VERSION, VOXCPM, VOXCPM_VERSION
 
@@ -120,7 +118,7 @@ def load_base(spec: HostSpec) -> "FrozenBase":
     """
     family = _family(spec.family)
     source = directory_of(spec.source)
-    codec = CODEC_DIR if spec.codec == EMBEDDED else Path(spec.codec)
+    codec = codec_directory(spec)
     base: FrozenBase = import_module(family.module).load(
         source, codec, spec.voice, spec.precision, spec.language_tag
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.codecs.codec import CODECS
 from jobs.families.registry import FAMILIES
 from orchestrator import doctor
 from orchestrator.cli import main
@@ -14,6 +15,7 @@ from orchestrator.cli import main
 def test_everything_is_well_where_the_tests_run():
     health = doctor.examine()
     assert {name: health.runs(name) for name in FAMILIES} == dict.fromkeys(FAMILIES, True)
+    assert {name: health.decodes(name) for name in CODECS} == dict.fromkeys(CODECS, True)
     assert not any("missing" in line for line in health.lines())
 
 
@@ -52,6 +54,24 @@ def test_ffmpeg_is_told_with_its_version_or_with_what_lacks_without_it(
     health = doctor.examine()
     assert health.ffmpeg is None
     assert any(line.startswith("ffmpeg: none; without it") for line in health.lines())
+
+
+def test_a_codec_that_lacks_its_package_says_what_clashes(monkeypatch: pytest.MonkeyPatch):
+    def version(package: str) -> str:
+        if package == "neucodec":
+            raise metadata.PackageNotFoundError(package)
+        return metadata.version(package)
+
+    monkeypatch.setattr(doctor, "version", version)
+    health = doctor.examine()
+    said = list(health.lines())
+    at = said.index("codec neucodec: cannot run")
+    assert said[at + 1] == (
+        "  neucodec: missing, needs 0.0.6. Run `pip install --no-deps neucodec==0.0.6`."
+    )
+    assert "torchtune, which does not import beside torchao" in said[at + 5]
+    assert "codec world: can run" in said
+    assert not health.to_dict()["codecs"]["neucodec"]["runs"]
 
 
 def test_the_command_prints_one_json_object(

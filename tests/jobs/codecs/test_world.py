@@ -8,7 +8,14 @@ import pytest
 import soundfile
 
 from jobs.codecs.recogniser import WordRecogniser
-from jobs.codecs.world import FEATURES, SAMPLE_RATE, SAMPLES_PER_CODE, WorldCodec, analyse
+from jobs.codecs.world import (
+    FEATURES,
+    SAMPLE_RATE,
+    SAMPLES_PER_CODE,
+    UNSETTLED,
+    WorldCodec,
+    analyse,
+)
 from jobs.embedded import CODEC_DIR, RECOGNISER_DIR, VOICE_DIR
 from jobs.metrics.words import word_edits
 
@@ -81,3 +88,23 @@ def test_another_codec_directory_is_refused(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"codec": "neucodec"}')
     with pytest.raises(ValueError, match="must be 'world', got 'neucodec'"):
         WorldCodec.load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [1, 3, 16])
+def test_pieces_are_the_whole_to_the_last_bit(codec: WorldCodec, clips: list, size: int):
+    """Voiced and unvoiced speech; each piece before the codes that follow are known."""
+    for audio, _ in clips[:2]:
+        codes = codec.encode(audio, SAMPLE_RATE)
+        chunks = [codes[at : at + size] for at in range(0, len(codes), size)]
+        pieces = [*codec.decode_stream(chunks)]
+        assert np.array_equal(np.concatenate(pieces), codec.decode(codes))
+        assert len(pieces) > 1
+
+
+def test_what_is_not_settled_would_change(codec: WorldCodec, clips: list):
+    """The last code's worth of a piece depends on what follows it."""
+    codes = codec.encode(clips[0][0], SAMPLE_RATE)
+    whole, half = codec.decode(codes), codec.decode(codes[: len(codes) // 2])
+    settled = len(half) - UNSETTLED
+    assert np.array_equal(half[:settled], whole[:settled])
+    assert not np.array_equal(half, whole[: len(half)])

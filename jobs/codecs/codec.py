@@ -1,0 +1,116 @@
+"""What a codec of ``codec_lm`` is, and which there are."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.vendor import NEUCODEC
+
+
+class Codec(Protocol):
+    """A waveform as one stream of discrete codes, and back."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hex: two codecs of one digest give the same codes for the same audio."""
+
+    @property
+    def codebook_size(self) -> int:
+        """How many different codes there are."""
+
+    @property
+    def frame_rate(self) -> float:
+        """Codes a second."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the audio that is encoded."""
+
+    @property
+    def speech_rate(self) -> int:
+        """Hz of the audio that is decoded."""
+
+    def encode(self, audio: NDArray[np.float32], rate: int) -> NDArray[np.int64]:
+        """Codes (n,) of mono audio (samples,) at ``rate`` Hz.
+
+        Raises:
+            ValueError: ``rate`` is not ``sample_rate`` (nothing is resampled silently), the audio
+                is not one-dimensional, or it is shorter than one code.
+        """
+
+    def decode(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Mono audio in [-1, 1] at ``speech_rate`` of codes (n,).
+
+        Raises:
+            ValueError: a code is outside ``0 .. codebook_size - 1``, or there is none.
+        """
+
+    def decode_stream(self, chunks: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.float32]]:
+        """The audio of codes that come chunk by chunk, each piece as soon as it is settled.
+
+        What is settled, and how the pieces together differ from :meth:`decode`, the codec says.
+        """
+
+
+@dataclass(frozen=True)
+class CodecKind:
+    """A kind of codec, as ``codec`` in the ``config.json`` of its directory names it."""
+
+    module: str
+    """Its ``load(directory)`` gives a :class:`Codec`."""
+    sample_rate: int
+    speech_rate: int
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """What only it needs to be installed, each with its version."""
+    note: str = ""
+    """Why these are installed with ``--no-deps``."""
+
+
+CODECS = {
+    "world": CodecKind("jobs.codecs.world", 16_000, 16_000),
+    "neucodec": CodecKind(
+        "jobs.codecs.neucodec",
+        16_000,
+        24_000,
+        NEUCODEC,
+        "neucodec asks for torchtune, which does not import beside torchao 0.18, and for "
+        "torchaudio, which does not import beside a torch for the CPU; it is run without both",
+    ),
+}
+"""By name. No weights and no network is loaded to ask for one."""
+
+
+def codec_kind(directory: Path) -> CodecKind:
+    """The kind of the codec in ``directory``.
+
+    Raises:
+        FileNotFoundError: there is no ``config.json``.
+        ValueError: it names no codec that there is.
+    """
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} must be JSON: {error}") from error
+    name = config.get("codec") if isinstance(config, dict) else None
+    if name not in CODECS:
+        raise ValueError(f"{path}: codec must be one of {', '.join(CODECS)}, got {name!r}")
+    return CODECS[name]
+
+
+def load_codec(directory: Path) -> Codec:
+    """The codec in ``directory``.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ImportError: a package that this kind needs is missing, with the command that installs it.
+        ValueError: the directory holds no codec, or a malformed one.
+    """
+    codec: Codec = import_module(codec_kind(directory).module).load(directory)
+    return codec
