@@ -1,6 +1,6 @@
 """A tiny random base of the codec_lm family, for tests that need no speech."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ HOP = 640
 class ToneCodec:
     """Code k is 40 ms of a tone of its own."""
 
-    sample_rate = RATE
+    sample_rate = speech_rate = RATE
     frame_rate = RATE / HOP
     codebook_size = CODEBOOK
     digest = "toy"
@@ -37,6 +37,9 @@ class ToneCodec:
         time = np.arange(HOP) / HOP
         tones = [0.3 * np.sin(2 * np.pi * 2 * code * time) for code in codes]
         return np.concatenate(tones).astype(np.float32)
+
+    def decode_stream(self, chunks: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.float32]]:
+        return (self.decode(chunk.tolist()) for chunk in chunks if len(chunk))
 
 
 def toy_layout() -> Layout:

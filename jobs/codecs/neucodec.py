@@ -55,7 +55,7 @@ class Rotary(nn.Module):
         """``x`` (b, s, h, dim), turned."""
         angles = torch.outer(torch.arange(x.shape[1]).float(), self._frequencies)
         turn = torch.polar(torch.ones_like(angles), angles)[None, :, None].to(x.device)
-        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
         return torch.view_as_real(pairs * turn).flatten(-2).type_as(x)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import soundfile
 
+from jobs.codecs.codec import Codec
 from jobs.codecs.recogniser import WordRecogniser
 from jobs.codecs.world import WorldCodec
 from tools.rebuild_embedded.corpus import SAMPLE_RATE, SHIPPED_SPLITS, Clip, read_audio
@@ -49,7 +50,7 @@ def digest_assets(assets: Path) -> dict[str, str]:
 
 
 def choose_clips(
-    corpus: Path, clips: Sequence[Clip], codec: WorldCodec, recogniser: WordRecogniser
+    corpus: Path, clips: Sequence[Clip], codec: Codec, recogniser: WordRecogniser
 ) -> list[Clip]:
     """The target's validation clips, and its first training clips that are right when coded.
 
@@ -65,9 +66,7 @@ def choose_clips(
     return [*islice(training, TRAINING_CLIPS), *validation]
 
 
-def _is_right_coded(
-    corpus: Path, clip: Clip, codec: WorldCodec, recogniser: WordRecogniser
-) -> bool:
+def _is_right_coded(corpus: Path, clip: Clip, codec: Codec, recogniser: WordRecogniser) -> bool:
     coded = codec.decode(codec.encode(read_audio(corpus / clip.path), SAMPLE_RATE))
     return recogniser.transcribe(coded, SAMPLE_RATE) == clip.text.split()
 

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from jobs.clips import PreparedClip
+from jobs.codecs.codec import load_codec
 from jobs.families.base import Batch
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec
 from jobs.training.host import Host
 from jobs.training.packing import AdapterUse
+from tests.jobs.codecs.tiny_neucodec import write_neucodec
 from tests.toy import ToneCodec, toy_base, toy_clips, toy_trial
 
 NATS_PER_TARGET = 1e-5
@@ -263,3 +265,18 @@ def test_an_overfitted_adapter_says_its_clips_back_and_stops():
     for said, without, base_said in zip(spoken, silent, plain, strict=True):
         assert not np.array_equal(said.audio, without.audio)
         np.testing.assert_array_equal(without.audio, base_said.audio)
+
+
+def test_a_codec_with_another_rate_of_speech(tmp_path):
+    """NeuCodec's: recordings at 16 kHz, speech at 24 kHz, 50 codes a second."""
+    toy = toy_base()
+    codec = load_codec(write_neucodec(tmp_path / "codec"))
+    base = CodecLM(toy.model, toy.stream, codec, None, None, "toy")
+    assert (base.sample_rate, base.speech_rate) == (16_000, 24_000)
+    assert base.encoder_digest != toy.encoder_digest
+    codes, starts = base.encode(np.full(16_000, 0.1, dtype=np.float32), "one")
+    assert (len(codes), starts) == (50, None)
+    (clip,) = base.speak(base.model, PROMPTS[1:2], GREEDY)
+    spoken = base.stream.codes(base.generate(base.model, PROMPTS[1:2], GREEDY)[0])
+    assert clip.rate == 24_000
+    assert len(clip.audio) == 480 * len(spoken)
