@@ -79,22 +79,29 @@ _README = """\
 A voice that voxsweep {version} exported as `{format}`. It was made of the base `{base}`, of digest
 `{digest}`, and speaks at lora_scale {scale}, which is in its weights already.
 By what right it is used: {provenance}.
-
+{language}
 {use}
 `manifest.json` has what all files are, and how far they are from the voice as voxsweep runs it.
 """
 
 
 def export_voice(
-    voice: VoiceFiles, wanted: str, target: Path, quantization: Quantization | None = None
+    voice: VoiceFiles,
+    wanted: str,
+    target: Path,
+    quantization: Quantization | None = None,
+    language: str | None = None,
 ) -> Manifest:
     """Write ``target``, load it back and compare it with the voice; returns its manifest.
 
+    Of a voice whose languages have verdicts of their own, it is the adapter of ``language``.
+
     Raises:
-        InputError: the family has no such format, or ``target`` is there already; nothing was done.
+        InputError: the family has no such format, ``target`` is there already, or no adapter
+            speaks ``language``; nothing was done.
         LoadBackError: what was written is not the voice; it was deleted.
     """
-    found = _check(voice, wanted, target, quantization)
+    found, voice = _check(voice, wanted, target, quantization, language)
     kept = quantization or DEFAULT_QUANTIZATION
     module = import_module(found.module)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,8 +127,12 @@ def export_voice(
     return made
 
 
-def _check(voice: VoiceFiles, wanted: str, target: Path, quantization: str | None) -> Exporter:
+def _check(
+    voice: VoiceFiles, wanted: str, target: Path, quantization: str | None, language: str | None
+) -> tuple[Exporter, VoiceFiles]:
     problems: list[Problem] = []
+    with collecting(problems):
+        voice = voice.alone(language)
     found: Exporter | None = None
     with collecting(problems):
         found = exporter(voice.facts.host.family, wanted)
@@ -136,7 +147,7 @@ def _check(voice: VoiceFiles, wanted: str, target: Path, quantization: str | Non
         problems.append(Problem(str(target), what, "Name another directory, or remove it."))
     if problems or found is None:
         raise InputError(problems)
-    return found
+    return found, voice
 
 
 def _readme(voice: VoiceFiles, wanted: str, use: str) -> str:
@@ -150,5 +161,9 @@ def _readme(voice: VoiceFiles, wanted: str, use: str) -> str:
         digest=facts.base_digest,
         scale=f"{facts.lora_scale:g}",
         provenance=facts.provenance,
+        language="".join(
+            f"It is for {each.language} alone: {each.verdict}. Others have their own verdicts.\n"
+            for each in facts.by_language
+        ),
         use="".join(f"    {line}\n" for line in use.splitlines()),
     )

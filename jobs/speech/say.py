@@ -39,6 +39,8 @@ class SpokenText:
     rate: int
     """Samples per second."""
     chunks: tuple[SpokenChunk, ...]
+    variant: str
+    """Who said it: the id of a variant, or ``base``."""
 
     @property
     def seconds(self) -> float:
@@ -48,6 +50,7 @@ class SpokenText:
     def to_dict(self) -> dict[str, Any]:
         """All but the sound, for JSON."""
         return {
+            "variant": self.variant,
             "seconds": self.seconds,
             "sample_rate": self.rate,
             "problem": self.problem,
@@ -73,8 +76,9 @@ def say(
 
     Raises:
         InputError: the base cannot read the text.
-        ValueError: there is no such speaker.
+        ValueError: there is no such speaker, or the voice does not speak the language.
     """
+    variant = voice.facts.variant_for(language)
     parts = chunks(text, voice.facts, language or voice.facts.language)
     prompts = [
         PromptSpec(id=f"chunk-{number:04d}", text=part, language=language, speaker=speaker)
@@ -85,10 +89,10 @@ def say(
         for start in range(0, len(prompts), _AT_ONCE)
         for clip in voice.speak(prompts[start : start + _AT_ONCE])
     ]
-    return joined(clips, voice.facts.sample_rate)
+    return joined(clips, voice.facts.sample_rate, variant)
 
 
-def joined(clips: list[SpokenClip], rate: int) -> SpokenText:
+def joined(clips: list[SpokenClip], rate: int, variant: str) -> SpokenText:
     """One sound of all that sounds, with a pause between; ``rate`` is that of every clip."""
     pause = np.zeros(round(PAUSE * rate), dtype=np.float32)
     parts: list[NDArray[np.float32]] = []
@@ -100,4 +104,4 @@ def joined(clips: list[SpokenClip], rate: int) -> SpokenText:
         problem = SILENT if not sounds else "" if clip.reached_end else CAPPED
         spoken.append(SpokenChunk(clip.text, clip.audio.size / rate if sounds else 0.0, problem))
     audio = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-    return SpokenText(audio, rate, tuple(spoken))
+    return SpokenText(audio, rate, tuple(spoken), variant)

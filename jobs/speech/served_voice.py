@@ -24,9 +24,7 @@ class ServedVoice:
     def __init__(self, directory: Path) -> None:
         """Load the base and the adapter of a voice directory."""
         files = read_voice(directory)
-        facts = files.facts
         self._voice = LoadedVoice(files)
-        self._origin = Origin(facts.variant.id, facts.host.family, facts.provenance, facts.sweep)
 
     def answer(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Say ``text``, in ``language`` and by ``speaker`` where the row names them.
@@ -37,14 +35,16 @@ class ServedVoice:
         """
         # What one row names and another does not is no text in that other: NaN, in a data frame.
         given = {name: value for name, value in row.items() if isinstance(value, str)}
-        rate = self._voice.facts.sample_rate
+        facts = self._voice.facts
+        rate = facts.sample_rate
         try:
             spoken = say(self._voice, given["text"], given.get("language"), given.get("speaker"))
         except (InputError, ValueError) as error:
             return {"audio": "", "sample_rate": rate, "seconds": 0.0, "problem": str(error)}
         file = io.BytesIO()
         if spoken.audio.size:
-            write_sound(file, spoken.audio, spoken.rate, "WAV", self._origin.tags())
+            origin = Origin(spoken.variant, facts.host.family, facts.provenance, facts.sweep)
+            write_sound(file, spoken.audio, spoken.rate, "WAV", origin.tags())
         return {
             "audio": base64.b64encode(file.getvalue()).decode("ascii"),
             "sample_rate": spoken.rate,

@@ -1,4 +1,7 @@
-"""A voice loaded outside its sweep; it sounds as it did in it."""
+"""A voice loaded outside its sweep; it sounds as it did in it.
+
+A language is spoken by what its verdict allows: the voice's adapter, another variant's, or none.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,16 +13,14 @@ from jobs.clips import SpokenClip
 from jobs.families.base import FrozenBase, to_accelerator
 from jobs.families.registry import load_base
 from jobs.problems import InputError, Problem
-from jobs.spec.trial import PromptSpec
+from jobs.spec.trial import BASE_VARIANT, PromptSpec
 from jobs.speech.voice_files import VOICE_FILE, VoiceFiles
 from jobs.training.adapter import Adapters, load_weights, read_extras, read_weights
 from jobs.training.packing import AdapterUse
 
-_SLOT = "voice"
-
 
 class LoadedVoice:
-    """A base in memory with one adapter on it.
+    """A base in memory with an adapter on it, or one for each variant that speaks a language.
 
     The layers are the sweep's own, not PEFT's: the adapter stays fp32 on a base of less precision,
     and the sound is that of the sweep.
@@ -38,15 +39,23 @@ class LoadedVoice:
         if (extras := read_extras(files.adapter)) is not None:
             self._base.load_extras(extras)
         self._adapters = Adapters(self._base)
-        self._adapters.add(_SLOT, self.facts.training)
-        load_weights(self._adapters.parameters(_SLOT), read_weights(files.adapter))
+        base_decoding = self.facts.base_decoding or self.facts.decoding
+        self._ways = {BASE_VARIANT: (AdapterUse(None), base_decoding)}
+        """By variant, its adapter and its decoding."""
+        for number, of in enumerate((files, *files.others.values())):
+            slot = f"voice{number}"
+            self._adapters.add(slot, of.facts.training)
+            load_weights(self._adapters.parameters(slot), read_weights(of.adapter))
+            use = AdapterUse(slot, of.facts.lora_scale)
+            self._ways[of.facts.variant.id] = (use, of.facts.decoding)
 
     @torch.no_grad()
     def speak(self, prompts: Sequence[PromptSpec]) -> list[SpokenClip]:
-        """Say the prompts at the voice's strength and decoding, all in one batch.
+        """Say the prompts at the voice's strength and decoding, all of a variant in one batch.
 
         Raises:
-            ValueError: the base cannot read a text, or does not know the speaker.
+            ValueError: the base cannot read a text, does not know the speaker, or the voice does
+                not speak the language.
         """
         facts = self.facts
         named = [
@@ -58,16 +67,24 @@ class LoadedVoice:
             )
             for prompt in prompts
         ]
-        with self._adapters.rows.owned_by([AdapterUse(_SLOT, facts.lora_scale)]):
-            return self._base.speak(
-                self._base.model, named, facts.decoding, 1, self._adapters.rows.share
-            )
+        variants = [facts.variant_for(prompt.language) for prompt in named]
+        clips: dict[int, SpokenClip] = {}
+        rows = self._adapters.rows
+        for variant in dict.fromkeys(variants):
+            places = [place for place, of in enumerate(variants) if of == variant]
+            batch = [named[place] for place in places]
+            use, decoding = self._ways[variant]
+            with rows.owned_by([use]):
+                spoken = self._base.speak(self._base.model, batch, decoding, 1, rows.share)
+            clips |= zip(places, spoken, strict=True)
+        return [clips[place] for place in range(len(named))]
 
     @contextmanager
     def adapted(self) -> Iterator[FrozenBase]:
         """The base, whose model speaks with the adapter within the block."""
         rows = self._adapters.rows
-        with rows.owned_by([AdapterUse(_SLOT, self.facts.lora_scale)]), rows.share([1]):
+        use, _ = self._ways[self.facts.variant.id]
+        with rows.owned_by([use]), rows.share([1]):
             yield self._base
 
 

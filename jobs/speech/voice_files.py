@@ -2,6 +2,7 @@
 
     voice.json    which base, adapter, strength and decoding; whose voice, and by what right
     adapter/      the checkpoint's adapter in PEFT's format, and what its family keeps beside it
+    others/       a voice directory of each other variant that speaks some of its languages
 
 Nothing of the optimiser comes along, and nothing in here is a pickle.
 """
@@ -10,17 +11,17 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
-from jobs.problems import InputError, Problem, read_text
+from jobs.problems import InputError, Problem, collecting, read_text
 from jobs.spec.strict import Language, Strict, validation_problems
-from jobs.spec.trial import DecodingSpec, HostSpec, TrainingSpec, Variant, place
+from jobs.spec.trial import BASE_VARIANT, DecodingSpec, HostSpec, TrainingSpec, Variant, place
 
 VOICE_FILE = "voice.json"
 ADAPTER_FOLDER = "adapter"
@@ -29,9 +30,33 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 EXTRAS_FILES = ("voice.safetensors", "voice.json")
 """What some families keep beside it."""
 
+OTHERS_FOLDER = "others"
+REFUSING = ("REGRESSION", "DO-NOT-FINE-TUNE")
+"""Verdicts of a language after which only the base speaks it."""
+
 _AGAIN = "Write the voice directory again from its sweep."
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class SpokenLanguage(Strict):
+    """What speaks one language of a voice, and the verdict by which it does."""
+
+    language: Language
+    verdict: str
+    variant: Annotated[
+        str, Field(pattern=r"^(base|t[0-9a-f]{12}-[en]\d+-s\d+\.\d\d(-d[0-9a-f]{8})?)$")
+    ]
+    """``base``, the voice's own variant, or one in ``others/``."""
+
+    @model_validator(mode="after")
+    def _check_verdict(self) -> Self:
+        if self.verdict in REFUSING and self.variant != BASE_VARIANT:
+            raise ValueError(
+                f"after {self.verdict} only the base speaks a language, and {self.language} has "
+                f"{self.variant}"
+            )
+        return self
 
 
 class VoiceFacts(Strict):
@@ -67,6 +92,11 @@ class VoiceFacts(Strict):
     """The speaker of texts that name none; None is the voice's only or first speaker."""
     languages: tuple[str, ...] = ()
     """The languages of its sweep's prompts, where they have one."""
+    by_language: tuple[SpokenLanguage, ...] = ()
+    """What speaks each language, where their verdicts differ: it speaks no other. Empty where the
+    voice's one variant speaks all."""
+    base_decoding: DecodingSpec | None = None
+    """How the base speaks the languages that it speaks; None where it speaks none."""
     speakers: tuple[str, ...] = ()
     """The speakers of its sweep's prompts, where they have one."""
     provenance: str
@@ -88,6 +118,24 @@ class VoiceFacts(Strict):
         """The same in the words of its sweep."""
         return Variant.model_validate(self, from_attributes=True)
 
+    def variant_for(self, language: str | None) -> str:
+        """The id of the variant that speaks a text, or ``base``.
+
+        Raises:
+            ValueError: the voice does not speak the text's language.
+        """
+        if not self.by_language:
+            return self.variant.id
+        wanted = language or self.language
+        for each in self.by_language:
+            if each.language == wanted:
+                return each.variant
+        known = ", ".join(each.language for each in self.by_language)
+        raise ValueError(
+            f"a text must be in one of the languages that the voice was judged in, {known}, got "
+            f"{wanted or 'none'}: name its language"
+        )
+
 
 @dataclass(frozen=True)
 class VoiceFiles:
@@ -95,11 +143,39 @@ class VoiceFiles:
 
     directory: Path
     facts: VoiceFacts
+    others: "Mapping[str, VoiceFiles]" = field(default_factory=dict)
+    """By id, the other variants that speak some of its languages."""
 
     @property
     def adapter(self) -> Path:
         """The adapter's directory, as PEFT loads it."""
         return self.directory / ADAPTER_FOLDER
+
+    def alone(self, language: str | None) -> "VoiceFiles":
+        """The voice as it speaks one of its languages, which is then all that it speaks.
+
+        Itself without a ``language``, where one variant speaks all of them.
+
+        Raises:
+            InputError: the base speaks the language, nothing does, or a needed one is not named.
+        """
+        parts = {each.language: each for each in self.facts.by_language}
+        if not parts and language is None:
+            return self
+        speaking = [name for name, each in parts.items() if each.variant != BASE_VARIANT]
+        if language not in speaking:
+            found = parts.get(language or "")
+            what = "of a voice whose languages have verdicts of their own, one must be named"
+            if not parts:
+                what = "one adapter speaks all languages of the voice"
+            elif found is not None:
+                what = f"{found.verdict}: the base speaks {language}, and no adapter"
+            step = f"Name one of {', '.join(speaking)}." if parts else "Leave it out."
+            raise InputError([Problem("--language", f"{what}, got {language or 'none'}", step)])
+        part = parts[str(language)]
+        files = self.others.get(part.variant, self)
+        only = {"by_language": (part,), "language": language, "languages": (language,)}
+        return replace(files, facts=files.facts.model_copy(update=only), others={})
 
 
 def write_voice(directory: Path, facts: VoiceFacts, checkpoint: Path) -> VoiceFiles:
@@ -129,9 +205,27 @@ def read_voice(directory: Path) -> VoiceFiles:
         facts = VoiceFacts.model_validate_json(read_text(path, step))
     except ValidationError as error:
         raise InputError(validation_problems(error, str(path), _AGAIN)) from None
-    if problems := list(_problems(directory, facts)):
+    problems = list(_problems(directory, facts))
+    others: dict[str, VoiceFiles] = {}
+    for name in sorted({p.variant for p in facts.by_language} - {BASE_VARIANT, facts.variant.id}):
+        with collecting(problems):
+            others[name] = other = read_voice(directory / OTHERS_FOLDER / name)
+            problems += _differences(path, facts, name, other)
+    if problems:
         raise InputError(problems)
-    return VoiceFiles(directory, facts)
+    return VoiceFiles(directory, facts, others)
+
+
+def _differences(path: Path, facts: VoiceFacts, name: str, other: VoiceFiles) -> Iterator[Problem]:
+    """That a voice in ``others/`` is the variant ``name``, on the same base."""
+    for what, wanted, found in (
+        ("variant", name, other.facts.variant.id),
+        ("base_digest", facts.base_digest, other.facts.base_digest),
+        ("host", facts.host, other.facts.host),
+    ):
+        if wanted != found:
+            rule = f"{what} of {OTHERS_FOLDER}/{name} must be {wanted}, got {found}"
+            yield Problem(str(path), rule, _AGAIN)
 
 
 def _problems(directory: Path, facts: VoiceFacts) -> Iterator[Problem]:

@@ -205,6 +205,14 @@ def export(
         typer.Option(help="Precision of the matrices in a GGUF file. Default: q8_0."),
     ] = None,
     variant: VariantOfSweep = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            callback=language_option,
+            help="The language whose adapter it is, where languages have verdicts of their own. "
+            "Default: none.",
+        ),
+    ] = None,
     storage: StorageUrl = "sweeps",
     mlflow: MlflowUri = None,
     as_json: AsJson = False,
@@ -216,7 +224,7 @@ def export(
 
     with open_voice(model, open_storage(storage), variant, mlflow) as voice:
         try:
-            made = export_voice(voice, wanted, out, quantization)
+            made = export_voice(voice, wanted, out, quantization, language)
         except LoadBackError as error:
             raise InfrastructureError(str(error)) from error
     if as_json:

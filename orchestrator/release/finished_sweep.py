@@ -1,6 +1,7 @@
 """A sweep that came to its verdict, read back from the ledger; and any variant of it as a voice."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from jobs.families.registry import FAMILIES, speech_rate
 from jobs.problems import InputError, Problem, nearest
 from jobs.spec.data import DataSpec
 from jobs.spec.trial import BASE_VARIANT, Variant
-from jobs.speech.voice_files import VoiceFacts, VoiceFiles, write_voice
+from jobs.speech.voice_files import OTHERS_FOLDER, VoiceFacts, VoiceFiles, write_voice
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, VARIANTS_FILE, VERDICT_FILE, Ledger
 from orchestrator.scores.variants import read_variants
 from orchestrator.spec.model import SweepSpec
@@ -92,8 +93,10 @@ class FinishedSweep:
             versions={name: version(name) for name in _MADE_BY},
         )
 
-    def write_voice(self, directory: Path, facts: VoiceFacts) -> VoiceFiles:
-        """Make ``directory`` of the checkpoint that ``facts`` are of.
+    def write_voice(
+        self, directory: Path, facts: VoiceFacts, others: Sequence[VoiceFacts] = ()
+    ) -> VoiceFiles:
+        """Make ``directory`` of the checkpoint that ``facts`` are of, and of those of ``others``.
 
         Raises:
             InputError: the sweep does not have the checkpoint any more.
@@ -106,7 +109,12 @@ class FinishedSweep:
             raise InputError(
                 [Problem(key, f"the checkpoint must be there: {error}", step)]
             ) from None
-        return write_voice(directory, facts, checkpoint)
+        made = write_voice(directory, facts, checkpoint)
+        beside = {
+            each.variant.id: self.write_voice(directory / OTHERS_FOLDER / each.variant.id, each)
+            for each in others
+        }
+        return replace(made, others=beside)
 
 
 def read_finished(ledger: Ledger) -> FinishedSweep:

@@ -1,6 +1,7 @@
 """The model card of a promoted voice: what it is made of, how good it is, what is not known."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -9,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jobs.families.description import is_path
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
-from jobs.speech.voice_files import VoiceFacts
+from jobs.speech.voice_files import VoiceFiles
 from jobs.training.epochs import pack_difference
 from jobs.training.packing import equality
 from orchestrator.ledger import DATA_FILE
@@ -27,20 +28,23 @@ _UNKNOWN = "not known here: read the base's own card before you share the voice"
 
 def model_card(
     sweep: FinishedSweep,
-    facts: VoiceFacts,
+    voice: VoiceFiles,
     title: str,
     verdict: Verdict,
-    confirmation: Confirmation | None,
+    confirmations: Sequence[tuple[str, Confirmation]],
 ) -> str:
     """The card as Markdown.
 
     Args:
         sweep: where the voice comes from.
-        facts: of the voice.
+        voice: with its other variants, if they speak some of its languages.
         title: the registered model's name.
         verdict: by which the voice was nominated.
-        confirmation: what set B shows of it; None where it was no finalist.
+        confirmations: what set B shows of it, each with its language, which is empty for all; none
+            where it was no finalist.
     """
+    facts = voice.facts
+    variants = [facts, *(other.facts for other in voice.others.values())]
     pages = Environment(  # Markdown: there is no HTML in it to be escaped
         loader=FileSystemLoader(_HERE),
         autoescape=False,
@@ -52,16 +56,17 @@ def model_card(
         title=title,
         facts=facts,
         verdict=verdict,
-        row=confirmation.row if confirmation else None,
-        claim=confirmation.claim if confirmation else None,
+        confirmations=confirmations,
+        shown=dict(confirmations),
         protocol=sweep.protocol,
         licence=_licence(facts.host),
         speakers=[each["summary"] for each in json.loads(data)["speakers"]] if data else [],
         manifests=", ".join(f"`{path}`" for path in sweep.spec.data.paths),
-        pack_difference=pack_difference(sweep.ledger.epochs(facts.trial)[: facts.epoch]),
+        variants=variants,
+        pack_difference=pack_difference(
+            losses for of in variants for losses in sweep.ledger.epochs(of.trial)[: of.epoch]
+        ),
         equality=equality,
-        training=facts.training.model_dump(mode="json", exclude_none=True),
-        decoding=facts.decoding.model_dump(exclude_none=True),
     )
 
 

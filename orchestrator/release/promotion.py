@@ -1,6 +1,6 @@
 """From a finished sweep to registered models: which variants are nominated, and the champion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +12,12 @@ from orchestrator.ledger import CONFIRMATION, PROTOCOL_FILE, VERDICT_FILE
 from orchestrator.records.params import legal_name
 from orchestrator.records.runs import SWEEP_TAG, TRIAL_TAG
 from orchestrator.release.finished_sweep import FinishedSweep
+from orchestrator.release.languages import (
+    LanguageChoice,
+    language_choices,
+    lead,
+    write_by_language,
+)
 from orchestrator.release.model_card import CARD_FILE, model_card
 from orchestrator.release.registry import (
     CANDIDATE,
@@ -31,7 +37,7 @@ from orchestrator.verdict.protocol import GroupName, Protocol
 from orchestrator.verdict.table import ScoreTableError
 
 SCORES_FILE = "scores.jsonl"
-_PENDING = "listeners have not confirmed it: have them rate it, with voxsweep listen"
+_PENDING = "listeners have not confirmed it{}: have them rate it, with voxsweep listen"
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,30 @@ class Nominee:
     model: str
     variant: Variant
     verdict: Verdict
-    """Of the sweep, or of the one language or speaker that it is nominated for."""
+    """Of the sweep, or of the one speaker that it is nominated for."""
     protocol: Protocol
     """Over the prompts of set B that count for it."""
     group: GroupName | None = None
-    """The language or speaker it is for; None for all."""
+    """The speaker it is for; None for all."""
+    languages: tuple[LanguageChoice, ...] = ()
+    """What speaks each language, where their verdicts differ; ``variant`` is one of them."""
+    by_hand: bool = False
+    """Whether it was named, and not chosen by the verdict."""
+
+    @property
+    def spoken_by(self) -> str:
+        """The variant's id, or that of each language: ``km=t0123456789ab-e03-s0.70 ko=base``."""
+        parts = [f"{each.group.name}={each.spoken_by}" for each in self.languages]
+        return " ".join(parts) or self.variant.id
+
+    @property
+    def confirmations(self) -> list[tuple[str, Confirmation]]:
+        """What set B shows of it, each with the language, which is empty for all."""
+        if self.languages:
+            found = [(each.group.name, each.confirmation) for each in self.languages]
+        else:
+            found = [("", self.confirmation)]
+        return [(language, each) for language, each in found if each is not None]
 
     @property
     def confirmation(self) -> Confirmation | None:
@@ -56,10 +81,13 @@ class Nominee:
     @property
     def barred(self) -> str:
         """Why it cannot become champion, whatever the other versions; empty where it can."""
-        if self.variant.id != self.verdict.variant:
+        if self.by_hand:
             chosen = self.verdict.variant or "none"
             return f"it was named by hand, and the verdict chose {chosen}"
-        return "" if self.verdict.verdict == "PROMOTE" else _PENDING
+        adapted = [each.group for each in self.languages if each.variant is not None]
+        if pending := [group.name for group in adapted if group.verdict != "PROMOTE"]:
+            return _PENDING.format(f" in {', '.join(pending)}")
+        return "" if adapted or self.verdict.verdict == "PROMOTE" else _PENDING.format("")
 
 
 @dataclass(frozen=True)
@@ -98,9 +126,10 @@ def select_nominees(
 ) -> Nominations:
     """The variants that a sweep's verdict nominates for ``model``.
 
-    Where languages, or else speakers, come to different ends, each has a model of its own, named
-    ``<model>-<language>``. A ``variant`` that the verdict did not choose can be named all the same,
-    but does not become champion.
+    Where languages come to different ends, the model speaks each as its verdict allows, with an
+    adapter or as the base. Where else speakers do, each has a model of its own, named
+    ``<model>-<speaker>``. A ``variant`` that the verdict did not choose can be named all the same,
+    but does not become champion, and speaks no language that refuses it.
 
     Raises:
         InputError: there is no such variant, or the ratings cannot be used.
@@ -110,19 +139,21 @@ def select_nominees(
     if ratings:
         rated = read_ratings(ratings, sentences, sweep.variants)
         verdict = apply_ratings(verdict, rated, sweep.protocol, ratings)
-    groups = _divided(verdict)
-    is_by_hand = variant is not None and variant != verdict.variant
-    if groups and not is_by_hand:
-        return _by_group(sweep, model, verdict, groups)
-    if verdict.variant is None and not is_by_hand:
+    by_hand = None if variant == verdict.variant else variant
+    if choices := language_choices(sweep, verdict, by_hand):
+        return _by_language(sweep, model, verdict, choices, by_hand)
+    speakers = [] if by_hand else _divided_speakers(verdict)
+    if speakers:
+        return _by_speaker(sweep, model, verdict, speakers)
+    if verdict.variant is None and by_hand is None:
         return Nominations(refusals=(f"{verdict.verdict}: {verdict.sentence}",))
-    nominee = Nominee(model, sweep.variant(variant or verdict.variant), verdict, fresh)
-    return Nominations((nominee,))
+    chosen = sweep.variant(variant or verdict.variant)
+    return Nominations((Nominee(model, chosen, verdict, fresh, by_hand=by_hand is not None),))
 
 
 def promote(registry: Registry, sweep: FinishedSweep, nominee: Nominee) -> Promoted:
     """Register the nominee, unless it is, and give it the alias that it earned."""
-    variant = nominee.variant.id
+    variant = nominee.spoken_by
     version = registry.find(
         nominee.model,
         {VARIANT_TAG: variant, PROTOCOL_TAG: sweep.protocol.digest(), SWEEP_TAG: sweep.spec.name},
@@ -131,8 +162,9 @@ def promote(registry: Registry, sweep: FinishedSweep, nominee: Nominee) -> Promo
     if version is None:
         with TemporaryDirectory() as folder:
             version = registry.add(_new_version(sweep, nominee, Path(folder)))
-    elif nominee.verdict.verdict == "PROMOTE":
-        registry.tag(version, {VERDICT_TAG: "PROMOTE", **_listening_tags(nominee)})
+    elif not nominee.barred:
+        known = _verdict_tags(nominee, sweep.protocol.primary)
+        registry.tag(version, {VERDICT_TAG: nominee.verdict.verdict, **known})
     wins, reason = _challenge(registry, sweep, nominee, version)
     if wins:
         registry.set_champion(version, reason)
@@ -177,14 +209,14 @@ def _challenge(
 
 def _new_version(sweep: FinishedSweep, nominee: Nominee, folder: Path) -> NewVersion:
     """The files of a version, written into ``folder``, and its tags."""
-    kind, name = nominee.group or (None, None)
-    facts = sweep.facts(
-        nominee.variant,
-        language=name if kind == "language" else None,
-        speaker=name if kind == "speaker" else None,
-    )
-    sweep.write_voice(folder / "voice", facts)
-    card = model_card(sweep, facts, nominee.model, nominee.verdict, nominee.confirmation)
+    if nominee.languages:
+        voice = write_by_language(sweep, nominee.languages, nominee.variant, folder / "voice")
+    else:
+        speaker = nominee.group[1] if nominee.group else None
+        facts = sweep.facts(nominee.variant, speaker=speaker)
+        voice = sweep.write_voice(folder / "voice", facts)
+    facts = voice.facts
+    card = model_card(sweep, voice, nominee.model, nominee.verdict, nominee.confirmations)
     texts = {
         PROTOCOL_FILE: sweep.protocol.model_dump_json(indent=2),
         VERDICT_FILE: sweep.verdict.to_json(),
@@ -194,12 +226,16 @@ def _new_version(sweep: FinishedSweep, nominee: Nominee, folder: Path) -> NewVer
     for file, text in texts.items():
         (folder / file).write_text(text + "\n", encoding="utf-8")
     optional = ("language",) * (len(facts.languages) > 1 or facts.host.language_tag)
+    prompt = nominee.protocol.prompts[0]
+    example = {"text": prompt.text}
+    if facts.by_language and prompt.language is not None:
+        example["language"] = prompt.language
     return NewVersion(
         model=nominee.model,
         tags={**_tags(sweep, nominee), "voxsweep.provenance": facts.provenance},
         description=card,
         artifacts={file: folder / file for file in ("voice", *texts)},
-        example=nominee.protocol.prompts[0].text,
+        example=example,
         optional=optional + ("speaker",) * (len(facts.speakers) > 1),
     )
 
@@ -210,7 +246,7 @@ def _tags(sweep: FinishedSweep, nominee: Nominee) -> dict[str, str]:
     tags = {
         SWEEP_TAG: sweep.spec.name,
         TRIAL_TAG: nominee.variant.trial,
-        VARIANT_TAG: nominee.variant.id,
+        VARIANT_TAG: nominee.spoken_by,
         PROTOCOL_TAG: sweep.protocol.digest(),
         VERDICT_TAG: nominee.verdict.verdict,
         "voxsweep.family": sweep.spec.family,
@@ -222,55 +258,111 @@ def _tags(sweep: FinishedSweep, nominee: Nominee) -> dict[str, str]:
     if nominee.group is not None:
         kind, name = nominee.group
         tags[f"voxsweep.{kind}"] = name
-    tags |= _listening_tags(nominee)
-    if nominee.confirmation is not None:
-        row, gain = nominee.confirmation.row, nominee.confirmation.effect
-        tags |= {
-            "voxsweep.value": f"{row.means[sweep.protocol.primary]:.6g}",
-            "voxsweep.gain": f"{gain.mean:.6g}",
-            "voxsweep.gain_low": f"{gain.low:.6g}",
-            "voxsweep.gain_high": f"{gain.high:.6g}",
-        }
+    return tags | _verdict_tags(nominee, sweep.protocol.primary)
+
+
+def _verdict_tags(nominee: Nominee, primary: str) -> dict[str, str]:
+    """What set B and listeners say of it; by language, where each is spoken as its verdict says."""
+    if not nominee.languages:
+        shown = _measured(nominee.confirmation, primary)
+        return _tagged("voxsweep.", shown | _heard(nominee.verdict, nominee.variant.id))
+    tags: dict[str, str] = {}
+    taken: set[str] = set()
+    for each in nominee.languages:
+        told = {"verdict": each.group.verdict, "variant": each.spoken_by}
+        told |= _measured(each.confirmation, primary)
+        told |= _heard(nominee.verdict, each.spoken_by, each.group.name)
+        tags |= _tagged(f"voxsweep.language.{legal_name(each.group.name, taken)}.", told)
     return tags
 
 
-def _scores(sweep: FinishedSweep, nominee: Nominee) -> list[ClipScores]:
-    """Of the variant and the base on the prompts that count for it."""
-    known = {prompt.id for prompt in nominee.protocol.prompts}
-    return [
-        row
-        for variant in (BASE_VARIANT, nominee.variant.id)
-        for row in sweep.ledger.scores(variant, CONFIRMATION) or []
-        if row.prompt in known
-    ]
+def _tagged(prefix: str, told: Mapping[str, str]) -> dict[str, str]:
+    return {f"{prefix}{name}": value for name, value in told.items()}
 
 
-def _listening_tags(nominee: Nominee) -> dict[str, str]:
-    """What listeners said of the nominee, in points of their scale; nothing where none did."""
-    for report in nominee.verdict.listening:
-        if report.variant == nominee.variant.id and (result := report.result):
+def _measured(confirmation: Confirmation | None, primary: str) -> dict[str, str]:
+    """The primary metric on set B."""
+    if confirmation is None:
+        return {}
+    row, gain = confirmation.row, confirmation.effect
+    return {
+        "value": f"{row.means[primary]:.6g}",
+        "gain": f"{gain.mean:.6g}",
+        "gain_low": f"{gain.low:.6g}",
+        "gain_high": f"{gain.high:.6g}",
+    }
+
+
+def _heard(verdict: Verdict, variant: str, language: str | None = None) -> dict[str, str]:
+    """What listeners said of the variant, in points of their scale; nothing where none did."""
+    for report in verdict.listening:
+        is_of = language is None or report.group == ("language", language)
+        if report.variant == variant and is_of and (result := report.result):
             return {
-                "voxsweep.listening": f"{result.difference.mean:.6g}",
-                "voxsweep.listening_low": f"{result.difference.low:.6g}",
-                "voxsweep.listening_high": f"{result.difference.high:.6g}",
-                "voxsweep.listeners": str(report.raters),
+                "listening": f"{result.difference.mean:.6g}",
+                "listening_low": f"{result.difference.low:.6g}",
+                "listening_high": f"{result.difference.high:.6g}",
+                "listeners": str(report.raters),
             }
     return {}
 
 
-def _divided(verdict: Verdict) -> list[GroupVerdict]:
-    """The languages, or else the speakers, where not all may hear what the sweep chose."""
-    for kind in ("language", "speaker"):
-        of = [each for each in verdict.groups if each.group == kind]
-        if {verdict.variant_for(each) for each in of} - {verdict.variant}:
-            return of
-    return []
+def _scores(sweep: FinishedSweep, nominee: Nominee) -> list[ClipScores]:
+    """Of the voice and the base on the prompts that count for it.
+
+    Where languages are spoken by several variants, or by the base, the voice's clip of a prompt is
+    that of whichever speaks its language.
+    """
+    speakers = {each.group.name: each.spoken_by for each in nominee.languages}
+    rows = {
+        (row.variant, row.prompt): row
+        for variant in {BASE_VARIANT, nominee.variant.id, *speakers.values()}
+        for row in sweep.ledger.scores(variant, CONFIRMATION) or []
+    }
+    found = []
+    for prompt in nominee.protocol.prompts:
+        speaker = speakers.get(prompt.language or "", BASE_VARIANT if speakers else None)
+        own = rows.get((speaker or nominee.variant.id, prompt.id))
+        found += [rows[key] for key in [(BASE_VARIANT, prompt.id)] if key in rows]
+        found += [replace(own, variant=nominee.variant.id)] if own is not None else []
+    return found
 
 
-def _by_group(
+def _by_language(
+    sweep: FinishedSweep,
+    model: str,
+    verdict: Verdict,
+    choices: tuple[LanguageChoice, ...],
+    by_hand: str | None,
+) -> Nominations:
+    """One model, in which a language that has no winner, or refuses it, is spoken by the base."""
+    first = lead(choices, verdict.variant)
+    ends = [(each, f"language {each.group.name}: {each.group.verdict}") for each in choices]
+    if first is None:
+        why = f", so no version of {model} is registered"
+        return Nominations(refusals=tuple(f"{end}{why}" for _, end in ends))
+    nominee = Nominee(
+        model,
+        first,
+        verdict,
+        sweep.protocol.confirming(),
+        languages=choices,
+        by_hand=by_hand is not None,
+    )
+    by_base = tuple(f"{end}, so the base speaks it" for each, end in ends if each.variant is None)
+    return Nominations((nominee,), by_base)
+
+
+def _divided_speakers(verdict: Verdict) -> list[GroupVerdict]:
+    """The speakers, where not all may have what the sweep chose."""
+    of = [each for each in verdict.groups if each.group == "speaker"]
+    return of if {verdict.variant_for(each) for each in of} - {verdict.variant} else []
+
+
+def _by_speaker(
     sweep: FinishedSweep, model: str, verdict: Verdict, groups: Sequence[GroupVerdict]
 ) -> Nominations:
-    """A model a language, or a speaker, for those whose own verdict has a winner."""
+    """A model for each speaker whose own verdict has a winner."""
     nominees, refusals = [], []
     taken: set[str] = set()
     rules = sweep.protocol.confirming().groups()

@@ -104,8 +104,8 @@ class NewVersion:
     description: str
     artifacts: Mapping[str, Path]
     """Files and directories by their names in the model; ``voice`` is the voice directory."""
-    example: str
-    """A text that the voice can say."""
+    example: Mapping[str, str]
+    """A row of its input that the voice can say."""
     optional: tuple[str, ...] = ()
     """Columns beside ``text`` that its users may fill."""
 
@@ -186,7 +186,7 @@ class Registry:
                     python_model=str(_CODE),
                     artifacts={name: str(path) for name, path in new.artifacts.items()},
                     signature=ModelSignature(inputs, outputs),
-                    input_example=[{"text": new.example}],
+                    input_example=[dict(new.example)],
                     pip_requirements=[f"voxsweep=={installed('voxsweep')}"],
                 )
                 self._client.log_model_artifacts(logged.model_id, str(path))

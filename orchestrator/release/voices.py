@@ -13,6 +13,7 @@ from jobs.problems import InputError, Problem, read_text
 from jobs.speech.voice_files import VOICE_FILE, VoiceFacts, VoiceFiles, read_voice
 from orchestrator.ledger import Ledger
 from orchestrator.release.finished_sweep import read_finished
+from orchestrator.release.languages import write_sweep_voice
 
 if TYPE_CHECKING:
     from jobs.speech.say import SpokenText
@@ -53,9 +54,8 @@ def open_voice(
         raise InputError([Problem(model, what, step)])
     else:
         sweep = read_finished(Ledger(storage, model))
-        facts = sweep.facts(sweep.variant(variant))
         with TemporaryDirectory() as folder:
-            yield sweep.write_voice(Path(folder) / "voice", facts)
+            yield write_sweep_voice(sweep, variant, Path(folder) / "voice")
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,10 @@ def synthesise(
 
     facts = files.facts
     problems = list(_file_problems({each.out for each in wanted}))
+    try:
+        facts.variant_for(language)
+    except ValueError as error:
+        raise InputError([*problems, Problem("--language", str(error), "Name it.")]) from None
     if facts.host.language_tag and not (language or facts.language):
         what = f"the text must have a language, one of {', '.join(facts.languages)}"
         problems.append(Problem("--language", what, "Name it."))
@@ -149,7 +153,7 @@ def write_wav(path: Path, spoken: "SpokenText", facts: VoiceFacts, model: str) -
     from jobs.audio.files import write_sound
     from jobs.speech.clips import Origin
 
-    origin = Origin(facts.variant.id, facts.host.family, facts.provenance, model)
+    origin = Origin(spoken.variant, facts.host.family, facts.provenance, model)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -9,7 +9,7 @@ from jobs.export.load_back import Check, LoadBackError, passed
 from jobs.export.peft_files import write_adapter
 from jobs.export.write import export_voice
 from jobs.problems import InputError
-from jobs.speech.voice_files import VoiceFiles
+from jobs.speech.voice_files import SpokenLanguage, VoiceFiles
 
 
 def test_every_problem_is_told_before_anything_is_loaded(
@@ -24,6 +24,31 @@ def test_every_problem_is_told_before_anything_is_loaded(
     assert "'q3'" in told[1]
     assert "is there already" in told[2]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_language_that_the_base_speaks_is_not_exported(
+    codec_lm_voice: VoiceFiles, tmp_path: Path
+):
+    facts = codec_lm_voice.facts
+    parts = (("en", "PROMOTE", facts.variant.id), ("km", "DO-NOT-FINE-TUNE", "base"))
+    divided = facts.model_copy(
+        update={
+            "by_language": tuple(
+                SpokenLanguage(language=language, verdict=verdict, variant=variant)
+                for language, verdict, variant in parts
+            )
+        }
+    )
+    voice = VoiceFiles(codec_lm_voice.directory, divided)
+    for language in (None, "km"):
+        with pytest.raises(InputError, match="Name one of en"):
+            export_voice(voice, "peft", tmp_path / "out", language=language)
+    assert list(tmp_path.iterdir()) == []
+    made = export_voice(voice, "peft", tmp_path / "out", language="en")
+    assert made.to_dict()["voice"]["by_language"] == [
+        {"language": "en", "verdict": "PROMOTE", "variant": facts.variant.id}
+    ]
+    assert "It is for en alone: PROMOTE." in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_only_a_gguf_file_has_a_quantization(codec_lm_voice: VoiceFiles, tmp_path: Path):

@@ -21,7 +21,7 @@ def clip(audio=TONE, reached_end=True) -> SpokenClip:
 
 
 def test_chunks_are_joined_with_a_pause():
-    said = joined([clip(), clip(2 * TONE), clip(4 * TONE)], RATE)
+    said = joined([clip(), clip(2 * TONE), clip(4 * TONE)], RATE, "v")
     pause = np.zeros(round(PAUSE * RATE), dtype=np.float32)
     np.testing.assert_array_equal(
         said.audio, np.concatenate([TONE, pause, 2 * TONE, pause, 2 * TONE])
@@ -39,7 +39,7 @@ def test_chunks_are_joined_with_a_pause():
     ],
 )
 def test_a_part_that_is_not_all_there_is_told(bad: SpokenClip, why: str, seconds: float):
-    said = joined([clip(), bad, clip()], RATE)
+    said = joined([clip(), bad, clip()], RATE, "v")
     assert said.problem == f"chunk 2 of 3, 'one': {why}"
     assert said.chunks[1].seconds == seconds
     assert np.isfinite(said.audio).all()
@@ -47,7 +47,7 @@ def test_a_part_that_is_not_all_there_is_told(bad: SpokenClip, why: str, seconds
 
 
 def test_nothing_at_all_is_an_empty_sound():
-    assert joined([clip(NOTHING)], RATE).audio.size == 0
+    assert joined([clip(NOTHING)], RATE, "v").audio.size == 0
 
 
 def test_a_long_text_is_said_and_said_again(embedded_voice: VoiceFiles):

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from jobs.problems import InputError
 from jobs.spec.trial import DecodingSpec, PromptSpec
 from jobs.speech.clips import Origin, read_clips, write_clips
+from jobs.speech.say import say
 from jobs.speech.voice import LoadedVoice
-from jobs.speech.voice_files import VOICE_FILE, VoiceFiles, read_voice
+from jobs.speech.voice_files import VOICE_FILE, SpokenLanguage, VoiceFiles, read_voice
 from tests.embedded_voice import EMBEDDED_HOST
 from tests.trained_voice import CLIPS, PROMPTS, train_voice
 
@@ -35,6 +37,42 @@ def test_the_embedded_base_speaks_as_in_its_sweep(embedded_voice: VoiceFiles, tm
     base = LoadedVoice(replace(embedded_voice, facts=weaker)).speak(PROMPTS)
     said = read_clips(embedded_voice.directory.parent / CLIPS)
     assert not np.array_equal(base[0].audio, said["p"].audio)
+
+
+def test_each_language_is_spoken_by_what_its_verdict_allows(embedded_voice: VoiceFiles):
+    """By the voice's own variant, by another, by the base: to the bit as by each alone."""
+    facts = embedded_voice.facts
+    weaker = facts.model_copy(update={"trial": "t" + "0" * 12, "lora_scale": 0.5})
+    parts = (("en", "PROMOTE", facts.variant.id), ("ko", "PROMOTE", weaker.variant.id))
+    parts += (("km", "REGRESSION", "base"),)
+    by_language = tuple(
+        SpokenLanguage(language=language, verdict=verdict, variant=variant)
+        for language, verdict, variant in parts
+    )
+    voice = LoadedVoice(
+        replace(
+            embedded_voice,
+            facts=facts.model_copy(update={"by_language": by_language}),
+            others={weaker.variant.id: replace(embedded_voice, facts=weaker)},
+        )
+    )
+
+    def sound(voice: LoadedVoice, *languages: str | None) -> list[NDArray[np.float32]]:
+        texts = [PROMPTS[0].model_copy(update={"language": language}) for language in languages]
+        return [clip.audio for clip in voice.speak(texts)]
+
+    said = sound(voice, "km", "en", "ko", "km")
+    np.testing.assert_array_equal(said[0], said[3])
+    for number, scale in enumerate((0.0, facts.lora_scale, 0.5)):
+        alone = facts.model_copy(update={"lora_scale": scale})
+        (expected,) = sound(LoadedVoice(replace(embedded_voice, facts=alone)), None)
+        np.testing.assert_array_equal(said[number], expected)
+    assert not np.array_equal(said[0], said[1])
+    assert say(voice, "nine", "km").variant == "base"
+    assert say(voice, "nine", "ko").variant == weaker.variant.id
+    for language in ("de", None):
+        with pytest.raises(ValueError, match=f"en, ko, km, got {language or 'none'}"):
+            sound(voice, "en", language)
 
 
 def test_qwen3_tts_speaks_as_in_its_sweep_without_its_clips(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ from safetensors.numpy import save_file
 
 from jobs.problems import InputError
 from jobs.spec.trial import DecodingSpec, TrainingSpec
-from jobs.speech.voice_files import VOICE_FILE, VoiceFacts, VoiceFiles, read_voice, write_voice
+from jobs.speech.voice_files import (
+    VOICE_FILE,
+    SpokenLanguage,
+    VoiceFacts,
+    VoiceFiles,
+    read_voice,
+    write_voice,
+)
 from tests.embedded_voice import EMBEDDED_HOST
 
 FACTS = VoiceFacts(
@@ -113,6 +121,75 @@ def test_every_problem_is_told(voice: VoiceFiles, harm: Callable[[Path], None], 
     assert len(problems) == len(said)
     for problem, words in zip(problems, said, strict=True):
         assert words in str(problem)
+
+
+def two_voices(tmp_path: Path) -> VoiceFiles:
+    """Korean has an adapter of its own, and Khmer refuses both."""
+    other = FACTS.model_copy(update={"trial": "t" + "e" * 12})
+    parts = (("en", "PROMOTE", FACTS), ("ko", "PROMOTE", other), ("km", "REGRESSION", None))
+    by_language = tuple(
+        SpokenLanguage(language=of, verdict=verdict, variant=by.variant.id if by else "base")
+        for of, verdict, by in parts
+    )
+    checkpoint = make_checkpoint(tmp_path / "of both")
+    facts = FACTS.model_copy(update={"by_language": by_language})
+    directory = tmp_path / "two"
+    files = write_voice(directory, facts, checkpoint)
+    beside = write_voice(directory / "others" / other.variant.id, other, checkpoint)
+    return replace(files, others={other.variant.id: beside})
+
+
+def test_a_voice_of_several_variants_is_read_and_goes_one_by_one(tmp_path: Path):
+    made = two_voices(tmp_path)
+    found = read_voice(made.directory)
+    assert found == made
+    korean = found.alone("ko")
+    assert korean.directory == made.directory / "others" / korean.facts.variant.id
+    assert (korean.facts.variant_for(None), korean.facts.languages) == (
+        korean.facts.variant.id,
+        ("ko",),
+    )
+    with pytest.raises(ValueError, match="was judged in, ko, got en"):
+        korean.facts.variant_for("en")
+    assert found.alone("en").directory == made.directory
+    for language, rule in (
+        ("km", "REGRESSION: the base speaks km, and no adapter, got km. Name one of en, ko."),
+        ("de", "one must be named, got de"),
+        (None, "one must be named, got none"),
+    ):
+        with pytest.raises(InputError, match=rule):
+            found.alone(language)
+
+
+def test_a_voice_of_one_variant_has_no_languages_to_choose_from(voice: VoiceFiles):
+    assert voice.alone(None) is voice
+    with pytest.raises(InputError, match="one adapter speaks all languages of the voice, got ko"):
+        voice.alone("ko")
+
+
+def test_no_adapter_is_put_where_a_language_refuses_it(tmp_path: Path):
+    """Whoever edits ``voice.json`` is told, and so is whoever swaps the directories beside it."""
+    made = two_voices(tmp_path)
+    text = (made.directory / VOICE_FILE).read_text()
+    path = made.directory / VOICE_FILE
+    path.write_text(text.replace('"variant": "base"', f'"variant": "{FACTS.variant.id}"'))
+    with pytest.raises(
+        InputError, match="after REGRESSION only the base speaks a language, and km"
+    ):
+        read_voice(made.directory)
+    path.write_text(text)
+    (name,) = made.others
+    beside = made.directory / "others" / name / VOICE_FILE
+    whole = beside.read_text()
+    beside.write_text(whole.replace("t" + "e" * 12, "t" + "d" * 12).replace("b" * 64, "d" * 64))
+    with pytest.raises(InputError) as caught:
+        read_voice(made.directory)
+    assert [
+        str(problem).split(" of others")[0].split(": ")[-1] for problem in (caught.value.problems)
+    ] == ["variant", "base_digest"]
+    beside.unlink()
+    with pytest.raises(InputError, match="cannot read it"):
+        read_voice(made.directory)
 
 
 def test_weights_that_are_none_are_told(voice: VoiceFiles, tmp_path: Path):

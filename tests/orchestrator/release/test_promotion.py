@@ -13,6 +13,7 @@ import pytest
 
 from cluster.storage.base import open_storage
 from jobs.problems import InputError
+from jobs.speech.served_voice import ServedVoice
 from jobs.speech.voice_files import VoiceFiles, read_voice
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import SPEC_FILE, Ledger
@@ -236,29 +237,78 @@ def test_a_variant_named_by_hand_becomes_a_candidate(registry: Registry, finishe
         select_nominees(sweep, "voice", "t0")
 
 
-def test_languages_that_end_differently_have_models_of_their_own(
+def test_languages_that_end_differently_are_one_voice(
     registry: Registry, finished: Finish, tmp_path: Path
 ):
+    """English by the adapter and Korean by the base, from the sweep and from the registry."""
     sweep = finished(gains={"en": BETTER, "ko": [-0.1, 0.0]}, languages=("en", "ko"))
     assert [(g.name, g.variant is None) for g in sweep.verdict.groups] == [
         ("en", False),
         ("ko", True),
     ]
+    korean = sweep.verdict.groups[1].verdict
     put_up = select_nominees(sweep, "voice")
-    (refusal,) = put_up.refusals
-    assert "language ko: " in refusal
+    assert put_up.refusals == (f"language ko: {korean}, so the base speaks it",)
     (made,) = put(registry, sweep)
-    assert (made.version.model, made.alias) == ("voice-en", "candidate")
-    assert made.version.tags["voxsweep.language"] == "en"
-    assert read_voice(registry.download(made.version, "voice")).facts.language == "en"
-    scores = registry.download(made.version, "scores.jsonl").read_text().splitlines()
-    assert len(scores) == 12
-    winner = replace(sweep, verdict=replace(sweep.verdict, variant=made.variant))
+    variant = put_up.nominees[0].variant.id
+    assert (made.version.model, made.alias) == ("voice", "candidate")
+    assert made.variant == f"en={variant} ko=base"
+    assert made.reason.startswith("listeners have not confirmed it in en: ")
+    tags = made.version.tags
+    assert tags["voxsweep.variant"] == made.variant
+    assert (tags["voxsweep.language.en.verdict"], tags["voxsweep.language.en.gain"]) == (
+        "PROMOTE-PENDING-LISTENING",
+        "0.12",
+    )
+    assert tags["voxsweep.language.ko.verdict"] == korean == "DO-NOT-FINE-TUNE"
+    directory = registry.download(made.version, "voice")
+    voice = read_voice(directory)
+    assert [each.variant for each in voice.facts.by_language] == [variant, "base"]
+    card = registry.download(made.version, "README.md").read_text()
+    assert f"| en | **PROMOTE-PENDING-LISTENING** | `{variant}` | +0.12 (" in card
+    assert f"| ko | **{korean}** | the base, without an adapter | n/a |" in card
+    assert "| similarity (primary) | 0.5 | 0.62 | +0.12 (" in card
+    # The voice's clips in Korean are the base's own.
+    rows = map(json.loads, registry.download(made.version, "scores.jsonl").read_text().splitlines())
+    similarity = {(row["variant"], row["prompt"]): row["similarity"] for row in rows}
+    assert len(similarity) == 2 * 12
+    for prompt in sweep.protocol.confirmation:
+        base = similarity["base", prompt.id]
+        assert (similarity[variant, prompt.id] > base) == (prompt.language == "en")
+    with open_voice("small", sweep.ledger.storage) as of_sweep:
+        assert of_sweep.facts == voice.facts
+    served = ServedVoice(directory)
+    english, base, none = (
+        served.answer({"text": "nine", "language": language}) for language in ("en", "ko", None)
+    )
+    assert english["audio"] != base["audio"] != "" == none["audio"]
+    assert "one of the languages that the voice was judged in, en, ko, got none" in none["problem"]
+    winner = replace(sweep, verdict=replace(sweep.verdict, variant=variant))
     (heard,) = put(registry, sweep, write_ratings(tmp_path / "ratings.csv", winner))
-    assert heard.alias == "champion"
+    assert (heard.alias, heard.is_new, heard.version.number) == ("champion", False, "1")
 
 
-def test_a_language_that_listeners_refute_has_no_model(
+def test_a_variant_named_by_hand_speaks_no_language_that_refuses_it(finished: Finish):
+    sweep = finished(gains={"en": [0.1, -0.05, -0.05], "ko": [-0.1]}, languages=("en", "ko"))
+    assert sweep.verdict.variant is None
+    name = next(name for name in sweep.variants if name != "base")
+    (nominee,) = select_nominees(sweep, "voice", name).nominees
+    assert nominee.spoken_by == f"en={name} ko=base"
+    assert nominee.barred == "it was named by hand, and the verdict chose none"
+    with open_voice("small", sweep.ledger.storage, name) as voice:
+        assert voice.facts.variant_for("ko") == "base"
+    nowhere = finished("nowhere", gains={None: [-0.1]}, languages=("en", "ko"))
+    put_up = select_nominees(nowhere, "voice", name)
+    assert put_up.nominees == ()
+    assert len(put_up.refusals) == 2
+    with (
+        pytest.raises(InputError, match=r"none has \(en: REGRESSION, ko: REGRESSION\)"),
+        open_voice("nowhere", sweep.ledger.storage, name),
+    ):
+        pass
+
+
+def test_a_language_that_listeners_refute_is_spoken_by_the_base(
     registry: Registry, finished: Finish, tmp_path: Path
 ):
     sweep = finished(gains={"en": BETTER, "ko": BETTER}, languages=("en", "ko"))
@@ -266,10 +316,14 @@ def test_a_language_that_listeners_refute_has_no_model(
     ratings = write_ratings(tmp_path / "ratings.csv", sweep, worse_in="ko")
     put_up = select_nominees(sweep, "voice", ratings=ratings)
     (nominee,) = put_up.nominees
-    assert (nominee.model, nominee.group, nominee.barred) == ("voice-en", ("language", "en"), "")
-    assert [panel.group for panel in nominee.verdict.listening] == [("language", "en")]
-    assert put_up.refusals[0].startswith("language ko: REGRESSION")
-    assert promote(registry, sweep, nominee).alias == "champion"
+    assert (nominee.model, nominee.barred) == ("voice", "")
+    assert nominee.spoken_by == f"en={nominee.variant.id} ko=base"
+    assert put_up.refusals == ("language ko: REGRESSION, so the base speaks it",)
+    made = promote(registry, sweep, nominee)
+    assert made.alias == "champion"
+    assert made.version.tags["voxsweep.language.en.listening"] == "1"
+    card = registry.download(made.version, "README.md").read_text()
+    assert "3 listeners rated 6 sentences of language en: " in card
     everywhere = select_nominees(sweep, "voice", ratings=write_ratings(ratings, sweep))
     assert [(n.model, n.barred) for n in everywhere.nominees] == [("voice", "")]
 

@@ -63,7 +63,7 @@ def test_a_request_gets_the_sound(embedded_voice: VoiceFiles, tmp_path: Path):
             },
             description="card",
             artifacts={"voice": embedded_voice.directory},
-            example="one two",
+            example={"text": "one two"},
             optional=("language",),
         )
     )
