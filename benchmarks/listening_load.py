@@ -71,9 +71,8 @@ def serve_load(database: str, port: int) -> None:
     assert study is not None
     texts = {sentence: f"Sentence {sentence}." for sentence, _ in study.pairs[""]}
     texts |= {sentence: f"Sentence {sentence}." for sentence, _ in study.training[""]}
-    serve(
-        create_app(store, study, texts, secrets.token_urlsafe(32)), open_door("127.0.0.1", port, "")
-    )
+    app = create_app(store, study, texts, secrets.token_urlsafe(32), "")
+    serve(app, open_door("127.0.0.1", port, ""))
 
 
 @dataclass

@@ -119,6 +119,8 @@ def _serve(
     token = secrets.token_urlsafe(32)
     door = open_door(host, port, path)
     links = {"organiser": f"{door.address}join/{token}"}
+    end = f"voxsweep listen {sweep.spec.name} --close --storage {sweep.ledger.storage.url}"
+    end += f" --database {database}" if database else ""
     if me:
         links["me"] = f"{door.address}join/{store.invite(study, 'me')}"
     if as_json:
@@ -131,8 +133,7 @@ def _serve(
         print_line(
             output, "Ctrl-C stops the server; answers are kept, and the same command goes on."
         )
-        where = f"--storage {sweep.ledger.storage.url}"
-        print_line(output, f"To end the test: voxsweep listen {sweep.spec.name} --close {where}")
+        print_line(output, f"To end the test: {end}")
     if not is_loopback(host):
         print_line(
             messages,
@@ -141,7 +142,7 @@ def _serve(
             "(docs/listening.md).",
             "yellow",
         )
-    serve(create_app(store, study, texts_of(sweep.protocol), token, path), door)
+    serve(create_app(store, study, texts_of(sweep.protocol), token, end, path), door)
     store.close()
 
 

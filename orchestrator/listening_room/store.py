@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -31,6 +31,8 @@ _BUSY = 30
 """Seconds to wait for another process that writes to the same SQLite file."""
 _CONNECTIONS = 20
 """Kept open at most, and as many more for a while."""
+_PLANS, _CLIPS = 1000, 256
+"""Kept in memory at most; a clip has 130 kB."""
 _SECRETS = "Give the password as the driver takes it: PGPASSWORD or ~/.pgpass."
 
 _metadata = sa.MetaData()
@@ -97,6 +99,37 @@ _log = sa.Table(
     sa.ForeignKeyConstraint(["rater", "at"], ["listening_items.rater", "listening_items.at"]),
 )
 
+# What every request of a rater asks; to build a statement takes longer than to run it.
+_VISITOR = (
+    sa.select(_raters, _studies.c.closed_at)
+    .join_from(_raters, _studies)
+    .where(_raters.c.token == sa.bindparam("token"))
+)
+_ANSWERED = (
+    sa.select(_items.c.opened_at, _answers.c.answer, _answers.c.version)
+    .select_from(
+        _items.outerjoin(
+            _answers, (_answers.c.rater == _items.c.rater) & (_answers.c.at == _items.c.at)
+        )
+    )
+    .where(_items.c.rater == sa.bindparam("rater"))
+    .order_by(_items.c.at)
+)
+_SHOW = (
+    _items.update()
+    .where(_items.c.rater == sa.bindparam("of"), _items.c.at == sa.bindparam("item"))
+    .where(_items.c.opened_at.is_(None))
+)
+_TURN = sa.select(_raters.c.id).where(_raters.c.id == sa.bindparam("rater")).with_for_update()
+_SUBMITTED = sa.select(_log).where(_log.c.submission == sa.bindparam("submission"))
+_CLOSED = sa.select(_studies.c.closed_at).where(_studies.c.id == sa.bindparam("study"))
+_CURRENT = sa.select(_answers.c.version).where(
+    _answers.c.rater == sa.bindparam("rater"), _answers.c.at == sa.bindparam("at")
+)
+_CORRECT = _answers.update().where(
+    _answers.c.rater == sa.bindparam("of"), _answers.c.at == sa.bindparam("item")
+)
+
 
 class RefusedAnswer(Exception):
     """An answer that is not taken, and why."""
@@ -118,9 +151,8 @@ class Enrolled:
     languages: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ItemState:
-    """One item of a rater's plan, and what became of it."""
+class ItemState(NamedTuple):
+    """One item of a rater's plan, and what became of it; each request makes a plan of them."""
 
     at: int
     """From 0."""
@@ -133,20 +165,40 @@ class ItemState:
 
 
 @dataclass(frozen=True)
-class LoggedAnswer:
-    """An answer as it was accepted."""
+class Visit:
+    """A rater, and where they are in the test: read at once, so that all of it is of one moment."""
 
+    rater: Enrolled
+    is_closed: bool
+    """Whether no more answers are taken."""
+    states: list[ItemState]
+    """The whole plan, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer to an item."""
+
+    at: int
+    """The item's place in the plan."""
+    version: int
+    """1 for the first answer to the item, 2 for its correction, and so on."""
+    answer: int
     submission: str
     """Chosen by the page: the same one again is the same answer."""
-    at: int
-    version: int
-    answer: int
     seconds: float
     """From showing the item to the answer, by the rater's clock."""
     plays: int
     agent: str
     """The beginning of a digest of the browser's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedAnswer(Answer):
+    """An answer as it was accepted."""
+
     answered_at: float
+    """Unix time, seconds."""
 
 
 class StudyStore:
@@ -169,6 +221,9 @@ class StudyStore:
         is_file = address.startswith("sqlite")
         # SQLite has one writer at a time; threads queue here, where the first is the first.
         self._turn: AbstractContextManager[Any] = Lock() if is_file else nullcontext()
+        # What never changes is read once: every request needs a plan, every rater hears each clip.
+        self._plan = lru_cache(maxsize=_PLANS)(self._read_plan)
+        self._clip = lru_cache(maxsize=_CLIPS)(self._read_clip)
         try:
             self._engine = _engine(address, is_file)
             _metadata.create_all(self._engine)
@@ -227,14 +282,13 @@ class StudyStore:
         assert closed is not None
         return closed
 
-    def is_frozen(self, study: str) -> bool:
+    def is_closed(self, study: str) -> bool:
         """Whether no more answers are taken."""
         with self._read() as db:
-            return self._frozen(db, study)
+            return self._closed(db, study)
 
-    def _frozen(self, db: Connection, study: str) -> bool:
-        query = sa.select(_studies.c.closed_at).where(_studies.c.id == study)
-        return db.scalar(query) is not None
+    def _closed(self, db: Connection, study: str) -> bool:
+        return db.scalar(_CLOSED, {"study": study}) is not None
 
     # raters
 
@@ -279,11 +333,17 @@ class StudyStore:
 
     def rater_of(self, token: str) -> Enrolled | None:
         """Whose token it is; None for one that is forged, replaced or too old."""
+        visit = self.visit(token)
+        return None if visit is None else visit.rater
+
+    def visit(self, token: str) -> Visit | None:
+        """The rater whose token it is; None for one that is forged, replaced or too old."""
         with self._read() as db:
-            row = db.execute(sa.select(_raters).where(_raters.c.token == digest(token))).first()
-        if row is None or row.expires_at < self.now():
-            return None
-        return _enrolled(row)
+            row = db.execute(_VISITOR, {"token": digest(token)}).first()
+            if row is None or row.expires_at < self.now():
+                return None
+            answered = db.execute(_ANSWERED, {"rater": row.id}).all()
+        return Visit(_enrolled(row), row.closed_at is not None, self._states(row.id, answered))
 
     def raters(self, study: str) -> list[Enrolled]:
         """Of a study, in the order in which they were enrolled."""
@@ -295,87 +355,71 @@ class StudyStore:
 
     def states(self, rater: int) -> list[ItemState]:
         """A rater's plan with the answers so far."""
-        joined = _items.outerjoin(
-            _answers, (_answers.c.rater == _items.c.rater) & (_answers.c.at == _items.c.at)
-        )
-        query = (
-            sa.select(_items, _answers.c.answer, _answers.c.version)
-            .select_from(joined)
-            .where(_items.c.rater == rater)
-            .order_by(_items.c.at)
-        )
         with self._read() as db:
-            return [_state(row) for row in db.execute(query)]
+            answered = db.execute(_ANSWERED, {"rater": rater}).all()
+        return self._states(rater, answered)
+
+    def _states(self, rater: int, answered: Sequence[Any]) -> list[ItemState]:
+        return [
+            ItemState(at, item, opened_at, answer, version or 0)
+            for at, (item, (opened_at, answer, version)) in enumerate(
+                zip(self._plan(rater), answered, strict=True)
+            )
+        ]
+
+    def _read_plan(self, rater: int) -> list[PlannedItem]:
+        query = sa.select(_items.c.content).where(_items.c.rater == rater).order_by(_items.c.at)
+        with self._read() as db:
+            return [_item(text) for text in db.scalars(query)]
 
     def show(self, rater: int, at: int) -> None:
         """Note when an item was first shown."""
-        this = (_items.c.rater == rater) & (_items.c.at == at)
         with self._write() as db:
-            db.execute(
-                _items.update()
-                .where(this & _items.c.opened_at.is_(None))
-                .values(opened_at=self.now())
-            )
+            db.execute(_SHOW, {"of": rater, "item": at, "opened_at": self.now()})
 
     def clip(self, study: str, name: ClipName) -> bytes:
         """A WAV file."""
-        this = (_clips.c.study == study) & (_clips.c.name == _clip_key(name))
-        with self._read() as db:
-            return bytes(db.execute(sa.select(_clips.c.wav).where(this)).scalar_one())
+        return self._clip(study, _clip_key(name))[0]
 
     def seconds(self, study: str, item: PlannedItem) -> float:
         """How long it takes to hear an item once."""
-        keys = [_clip_key(name) for name in item.clips]
-        query = sa.select(_clips.c.name, _clips.c.seconds).where(
-            (_clips.c.study == study) & _clips.c.name.in_(keys)
-        )
+        return sum(self._clip(study, _clip_key(name))[1] for name in item.clips)
+
+    def _read_clip(self, study: str, key: str) -> tuple[bytes, float]:
+        this = (_clips.c.study == study) & (_clips.c.name == key)
         with self._read() as db:
-            known = {name: float(seconds) for name, seconds in db.execute(query)}
-        return sum(known[key] for key in keys)
+            row = db.execute(sa.select(_clips.c.wav, _clips.c.seconds).where(this)).one()
+        return bytes(row.wav), float(row.seconds)
 
-    def answer(
-        self,
-        rater: Enrolled,
-        at: int,
-        version: int,
-        answer: int,
-        submission: str,
-        seconds: float,
-        plays: int,
-        agent: str,
-    ) -> None:
+    def answer(self, rater: Enrolled, given: Answer) -> None:
         """Commit an answer; the same submission again changes nothing.
-
-        ``version`` is how often the rater had answered the item when the page was shown.
 
         Raises:
             RefusedAnswer: the study is closed, another window answered first, or the submission
                 was one of another answer.
         """
-        this = (_answers.c.rater == rater.id) & (_answers.c.at == at)
-        row = {"rater": rater.id, "at": at, "answer": answer, "version": version + 1}
-        more = {"seconds": seconds, "plays": plays, "agent": agent, "answered_at": self.now()}
+        whose = {"rater": rater.id, "at": given.at}
+        current = {"answer": given.answer, "version": given.version}
         try:
             with self._write() as db:
                 # One answer of a rater at a time: of two windows one comes first.
-                db.execute(
-                    sa.select(_raters.c.id).where(_raters.c.id == rater.id).with_for_update()
-                )
-                known = db.execute(sa.select(_log).where(_log.c.submission == submission)).first()
+                db.execute(_TURN, {"rater": rater.id})
+                known = db.execute(_SUBMITTED, {"submission": given.submission}).first()
                 if known is not None:
-                    if (known.rater, known.at, known.answer) != (rater.id, at, answer):
+                    if (known.rater, known.at, known.answer) != (rater.id, given.at, given.answer):
                         raise RefusedAnswer("stale")
                     return
-                if self._frozen(db, rater.study):
+                if self._closed(db, rater.study):
                     raise RefusedAnswer("closed")
-                before = db.scalar(sa.select(_answers.c.version).where(this)) or 0
-                if before != version:
+                before = db.scalar(_CURRENT, whose) or 0
+                if given.version != before + 1:
                     raise RefusedAnswer("stale")
                 if before:
-                    db.execute(_answers.update().where(this).values(**row))
+                    db.execute(_CORRECT, {"of": rater.id, "item": given.at, **current})
                 else:
-                    db.execute(_answers.insert().values(**row))
-                db.execute(_log.insert().values(**row, **more, submission=submission))
+                    db.execute(_answers.insert(), {**whose, **current})
+                logged = LoggedAnswer(**vars(given), answered_at=self.now())
+                db.execute(_log.insert(), {**vars(logged), "rater": rater.id})
         except IntegrityError:  # the same submission at the same time, of another rater
             raise RefusedAnswer("stale") from None
 
@@ -443,11 +487,6 @@ def _enrolled(row: Any) -> Enrolled:  # noqa: ANN401 (a row of SQLAlchemy)
     return Enrolled(row.id, row.study, row.place, row.name, languages)
 
 
-def _state(row: Any) -> ItemState:  # noqa: ANN401 (a row of SQLAlchemy)
-    return ItemState(row.at, _item(row.content), row.opened_at, row.answer, row.version or 0)
-
-
-@lru_cache(maxsize=10_000)  # Every request reads a plan, and plans have items in common.
 def _item(text: str) -> PlannedItem:
     content = json.loads(text)
     for side in ("first", "second"):

@@ -34,6 +34,7 @@ SCORING = (
     "bootstrap_resamples: 1000, finalists: 1, listening: {raters: 3, sentences: 8}}"
 )
 RATE = 16_000
+END = "voxsweep listen small --close --storage sweeps"
 
 
 class Clock:
@@ -142,7 +143,7 @@ class Room:
         self.texts = texts_of(protocol)
         self.organiser = "organiser-" + "x" * 30
         self.app = create_app(
-            self.store, self.study, self.texts, self.organiser, root_path=self.root_path
+            self.store, self.study, self.texts, self.organiser, END, root_path=self.root_path
         )
 
     def browser(self) -> AsgiBrowser:

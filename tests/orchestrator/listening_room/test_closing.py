@@ -16,6 +16,7 @@ from orchestrator.listening_room import closing
 from orchestrator.listening_room.closing import LOG_FILE, STUDY_FILE, close, conclude, keep
 from orchestrator.listening_room.exchange import bring, from_webmushra
 from orchestrator.listening_room.opening import enter
+from orchestrator.listening_room.store import Answer
 from orchestrator.records import runs
 from orchestrator.release.finished_sweep import read_finished
 from orchestrator.scores.from_files import read_ratings
@@ -60,7 +61,8 @@ def rate(room, *opinions, hears_traps=True, name="r"):
             else:
                 answer = opinion(rng, 150.0 if item.second.system == room.variant else -150.0)
             submission = f"{rater.id:08d}{state.at:08d}"
-            room.store.answer(rater, state.at, 0, answer, submission, 3.2, 2, "agent")
+            given = {"at": state.at, "version": 1, "answer": answer, "submission": submission}
+            room.store.answer(rater, Answer(**given, seconds=3.2, plays=2, agent="agent"))
 
 
 def rate_over_http(room, *opinions):
@@ -147,7 +149,7 @@ def test_nobody_rated_so_nothing_is_closed(held):
     held.rater("ann")
     with pytest.raises(InputError, match="nobody has rated"):
         end(held)
-    assert not held.store.is_frozen(held.study.id)
+    assert not held.store.is_closed(held.study.id)
     assert stored_tests(held.ledger) == []
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.listening_room.app import LARGEST_BODY, RATER_COOKIE
+from orchestrator.listening_room.app import LARGEST_BODY
+from orchestrator.listening_room.entrance import RATER_COOKIE
 from orchestrator.listening_room.plans import ClipName
 from tests.orchestrator.listening_room.conftest import Room
 from tests.simulated_raters import SimulatedRater, prefers, read_page

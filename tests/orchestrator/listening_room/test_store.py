@@ -9,15 +9,16 @@ import pytest
 from jobs.problems import InputError
 from orchestrator.listening_room.opening import enter
 from orchestrator.listening_room.plans import ClipName
-from orchestrator.listening_room.store import RefusedAnswer, StudyStore, digest
+from orchestrator.listening_room.store import Answer, RefusedAnswer, StudyStore, digest
 from orchestrator.listening_room.study import labels_for
 from orchestrator.spec.stored import stored_protocol
 
 ID = "a" * 32
 
 
-def give(room, rater, at=0, version=0, answer=1, submission=ID):
-    room.store.answer(rater, at, version, answer, submission, 2.5, 2, "agent")
+def give(room, rater, at=0, version=1, answer=1, submission=ID):
+    given = {"at": at, "version": version, "answer": answer, "submission": submission}
+    room.store.answer(rater, Answer(**given, seconds=2.5, plays=2, agent="agent"))
 
 
 def enrolled(room, name="ann"):
@@ -43,7 +44,7 @@ def test_a_second_window_that_does_not_know_of_the_first_is_refused(room):
 def test_an_answer_can_be_changed_and_both_are_in_the_log(room):
     rater = enrolled(room)
     give(room, rater)
-    give(room, rater, version=1, answer=-2, submission="b" * 32)
+    give(room, rater, version=2, answer=-2, submission="b" * 32)
     state = room.store.states(rater.id)[0]
     assert (state.answer, state.version) == (-2, 2)
     assert [(row.version, row.answer) for row in room.store.log(rater.id)] == [(1, 1), (2, -2)]
