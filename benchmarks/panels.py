@@ -14,31 +14,28 @@ who agree to cheat, and one person who listens anew under every name, are not fo
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
+from _panels import (
+    SEED,
+    WINNER,
+    Panel,
+    Shown,
+    Tally,
+    by_interval_alone,
+    pending_verdict,
+    protocol_of,
+    simulate,
+)
 from numpy.random import Generator
 
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.listening.languages import apply_listening_test
-from orchestrator.verdict.listening.panel import PENDING, hear
-from orchestrator.verdict.listening.panel_stats import Scores, two_way_interval
+from orchestrator.verdict.listening.panel_stats import Scores
 from orchestrator.verdict.listening.ratings import AXES, SCALE, Rating, Ratings
-from orchestrator.verdict.outcome import GroupVerdict, Verdict
-from orchestrator.verdict.protocol import (
-    GATE_METRICS,
-    Gates,
-    Listening,
-    MetricVersion,
-    Prompt,
-    Protocol,
-)
-
-WINNER = "tuned"
-SEED = 2026
+from orchestrator.verdict.protocol import Listening
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,14 @@ class World:
         )
         return np.asarray(np.clip(np.round(heard), SCALE[0], SCALE[-1]))
 
-
-Attack = Callable[[Generator, World], Scores]
-"""A panel's scores in which something is wrong."""
+    def rows(self, scores: Scores, raters: str = "r", sentences: str = "b") -> list[Rating]:
+        """Long rows of scores, as a file of ratings has them."""
+        return [
+            Rating(f"{raters}{r:02d}", f"{sentences}{s:02d}", system, axis, int(scores[r, s, y, x]))
+            for r, s in np.argwhere(~np.isnan(scores[:, :, 0, 0]))
+            for y, system in enumerate((BASE_VARIANT, WINNER)[: scores.shape[2]])
+            for x, axis in enumerate(AXES)
+        ]
 
 
 def honest(rng: Generator, world: World) -> Scores:
@@ -142,29 +144,10 @@ def half_broken(rng: Generator, world: World) -> Scores:
     return scores
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A row: a truth, and what is wrong with the panel."""
-
-    name: str
-    world: World
-    attack: Attack = honest
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Shares of panels."""
-
-    promoted: float
-    by_interval_alone: float
-    """Promoted by the baseline."""
-    excluding: float
-    """That exclude a rater."""
-    verdicts: dict[str, float]
-
-
 _FOUR = (0.0, 0.15, 0.3, 0.6)
-HONEST = tuple(Panel(f"no gain, honest, taste {taste:g}", World(taste=taste)) for taste in _FOUR)
+HONEST = tuple(
+    Panel(f"no gain, honest, taste {taste:g}", World(taste=taste), honest) for taste in _FOUR
+)
 CAUGHT = (
     *(
         Panel(
@@ -212,93 +195,20 @@ MISSED = (
     Panel("one person listens 8 times", World(taste=0.3), listens_anew),
 )
 POWER = tuple(
-    Panel(f"gain {gain:g}, {raters} raters, taste {taste:g}", World(gain, raters, taste=taste))
+    Panel(
+        f"gain {gain:g}, {raters} raters, taste {taste:g}", World(gain, raters, taste=taste), honest
+    )
     for taste in (0.15, 0.3)
     for raters in (8, 12)
     for gain in (0.3, 0.4, 0.6, 0.8)
 )
 ALIKE = (
-    Panel("steady ears", World(0.3, clip=0.25, axis=0.25, text=0.5, item=0.5, level=0.3)),
-    Panel("three axes answered as one", World(0.3, clip=0.5, axis=0.0, text=0.5, item=0.5)),
-    Panel("both", World(0.3, clip=0.35, axis=0.0, text=0.5, item=0.5, level=0.2)),
+    Panel("steady ears", World(0.3, clip=0.25, axis=0.25, text=0.5, item=0.5, level=0.3), honest),
+    Panel("three axes answered as one", World(0.3, clip=0.5, axis=0.0, text=0.5, item=0.5), honest),
+    Panel("both", World(0.3, clip=0.35, axis=0.0, text=0.5, item=0.5, level=0.2), honest),
     Panel("a base that fails on half", World(text=0.5, item=0.5), half_broken),
 )
 """Honest panels that agree more than most: nobody may be taken for a copy."""
-
-
-def protocol_of(resamples: int, languages: Sequence[str] = (), sentences: int = 20) -> Protocol:
-    """A protocol whose set B has so many sentences, of each language if there are several."""
-    bounds = {"naturalness": ("higher", 5.0), **{name: ("lower", 30.0) for name in GATE_METRICS}}
-    fresh = [
-        Prompt(id=f"{language or 'b'}{i:02d}", text=f"{language} {i}", language=language)
-        for language in languages or (None,)
-        for i in range(sentences)
-    ]
-    protocol = Protocol(
-        prompt_set="a",
-        prompts=(Prompt(id="a0", text="a"),),
-        shortlist_after=None,
-        seed=SEED,
-        confirmation_set="b",
-        confirmation=tuple(fresh),
-        confirmation_seed=1,
-        lora_scales=(1.0,),
-        temperature=1.0,
-        top_k=1,
-        primary="naturalness",
-        min_effect=0.05,
-        significance=0.05,
-        constraints=(),
-        gates=Gates(),
-        metrics=tuple(
-            MetricVersion.model_validate(
-                {"name": n, "version": "1", "unit": "1", "direction": way, "low": 0.0, "high": high}
-            )
-            for n, (way, high) in bounds.items()
-        ),
-        finalists=1,
-        finalist_metrics=(),
-        listening=Listening(),
-        bootstrap_resamples=1000,
-        confidence=0.95,
-        family_digests={},
-    )
-    # Fewer than a protocol may have: a share over many panels does not need as many for each.
-    return protocol.model_copy(update={"bootstrap_resamples": resamples})
-
-
-def rating_rows(scores: Scores, raters: str = "r", sentences: str = "b") -> list[Rating]:
-    """Long rows of scores, as a file of ratings has them."""
-    return [
-        Rating(f"{raters}{r:02d}", f"{sentences}{s:02d}", system, axis, int(scores[r, s, y, x]))
-        for r, s in np.argwhere(~np.isnan(scores[:, :, 0, 0]))
-        for y, system in enumerate((BASE_VARIANT, WINNER)[: scores.shape[2]])
-        for x, axis in enumerate(AXES)
-    ]
-
-
-def simulate(panel: Panel, panels: int, resamples: int = 500) -> Tally:
-    """Judge so many panels of one kind."""
-    rng, protocol = np.random.default_rng(SEED), protocol_of(resamples)
-    heard, alone, excluding = [], 0, 0
-    for seed in range(panels):
-        ratings = Ratings.build(rating_rows(panel.attack(rng, panel.world)))
-        report = hear(ratings, WINNER, protocol.model_copy(update={"seed": seed}))
-        heard.append(report.verdict)
-        excluding += bool(report.excluded)
-        alone += _by_interval_alone(ratings, seed, protocol)
-    return Tally(
-        promoted=heard.count("PROMOTE") / panels,
-        by_interval_alone=alone / panels,
-        excluding=excluding / panels,
-        verdicts={name: heard.count(name) / panels for name in sorted(set(heard))},
-    )
-
-
-def _by_interval_alone(ratings: Ratings, seed: int, protocol: Protocol) -> bool:
-    differences = ratings.differences(WINNER, BASE_VARIANT)
-    found = two_way_interval(differences, seed, protocol.bootstrap_resamples, protocol.confidence)
-    return found.low > 0 and found.mean >= protocol.listening.min_effect
 
 
 def simulate_languages(truths: dict[str, World], tests: int, resamples: int = 500) -> Tally:
@@ -309,38 +219,16 @@ def simulate_languages(truths: dict[str, World], tests: int, resamples: int = 50
         rows = [
             row
             for name, world in truths.items()
-            for row in rating_rows(world.scores(rng), f"{name}-", name)
+            for row in world.rows(world.scores(rng), f"{name}-", name)
         ]
         ratings, rule = Ratings.build(rows), protocol.model_copy(update={"seed": seed})
         heard.append(apply_listening_test(pending_verdict(truths), ratings, rule).verdict)
-        alone += _by_interval_alone(ratings, seed, rule)
+        alone += by_interval_alone(ratings, rule)
     return Tally(
         promoted=heard.count("PROMOTE") / tests,
         by_interval_alone=alone / tests,
         excluding=0.0,
         verdicts={name: heard.count(name) / tests for name in sorted(set(heard))},
-    )
-
-
-def pending_verdict(languages: Iterable[str]) -> Verdict:
-    """Of metrics that chose the winner for all, and for each of these languages."""
-    groups = [GroupVerdict("language", n, None, PENDING, WINNER, None, None, ()) for n in languages]
-    empty: dict[str, Any] = {
-        name: () for name in ("rows", "shortlisted", "confirmed", "error_rates", "listening")
-    }
-    return Verdict(
-        verdict=PENDING,
-        sentence="Promote it, once listeners confirm it.",
-        variant=WINNER,
-        runner_up=None,
-        protocol_hash="",
-        primary="naturalness",
-        effect=None,
-        prompts_needed=None,
-        groups=tuple(groups),
-        unscored={},
-        loss=None,
-        **empty,
     )
 
 
@@ -366,7 +254,7 @@ def check_rates(raters: int, repeats: int) -> dict[str, float]:
     found = {}
     for who, (first, second) in answers.items():
         again = second[:, :repeats, :1]
-        rows = rating_rows(first) + [replace(row, item="repeat") for row in rating_rows(again)]
+        rows = world.rows(first) + [replace(row, item="repeat") for row in world.rows(again)]
         missed = rng.integers(1, 6, (raters, 2)) if who == "random" else np.full((raters, 2), 2)
         rows += [
             Rating(f"r{r:02d}", f"trap{t}", "", AXES[0], int(missed[r, t]), "trap", 2)
@@ -383,29 +271,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the panels")
     parser.add_argument("--json", action="store_true", help="print the result alone")
     options = parser.parse_args()
-    panels, rows = (40 if options.quick else 400), []
-
-    def show(name: str, tally: Tally) -> Tally:
-        row = {
-            "panel": name,
-            "promoted": round(tally.promoted, 3),
-            "promoted by the interval alone": round(tally.by_interval_alone, 3),
-            "exclude a rater": round(tally.excluding, 3),
-            "verdicts": tally.verdicts,
-        }
-        rows.append(row)
-        if not options.json:
-            print(json.dumps(row), flush=True)
-        return tally
-
-    caught = [show(each.name, simulate(each, panels)) for each in (*HONEST, *CAUGHT)]
+    panels, shown = (40 if options.quick else 400), Shown(options.json)
+    caught = [shown.tally(each.name, simulate(each, panels)) for each in (*HONEST, *CAUGHT)]
     for each in (*MISSED, *POWER, *ALIKE):
-        show(each.name, simulate(each, panels))
+        shown.tally(each.name, simulate(each, panels))
     for name, truths in LANGUAGES.items():
-        show(name, simulate_languages(truths, panels // 2))
+        shown.tally(name, simulate_languages(truths, panels // 2))
     checks = {str(n): check_rates(2 * panels, n) for n in (2, 4, 6)}
-    if not options.json:
-        print(json.dumps({"raters excluded, by repeated clips": checks}), flush=True)
+    shown.add({"raters excluded, by repeated clips": checks})
     result = {
         "name": "panels",
         "ratios": {
@@ -415,7 +288,7 @@ def main() -> None:
             ),
         },
         "baseline": "the two-way interval of all ratings alone",
-        "conditions": {"panels": panels, "rows": rows, "checks": checks, "quick": options.quick},
+        "conditions": {"panels": panels, "rows": shown.rows, "quick": options.quick},
     }
     print(json.dumps(result))
 

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if not path.name.startswith("_"))
 
 
-def test_there_are_twenty():
+def test_there_are_twenty_one():
     names = [
         *(
             "after_training",
@@ -34,6 +34,7 @@ def test_there_are_twenty():
             "scale",
             "scoring",
             "search",
+            "stopping",
             "verdicts",
         ),
     ]

@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 def listen(
     sweep: SweepName,
     me: Annotated[
-        bool, typer.Option("--me", help="Enrol yourself as rater `me`, and print your link.")
+        bool,
+        typer.Option(
+            "--me",
+            help="Enrol yourself as rater `me`, and print your link. A test that is opened so has "
+            "the winner alone, not all finalists.",
+        ),
     ] = False,
     mode: Annotated[
         Literal["cmos", "mos"] | None,
         typer.Option(
-            help="What is rated. cmos: winner and base side by side, -3 to 3. mos: single clips, "
-            "1 to 5, in a pass for each of naturalness, prosody and pronunciation. Default: that "
-            "of the open test, else cmos."
+            help="What is rated. cmos: each finalist and the base side by side, -3 to 3. mos: "
+            "single clips, 1 to 5, in a pass for each of naturalness, prosody and pronunciation. "
+            "Default: that of the open test, else cmos."
         ),
     ] = None,
     labels: Annotated[
@@ -76,7 +81,7 @@ def listen(
     storage: StorageUrl = "sweeps",
     as_json: AsJson = False,
 ) -> None:
-    """Hold a listening test of a sweep's winner and base, in the browser."""
+    """Hold a listening test of a sweep's finalists and base, in the browser."""
     from orchestrator.ledger import Ledger
     from orchestrator.release.finished_sweep import read_finished
 
@@ -115,7 +120,7 @@ def _serve(
 
     host, port, path = place
     store = StudyStore(database_of(sweep.ledger, database))
-    study = enter(store, sweep.ledger, sweep.protocol, mode, labels)
+    study = enter(store, sweep.ledger, sweep.protocol, mode, labels, winner_alone=me)
     token = secrets.token_urlsafe(32)
     door = open_door(host, port, path)
     links = {"organiser": f"{door.address}join/{token}"}
@@ -126,8 +131,12 @@ def _serve(
     if as_json:
         print_json({"sweep": sweep.spec.name, "study": study.id, "mode": study.mode, **links})
     else:
-        items = sum(map(len, study.pairs.values()))
-        print_line(output, f"Listening test of {sweep.spec.name}, {items} sentences. Links:")
+        heard = "the winner" if study.variants == 1 else f"{study.variants} variants"
+        print_line(
+            output,
+            f"Listening test of {sweep.spec.name}: {heard} and the base, {study.sentences} "
+            "sentences. Links:",
+        )
         for who, link in links.items():
             print_line(output, f"  {who}: {link}")
         print_line(

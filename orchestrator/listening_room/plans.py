@@ -1,6 +1,6 @@
 """Who hears what in which order: fixed when a rater is enrolled, balanced over the raters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
@@ -12,6 +12,8 @@ Mode = Literal["cmos", "mos"]
 """``cmos``: variant and base side by side, from -3 to 3. ``mos``: one clip, from 1 to 5, in a pass
 for each axis: axes on one screen are answered as one."""
 Kind = Literal["training", "rating", "repeat", "trap"]
+Pair = tuple[str, str]
+"""A sentence, and the variant that is compared with the base on it."""
 ANCHOR = "anchor"
 BEEPS = "beeps"
 
@@ -75,16 +77,18 @@ class PlannedItem:
 
 def plan(
     mode: Mode,
-    pairs: Sequence[tuple[str, str]],
-    training: Sequence[tuple[str, str]],
+    pairs: Sequence[Pair],
+    training: Sequence[Pair],
     seed: int,
     place: int,
 ) -> list[PlannedItem]:
     """The items of the rater who is enrolled at ``place``, counted from 0.
 
-    Sentences come in the order of a row of a Williams design: over the raters each comes at every
-    place, and before every other, equally often. Half of a rater's sentences have the variant
-    first, the other half the next rater's. No sentence comes twice in a row.
+    Sentences come in rounds, one for each system that is heard of them, in the order of a row of a
+    Williams design: over the raters each comes at every place, and before every other, equally
+    often. Which system a sentence has in which round is a Latin square over sentences and raters.
+    Half of a rater's pairs have the variant first, the other half the next rater's. No sentence
+    comes twice in a row.
 
     Args:
         mode: what is asked.
@@ -93,32 +97,61 @@ def plan(
         seed: the study's.
         place: the rater's.
     """
-    shuffled = list(pairs)
+    variants: dict[str, list[str]] = {}
+    for sentence, variant in pairs:
+        variants.setdefault(sentence, []).append(variant)
+    shuffled = list(variants)
     Random(f"{seed} sentences").shuffle(shuffled)
     order = [shuffled[i] for i in williams_row(len(shuffled), place)]
-    sides = [i % 2 == 0 for i in range(len(shuffled))]
+    sides = [i % 2 == 0 for i in range(len(pairs))]
     Random(f"{seed} {place // 2} sides").shuffle(sides)
     variant_first = {
-        pair: side == (place % 2 == 0) for pair, side in zip(shuffled, sides, strict=True)
+        pair: side == (place % 2 == 0) for pair, side in zip(pairs, sides, strict=True)
+    }
+    # What is heard of a sentence: pairs with the base, or each system alone.
+    of = {
+        sentence: names if mode == "cmos" else [*names, BASE_VARIANT]
+        for sentence, names in variants.items()
     }
     axes: Sequence[Axis] = (PREFERENCE,) if mode == "cmos" else AXES
     items: list[PlannedItem] = []
     for turn, axis in enumerate(axes):
-        rng = Random(f"{seed} {place} {axis}")
-        if mode == "cmos":
-            rated = [_compared(axis, pair, variant_first[pair]) for pair in order]
-        else:
-            # Each sentence twice, half a pass apart, once of each system.
-            rotated = order[turn:] + order[:turn]
-            rated = [
-                _alone(axis, pair, variant_first[pair] != is_second)
-                for is_second in (False, True)
-                for pair in rotated
-            ]
         if turn == 0:
             items += _training(mode, axis, training)
-        items += _with_checks(rated, rng, mode)
+        rated = []
+        for sentence, system in _rounds(order[turn:] + order[:turn], shuffled, of, place):
+            first = variant_first.get((sentence, system), False)
+            rated.append(
+                _compared(axis, (sentence, system), first)
+                if mode == "cmos"
+                else _alone(axis, sentence, system)
+            )
+        items += _with_checks(rated, Random(f"{seed} {place} {axis}"), mode)
     return items
+
+
+def _rounds(
+    order: Sequence[str], known: Sequence[str], of: Mapping[str, Sequence[str]], place: int
+) -> Iterator[Pair]:
+    """Each sentence with each of its systems, one in a round; no sentence twice in a row.
+
+    Args:
+        order: of the sentences, for this rater.
+        known: the same sentences, in the same order for all raters.
+        of: the systems of each.
+        place: the rater's.
+    """
+    rows = {sentence: row for row, sentence in enumerate(known)}
+    last = ""
+    for turn in range(max(map(len, of.values()), default=0)):
+        # A round begins one sentence later than the last, so that it never begins where that ended.
+        part = [s for s in (*order[turn:], *order[:turn]) if turn < len(of[s])]
+        if part[0] == last:
+            part = [*part[1:], last]
+        for sentence in part:
+            systems = of[sentence]
+            yield sentence, systems[(rows[sentence] + place + turn) % len(systems)]
+            last = sentence
 
 
 def williams_row(count: int, place: int) -> list[int]:
@@ -136,20 +169,18 @@ def williams_row(count: int, place: int) -> list[int]:
     return row[::-1] if turn >= count else row
 
 
-def _compared(axis: Axis, pair: tuple[str, str], variant_first: bool) -> PlannedItem:
+def _compared(axis: Axis, pair: Pair, variant_first: bool) -> PlannedItem:
     sentence, variant = pair
     clips = ClipName(variant, sentence), ClipName(BASE_VARIANT, sentence)
     first, second = clips if variant_first else clips[::-1]
     return PlannedItem(axis, "rating", sentence, variant, first, second)
 
 
-def _alone(axis: Axis, pair: tuple[str, str], of_variant: bool) -> PlannedItem:
-    sentence, variant = pair
-    system = variant if of_variant else BASE_VARIANT
+def _alone(axis: Axis, sentence: str, system: str) -> PlannedItem:
     return PlannedItem(axis, "rating", sentence, system, ClipName(system, sentence))
 
 
-def _training(mode: Mode, axis: Axis, pairs: Sequence[tuple[str, str]]) -> Iterator[PlannedItem]:
+def _training(mode: Mode, axis: Axis, pairs: Sequence[Pair]) -> Iterator[PlannedItem]:
     """The ends of the scale, and what beeps ask for; none of it counts."""
     for place, (sentence, variant) in enumerate(pairs):
         clear, dull = ClipName(BASE_VARIANT, sentence), ClipName(ANCHOR, sentence)
@@ -195,9 +226,7 @@ def _with_checks(rated: Sequence[PlannedItem], rng: Random, mode: Mode) -> list[
     return items
 
 
-def clip_names(
-    pairs: Sequence[tuple[str, str]], training: Sequence[tuple[str, str]]
-) -> list[ClipName]:
+def clip_names(pairs: Sequence[Pair], training: Sequence[Pair]) -> list[ClipName]:
     """Every clip that any plan has."""
     of_pairs = [
         ClipName(system, sentence)

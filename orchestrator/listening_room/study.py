@@ -15,14 +15,20 @@ from jobs.spec.trial import BASE_VARIANT
 from jobs.speech.clips import clip_name
 from orchestrator.ledger import CONFIRMATION, VERDICT_FILE, Ledger
 from orchestrator.listening_room.labels import LANGUAGES
-from orchestrator.listening_room.plans import ANCHOR, BEEPS, TRAINING, ClipName, Mode, clip_names
+from orchestrator.listening_room.plans import (
+    ANCHOR,
+    BEEPS,
+    TRAINING,
+    ClipName,
+    Mode,
+    Pair,
+    clip_names,
+)
 from orchestrator.listening_room.sounds import Sound, beeps, levelled, low_anchor
 from orchestrator.scores.stored_ratings import is_settled, stored_tests, verdict_of_metrics
-from orchestrator.verdict.listening.languages import Panel, panels
+from orchestrator.verdict.listening.finalists import to_hear
+from orchestrator.verdict.listening.languages import panels
 from orchestrator.verdict.protocol import Prompt, Protocol
-
-Pair = tuple[str, str]
-"""A sentence, and the variant that is compared with the base on it."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,16 @@ class ListeningStudy:
     """Unix time, seconds."""
 
     @property
+    def sentences(self) -> int:
+        """How many are rated."""
+        return len({sentence for pairs in self.pairs.values() for sentence, _ in pairs})
+
+    @property
+    def variants(self) -> int:
+        """How many are compared with the base."""
+        return len({variant for pairs in self.pairs.values() for _, variant in pairs})
+
+    @property
     def languages(self) -> list[str]:
         """Those that a rater may have; none where prompts have none."""
         return [name for name in self.pairs if name]
@@ -67,11 +83,14 @@ class ListeningStudy:
         return cls(**row)
 
 
-def design(ledger: Ledger, protocol: Protocol, mode: Mode, labels: str) -> ListeningStudy:
+def design(
+    ledger: Ledger, protocol: Protocol, mode: Mode, labels: str, winner_alone: bool
+) -> ListeningStudy:
     """A study of what the sweep's verdict asks listeners to confirm.
 
     Each panel of the verdict gets the first ``listening.sentences`` sentences of its own; what is
-    left of set B is for training.
+    left of set B is for training. Unless it is to hear the ``winner_alone``, the panel of all
+    sentences also hears the other finalists that it may choose.
 
     Raises:
         InputError: the verdict asks nothing of listeners, or listeners have decided already.
@@ -90,11 +109,15 @@ def design(ledger: Ledger, protocol: Protocol, mode: Mode, labels: str) -> Liste
     limit = protocol.listening.sentences
     pairs: dict[str, list[Pair]] = {}
     training: dict[str, list[Pair]] = {}
+    finalists = to_hear(verdict)
     for panel in asked:
         name = panel.group[1] if panel.group and panel.group[0] == "language" else ""
-        sentences = _rateable(ledger, panel)
+        is_choice = panel.group is None and not winner_alone
+        heard = finalists if is_choice else (panel.variant,)
+        sentences = _rateable(ledger, panel.sentences, heard)
         known = pairs.setdefault(name, [])
-        known += [(s, panel.variant) for s in sentences[:limit] if (s, panel.variant) not in known]
+        of = [(sentence, variant) for sentence in sentences[:limit] for variant in heard]
+        known += [pair for pair in of if pair not in known]
         spare = sentences[limit:] or sentences
         training.setdefault(name, [(s, panel.variant) for s in spare[:TRAINING]])
     return ListeningStudy(
@@ -110,11 +133,11 @@ def design(ledger: Ledger, protocol: Protocol, mode: Mode, labels: str) -> Liste
     )
 
 
-def _rateable(ledger: Ledger, panel: Panel) -> list[str]:
-    """The panel's sentences of which both systems have a clip."""
-    have = [ledger.clips(name, CONFIRMATION) for name in (panel.variant, BASE_VARIANT)]
+def _rateable(ledger: Ledger, sentences: Sequence[str], variants: Sequence[str]) -> list[str]:
+    """The sentences of which the base and all of these have a clip."""
+    have = [ledger.clips(name, CONFIRMATION) for name in (*variants, BASE_VARIANT)]
     names = [set(ledger.storage.children(key)) for key in have]
-    return [s for s in panel.sentences if all(clip_name(s) in each for each in names)]
+    return [s for s in sentences if all(clip_name(s) in each for each in names)]
 
 
 def sounds_of(ledger: Ledger, study: ListeningStudy) -> dict[ClipName, tuple[bytes, float]]:

@@ -355,9 +355,17 @@ def _figures(verdict: Verdict, time: int) -> Iterator[Metric]:
 
 
 def _listening(verdict: Verdict, time: int) -> Iterator[Metric]:
-    """What each panel of listeners found, such as ``listening/language.km/difference``."""
+    """What each panel of listeners found, such as ``listening/language.km/difference``.
+
+    Of several finalists of one panel, the one that decided has the plain name, and the others
+    theirs, such as ``listening/9ac3-e2-s1/difference``.
+    """
+    finalists = [report.variant for report in verdict.listening if report.group is None]
+    told = verdict.variant if verdict.variant in finalists else next(iter(finalists), None)
     for report in verdict.listening:
         group = f"/{report.group[0]}.{legal_name(report.group[1], set())}" if report.group else ""
+        if not report.group and report.variant != told:
+            group = f"/{report.variant}"
         found: dict[str, float] = {"raters": report.raters, "sentences": report.sentences}
         if result := report.result:
             difference, share = result.difference, result.preference

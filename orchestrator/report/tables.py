@@ -258,7 +258,10 @@ def listening(test: ListeningReport) -> Sequence[tuple[str, str]]:
         *facts,
         *((means.axis, _axis_means(means)) for means in result.axes),
         ("preferred", f"{_preference(test, result)}"),
-        ("difference", f"{effect(result.difference)} points, two-way bootstrap"),
+        (
+            "difference",
+            f"{effect(result.difference)} points, two-way bootstrap, {100 * test.confidence:.3g} %",
+        ),
         *(
             (
                 f"without {name}",

@@ -75,8 +75,11 @@ def heard(test: StoredTest, verdict: Verdict, protocol: Protocol) -> Verdict:
 def is_settled(test: StoredTest, verdict: Verdict, protocol: Protocol) -> bool:
     """Whether each panel was heard, and was as large as the rule asks: then it is the test."""
     rule, reports = protocol.listening, heard(test, verdict, protocol).listening
-    return len(reports) == len(panels(verdict, protocol)) > 0 and all(
-        each.raters >= rule.raters and each.sentences >= rule.sentences for each in reports
+    asked = {(panel.group, panel.variant) for panel in panels(verdict, protocol)}
+    return (
+        bool(asked)
+        and asked <= {(each.group, each.variant) for each in reports}
+        and all(each.raters >= rule.raters and each.sentences >= rule.sentences for each in reports)
     )
 
 

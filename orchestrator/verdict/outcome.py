@@ -280,6 +280,9 @@ class ListeningReport:
     """The language or speaker of the sentences; None for all of set B."""
     variant: str
     verdict: Outcome
+    confidence: float
+    """Of the intervals. Of several finalists that one panel hears, each has Holm's part of what the
+    protocol leaves to error."""
     raters: int
     sentences: int
     """That count, as ``raters``."""
@@ -386,8 +389,9 @@ class Verdict:
     """Clips of set B that lack a score that decides, of the base and the finalists that have
     such clips: they count against the finalists in what promotes, and for them in what refuses."""
     listening: tuple[ListeningReport, ...]
-    """One a panel: each language's own, or else that of all sentences and those of the speakers who
-    have a winner of their own. Empty until something was rated."""
+    """One a panel: each language's own, or else that of all sentences, one for each finalist that
+    it heard, the metrics' winner first, and those of the speakers who have a winner of their own.
+    Empty until something was rated."""
     loss: LossReport | None
     """None when no scored variant has a validation loss."""
     recipe: RecipeVerdict | None = None

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jobs.spec.trial import BASE_VARIANT
+from orchestrator.verdict.listening.finalists import choose, hear_finalists, together
 from orchestrator.verdict.listening.panel import PENDING, hear
 from orchestrator.verdict.listening.ratings import Ratings
-from orchestrator.verdict.listening.sentences import after_listening
+from orchestrator.verdict.listening.sentences import after_listening, not_chosen
 from orchestrator.verdict.outcome import GroupVerdict, ListeningReport, Outcome, Verdict
 from orchestrator.verdict.protocol import Group, GroupName, Protocol
 
@@ -28,7 +29,7 @@ def panels(verdict: Verdict, protocol: Protocol) -> list[Panel]:
 
     Each language hears its own winner, or else the sweep's, unless the metrics refused the
     language, or the winner in it. Without languages one panel hears the sweep's, and each speaker's
-    own winner besides.
+    own winner besides. Whether the panel hears other finalists too is left to whoever holds it.
     """
     fresh = protocol.confirming()
     groups = fresh.groups()
@@ -87,7 +88,8 @@ def apply_listening_test(verdict: Verdict, ratings: Ratings, protocol: Protocol)
     language. ``PROMOTE`` needs the same variant in every language; with some languages for and
     others against, the promotion is by language; while one is undecided it stays pending. Where
     the sweep has no winner, a language that its listeners confirm is promoted alone. Without
-    languages one panel decides, and each speaker with a winner of its own is heard besides.
+    languages one panel decides, and each speaker with a winner of its own is heard besides. Where
+    that panel heard several finalists that the metrics found better, it may choose another one.
 
     Args:
         verdict: of the metrics. One without any winner has nothing to confirm and stays as it is.
@@ -116,17 +118,17 @@ def apply_listening_test(verdict: Verdict, ratings: Ratings, protocol: Protocol)
             variant = _to_hear(each, verdict)
             parts.append(_Heard(each, variant, heard(variant, (each.group, each.name))))
     languages = parts if kind == "language" else []
-    whole = None if languages else heard(verdict.variant, None)
-    reports = [report for report in (whole, *(part.report for part in parts)) if report]
+    whole = [] if languages else hear_finalists(ratings, verdict, protocol)
+    reports = [*whole, *(part.report for part in parts if part.report)]
     if not reports:
         if wanted := [name for name in (verdict.variant, *(p.variant for p in parts)) if name]:
             ratings.differences(wanted[0], BASE_VARIANT)
         return verdict
     settled = {part.group.name: part.settled for part in parts}
-    outcome = verdict.verdict
-    if verdict.variant is not None:
-        alone = whole.verdict if whole else PENDING
-        outcome = _together(languages, verdict.variant) if languages else alone
+    outcome, winner = verdict.verdict, verdict.variant
+    if winner is not None:
+        outcome = _together(languages, winner) if languages else together(whole)
+        winner = choose(whole, ratings, winner, protocol) if whole else winner
     elif any(each.outcome == "PROMOTE" for each in languages):
         outcome = "PROMOTE-BY-LANGUAGE"
     is_promoted = outcome.startswith("PROMOTE")
@@ -135,14 +137,40 @@ def apply_listening_test(verdict: Verdict, ratings: Ratings, protocol: Protocol)
         for part in languages
         if part.report is None
     }
-    return replace(
+    after = replace(
         verdict,
         verdict=outcome,
-        sentence=after_listening(outcome, verdict, reports, unheard, protocol),
+        sentence=after_listening(outcome, verdict, reports, unheard, winner, protocol),
         variant=verdict.variant if is_promoted else None,
         runner_up=verdict.runner_up if is_promoted else verdict.variant or verdict.runner_up,
         groups=tuple(settled[g.name] if g.group == kind else g for g in verdict.groups),
         listening=tuple(reports),
+    )
+    if winner is None or winner == verdict.variant:
+        return after
+    return _with_another(after, winner)
+
+
+def _with_another(verdict: Verdict, winner: str) -> Verdict:
+    """With the finalist that listeners chose in the place of the metrics' winner."""
+    (chosen,) = (each for each in verdict.confirmed if each.row.id == winner)
+    before = verdict.variant
+    rows = {
+        row.id: replace(row, standing="winner", reasons=())
+        if row.id == winner
+        else replace(row, standing="passed", reasons=(not_chosen(winner),))
+        if row.id == before
+        else row
+        for row in verdict.rows
+    }
+    # Other seeds were trained of the metrics' winner alone.
+    return replace(
+        verdict,
+        variant=winner,
+        runner_up=before,
+        effect=chosen.effect,
+        recipe=None,
+        rows=tuple(rows.values()),
     )
 
 

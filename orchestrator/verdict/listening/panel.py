@@ -68,6 +68,7 @@ def hear(
         group=group,
         variant=variant,
         verdict=PENDING,
+        confidence=protocol.confidence,
         raters=raters,
         sentences=len(sentences),
         excluded=excluded,
@@ -80,7 +81,7 @@ def hear(
     differences = counted.differences(variant, BASE_VARIANT)
     whole, preference, *parts = (
         two_way_interval(part, protocol.seed, protocol.bootstrap_resamples, protocol.confidence)
-        for part in (differences, (1 + signs) / 2, *_without_one(differences))
+        for part in (differences, (1 + signs) / 2, *without_one(differences))
     )
     without = dict(zip(counted.raters, parts, strict=False))
     report = replace(
@@ -108,7 +109,8 @@ def hear(
     return replace(report, verdict=PENDING if turns_on else outcome, turns_on=turns_on)
 
 
-def _without_one(differences: Scores) -> Iterator[Scores]:
+def without_one(differences: Scores) -> Iterator[Scores]:
+    """The same without each rater in turn, where at least two are left."""
     if len(differences) > 2:
         yield from (np.delete(differences, place, axis=0) for place in range(len(differences)))
 

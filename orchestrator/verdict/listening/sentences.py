@@ -19,6 +19,7 @@ def after_listening(
     verdict: Verdict,
     reports: Sequence[ListeningReport],
     unheard: Mapping[str, Outcome | None],
+    winner: str | None,
     protocol: Protocol,
 ) -> str:
     """The sentence after a listening test.
@@ -28,16 +29,25 @@ def after_listening(
         verdict: of the metrics, with their sentence.
         reports: of the panels, those of languages where there are several.
         unheard: languages without a report, with the metrics' refusal, or None where it is awaited.
+        winner: the finalist that listeners chose, where one was.
         protocol: the rule.
     """
     before = verdict.sentence
-    panels = [_panel(report, protocol) for report in reports]
+    finalists = [report for report in reports if report.group is None]
+    panels = [
+        f"{report.variant}: {_panel(report, protocol)}"
+        if len(finalists) > 1 and report.group is None
+        else _panel(report, protocol)
+        for report in reports
+    ]
     panels += [
         f"language {name}: {f'{refusal} by the metrics' if refusal else 'nobody has rated it'}"
         for name, refusal in unheard.items()
     ]
     told = "; ".join(panels)
     confirmed = before.replace(", once listeners confirm it", "", 1)
+    if outcome == "PROMOTE" and winner not in (None, verdict.variant):
+        return f"Promote {winner}, which listeners chose. {told}. The metrics said: {before}"
     if outcome == "PROMOTE":
         return f"{confirmed} {told}."
     if outcome == "PROMOTE-BY-LANGUAGE":
@@ -57,6 +67,11 @@ def after_listening(
     return f"{before} Listeners: {told}."
 
 
+def not_chosen(winner: str) -> str:
+    """Why the metrics' winner is none."""
+    return f"listeners chose {winner}"
+
+
 def excluded_raters(report: ListeningReport) -> list[str]:
     """Each rater who does not count, with the reason."""
     return [f"{each.rater} {each.reason}" for each in report.excluded]
@@ -66,7 +81,7 @@ def _panel(report: ListeningReport, protocol: Protocol) -> str:
     listeners = "listener" if report.raters == 1 else "listeners"
     told = f"{report.raters} {listeners} over {report.sentences} sentences"
     if report.result:
-        told += f" {_difference(report.result, protocol)}"
+        told += f" {_difference(report.result, report.confidence)}"
     elif report.raters == 1:
         preferred = report.preferred
         told += (
@@ -84,13 +99,13 @@ def _panel(report: ListeningReport, protocol: Protocol) -> str:
     return told
 
 
-def _difference(result: PanelResult, protocol: Protocol) -> str:
+def _difference(result: PanelResult, confidence: float) -> str:
     difference = result.difference
     by = "prefer it to the base by "
     if result.mos is not None:
         by = f"rate it {result.mos:.2f} and the base {result.base_mos:.2f}, a difference of "
     told = (
-        f"{by}{difference.mean:+.2f} points ({protocol.confidence:.0%} two-way interval "
+        f"{by}{difference.mean:+.2f} points ({100 * confidence:.3g}% two-way interval "
         f"{difference.low:+.2f} to {difference.high:+.2f}"
     )
     if means := [part.mean for part in result.without.values()]:

@@ -7,8 +7,9 @@ from random import Random
 
 import numpy as np
 import pytest
+from _panels import WINNER, pending_verdict, protocol_of
 
-from benchmarks.panels import WINNER, World, pending_verdict, protocol_of, rating_rows
+from benchmarks.panels import World
 from cluster.storage.base import open_storage
 from jobs.problems import InputError
 from orchestrator.ledger import REPORT_FILE, Ledger
@@ -295,7 +296,7 @@ def test_a_test_in_which_a_language_was_not_heard_settles_nothing(tmp_path):
     verdict = pending_verdict(("km", "ko"))
     world = World(0.6)
     rows = {
-        name: rating_rows(world.scores(np.random.default_rng(place)), f"{name}-", name)
+        name: World().rows(world.scores(np.random.default_rng(place)), f"{name}-", name)
         for place, name in enumerate(("km", "ko"))
     }
     assert [(panel.group, panel.variant) for panel in panels(verdict, protocol)] == [

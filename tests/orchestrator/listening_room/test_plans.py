@@ -42,6 +42,40 @@ def test_no_sentence_comes_twice_in_a_row(mode, count):
         assert all(a.sentence != b.sentence for a, b in pairwise(rated) if a.axis == b.axis)
 
 
+THREE = [(f"b{i}", v) for i in range(8) for v in ("u", "v", "w")]
+UNEVEN = [(f"b{i}", v) for i in range(8) for v in ("u", "v")[: 1 + (i in (0, 5))]]
+
+
+@pytest.mark.parametrize("mode", ["cmos", "mos"])
+@pytest.mark.parametrize("pairs", [THREE, UNEVEN], ids=["three", "uneven"])
+def test_each_finalist_is_heard_once_on_each_sentence_and_none_follows_itself(mode, pairs):
+    systems = {*pairs} | ({(s, "base") for s, _ in pairs} if mode == "mos" else set())
+    for items in plans(mode, pairs, 12):
+        rated = [item for item in items if item.kind != "training"]
+        assert all(a.sentence != b.sentence for a, b in pairwise(rated) if a.axis == b.axis)
+        for axis in {item.axis for item in rated}:
+            heard = Counter(
+                (i.sentence, i.system) for i in rated if i.kind == "rating" and i.axis == axis
+            )
+            assert heard == dict.fromkeys(systems, 1)
+
+
+def test_finalists_take_turns_over_sentences_and_raters():
+    by_place = [
+        [item.system for item in items if item.kind == "rating"]
+        for items in plans(pairs=THREE, raters=48)
+    ]
+    for of_round in (slice(0, 8), slice(8, 16), slice(16, 24)):
+        for systems in by_place:
+            counts = Counter(systems[of_round])
+            assert max(counts.values()) - min(counts.values()) <= 1
+        total = Counter(system for systems in by_place for system in systems[of_round])
+        assert total == dict.fromkeys("uvw", 128)
+    for items in plans(pairs=THREE, raters=4):
+        sides = Counter(i.first.system == "base" for i in items if i.kind == "rating")
+        assert sides == {True: 12, False: 12}
+
+
 def test_sides_are_balanced_in_a_rater_and_over_two():
     for first, second in zip(plans()[::2], plans()[1::2], strict=True):
         sides = [

@@ -394,6 +394,7 @@ def rich(make_report, report):
         group=("language", "ko"),
         variant="v",
         verdict="PROMOTE-PENDING-LISTENING",
+        confidence=0.95,
         raters=8,
         sentences=20,
         excluded=excluded,

@@ -1,25 +1,14 @@
 """Panels that compare: what decides, what excludes, and error rates of simulated panels."""
 
-from importlib import import_module
-from pathlib import Path
-
 import numpy as np
 import pytest
+from _panels import simulate
 
+from benchmarks.listening import CAUGHT, MISSED, POWER, check_rates, simulate_choice
 from orchestrator.listening_room.plans import REPEATS
 from orchestrator.verdict.listening.panel import hear
 from orchestrator.verdict.listening.ratings import PREFERENCE, Rating, Ratings
 from orchestrator.verdict.protocol import Listening
-
-BENCHMARKS = Path(__file__).parents[4] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def simulated():
-    """benchmarks/listening.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        yield import_module("listening")
 
 
 def compared(scores, system="v"):
@@ -82,34 +71,32 @@ def test_who_hear_no_difference_are_not_one_person(make_protocol):
     assert (excluded.rater, excluded.rule) == ("r3", "copy")
 
 
-def test_hidden_repeats_keep_honest_listeners_and_find_random_ones(simulated):
-    rates = simulated.check_rates(2000, REPEATS["cmos"])
+def test_hidden_repeats_keep_honest_listeners_and_find_random_ones():
+    rates = check_rates(2000, REPEATS["cmos"])
     assert rates["honest"] <= 0.05
     assert rates["random"] >= 0.9
 
 
 @pytest.mark.parametrize("name", ["no gain, one cheat of 8", "no gain, honest, taste 0.2"])
-def test_no_gain_is_promoted_by_five_in_a_hundred_panels_at_most(simulated, name):
-    (panel,) = (each for each in simulated.CAUGHT if each.name == name)
-    assert simulated.simulate(panel, 40, 200)["promoted"] <= 0.05
+def test_no_gain_is_promoted_by_five_in_a_hundred_panels_at_most(name):
+    (panel,) = (each for each in CAUGHT if each.name == name)
+    assert simulate(panel, 40, 200).promoted <= 0.05
 
 
 @pytest.mark.full
-def test_the_other_panels_too(simulated):
-    for panel in simulated.CAUGHT:
-        assert simulated.simulate(panel, 100, 300)["promoted"] <= 0.05, panel.name
+def test_the_other_panels_too():
+    for panel in CAUGHT:
+        assert simulate(panel, 100, 300).promoted <= 0.05, panel.name
 
 
 @pytest.mark.full
-def test_a_gain_is_found_and_who_agree_to_cheat_are_not(simulated):
-    named = {each.name: each for each in (*simulated.POWER, *simulated.MISSED)}
-    assert simulated.simulate(named["gain 0.6, taste 0.2"], 60, 300)["promoted"] >= 0.8
-    assert simulated.simulate(named["no gain, three cheats of 8"], 60, 300)["promoted"] > 0.05
+def test_a_gain_is_found_and_who_agree_to_cheat_are_not():
+    named = {each.name: each for each in (*POWER, *MISSED)}
+    assert simulate(named["gain 0.6, taste 0.2"], 60, 300).promoted >= 0.8
+    assert simulate(named["no gain, three cheats of 8"], 60, 300).promoted > 0.05
 
 
 @pytest.mark.full
-def test_the_e_process_keeps_its_level_where_sentences_are_all_there_are(simulated):
-    fixed_sentences = simulated.Pairs(item=0.0)
-    found = simulated.stopped_early(fixed_sentences, 100)
-    assert found["promoted"] <= 0.05
-    assert found["coverage"] >= 0.93
+def test_a_choice_among_three_promotes_none_without_a_gain_and_finds_the_better_one():
+    assert simulate_choice((0.0, 0.0, 0.0), 60, resamples=300)["promoted"] <= 0.05
+    assert simulate_choice((0.0, 0.0, 0.8), 30, resamples=300)["one of the largest gain"] >= 0.8

@@ -5,8 +5,9 @@ from math import erfc
 
 import numpy as np
 import pytest
+from _panels import WINNER, pending_verdict, protocol_of
 
-from benchmarks.panels import WINNER, World, pending_verdict, protocol_of, rating_rows
+from benchmarks.panels import World
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.listening.languages import apply_listening_test
 from orchestrator.verdict.listening.panel_stats import (
@@ -310,7 +311,7 @@ def two_languages(verdict=None, **truths):
     """The verdict after each language's own eight listeners."""
     rng, names = np.random.default_rng(4), ("km", "ko")
     rows = [
-        row for name, world in truths.items() for row in rating_rows(world.scores(rng), "r", name)
+        row for name, world in truths.items() for row in World().rows(world.scores(rng), "r", name)
     ]
     rule = protocol_of(500, names)
     return apply_listening_test(verdict or pending_verdict(names), Ratings.build(rows), rule)

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from _panels import protocol_of
 
-from benchmarks.panels import World, protocol_of, rating_rows
+from benchmarks.panels import World
 from orchestrator.verdict.listening.panel import PENDING, count_raters, hear
 from orchestrator.verdict.listening.ratings import Rating, Ratings
 from orchestrator.verdict.outcome import Verdict
@@ -23,7 +24,7 @@ def scores():
 
 
 def heard(scores, *more):
-    return hear(Ratings.build([*rating_rows(scores), *more]), "tuned", protocol_of(500))
+    return hear(Ratings.build([*World().rows(scores), *more]), "tuned", protocol_of(500))
 
 
 def excluded(report):
@@ -84,7 +85,7 @@ def test_raters_who_share_few_sentences_are_not_compared(scores):
     scores[1] = scores[0]
     scores[1, 3:] = GAP
     small = RULE.model_copy(update={"sentences": 3})
-    gone, _ = count_raters(Ratings.build(rating_rows(scores)), "tuned", small)
+    gone, _ = count_raters(Ratings.build(World().rows(scores)), "tuned", small)
     assert gone == (), "18 scores that agree are chance"
 
 

@@ -4,6 +4,7 @@ The seeds are fixed: a share over 100 panels may err by some points, but not fro
 """
 
 import pytest
+from _panels import simulate
 
 from benchmarks.panels import (
     ALIKE,
@@ -13,7 +14,6 @@ from benchmarks.panels import (
     MISSED,
     POWER,
     check_rates,
-    simulate,
     simulate_languages,
 )
 
