@@ -9,7 +9,7 @@ import pytest
 from orchestrator.listening_room.labels import LANGUAGES, labels
 from orchestrator.listening_room.opening import enter
 from orchestrator.spec.stored import stored_protocol
-from tests.orchestrator.listening_room.conftest import Room
+from tests.orchestrator.listening_room.conftest import END, Room
 from tests.simulated_raters import SimulatedRater, prefers, read_page
 
 JSON = {"content-type": "application/json"}
@@ -137,6 +137,7 @@ def test_the_organiser_sees_progress_and_no_preference(room):
     assert "alpha" in page
     assert room.variant not in page
     assert "0 of 1" in page
+    assert f"<code>{END}</code>" in page
 
 
 def test_the_organiser_enrols_a_rater_who_then_rates(room):

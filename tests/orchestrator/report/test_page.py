@@ -392,7 +392,7 @@ def rich(make_report, report):
     excluded = (ExcludedRater("r9", "traps", "missed 1 of 2 traps, 0 allowed"),)
     heard = ListeningReport(
         group=("language", "ko"),
-        variant="v",
+        variant=made.verdict.rows[-1].id,
         verdict="PROMOTE-PENDING-LISTENING",
         confidence=0.95,
         raters=8,
