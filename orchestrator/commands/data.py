@@ -47,8 +47,6 @@ Processes = Annotated[
     int | None,
     typer.Option(min=1, help="Processes that decode audio. Default: one for each CPU."),
 ]
-
-
 Columns = Annotated[
     list[str] | None,
     typer.Option(
@@ -64,6 +62,65 @@ class Tags(StrEnum):
 
     REJECT = "reject"
     STRIP = "strip"
+
+
+SpeakerOfAll = Annotated[
+    str | None,
+    typer.Option(help="The speaker of clips whose manifest names none. Default: unnamed."),
+]
+LanguageOfAll = Annotated[
+    str | None,
+    typer.Option(
+        callback=language_option,
+        help="Language of clips whose manifest names none (en). Default: unnamed.",
+    ),
+]
+TagsOption = Annotated[
+    Tags,
+    typer.Option(help="Reject transcripts with annotations such as <laugh>, or strip them."),
+]
+Spoken = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WORDS",
+        help="What in brackets is spoken; * is any characters. Default: nothing.",
+    ),
+]
+Annotations = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WORDS", help="What in brackets is not, beside what is known. Default: nothing."
+    ),
+]
+Clean = Annotated[
+    bool, typer.Option("--clean", help="Repair invisible and broken characters in texts.")
+]
+MinSeconds = Annotated[
+    float | None,
+    typer.Option(help="The shortest clip, in seconds. Default: the family's limit."),
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(help="The longest clip, in seconds. Default: the family's limit."),
+]
+MaxTextTokens = Annotated[
+    int | None,
+    typer.Option(help="The longest transcript, in tokens. Default: the family's limit."),
+]
+WithLanguageTag = Annotated[
+    bool, typer.Option("--language-tag", help="Put the language's tag before each transcript.")
+]
+Listening = Annotated[
+    bool, typer.Option("--listen", help="Transcribe a sample of the clips too, and compare.")
+]
+Recogniser = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="What transcribes, which implies --listen: embedded, or a Whisper (a directory or "
+        "an id in the hub's cache). Default: the one that fits the texts.",
+    ),
+]
 
 
 def _columns(texts: list[str]) -> dict[str, str | int]:
@@ -89,64 +146,19 @@ def check(
     base: Base = EMBEDDED,
     root: Root = None,
     columns: Columns = None,
-    speaker: Annotated[
-        str | None,
-        typer.Option(help="The speaker of clips whose manifest names none. Default: unnamed."),
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            callback=language_option,
-            help="Language of clips whose manifest names none (en). Default: unnamed.",
-        ),
-    ] = None,
-    tags: Annotated[
-        Tags,
-        typer.Option(help="Reject transcripts with annotations such as <laugh>, or strip them."),
-    ] = Tags.REJECT,
-    spoken: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WORDS",
-            help="What in brackets is spoken; * is any characters. Default: nothing.",
-        ),
-    ] = None,
-    annotations: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WORDS", help="What in brackets is not, beside what is known. Default: nothing."
-        ),
-    ] = None,
-    clean: Annotated[
-        bool, typer.Option("--clean", help="Repair invisible and broken characters in texts.")
-    ] = False,
-    min_seconds: Annotated[
-        float | None,
-        typer.Option(help="The shortest clip, in seconds. Default: the family's limit."),
-    ] = None,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(help="The longest clip, in seconds. Default: the family's limit."),
-    ] = None,
-    max_text_tokens: Annotated[
-        int | None,
-        typer.Option(help="The longest transcript, in tokens. Default: the family's limit."),
-    ] = None,
-    language_tag: Annotated[
-        bool, typer.Option("--language-tag", help="Put the language's tag before each transcript.")
-    ] = False,
+    speaker: SpeakerOfAll = None,
+    language: LanguageOfAll = None,
+    tags: TagsOption = Tags.REJECT,
+    spoken: Spoken = None,
+    annotations: Annotations = None,
+    clean: Clean = False,
+    min_seconds: MinSeconds = None,
+    max_seconds: MaxSeconds = None,
+    max_text_tokens: MaxTextTokens = None,
+    language_tag: WithLanguageTag = False,
     workers: Processes = None,
-    listen: Annotated[
-        bool, typer.Option("--listen", help="Transcribe a sample of the clips too, and compare.")
-    ] = False,
-    recogniser: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="What transcribes, which implies --listen: embedded, or a Whisper (a directory or "
-            "an id in the hub's cache). Default: the one that fits the texts.",
-        ),
-    ] = None,
+    listen: Listening = False,
+    recogniser: Recogniser = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a dataset and report every problem with its file and line, changing nothing."""
