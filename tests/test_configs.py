@@ -1,20 +1,28 @@
 """The YAML files under configs/ are the user interface: each is valid and says what it is for."""
 
+import json
+import random
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from cluster.kubernetes.spec import KubeSpec
 from cluster.ray.spec import ClusterSpec
+from cluster.storage.base import LocalStorage
+from jobs.data.order.mix import epoch_counts
 from jobs.families.registry import FAMILIES
 from orchestrator.spec.inputs import read_inputs
+from orchestrator.spec.plan import plan
 from orchestrator.spec.reading import read_cluster_file, read_spec
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.y*ml"))
 KUBERAY = [path for path in FILES if path.match("clusters/kuberay-*")]
+STUDY = CONFIGS / "voxcpm2_khmer_korean.yaml"
 CLUSTERS = [path for path in FILES if path.parent.name == "clusters" and path not in KUBERAY]
 
 
@@ -23,7 +31,7 @@ def test_discovery_found_every_file():
     everything = [path for path in CONFIGS.rglob("*") if path.is_file()]
     assert sorted(everything) == FILES
     assert CONFIGS / "demo.yaml" in FILES
-    assert len(FILES) == 9
+    assert len(FILES) == 10
     assert (len(CLUSTERS), len(KUBERAY)) == (3, 2)
 
 
@@ -44,9 +52,48 @@ def test_it_is_valid(path):
         job = JobSpec.model_validate(yaml.safe_load(path.read_text()))
         assert job.host.family in FAMILIES
         return
+    if path == STUDY:
+        return  # below: it names recordings that are not here
     inputs = read_inputs(read_spec(path))
     assert inputs.clips
     assert inputs.prompts
+
+
+def test_the_khmer_and_korean_study_is_planned_on_clips_of_its_languages(tmp_path):
+    path = tmp_path / STUDY.name
+    path.write_text(STUDY.read_text())
+    for folder, language, clips in (("khmer", "km", 60), ("korean", "ko", 80)):
+        write_recordings(tmp_path / folder, language, clips)
+    spec = read_spec(path)
+    inputs = read_inputs(spec)
+    planned = plan(spec, inputs, LocalStorage(tmp_path / "st"))
+    assert (planned.trials, planned.most_checkpoints) == (5, 5 * 20)
+    assert planned.most_optimiser_steps == 5 * 10_000
+    assert (planned.training_clips, planned.validation_clips) == (54 + 72, 6 + 8)
+    assert (planned.prompts, planned.confirmation_prompts) == (48, 120)
+    # 100 checkpoints and the base say 8 sentences of each language.
+    first = [prompt.language for prompt in inputs.prompts[:16]]
+    assert first == ["km", "ko"] * 8
+    mix = spec.data.mix(spec.training.mix)
+    assert mix is not None
+    assert epoch_counts(mix, {"km": 3345, "ko": 14092}) == {"km": 9395, "ko": 14092}
+    assert spec.training.scaling_alpha == 16
+    assert spec.training_for({"rank": 128}).horizon == "step 10000"
+
+
+def write_recordings(folder: Path, language: str, clips: int) -> None:
+    """Tones, with sentences of the language's own letters."""
+    letters = {"km": "កខគឃងចឆជឈញដឋឌឍណ", "ko": "가나다라마바사아자차카타파하"}[language]
+    draw = random.Random(len(letters))
+    folder.mkdir()
+    rows = []
+    for number in range(clips):
+        pitch = 0.01 * (number + (1.0 if language == "km" else 1.5))
+        tone = 0.2 * np.sin(pitch * np.arange(16_000)).astype(np.float32)
+        soundfile.write(folder / f"{number}.wav", tone, 16_000)
+        text = " ".join("".join(draw.choices(letters, k=4)) for _ in range(5))
+        rows.append(json.dumps({"audio": f"{number}.wav", "text": text}) + "\n")
+    (folder / "manifest.jsonl").write_text("".join(rows), encoding="utf-8")
 
 
 @each_file

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from jobs.data.checks.check import Checked
 from jobs.data.checks.held_out import how_to_hold_out
@@ -54,25 +56,18 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
     Raises:
         InputError: with every problem of clips and prompts, or else of how they fit the metrics.
     """
-    files = [
-        _prompt_file(spec.variants.prompts, "a"),
-        _prompt_file(spec.variants.confirmation_prompts, "b"),
-    ]
+    named = ((spec.variants.prompts, "a"), (spec.variants.confirmation_prompts, "b"))
     problems: list[Problem] = []
     checked = None
     with collecting(problems):
         checked = _check_clips(spec, progress)
-    sets: list[list[PromptSpec]] = []
-    for file in files:
+    sets: list[_PromptSet] = []
+    for value, part in named:
         with collecting(problems):
-            sets.append(_read_prompts(file, spec.data.target))
+            sets.append(_read_prompts(value, part, spec.data.target))
     if problems or checked is None:
         raise InputError(problems)
-    first, second = sets
-    of_a, of_b = (
-        [f"{file}:{line}" for line in range(1, len(prompts) + 1)]
-        for file, prompts in zip(files, sets, strict=True)
-    )
+    (_, first, of_a), (set_b, second, of_b) = sets
     near = (*_near_duplicates(first, of_a), *_near_duplicates(second, of_b))
     inputs = Inputs(
         checked.clips, checked.findings, checked.dropped, first, second, checked.reads_as, near
@@ -81,31 +76,51 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
     found = prompt_set_problems(
         first, second, scoring.finalists, scoring.significance, (of_a, of_b)
     )
-    problems = [Problem(str(files[1]), what, f"{step.capitalize()}.") for what, step in found]
+    problems = [Problem(set_b, what, f"{step.capitalize()}.") for what, step in found]
     problems += _trained_texts(second, of_b, checked.clips)
     if problems:
         raise InputError(problems)
     problems += _reference_problems(spec, inputs, partial(how_to_hold_out, checked, spec.data))
-    for file, prompts, names in zip(
-        files, sets, (scoring.measured, scoring.confirmed_by), strict=True
+    for (name, prompts, _), names in zip(
+        sets, (scoring.measured, scoring.confirmed_by), strict=True
     ):
-        problems += _language_problems(spec, file, prompts, names)
+        problems += _language_problems(spec, name, prompts, names)
     if problems:
         raise InputError(problems)
     return inputs
 
 
-def _prompt_file(value: str, part: str) -> Path:
-    """The file of set ``part``, ``a`` or ``b``, that a spec names."""
+class _PromptSet(NamedTuple):
+    """A prompt set as it was read."""
+
+    name: str
+    """Its file, or the shipped languages."""
+    prompts: list[PromptSpec]
+    places: list[str]
+    """File and line of each."""
+
+
+def _read_prompts(value: str, part: str, target: str | None) -> _PromptSet:
+    """Set ``part``, ``a`` or ``b``, that a spec names; the target says prompts without a speaker.
+
+    Several shipped languages take turns, so that each has its share of the first prompts.
+    """
     if value.startswith(PREFIX):
-        return shipped_prompts(value.removeprefix(PREFIX), part)
-    return PROMPTS_DIR / f"{part}.jsonl" if value == EMBEDDED else Path(value)
-
-
-def _read_prompts(file: Path, target: str | None) -> list[PromptSpec]:
-    """The prompts of a file; the target is the speaker of those that name none."""
-    prompts = read_prompts(file)
-    return [each.model_copy(update={"speaker": each.speaker or target}) for each in prompts]
+        languages = value.removeprefix(PREFIX).split(",")
+        files = [shipped_prompts(language, part) for language in languages]
+    else:
+        files = [PROMPTS_DIR / f"{part}.jsonl" if value == EMBEDDED else Path(value)]
+    read = [
+        [(prompt, f"{file}:{line}") for line, prompt in enumerate(read_prompts(file), start=1)]
+        for file in files
+    ]
+    prompts, places = [], []
+    for prompt, place in filter(None, chain.from_iterable(zip_longest(*read))):
+        name = f"{prompt.language}-{prompt.id}" if len(files) > 1 else prompt.id
+        speaker = prompt.speaker or target
+        prompts.append(prompt.model_copy(update={"id": name, "speaker": speaker}))
+        places.append(place)
+    return _PromptSet(str(files[0]) if len(files) == 1 else value, prompts, places)
 
 
 def _trained_texts(
@@ -153,7 +168,7 @@ def _reference_problems(
 
 
 def _language_problems(
-    spec: SweepSpec, file: Path, prompts: Sequence[PromptSpec], metrics: Sequence[str]
+    spec: SweepSpec, name: str, prompts: Sequence[PromptSpec], metrics: Sequence[str]
 ) -> Iterator[Problem]:
     """The first prompt without a language, for each that needs one: the tag, each metric."""
     missing = [prompt.id for prompt in prompts if prompt.language is None]
@@ -161,11 +176,11 @@ def _language_problems(
         return
     if spec.data.language_tag:
         what = f"data.language_tag needs a language for every prompt, but {missing[0]!r} has none"
-        yield Problem(str(file), what, "Add it, or switch the tag off.")
+        yield Problem(name, what, "Add it, or switch the tag off.")
     for each in spec.scoring.metric_specs(metrics):
         if each.language is None and "language" in METRICS[each.name].options:
             what = f"{each.name} must know the language, but prompt {missing[0]!r} has none"
-            yield Problem(str(file), what, "Give the prompts a language, or the metric.")
+            yield Problem(name, what, "Give the prompts a language, or the metric.")
 
 
 def _check_clips(spec: SweepSpec, progress: Progress) -> Checked:

@@ -221,8 +221,8 @@ class VariantsSpec(Strict):
     decoding_search: DecodingSearchSpec | None = None
     """Null: all speak with ``decoding``."""
     prompts: str = EMBEDDED
-    """Prompt set A: ``embedded`` (digits), ``embedded:`` and a language, or a JSONL file with
-    ``id`` and ``text``."""
+    """Prompt set A: ``embedded`` (digits), ``embedded:`` and a language or several with commas, or
+    a JSONL file with ``id`` and ``text``."""
     shortlist_after: Annotated[int, Field(ge=1)] | None = 16
     """Prompts of set A for every variant; the best third get the rest too. Null: all get all."""
     confirmation_prompts: str = EMBEDDED

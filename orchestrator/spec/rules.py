@@ -358,9 +358,15 @@ def _files(spec: SweepSpec) -> Iterator[Violation]:
         value = getattr(getattr(spec, section), key)
         path = Path(value) / file
         if section == "variants" and value.startswith(PREFIX):
-            if (language := value.removeprefix(PREFIX)) not in LANGUAGES:
-                what = f"{section}.{key}: no prompts are shipped in the language {language!r}"
-                yield Violation((section, key), what, nearest(language, LANGUAGES, list_all=True))
+            languages = value.removeprefix(PREFIX).split(",")
+            for language in dict.fromkeys(languages):
+                if languages.count(language) > 1:
+                    what = f"{section}.{key}: a language is named once, got {value}"
+                    yield Violation((section, key), what, "Delete one of the two.")
+                if language not in LANGUAGES:
+                    what = f"{section}.{key}: no prompts are shipped in the language {language!r}"
+                    step = nearest(language, LANGUAGES, list_all=True)
+                    yield Violation((section, key), what, step)
         elif is_path(value) and not path.is_file():
             what = f"{section}.{key} must name something that exists, but there is no {path}"
             yield Violation((section, key), what, f"Correct the path or use {EMBEDDED}.")

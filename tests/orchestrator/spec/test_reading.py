@@ -424,6 +424,14 @@ UNFIT = [
         ["6: rungs.grace_epochs must be <= the most of search.space.epochs (2), got 3. Lower it."],
     ),
     (
+        "shipped prompts of several languages",
+        {"variants": "variants: {prompts: 'embedded:km,xx,km'}"},
+        [
+            "5: variants.prompts: a language is named once, got embedded:km,xx,km. Delete one",
+            "5: variants.prompts: no prompts are shipped in the language 'xx'",
+        ],
+    ),
+    (
         "steps without checkpoints",
         {"training": "training: {steps: 100}"},
         ["5: training: training.steps needs training.checkpoint_steps, got steps 100 alone"],
