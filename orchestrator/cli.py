@@ -1,5 +1,6 @@
 """The ``voxsweep`` command."""
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -30,9 +31,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-GROUPS = {
+GROUPS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Sweep": (sweeps.plan, sweeps.run, sweeps.status, sweeps.doctor),
-    "Data": (data.init, data.check, data.prepare),
+    "Data": (data.init, data.check, data.prepare, data.make_base),
     "Results": (results.judge, results.study, results.records, listening.listen),
     "Release": (release.promote, release.demote, release.rollback, release.say, release.export),
     "Cluster": (cluster.submit, cluster.logs, cluster.stop),

@@ -35,7 +35,11 @@ def write_checkpoint(
         tokenizer["added_tokens"] = [each | {"id": first + i} for i, each in enumerate(kept)]
     size = len(tokenizer["model"]["vocab"]) + len(tokenizer["added_tokens"])
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
-    shutil.copyfile(BASE_DIR / "tokenizer_config.json", directory / "tokenizer_config.json")
+    named = json.loads((BASE_DIR / "tokenizer_config.json").read_text())
+    del named["added_tokens_decoder"]
+    if not speech:
+        named["eos_token"] = "<|endoftext|>"
+    (directory / "tokenizer_config.json").write_text(json.dumps(named))
     torch.manual_seed(0)
     model = tiny_model(architecture, size + spare, tied=tied)
     # It writes speech: of bytes that are no whole character, llama.cpp's server tells not all.

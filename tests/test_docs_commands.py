@@ -19,6 +19,7 @@ RUN_BY = {
     "plan": "tests.orchestrator.test_cli",
     "prepare": "tests.orchestrator.test_cli",
     "run": "tests.small_sweep",
+    "make-base": "tests.jobs.families.test_new_base",
     "init": "tests.orchestrator.spec.test_first_spec",
     "check": "tests.orchestrator.commands.test_check",
     "doctor": "tests.orchestrator.test_sweep",

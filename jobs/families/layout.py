@@ -262,7 +262,7 @@ class TokenStream:
             missing = [token for token in tokens if token not in known]
             raise ValueError(
                 f"the tokenizer must know every token of the layout, {len(missing)} are missing: "
-                f"{' '.join(missing[:5])} ...; add layout.added_tokens() and resize the embeddings"
+                f"{' '.join(missing[:5])} ...; `voxsweep make-base` makes a base that has them"
             )
         return ids
 

@@ -1,6 +1,6 @@
 """A sweep's dataset: check it, and encode it ahead of training."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -288,6 +288,53 @@ def _listen(
             heard = listen_to(checked.clips, transcriber, where, progress=progress)
         found = heard.findings
     return replace(checked, findings=[*checked.findings, *found]), heard
+
+
+class FirstRows(StrEnum):
+    """How the rows of new tokens begin."""
+
+    SPREAD = "spread"
+    CENTROIDS = "centroids"
+
+
+def make_base(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A Qwen2, Qwen3 or Llama checkpoint: a directory, hub: and an id, or a GGUF file.",
+        ),
+    ],
+    layout: Annotated[
+        Path, typer.Option(metavar="FILE", help="The layout.json of the base (docs/codec-lm.md).")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="The directory of the base, made.")
+    ],
+    rows: Annotated[
+        FirstRows,
+        typer.Option(help="Rows of new tokens: spread like the known ones, or by the centroids."),
+    ] = FirstRows.SPREAD,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="The codec whose centroids they follow, or embedded. Default: none."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a codec_lm base of a language model: tokens of speech are added to its tokenizer."""
+    from jobs.embedded import CODEC_DIR
+    from jobs.families.new_base import make_base
+
+    directory = CODEC_DIR if codec == EMBEDDED else codec and Path(codec)
+    made = make_base(source, layout, out, rows.value, directory or None)
+    if as_json:
+        print_json(asdict(made))
+        return
+    print_line(
+        output, f"{out} is made: {made.added_tokens} tokens added, of which {made.added_rows} rows."
+    )
 
 
 def prepare(spec: SpecPath, storage: StorageUrl = "sweeps", as_json: AsJson = False) -> None:

@@ -154,7 +154,7 @@ def test_help_groups_every_command():
     panels = {name: command.rich_help_panel for name, command in root.commands.items()}
     assert set(panels.values()) == {"Sweep", "Data", "Results", "Release", "Cluster"}
     assert list(dict.fromkeys(panels.values())) == list(GROUPS)
-    assert len(panels) == 20
+    assert len(panels) == 21
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).output
     assert [name for name in GROUPS if f"─ {name} ─" in shown] == list(GROUPS)
 
@@ -162,7 +162,7 @@ def test_help_groups_every_command():
 def test_every_command_option_and_argument_says_what_it_is():
     """One sentence for a command; for a parameter its effect, and its default where it has one."""
     commands = all_commands(typer.main.get_command(app))
-    assert len(commands) == 20
+    assert len(commands) == 21
     assert "k8s render" in commands
     parameters = 0
     for name, command in commands.items():
@@ -179,7 +179,7 @@ def test_every_command_option_and_argument_says_what_it_is():
             )
             assert shows or "Default: " in text, (name, parameter.name, text)
         parameters += len(command.params)
-    assert parameters == 130
+    assert parameters == 136
 
 
 def test_plan_prints_one_json_object_and_touches_nothing(tmp_path, write_spec):
