@@ -3,7 +3,7 @@
 Notation: b clips in a batch, s tokens, v vocabulary.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -191,6 +191,24 @@ class SpeechTokens(Protocol):
     @property
     def speech_ids(self) -> Sequence[int]:
         """Ids of the tokens that the layout has beside words: codes, their frame, markers."""
+
+
+@runtime_checkable
+class StreamingBase(Protocol):
+    """A base that gives a clip piece by piece while it generates it."""
+
+    def speak_stream(
+        self,
+        model: nn.Module,
+        prompt: PromptSpec,
+        decoding: DecodingSpec,
+        share: RowShare = unshared,
+    ) -> Iterator[SpokenClip]:
+        """Pieces of the clip that :meth:`FrozenBase.speak` gives of ``prompt``, in their order.
+
+        The last one, which may be without samples, says whether the end was reached. The adapter
+        stays attached until then.
+        """
 
 
 def language_tag_of(utterance: PreparedClip | PromptSpec, language_tag: bool) -> str | None:

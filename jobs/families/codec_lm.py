@@ -5,7 +5,7 @@ codec and ``layout.json`` only. Notation: b clips in a batch, s tokens, v vocabu
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -42,6 +42,9 @@ from jobs.families.targets import CODEC_LM_TARGETS, chosen_layers
 from jobs.spec.trial import DecodingSpec, Precision, PromptSpec
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_FIRST_CHUNK, _LONGEST_CHUNK = 8, 64
+"""Tokens that are decoded together in a stream: few at first, so that sound begins early, then
+twice as many each time, so that a codec that decodes from the start each time does so seldom."""
 
 
 class CodecLM:
@@ -233,7 +236,32 @@ class CodecLM:
             clips.append(SpokenClip(audio, self.speech_rate, prompt.text, reached_end))
         return clips
 
-    @torch.no_grad()  # inference mode would spoil the weights that ZeRO stage 3 gathers
+    def speak_stream(
+        self,
+        model: nn.Module,
+        prompt: PromptSpec,
+        decoding: DecodingSpec,
+        share: RowShare = unshared,
+    ) -> Iterator[SpokenClip]:
+        """See :class:`jobs.families.base.StreamingBase`; the codec says how pieces are joined."""
+        last = [self.stream.end_id]
+
+        def chunks() -> Iterator[NDArray[np.int64]]:
+            fresh: list[int] = []
+            size = _FIRST_CHUNK
+            for _, token in self.tokens(model, [prompt], decoding, 1, share):
+                fresh.append(token)
+                last[0] = token
+                if len(fresh) == size:
+                    yield self.stream.codes(fresh)
+                    fresh, size = [], min(2 * size, _LONGEST_CHUNK)
+            yield self.stream.codes(fresh)
+
+        for audio in self.codec.decode_stream(chunks()):
+            yield SpokenClip(audio, self.speech_rate, prompt.text, reached_end=False)
+        ended = last[0] == self.stream.end_id
+        yield SpokenClip(np.zeros(0, dtype=np.float32), self.speech_rate, prompt.text, ended)
+
     def generate(
         self,
         model: nn.Module,
@@ -244,8 +272,25 @@ class CodecLM:
     ) -> list[list[int]]:
         """Token ids of each prompt's speech, END included unless the cap came first.
 
-        All prompts of the first of ``voices``, then those of the next. A row leaves the batch when
-        its speech has ended.
+        All prompts of the first of ``voices``, then those of the next.
+        """
+        written: list[list[int]] = [[] for _ in range(len(prompts) * voices)]
+        for row, token in self.tokens(model, prompts, decoding, voices, share):
+            written[row].append(token)
+        return written
+
+    @torch.no_grad()  # inference mode would spoil the weights that ZeRO stage 3 gathers
+    def tokens(
+        self,
+        model: nn.Module,
+        prompts: Sequence[PromptSpec],
+        decoding: DecodingSpec,
+        voices: int = 1,
+        share: RowShare = unshared,
+    ) -> Iterator[tuple[int, int]]:
+        """What :meth:`generate` collects, as it comes: rows, each with its next token.
+
+        A row leaves the batch when its speech has ended.
         """
         prompts = [*prompts] * voices
         prompt_ids = [
@@ -260,7 +305,7 @@ class CodecLM:
         sampler = Sampler(decoding, [prompt.id for prompt in prompts])
         ids = self._pad(prompt_ids, self.stream.pad_id, "left")
         mask = self._pad([[1] * len(row) for row in prompt_ids], 0, "left")
-        written: list[list[int]] = [[] for _ in prompts]
+        written = [0] * len(prompts)
         rows = list(range(len(prompts)))
         """Those that still speak."""
         cache = None
@@ -280,11 +325,12 @@ class CodecLM:
             chosen = sampler.pick(output.logits[:, -1].float())
             going = []
             for at, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
-                written[row].append(token)
-                if token != self.stream.end_id and len(written[row]) < caps[row]:
+                yield row, token
+                written[row] += 1
+                if token != self.stream.end_id and written[row] < caps[row]:
                     going.append(at)
             if not going:
-                return written
+                return
             if len(going) < len(rows):
                 rows = [rows[at] for at in going]
                 kept = torch.tensor(going, device=mask.device)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from jobs.clips import SpokenClip
-from jobs.families.base import FrozenBase, to_accelerator
+from jobs.families.base import FrozenBase, StreamingBase, to_accelerator
 from jobs.families.registry import load_base
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, PromptSpec
@@ -57,17 +57,8 @@ class LoadedVoice:
             ValueError: the base cannot read a text, does not know the speaker, or the voice does
                 not speak the language.
         """
-        facts = self.facts
-        named = [
-            prompt.model_copy(
-                update={
-                    "language": prompt.language or facts.language,
-                    "speaker": prompt.speaker or facts.speaker,
-                }
-            )
-            for prompt in prompts
-        ]
-        variants = [facts.variant_for(prompt.language) for prompt in named]
+        named = [*map(self._named, prompts)]
+        variants = [self.facts.variant_for(prompt.language) for prompt in named]
         clips: dict[int, SpokenClip] = {}
         rows = self._adapters.rows
         for variant in dict.fromkeys(variants):
@@ -78,6 +69,32 @@ class LoadedVoice:
                 spoken = self._base.speak(self._base.model, batch, decoding, 1, rows.share)
             clips |= zip(places, spoken, strict=True)
         return [clips[place] for place in range(len(named))]
+
+    @torch.no_grad()
+    def speak_stream(self, prompt: PromptSpec) -> Iterator[SpokenClip]:
+        """What :meth:`speak` says of ``prompt``, piece by piece if the base can, else in one.
+
+        The last piece says whether the end was reached. Until it came, the voice says nothing else.
+
+        Raises:
+            ValueError: as :meth:`speak`.
+        """
+        named, rows, base = self._named(prompt), self._adapters.rows, self._base
+        if not isinstance(base, StreamingBase):
+            yield from self.speak([named])
+            return
+        use, decoding = self._ways[self.facts.variant_for(named.language)]
+        with rows.owned_by([use]):
+            yield from base.speak_stream(base.model, named, decoding, rows.share)
+
+    def _named(self, prompt: PromptSpec) -> PromptSpec:
+        """With the voice's language and speaker where it has none."""
+        return prompt.model_copy(
+            update={
+                "language": prompt.language or self.facts.language,
+                "speaker": prompt.speaker or self.facts.speaker,
+            }
+        )
 
     @contextmanager
     def adapted(self) -> Iterator[FrozenBase]:

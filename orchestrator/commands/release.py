@@ -122,7 +122,10 @@ def say(
     out: Annotated[
         Path,
         typer.Option(
-            "-o", "--out", metavar="WAV", help="The file to write; with --lines, the folder."
+            "-o",
+            "--out",
+            metavar="WAV",
+            help="The file to write; with --lines, the folder; with --stream, - for standard out.",
         ),
     ],
     text: Annotated[
@@ -150,18 +153,50 @@ def say(
         str | None,
         typer.Option(help="The speaker who is to say it. Default: the voice's target speaker."),
     ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option("--stream", help="Write the sound while it is made. Default: when all is."),
+    ] = False,
     storage: StorageUrl = "sweeps",
     mlflow: MlflowUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Synthesise a text with a registered voice, a sweep's winner, or any of its variants."""
-    from orchestrator.release.voices import Wanted, open_voice, read_lines, synthesise, write_wav
+    from orchestrator.release.voices import (
+        STDOUT,
+        Wanted,
+        open_voice,
+        read_lines,
+        synthesise,
+        synthesise_stream,
+        write_wav,
+    )
 
     if (text is None) == (lines is None):
         what = "either a text or --lines must be given, got " + (
             "neither" if text is None else "both"
         )
         raise InputError([Problem("TEXT", what, "Give one of the two.")])
+    if stream and lines:
+        raise InputError([Problem("--stream", "one text is streamed, got --lines", "Give TEXT.")])
+    if out == STDOUT and (not stream or as_json):
+        what = "standard output takes a stream alone, got " + (
+            "--json" if stream else "no --stream"
+        )
+        raise InputError([Problem("--out", what, "Give --stream without --json, or a file.")])
+    if stream:
+        with open_voice(model, open_storage(storage), variant, mlflow) as files:
+            streamed = synthesise_stream(files, Wanted(text or "", out), language, speaker, model)
+        facts = streamed.to_dict()
+        if as_json:
+            print_json({"out": str(out) if streamed.samples else None, **facts})
+        elif streamed.samples and out != STDOUT:
+            length = f"{facts['seconds']:.2f} s, {len(facts['chunks'])} chunks"
+            print_line(output, f"{out}: {length}")
+        if streamed.problem:
+            print_line(messages, f"text: not all was said: {streamed.problem}", "red")
+            raise typer.Exit(Exit.INCOMPLETE)
+        return
     wanted = read_lines(lines, out) if lines else [Wanted(text or "", out)]
     said, problems = [], []
     with open_voice(model, open_storage(storage), variant, mlflow) as files:

@@ -4,6 +4,7 @@ It is code, not a pickle, and needs voxsweep installed where it runs. Of voxswee
 ``jobs.speech.served_voice`` alone: what is moved elsewhere does not break models registered before.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ class SpokenModel(PythonModel):
     ) -> list[dict[str, Any]]:
         """A row a text; see :meth:`jobs.speech.served_voice.ServedVoice.answer`."""
         return [self._voice.answer(row) for row in model_input.to_dict(orient="records")]
+
+    def predict_stream(
+        self,
+        context: PythonModelContext,
+        model_input: pandas.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """A row's sound piece by piece, then the next's; see :meth:`ServedVoice.answer_stream`."""
+        for row in model_input.to_dict(orient="records"):
+            yield from self._voice.answer_stream(row)
 
 
 set_model(SpokenModel())

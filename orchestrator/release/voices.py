@@ -1,9 +1,11 @@
 """Voices by name: opened as voice directories, and made to say a text."""
 
 import os
+import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -16,10 +18,13 @@ from orchestrator.release.finished_sweep import read_finished
 from orchestrator.release.languages import write_sweep_voice
 
 if TYPE_CHECKING:
-    from jobs.speech.say import SpokenText
+    from jobs.speech.say import SpokenText, StreamedText
+    from jobs.speech.voice import LoadedVoice
 
 REGISTERED = "models:/"
 """Before the name of a registered model."""
+STDOUT = Path("-")
+"""In place of a WAV file."""
 
 
 @contextmanager
@@ -101,10 +106,64 @@ def synthesise(
         InputError: a file cannot be written, or the voice cannot read a text, or does not know
             the speaker.
     """
+    voice = _load_for(files, wanted, language)
+    from jobs.speech.say import say
+
+    for each in wanted:
+        with _speaker_errors(each):
+            spoken = say(voice, each.text, language, speaker)
+        yield each, spoken
+
+
+def synthesise_stream(
+    files: VoiceFiles, wanted: Wanted, language: str | None, speaker: str | None, model: str
+) -> "StreamedText":
+    """Say one text, and write its WAV file while it is said; ``STDOUT`` is standard output.
+
+    A file that is cut off has the sound up to there, and its header says no size.
+
+    Raises:
+        InputError: as :func:`synthesise`.
+        OSError: it cannot be written.
+    """
+    facts = files.facts
+    voice = _load_for(files, [wanted], language)
+    from jobs.audio.wav_stream import WavStream
+    from jobs.speech.clips import Origin
+    from jobs.speech.say import StreamedText
+
+    with _speaker_errors(wanted):
+        said = StreamedText(voice, wanted.text, language, speaker)
+        origin = Origin(said.variant, facts.host.family, facts.provenance, model)
+        pieces = iter(said)
+        first = next(pieces, None)  # what is amiss with the speaker is known before a file is
+        if first is not None:
+            is_pipe = wanted.out == STDOUT
+            with nullcontext(sys.stdout.buffer) if is_pipe else wanted.out.open("wb") as file:
+                wav = WavStream(file, said.rate, origin.tags())
+                for piece in chain([first], pieces):
+                    wav.write(piece)
+                if not is_pipe:
+                    wav.finish()
+    return said
+
+
+@contextmanager
+def _speaker_errors(wanted: Wanted) -> Iterator[None]:
+    """What a base says of a speaker that it does not know, as a problem of the text."""
+    try:
+        yield
+    except ValueError as error:
+        what = Problem(wanted.where, str(error), "Name what the voice knows.")
+        raise InputError([what]) from None
+
+
+def _load_for(files: VoiceFiles, wanted: Sequence[Wanted], language: str | None) -> "LoadedVoice":
+    """The voice, after the texts and where they go were checked."""
     from jobs.speech.texts import chunks
 
     facts = files.facts
-    problems = list(_file_problems({each.out for each in wanted}))
+    problems = list(_file_problems({each.out for each in wanted} - {STDOUT}))
     try:
         facts.variant_for(language)
     except ValueError as error:
@@ -123,16 +182,9 @@ def synthesise(
     from jobs.vendor import quick_imports
 
     with quick_imports():
-        from jobs.speech.say import say
         from jobs.speech.voice import LoadedVoice
 
-        voice = LoadedVoice(files)
-    for each in wanted:
-        try:
-            yield each, say(voice, each.text, language, speaker)
-        except ValueError as error:
-            step = "Name what the voice knows."
-            raise InputError([Problem(each.where, str(error), step)]) from None
+        return LoadedVoice(files)
 
 
 def _file_problems(paths: Collection[Path]) -> Iterator[Problem]:

@@ -280,3 +280,26 @@ def test_a_codec_with_another_rate_of_speech(tmp_path):
     spoken = base.stream.codes(base.generate(base.model, PROMPTS[1:2], GREEDY)[0])
     assert clip.rate == 24_000
     assert len(clip.audio) == 480 * len(spoken)
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLED, DecodingSpec(max_tokens=3)])
+def test_a_stream_is_the_clip_in_pieces(base: CodecLM, decoding: DecodingSpec):
+    clips = base.speak(base.model, PROMPTS, decoding)
+    counts = []
+    for prompt, clip in zip(PROMPTS, clips, strict=True):
+        pieces = [*base.speak_stream(base.model, prompt, decoding)]
+        assert np.array_equal(np.concatenate([piece.audio for piece in pieces]), clip.audio)
+        assert pieces[-1].reached_end == clip.reached_end
+        assert {(piece.rate, piece.text) for piece in pieces} == {(clip.rate, clip.text)}
+        counts.append(len(pieces))
+    assert max(counts) > 2 or decoding.max_tokens
+
+
+def test_the_first_piece_comes_before_the_last_token(base: CodecLM, monkeypatch):
+    made, tokens = [], base.tokens
+    monkeypatch.setattr(base, "tokens", lambda *a: (made.append(t) or t for t in tokens(*a)))
+    stream = base.speak_stream(base.model, PROMPTS[1], GREEDY)
+    next(stream)
+    assert len(made) == 8
+    assert len([*stream]) > 1
+    assert len(made) > 8

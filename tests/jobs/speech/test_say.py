@@ -7,7 +7,7 @@ import pytest
 
 from jobs.clips import SpokenClip
 from jobs.problems import InputError
-from jobs.speech.say import CAPPED, PAUSE, SILENT, joined, say
+from jobs.speech.say import CAPPED, PAUSE, SILENT, StreamedText, joined, say
 from jobs.speech.voice import LoadedVoice
 from jobs.speech.voice_files import VoiceFiles
 
@@ -70,3 +70,44 @@ def test_a_cap_of_the_decoding_is_told(embedded_voice: VoiceFiles):
     facts = embedded_voice.facts.model_copy(update={"decoding": capped})
     said = say(LoadedVoice(replace(embedded_voice, facts=facts)), "one two")
     assert said.problem == f"chunk 1 of 1, 'one two': {CAPPED}"
+
+
+def test_a_stream_is_the_same_sound(embedded_voice: VoiceFiles):
+    """And its first piece is there while most of the text is still to be said."""
+    voice = LoadedVoice(embedded_voice)
+    text = "one two. three four five six seven eight nine"
+    whole, stream = say(voice, text), StreamedText(voice, text)
+    pieces, at = [], []
+    for piece in stream:
+        pieces.append(piece)
+        at.append(stream.samples)
+    assert np.array_equal(np.concatenate(pieces), whole.audio)
+    assert stream.to_dict() == whole.to_dict()
+    assert at[0] < len(whole.audio) / 4
+    assert len(pieces) > 2 * len(whole.chunks)
+
+
+class PiecewiseVoice:
+    """Says a chunk in the pieces that it is given."""
+
+    def __init__(self, facts, *chunks):
+        self.facts = facts
+        self.chunks = iter(chunks)
+
+    def speak_stream(self, prompt):
+        return iter(next(self.chunks))
+
+
+def test_a_streamed_part_that_is_not_all_there_is_told(embedded_voice: VoiceFiles):
+    facts = embedded_voice.facts
+    rate, bad = facts.sample_rate, np.full(3, np.nan, dtype=np.float32)
+    pieces = [
+        [clip(2 * TONE, reached_end=False), clip(NOTHING)],
+        [clip(bad, reached_end=False), clip(NOTHING)],
+        [clip(reached_end=False), clip(NOTHING, reached_end=False)],
+    ]
+    stream = StreamedText(PiecewiseVoice(facts, *pieces), "one. two. three")
+    sound = np.concatenate([*stream])
+    pause = np.zeros(round(PAUSE * rate), dtype=np.float32)
+    np.testing.assert_array_equal(sound, np.concatenate([2 * TONE, pause, TONE]))
+    assert stream.problem == f"chunk 2 of 3, 'two': {SILENT}; chunk 3 of 3, 'three': {CAPPED}"

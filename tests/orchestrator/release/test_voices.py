@@ -1,5 +1,7 @@
 """Texts said outside a sweep: what is refused before the voice is loaded, and many in one start."""
 
+import base64
+import io
 import json
 import subprocess
 import sys
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from jobs.problems import InputError
+from jobs.speech.served_voice import ServedVoice
 from jobs.speech.voice_files import VoiceFiles
 from orchestrator.cli import app
 from orchestrator.release.voices import Wanted, read_lines, synthesise
@@ -96,3 +100,52 @@ def test_to_speak_loads_nothing_that_it_does_not_use(embedded_voice: VoiceFiles,
     assert loaded == []
     assert [row["out"] for row in said["lines"]] == [f"{out}/0001.wav", f"{out}/0002.wav"]
     assert sorted(path.name for path in out.iterdir()) == ["0001.wav", "0002.wav"]
+
+
+def test_a_stream_is_written_while_it_is_said(embedded_voice: VoiceFiles, tmp_path: Path):
+    text, voice = "four two one. three", str(embedded_voice.directory)
+    outs = {name: tmp_path / f"{name}.wav" for name in ("whole", "stream")}
+    for name, out in outs.items():
+        options = ["--stream"] if name == "stream" else []
+        said = CliRunner().invoke(app, ["say", voice, text, "-o", str(out), *options])
+        assert said.exit_code == 0, said.output
+        assert "2 chunks" in said.output
+    whole, streamed = (soundfile.SoundFile(out) for out in outs.values())
+    with whole, streamed:
+        assert (whole.comment, whole.copyright) == (streamed.comment, streamed.copyright)
+        assert np.array_equal(whole.read(dtype="int16"), streamed.read(dtype="int16"))
+    piped = CliRunner().invoke(app, ["say", voice, text, "-o", "-", "--stream"])
+    samples = piped.stdout_bytes.partition(b"data")[2][4:]
+    assert piped.stdout_bytes.startswith(b"RIFF\xff\xff\xff\xffWAVE")
+    assert samples == outs["stream"].read_bytes().partition(b"data")[2][4:]
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["one", "-o", "-"], "standard output takes a stream alone, got no --stream"),
+        (["one", "-o", "-", "--stream", "--json"], "takes a stream alone, got --json"),
+        (["--lines", "x.txt", "-o", "out", "--stream"], "one text is streamed, got --lines"),
+        (["one", "-o", "x.mp3", "--stream"], "the file must be named .wav"),
+        (["hello", "-o", "-", "--stream"], "hello"),
+    ],
+)
+def test_a_stream_that_cannot_be(embedded_voice: VoiceFiles, options: list[str], what: str):
+    said = CliRunner().invoke(app, ["say", str(embedded_voice.directory), *options])
+    assert what in str(said.exception)
+    assert said.stdout_bytes == b""
+
+
+def test_a_served_voice_answers_in_pieces(embedded_voice: VoiceFiles):
+    voice = ServedVoice(embedded_voice.directory)
+    whole = voice.answer({"text": "four two one. three", "language": float("nan")})
+    *pieces, last = voice.answer_stream({"text": "four two one. three"})
+    files = [
+        soundfile.read(io.BytesIO(base64.b64decode(p["audio"])), dtype="int16") for p in pieces
+    ]
+    wanted, rate = soundfile.read(io.BytesIO(base64.b64decode(whole["audio"])), dtype="int16")
+    assert np.array_equal(np.concatenate([sound for sound, _ in files]), wanted)
+    assert {at for _, at in files} == {rate} == {whole["sample_rate"]}
+    assert last == {"audio": "", "sample_rate": rate, "seconds": 0.0, "problem": ""}
+    (refused,) = voice.answer_stream({"text": "hello"})
+    assert "hello" in refused["problem"]
