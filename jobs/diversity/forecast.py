@@ -6,15 +6,20 @@ nothing is decided by them.
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from jobs.diversity.summary import SpeakerSummary
 
 Colour = Literal["red", "amber", "green"]
-ForecastOutcome = Literal["clean and diverse", "clean but narrow", "dirty"]
+ForecastOutcome = Literal["clean and diverse", "clean but narrow", "dirty", "unknown"]
 
-_SENTENCES: dict[ForecastOutcome, str] = {
+MIN_SPEAKERS = 10
+"""Fewer cannot show whether diversity and gain go together: with nine, a rank correlation must
+reach 0.70 to differ from chance at 5 %, two-sided, and with four none can (Spearman's exact
+distribution)."""
+_SENTENCES = {
     "clean and diverse": (
         "The clips are clean and vary: expect gains, in similarity and in quality."
     ),
@@ -57,6 +62,7 @@ class Forecast:
     """What to expect, and the lights it follows from."""
 
     outcome: ForecastOutcome
+    """``unknown`` where there are too few speakers to say."""
     sentence: str
     because: tuple[str, ...]
     """What made it so, the lights by name; nothing makes data clean and diverse."""
@@ -81,6 +87,19 @@ def forecast(summary: SpeakerSummary) -> Forecast:
     elif len(alike) >= _NARROW or set(alike) & set(_DECISIVE):
         outcome, because = "clean but narrow", alike
     return Forecast(outcome, _SENTENCES[outcome], tuple(because), lights)
+
+
+def forecasts(summaries: Sequence[SpeakerSummary]) -> list[Forecast]:
+    """What to expect of each speaker of a sweep; nothing, where there are too few of them."""
+    if len(summaries) >= MIN_SPEAKERS:
+        return [forecast(summary) for summary in summaries]
+    there = "is 1 speaker" if len(summaries) == 1 else f"are {len(summaries)} speakers"
+    sentence = (
+        f"This knows nothing of the outcome: there {there}, and fewer than {MIN_SPEAKERS} cannot "
+        "show whether diversity and gain go together; the bounds of the lights are guesses that "
+        "no sweep has tested."
+    )
+    return [Forecast("unknown", sentence, (), forecast(summary).lights) for summary in summaries]
 
 
 def _lights(summary: SpeakerSummary) -> tuple[Light, ...]:

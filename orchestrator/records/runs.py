@@ -42,6 +42,8 @@ from orchestrator.verdict.outcome import Verdict
 SWEEP_TAG = "voxsweep.sweep"
 TRIAL_TAG = "voxsweep.trial"
 NOTE_TAG = "mlflow.note.content"
+DIVERGENCE_TAG = "voxsweep.divergence"
+"""Of a sweep: trials with two checkpoints between which the loss fell and the sound got worse."""
 """What MLflow's pages show of a run as its description, in Markdown."""
 
 Status = Literal["FINISHED", "FAILED"]
@@ -327,6 +329,9 @@ def _sweep_tags(
     yield NOTE_TAG, sweep_note(ledger, spec, protocol, verdict)
     if protocol is not None:
         yield "voxsweep.decoding", protocol.decoding.model_dump_json(exclude_none=True)
+    if verdict is not None and verdict.loss is not None and verdict.loss.divergences:
+        pairs = (f"{each.trial} {each.since}-{each.until}" for each in verdict.loss.divergences)
+        yield DIVERGENCE_TAG, ", ".join(pairs)
     if verdict is not None:
         yield "voxsweep.report", link(ledger, *REPORT_FILE.split("/"))
         yield "voxsweep.verdict", verdict.verdict

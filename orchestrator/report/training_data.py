@@ -25,10 +25,11 @@ LIGHTS: dict[Colour | None, tuple[str, str]] = {
     None: ("○", "cannot be told"),
 }
 """Symbol and word: nobody has to see the colour."""
-OUTCOMES: dict[str, Colour] = {
+OUTCOMES: dict[str, Colour | None] = {
     "clean and diverse": "green",
     "clean but narrow": "amber",
     "dirty": "red",
+    "unknown": None,
 }
 
 FEATURE_TITLES = {

@@ -61,7 +61,7 @@ def judge(
     )
     if not scored or not first.has_scores(BASE_VARIANT):
         return replace(verdict, rows=tuple(map(_not_compared, rows.values())))
-    verdict = replace(verdict, loss=loss_report(screen, scored, protocol.primary))
+    verdict = replace(verdict, loss=loss_report(first, scored))
     whole, considered = first, scored
     if listed := choose_shortlist(first, protocol):
         if lacking := _without_scores(shortlist, listed, protocol):

@@ -1,21 +1,22 @@
 """What validation loss would have chosen: shown beside the verdict, never part of it."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from orchestrator.verdict.comparison import Comparison
-from orchestrator.verdict.outcome import GroupLoss, LossReport, VariantRow
+from orchestrator.verdict.outcome import Divergence, GroupLoss, LossReport, VariantRow
 from orchestrator.verdict.stats import spearman
-from orchestrator.verdict.table import ScoreTable, VariantInfo, as_trained
+from orchestrator.verdict.table import VariantInfo, as_trained
 
 
-def loss_report(table: ScoreTable, scored: Sequence[VariantRow], primary: str) -> LossReport | None:
+def loss_report(screen: Comparison, scored: Sequence[VariantRow]) -> LossReport | None:
     """How loss ranks the variants that were scored; None where none of them has a loss."""
-    trained = with_loss(table.variants[row.id] for row in scored)
+    trained = with_loss(screen.table.variants[row.id] for row in scored)
     losses = {v.id: v.validation_loss for v in trained if v.validation_loss is not None}
     if not losses:
         return None
-    rows = {row.id: row for row in scored}
+    rows, primary = {row.id: row for row in scored}, screen.protocol.primary
     lowest = rows[min(losses, key=lambda name: losses[name])]
     return LossReport(
         spearman=spearman([*losses.values()], [rows[name].means[primary] for name in losses]),
@@ -23,7 +24,20 @@ def loss_report(table: ScoreTable, scored: Sequence[VariantRow], primary: str) -
         lowest=lowest.id,
         lowest_rank=1 + sum(row.gain.mean > lowest.gain.mean for row in scored),
         variants=len(scored),
+        divergences=tuple(_divergences(screen, losses)),
     )
+
+
+def _divergences(screen: Comparison, losses: Mapping[str, float]) -> Iterator[Divergence]:
+    """Of the checkpoints with these ``losses``, by variant."""
+    trained = as_trained(screen.table.variants[name] for name in losses)
+    pairs = [(one, two) for one, two in pairwise(trained) if one.trial == two.trial]
+    for one, two in pairs:
+        if losses[two.id] < losses[one.id]:
+            fall = screen.bootstrap.interval(screen.lead(one.id, two.id), len(pairs))
+            if fall.low > 0:
+                of = (losses[one.id], losses[two.id])
+                yield Divergence(one.trial or one.id, one.epoch, two.epoch, of, fall)
 
 
 def group_loss(screen: Comparison, group: str, variant: str) -> GroupLoss | None:

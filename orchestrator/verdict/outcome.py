@@ -296,6 +296,21 @@ class ListeningReport:
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """Two checkpoints of a trial, one after the other: the loss fell, and the sound got worse."""
+
+    trial: str
+    since: int
+    """The epoch of the earlier."""
+    until: int
+    """That of the later, of the lower loss."""
+    losses: tuple[float, float]
+    fall: Interval
+    """How much better the earlier sounds, in the primary metric's unit, over prompts; wholly above
+    0, with that of every other pair of the sweep (Bonferroni's inequality)."""
+
+
+@dataclass(frozen=True)
 class LossReport:
     """How well validation loss would have chosen: one point a checkpoint, as trained.
 
@@ -309,6 +324,8 @@ class LossReport:
     lowest: str
     lowest_rank: int
     variants: int
+    divergences: tuple[Divergence, ...] = ()
+    """Where loss and sound part, by trial and epoch."""
 
 
 @dataclass(frozen=True)

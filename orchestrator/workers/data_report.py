@@ -14,7 +14,7 @@ from cluster.storage.base import open_storage
 from jobs.audio.files import AudioError, decode, resample
 from jobs.data.clips import TargetClip
 from jobs.diversity.clips import judge_clips, worst
-from jobs.diversity.forecast import forecast
+from jobs.diversity.forecast import forecasts
 from jobs.diversity.measure import measure_once, read_measured, training_clips
 from jobs.diversity.summary import QUALITY_FLOOR, summarise
 from jobs.metrics.signal import RATE
@@ -52,10 +52,8 @@ def data_report(
     """
     training = training_clips(targets)
     clips = judge_clips(read_measured(ledger.storage, key))
-    speakers = [
-        Speaker(summary, forecast(summary))
-        for summary in summarise(clips, prompts, quality_floor(table))
-    ]
+    summaries = summarise(clips, prompts, quality_floor(table))
+    speakers = [*map(Speaker, summaries, forecasts(summaries))]
     kept = {"features": key, "speakers": [asdict(speaker) for speaker in speakers]}
     ledger.write_text(DATA_FILE, json.dumps(kept, indent=1) + "\n")
     worst_clips = []

@@ -3,7 +3,7 @@
 import pytest
 
 from jobs.diversity.clips import judge_clips
-from jobs.diversity.forecast import forecast
+from jobs.diversity.forecast import MIN_SPEAKERS, forecast, forecasts
 from jobs.diversity.summary import summarise
 
 GOOD = {"level": 3.0, "dnsmos_ovrl": 0.3, "speaking_rate": 3.0, "centroid_similarity": 0.02}
@@ -78,3 +78,19 @@ def test_nothing_measured_is_dirty(typical, forecast_of):
     found = forecast_of([typical(failures=dict.fromkeys(typical().values, "silence"))])
     assert (found.outcome, found.because) == ("dirty", ("100% bad clips",))
     assert colours(found)["cleanliness"] is None
+
+
+@pytest.mark.parametrize("count", [1, MIN_SPEAKERS - 1, MIN_SPEAKERS])
+def test_few_speakers_tell_nothing(varied, forecast_of, count):
+    (summary,) = summarise(judge_clips(varied(**GOOD)), ["x"], 0.1)
+    found = forecasts([summary] * count)
+    assert len(found) == count
+    alone = forecast_of(varied(**GOOD))
+    assert {each.lights for each in found} == {alone.lights}
+    if count < MIN_SPEAKERS:
+        said = {(each.outcome, each.because) for each in found}
+        assert said == {("unknown", ())}
+        many = "is 1 speaker" if count == 1 else "are 9 speakers"
+        assert f"there {many}, and fewer than 10 cannot" in found[0].sentence
+    else:
+        assert found[0] == alone

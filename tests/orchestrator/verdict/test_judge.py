@@ -307,6 +307,42 @@ def test_loss_is_compared_with_the_primary_as_trained(make_verdict, info, speak)
     assert (loss.lowest, loss.lowest_rank, loss.variants) == ("a1.0", 3, 6)
 
 
+PRIMARY = {"one": [3.5, 3.6, 3.4, 3.5], "two": [3.3, 3.4, 3.2, 3.3], "three": [3.3, 3.5, 3.1, 3.4]}
+
+
+def test_the_lowest_loss_is_not_chosen_where_it_sounds_worse(make_verdict, info, speak):
+    """Each checkpoint has a lower loss than the one before it; the first sounds best."""
+    variants, clips = [], speak(BASE_VARIANT)
+    for epoch, (name, p808) in enumerate(PRIMARY.items(), start=1):
+        variants.append(info(name, trial="a", epoch=epoch, validation_loss=2.0 - epoch / 4))
+        clips += speak(name, p808=p808)
+    verdict = make_verdict(variants, clips)
+    assert (verdict.variant, verdict.verdict) == ("one", "PROMOTE-PENDING-LISTENING")
+    assert (verdict.loss.lowest, verdict.loss.lowest_rank) == ("three", 2)
+    (found,) = verdict.loss.divergences  # from two to three the metric rises by chance
+    assert (found.trial, found.since, found.until, found.losses) == ("a", 1, 2, (1.75, 1.5))
+    assert found.fall.mean == pytest.approx(0.2)
+    assert found.fall.low > 0
+    assert Verdict.from_json(verdict.to_json()).loss.divergences == (found,)
+
+
+@pytest.mark.parametrize(
+    ("losses", "second"),
+    [
+        ((1.0, 1.1), [3.0, 3.0, 3.0, 3.0]),  # the loss says the same
+        ((1.1, 1.0), [3.6, 3.7, 3.5, 3.6]),  # it sounds better, too
+        ((1.1, 1.0), [3.4, 3.9, 3.0, 3.6]),  # a fall that may be chance
+    ],
+)
+def test_what_is_no_divergence(make_verdict, info, speak, losses, second):
+    variants = [
+        info(name, trial="a", epoch=epoch, validation_loss=loss)
+        for epoch, (name, loss) in enumerate(zip(("one", "two"), losses, strict=True), start=1)
+    ]
+    clips = [*speak(BASE_VARIANT), *speak("one", p808=PRIMARY["one"]), *speak("two", p808=second)]
+    assert make_verdict(variants, clips).loss.divergences == ()
+
+
 def test_a_diverged_loss_is_left_out(make_verdict, info, speak):
     clips = speak(BASE_VARIANT) + speak("v")
     assert make_verdict([info("v", validation_loss=math.nan)], clips).loss is None
