@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from cluster.kubernetes.spec import KubeSpec
 from cluster.ray.spec import ClusterSpec
@@ -23,6 +25,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.y*ml"))
 KUBERAY = [path for path in FILES if path.match("clusters/kuberay-*")]
 STUDY = CONFIGS / "voxcpm2_khmer_korean.yaml"
+SPEAKERS = CONFIGS / "qwen_0.5b_speakers.yaml"
 CLUSTERS = [path for path in FILES if path.parent.name == "clusters" and path not in KUBERAY]
 
 
@@ -31,7 +34,7 @@ def test_discovery_found_every_file():
     everything = [path for path in CONFIGS.rglob("*") if path.is_file()]
     assert sorted(everything) == FILES
     assert CONFIGS / "demo.yaml" in FILES
-    assert len(FILES) == 10
+    assert len(FILES) == 11
     assert (len(CLUSTERS), len(KUBERAY)) == (3, 2)
 
 
@@ -52,7 +55,7 @@ def test_it_is_valid(path):
         job = JobSpec.model_validate(yaml.safe_load(path.read_text()))
         assert job.host.family in FAMILIES
         return
-    if path == STUDY:
+    if path in (STUDY, SPEAKERS):
         return  # below: it names recordings that are not here
     inputs = read_inputs(read_spec(path))
     assert inputs.clips
@@ -81,9 +84,48 @@ def test_the_khmer_and_korean_study_is_planned_on_clips_of_its_languages(tmp_pat
     assert spec.training_for({"rank": 128}).horizon == "step 10000"
 
 
+def test_the_speakers_study_is_planned_for_each_of_them(tmp_path):
+    """Over a base and a codec of which there is nothing but what a plan reads."""
+    path = tmp_path / SPEAKERS.name
+    path.write_text(SPEAKERS.read_text())
+    page = (CONFIGS.parent / "docs" / "codec-lm.md").read_text()
+    (layout,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    base = tmp_path / "neutts-air"
+    base.mkdir()
+    (base / "layout.json").write_text(layout)
+    (base / "config.json").write_text(json.dumps({"model_type": "qwen2", "num_hidden_layers": 24}))
+    Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")).save(str(base / "tokenizer.json"))
+    (tmp_path / "neucodec").mkdir()
+    (tmp_path / "neucodec" / "config.json").write_text('{"codec": "neucodec"}')
+    write_recordings(tmp_path / "clips", "en", 230)
+    lines = (tmp_path / "clips" / "manifest.jsonl").read_text().splitlines()
+    rows = [
+        {**row, "audio": f"clips/{row['audio']}", "speaker": ("ann", "bob")[at % 2]}
+        for at, row in enumerate(map(json.loads, lines))
+    ]
+    (tmp_path / "speakers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for of, texts in (("a", 12), ("b", 30)):
+        prompts = [
+            {"id": f"{of}-{n}-{who}", "text": f"{of} {n} {n * n} is said.", "speaker": who}
+            for n in range(texts)
+            for who in ("ann", "bob")
+        ]
+        lines = "".join(json.dumps(each) + "\n" for each in prompts)
+        (tmp_path / f"prompts_{of}.jsonl").write_text(lines)
+    spec = read_spec(path)
+    planned = plan(spec, read_inputs(spec), LocalStorage(tmp_path / "st"))
+    assert (planned.trials, planned.most_checkpoints) == (12, 120)
+    assert (planned.prompts, planned.confirmation_prompts) == (24, 60)
+    assert spec.mixes == ("single_ann", "single_bob", "mixed")
+
+
 def write_recordings(folder: Path, language: str, clips: int) -> None:
     """Tones, with sentences of the language's own letters."""
-    letters = {"km": "កខគឃងចឆជឈញដឋឌឍណ", "ko": "가나다라마바사아자차카타파하"}[language]
+    letters = {
+        "km": "កខគឃងចឆជឈញដឋឌឍណ",
+        "ko": "가나다라마바사아자차카타파하",
+        "en": "abcdefghijklmno",
+    }[language]
     draw = random.Random(len(letters))
     folder.mkdir()
     rows = []
