@@ -68,7 +68,9 @@ def promote(
     for each in promoted:
         version, done = each.version, "is now" if each.is_new else "is already"
         print_line(output, f"{each.variant} {done} {version.uri}, {each.alias}: {each.reason}.")
-        print_line(output, f'  voxsweep say models:/{version.model}@{each.alias} "..." -o out.wav')
+        voice = f"models:/{version.model}@{each.alias}"
+        named = "" if each.language is None else f"--language {each.language} "
+        print_line(output, f'  voxsweep say {voice} "..." {named}-o out.wav')
     for line in selected.refusals:
         print_line(output, line)
     print_line(output, f"Registry: {registry.store.uri}")

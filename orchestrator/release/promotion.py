@@ -107,6 +107,8 @@ class Promoted:
     alias: str
     reason: str
     is_new: bool
+    language: str | None = None
+    """One that it speaks, where a text has to name its language."""
 
     def to_dict(self) -> dict[str, Any]:
         """A row of what ``voxsweep promote --json`` prints."""
@@ -170,7 +172,9 @@ def promote(registry: Registry, sweep: FinishedSweep, nominee: Nominee) -> Promo
         registry.set_champion(version, reason)
     else:
         registry.set_candidate(version, reason)
-    return Promoted(version, variant, CHAMPION if wins else CANDIDATE, reason, is_new)
+    alias = CHAMPION if wins else CANDIDATE
+    speaking = (each.group.name for each in nominee.languages if each.variant is not None)
+    return Promoted(version, variant, alias, reason, is_new, next(speaking, None))
 
 
 def _challenge(

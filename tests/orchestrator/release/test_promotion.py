@@ -14,7 +14,7 @@ import pytest
 from cluster.storage.base import open_storage
 from jobs.problems import InputError
 from jobs.speech.served_voice import ServedVoice
-from jobs.speech.voice_files import VoiceFiles, read_voice
+from jobs.speech.voice_files import REFUSING, VoiceFiles, read_voice
 from orchestrator.errors import InfrastructureError
 from orchestrator.ledger import SPEC_FILE, Ledger
 from orchestrator.records.tracking import MlflowStore
@@ -23,6 +23,7 @@ from orchestrator.release.promotion import Promoted, promote, select_nominees
 from orchestrator.release.registry import Registry, registry_store
 from orchestrator.release.voices import open_voice
 from orchestrator.spec.model import SweepSpec
+from orchestrator.verdict.outcome import AGAINST
 from tests.finished_sweep import BETTER, CONSENT, finish, write_ratings
 
 Finish = Callable[..., FinishedSweep]
@@ -252,7 +253,7 @@ def test_languages_that_end_differently_are_one_voice(
     (made,) = put(registry, sweep)
     variant = put_up.nominees[0].variant.id
     assert (made.version.model, made.alias) == ("voice", "candidate")
-    assert made.variant == f"en={variant} ko=base"
+    assert (made.variant, made.language) == (f"en={variant} ko=base", "en")
     assert made.reason.startswith("listeners have not confirmed it in en: ")
     tags = made.version.tags
     assert tags["voxsweep.variant"] == made.variant
@@ -286,6 +287,10 @@ def test_languages_that_end_differently_are_one_voice(
     winner = replace(sweep, verdict=replace(sweep.verdict, variant=variant))
     (heard,) = put(registry, sweep, write_ratings(tmp_path / "ratings.csv", winner))
     assert (heard.alias, heard.is_new, heard.version.number) == ("champion", False, "1")
+
+
+def test_a_voice_and_a_verdict_mean_the_same_by_a_refusal():
+    assert REFUSING == AGAINST
 
 
 def test_a_variant_named_by_hand_speaks_no_language_that_refuses_it(finished: Finish):
