@@ -117,18 +117,21 @@ def quick_imports() -> Iterator[None]:
     """For the block, what a process imports to speak takes two thirds of the CPU time.
 
     transformers does not see scikit-learn, which it uses in assisted generation alone and imports,
-    with pandas and pyarrow, for every model. The garbage collector waits: it would look through
-    the modules again and again, and they stay.
+    with pandas and pyarrow, for every model; nor scipy, which its losses of object detection use.
+    The garbage collector waits: it would look through the modules again and again, and they stay.
     """
-    from transformers.utils import import_utils
-
-    seen, collects = import_utils._sklearn_available, gc.isenabled()
-    import_utils._sklearn_available = False
+    collects = gc.isenabled()
     gc.disable()
     try:
-        yield
+        from transformers.utils import import_utils
+
+        seen = import_utils._sklearn_available, import_utils._scipy_available
+        import_utils._sklearn_available = import_utils._scipy_available = False
+        try:
+            yield
+        finally:
+            import_utils._sklearn_available, import_utils._scipy_available = seen
     finally:
-        import_utils._sklearn_available = seen
         if collects:
             gc.enable()
 

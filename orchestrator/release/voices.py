@@ -47,7 +47,10 @@ def open_voice(
         what = f"a variant is one of a sweep, but {model} is a voice already"
         raise InputError([Problem("--variant", what, "Leave it out, or name the sweep.")])
     if model.startswith(REGISTERED):
-        from orchestrator.release.registry import Registry, registry_store  # MLflow takes seconds
+        from jobs.vendor import quick_imports
+
+        with quick_imports():  # MLflow takes seconds
+            from orchestrator.release.registry import Registry, registry_store
 
         registry = Registry(registry_store(storage, mlflow), must_exist=True)
         yield read_voice(registry.download(registry.resolve(model), "voice"))

@@ -19,7 +19,17 @@ from jobs.speech.voice_files import VoiceFiles
 from orchestrator.cli import app
 from orchestrator.release.voices import Wanted, read_lines, synthesise
 
-UNUSED = ("sklearn", "pandas", "pyarrow", "scipy.stats", "mlflow", "ray", "optuna", "deepspeed")
+UNUSED = (
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "scipy.optimize",
+    "scipy.stats",
+    "mlflow",
+    "ray",
+    "optuna",
+    "deepspeed",
+)
 """What takes seconds to import, and nothing that is said needs."""
 
 
