@@ -31,10 +31,18 @@ def plan(
         float | None,
         typer.Option(min=0, help="The price of a GPU-hour, in any currency. Default: unknown."),
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Where no earlier sweep tells, train, speak and score here for about a minute.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a sweep would run, what is done and what is left, without starting anything."""
     from orchestrator.ledger import Ledger
+    from orchestrator.spec.cost import Measured
     from orchestrator.spec.machine import machine_type, this_machine
     from orchestrator.spec.plan import plan as make_plan
     from orchestrator.spec.stored import refuse_changes
@@ -43,7 +51,14 @@ def plan(
     sweep, inputs = read_sweep(spec)
     refuse_changes(Ledger(open_storage(storage), sweep.name), sweep, inputs)
     here = machine_type(sweep, [gpu.type for gpu in this_machine(Path.cwd()).gpus])
-    planned = make_plan(sweep, inputs, open_storage(storage), here, price)
+
+    def time_here() -> Measured:
+        from orchestrator.workers import pilot
+
+        return pilot.measure(sweep, inputs, lambda what: print_line(messages, what))
+
+    pilot_run = time_here if measure else None
+    planned = make_plan(sweep, inputs, open_storage(storage), here, price, pilot_run)
     if as_json:
         print_json(asdict(planned))
     else:

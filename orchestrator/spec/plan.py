@@ -1,7 +1,7 @@
 """The dry run: what a sweep would run, and how much of it is done. It changes nothing."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from jobs.spec.trial import BASE_VARIANT, PromptSpec
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger
 from orchestrator.spec.cost import (
     Cost,
+    Measured,
     Pace,
     Work,
     clips_of_an_epoch,
@@ -140,6 +141,7 @@ def plan(
     storage: Storage,
     machine: str | None = None,
     rate: float | None = None,
+    measure: Callable[[], Measured] | None = None,
 ) -> Plan:
     """Count what ``spec`` would run on its clips and prompt sets, and what of it is stored.
 
@@ -149,6 +151,7 @@ def plan(
         storage: where it, and earlier sweeps, are.
         machine: the type of machine that it would run on; None asks for no cost.
         rate: the price of a GPU-hour, in any currency.
+        measure: called where no sweep in ``storage`` has seconds to go by.
     """
     ledger = Ledger(storage, spec.name)
     done = {record.id: ledger.epochs(record.id) for record in ledger.trials()}
@@ -204,6 +207,7 @@ def plan(
             replicates_left,
             clips_of_an_epoch(spec, len(prompts)),
             clips,
+            measure,
         ),
         weak_rules=tuple(_weak_rules(spec, confirmation, ledger)),
     )
@@ -224,10 +228,13 @@ def _cost(
     replicates: int,
     spoken: int,
     clips: int,
+    measure: Callable[[], Measured] | None,
 ) -> Cost | None:
     """Of what is left of the search after ``done`` epochs, and of so many epochs of replicates,
     which there are only if there is a winner."""
     measured = machine and measured_before(storage, spec, machine)
+    if machine and not measured and measure:
+        measured = measure()
     if not measured:
         return None
     slots = spec.slots_per_host or round(measured.slots_per_host)

@@ -113,7 +113,10 @@ def show_plan(console: Console, plan: Plan) -> None:
         print_line(console, "All trials have ended.")
     elif plan.cost is None:
         no_sweep = "no sweep of this family on such a machine is in the storage"
-        print_line(console, f"What is left takes an unknown time: {no_sweep}.")
+        print_line(
+            console,
+            f"What is left takes an unknown time: {no_sweep}; --measure times this machine.",
+        )
     else:
         print_line(console, f"What is left takes {_in_words(plan.cost)}.")
     for weakness in plan.weak_rules:

@@ -15,6 +15,7 @@ from jobs.metrics.base import ClipScores
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet
 from orchestrator.spec.model import SweepSpec
 from orchestrator.verdict.protocol import Protocol
+from orchestrator.workers.scorers import load_scorers
 
 
 class ClipScorer:
@@ -54,13 +55,13 @@ class ClipScorer:
         return rows
 
     def _load(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (list[Scorer]: a heavy module)
-        from jobs.codecs.recogniser import WordRecogniser
-        from jobs.embedded import RECOGNISER_DIR
-        from jobs.metrics.catalogue import ScorerUnavailable, build_scorers
+        from jobs.metrics.catalogue import ScorerUnavailable
 
-        specs = self._scoring.metric_specs(names)
-        expected = {metric.name: metric.version for metric in self._protocol.metrics}
-        scorers = build_scorers(specs, self._references(names), WordRecogniser.load(RECOGNISER_DIR))
+        protocol = self._protocol
+        speakers = {prompt.speaker for prompt in (*protocol.prompts, *protocol.confirmation)}
+        data = self._ledger.storage.fetch(self._data_key)
+        scorers = load_scorers(self._scoring, names, data, speakers)
+        expected = {metric.name: metric.version for metric in protocol.metrics}
         found = {metric.name: metric.version for s in scorers for metric in s.metrics}
         for name in names:
             if found[name] != expected[name]:
@@ -70,21 +71,6 @@ class ClipScorer:
                     "scores what the machine that runs voxsweep has"
                 )
         return scorers
-
-    def _references(self, names: Sequence[str]) -> Any:  # noqa: ANN401 (References: as above)
-        """Recordings of the speakers that clips are compared with; none if no metric compares."""
-        from jobs.audio.files import read_audio
-        from jobs.data.prepared.files import reference_recordings
-        from jobs.metrics.catalogue import METRICS
-        from jobs.metrics.references import reference_speaker
-
-        if not any(METRICS[name].needs_references for name in names):
-            return {}
-        files = reference_recordings(self._ledger.storage.fetch(self._data_key))
-        protocol = self._protocol
-        speakers = {prompt.speaker for prompt in (*protocol.prompts, *protocol.confirmation)}
-        needed = {reference_speaker(speaker, files) for speaker in speakers}
-        return {who: [read_audio(path) for path in files[who]] for who in needed}
 
 
 class ScorerPool:

@@ -126,6 +126,22 @@ def test_a_plan_has_the_cost_of_what_is_left(earlier, make_spec):
     assert plan(later, INPUTS, storage).cost is None
 
 
+def test_a_machine_is_timed_where_no_sweep_tells_and_work_is_left(earlier):
+    storage, spec = earlier()
+    later, calls = spec.model_copy(update={"name": "later"}), []
+    timed = Measured("here", Range(1.0, 1.0), Range(1.0, 1.0), 1.0, PACE, Range(0.0, 0.0))
+
+    def measure() -> Measured:
+        calls.append(1)
+        return timed
+
+    assert plan(later, INPUTS, storage, HERE, measure=measure).cost.by == "sweep earlier, 4 epochs"
+    assert plan(later, INPUTS, storage, measure=measure).cost is None
+    assert calls == []
+    assert plan(later, INPUTS, storage, "L4", measure=measure).cost.by == "here"
+    assert calls == [1]
+
+
 @pytest.mark.parametrize(
     ("rungs", "fewest"),
     [
