@@ -11,13 +11,15 @@ promoted; an arm with the best loss and bad audio is never promoted; at most 5 %
 DO-NOT-FINE-TUNE of a better arm that breaks no rule; with 2, 5 or 10 languages and 36 arms none of
 which is better, at most 5 % promote one, for any language or for all; an arm that is good in one of
 two languages and bad in the other is promoted for that language; where arms differ by their seeds
-alone, at most 5 % find the winner's recipe better.
+alone, at most 5 % find the winner's recipe better; of files that differ from their voice by the
+margin, a little on many prompts, at most 5.5 % are called the same.
 Baseline: two habits, on the same scores of set A: promote the arm with the best mean if its own
 test says p < 0.05, and promote the arm with the lowest loss.
 Where it loses: the habits find a true gain more often, and need half of the prompts; small gains
 among many arms are left INCONCLUSIVE, and so is a margin that the prompts cannot show, and a gain
 where the base lacks a few scores. A gain below the smallest that counts is promoted now and then.
-Languages cost an arm that is good everywhere some power.
+Languages cost an arm that is good everywhere some power. A file that is worse on few prompts is
+called the same more often.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from numpy.random import Generator
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict.columns import Values
 from orchestrator.verdict.comparison import Comparison
+from orchestrator.verdict.equivalence import two_one_sided
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import (
@@ -695,6 +698,76 @@ def recipe_row(tally: RecipeTally) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Sameness:
+    """How the scores of a file for llama.cpp differ from those of its voice, prompt by prompt."""
+
+    name: str
+    margin: float
+    draw: Callable[[Generator, int], Values]
+    at_margin: bool
+    """Whether the mean of what is drawn is the margin itself; else it is 0."""
+    is_common: bool = False
+    """Whether many prompts differ a little: what the test's statistic is made for."""
+
+
+def _words(shift: float, flipped: float) -> Callable[[Generator, int], Values]:
+    """Six words a prompt, of which the file gets some wrong that the voice gets right, and back."""
+
+    def draw(rng: Generator, prompts: int) -> Values:
+        worse, better = (rng.binomial(6, p, prompts) for p in (flipped / 2 + shift, flipped / 2))
+        return (worse - better) / 6
+
+    return draw
+
+
+def _rare(share: float, by: float) -> Callable[[Generator, int], Values]:
+    return lambda rng, prompts: by * (rng.random(prompts) < share)
+
+
+SAMENESS = (
+    Sameness(
+        "similarity, sd 0.05, at the margin",
+        0.02,
+        lambda rng, n: rng.normal(0.02, 0.05, n),
+        at_margin=True,
+        is_common=True,
+    ),
+    Sameness(
+        "similarity, sd 0.05, the same",
+        0.02,
+        lambda rng, n: rng.normal(0.0, 0.05, n),
+        at_margin=False,
+    ),
+    Sameness(
+        "2 % of words differ, at the margin",
+        0.01,
+        _words(0.01, 0.02),
+        at_margin=True,
+        is_common=True,
+    ),
+    Sameness("2 % of words differ, the same", 0.01, _words(0.0, 0.02), at_margin=False),
+    Sameness("0.5 % of words differ, the same", 0.01, _words(0.0, 0.005), at_margin=False),
+    Sameness(
+        "one word of six in 6 % of prompts, at the margin", 0.01, _rare(0.06, 1 / 6), at_margin=True
+    ),
+    Sameness(
+        "half of a prompt in 2 % of prompts, at the margin", 0.01, _rare(0.02, 0.5), at_margin=True
+    ),
+    Sameness(
+        "a whole prompt in 1 % of prompts, at the margin", 0.01, _rare(0.01, 1.0), at_margin=True
+    ),
+)
+"""Files, good and bad. The last three are where the test is too lenient: harm in few prompts."""
+
+
+def claims_of_sameness(world: Sameness, prompts: int, runs: int, seed: int) -> float:
+    """The share of files that are called the same as their voice at a level of 0.05."""
+    rng = np.random.default_rng(seed)
+    tested = (two_one_sided(world.draw(rng, prompts), world.margin, 0.05)[0] for _ in range(runs))
+    return sum(p < 0.05 for p in tested) / runs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the sweeps")
@@ -711,6 +784,11 @@ def main() -> None:
         rows.append({"group": "recipes", **recipe_row(tally)})
         if not options.json:
             print(json.dumps(rows[-1]), flush=True)
+    for same in SAMENESS:
+        shares = {n: claims_of_sameness(same, n, 40 * sweeps, seed=2026) for n in (96, 200, 400)}
+        rows.append({"group": "sameness", "world": same.name, "called the same": shares})
+        if not options.json:
+            print(json.dumps(rows[-1]), flush=True)
     of = {group: [r for r in rows if r["group"] == group] for group in GROUPS}
     clean, *cured = (r["voxsweep, right"] for r in of["cured"])
     recipes = [r for r in rows if r["group"] == "recipes" and "nothing" in r["world"]]
@@ -724,6 +802,11 @@ def main() -> None:
             "least coverage of claims": min(r["claims covered"] for r in of["small gains"]),
             "most recipes wrongly better": max(
                 max(r["better, of all sweeps"].values()) for r in recipes
+            ),
+            "most wrongly called the same": max(
+                max(claims_of_sameness(each, n, 40 * sweeps, seed=2026) for n in (96, 200, 400))
+                for each in SAMENESS
+                if each.is_common
             ),
             "trap promoted": of["plain"][-1]["voxsweep, wrong"],
             "cured base, of a clean one": min(cured) / clean,

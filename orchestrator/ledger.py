@@ -37,6 +37,9 @@ VARIANTS_FILE = "variants.jsonl"
 REPORT_FILE = "report/index.html"
 DATA_FILE = "data.json"
 DECODINGS_FILE = "decodings.json"
+HOSTING_FILE = "hosting.json"
+HOSTED = "-gguf-"
+"""Between a variant's id and the type of a file that is made of it."""
 
 PromptSet = str
 """``screen``: the part of set A that every variant speaks. ``shortlist``: the rest of set A, which
@@ -68,8 +71,10 @@ _TOLD_AFTER = 2.0
 
 
 def _scores_name(variant: str, prompts: PromptSet) -> str:
-    # What the base was tried with is no variant of the sweep: whoever judges it sees none of that.
+    # What the base was tried with, and a voice's files, are no variants of the sweep: whoever
+    # judges it sees none of them.
     folder = "base-decodings" if variant.startswith(f"{BASE_VARIANT}-") else "scores"
+    folder = "hosting" if HOSTED in variant else folder
     return f"{folder}/{prompts}/{variant}.jsonl"
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from orchestrator.hosts.fleet import Fleet, fleet
 from orchestrator.hosts.node_requirements import accelerator_of
 from orchestrator.ledger import (
     CONFIRMATION,
+    HOSTING_FILE,
     PROTOCOL_FILE,
     REPORT_FILE,
     SCREEN,
@@ -33,6 +34,7 @@ from orchestrator.ledger import (
 )
 from orchestrator.records.recorder import Recorder
 from orchestrator.records.tracking import mlflow_store
+from orchestrator.release.finished_sweep import FinishedSweep
 from orchestrator.report.page import render
 from orchestrator.report.report_input import DataReport, ReportInput
 from orchestrator.report.stored_clips import stored_clips
@@ -54,6 +56,7 @@ from orchestrator.status import TrialStatus
 from orchestrator.terminal.sweep import SweepProgress
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.decodings import redecoded
+from orchestrator.verdict.equivalence import HostedFile, Hosting, judge_equivalence
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.power import expected_spreads, weak_rules
@@ -61,6 +64,7 @@ from orchestrator.verdict.protocol import Protocol, parts_of_a
 from orchestrator.verdict.screen import choose_finalists, choose_shortlist
 from orchestrator.verdict.table import ScoreTable, VariantInfo, in_words
 from orchestrator.workers.data_report import data_report, measure_data
+from orchestrator.workers.hosting import host_file, hosted_id
 from orchestrator.workers.preparation import (
     BaseSpeech,
     base_speech,
@@ -162,6 +166,7 @@ class Sweep:
                 self._leave_undone(f"{asked - begun} of {asked} trials were not begun: {reason}")
             table = from_ledger.ScoredSweep(self._ledger, self._spec, context.protocol).table
             verdict, protocol, table = self._judge(context, hosts, table)
+        self._host(context, protocol, table, verdict)
         self._report(protocol, table, verdict, self._data_report(measuring, table))
         self._budget.note(self._undone)
         return SweepResult(
@@ -334,6 +339,51 @@ class Sweep:
             verdict = judge(screen, confirmation, protocol, shortlist)
         return after_listeners(ledger, verdict, protocol), protocol, screen
 
+    def _host(
+        self, context: SweepContext, protocol: Protocol, table: ScoreTable, verdict: Verdict
+    ) -> None:
+        """Hear the winner's files for llama.cpp, if the spec asks: no sweep fails by them."""
+        kinds, ledger = self._spec.hosting.gguf, self._ledger
+        if not kinds or verdict.variant is None:
+            return
+        self._progress.stage(f"hearing {len(kinds)} files of the winner in llama.cpp")
+        sweep = FinishedSweep(ledger, self._spec, protocol, verdict, {**table.variants})
+        variant = sweep.variant(None)
+        decoding = protocol.confirmation_decoding.at(variant.own_decoding)
+        facts = sweep.facts(variant).model_copy(update={"decoding": decoding})
+        prompts = [prompt.spec for prompt in protocol.confirmation]
+        try:
+            # One after another: they are timed.
+            figures = {
+                kind: ray.get(
+                    ray.remote(num_cpus=1)(host_file).remote(
+                        ledger.storage.url, facts, kind, prompts
+                    )
+                )
+                for kind in kinds
+            }
+            context.scorers.score([hosted_id(variant.id, kind) for kind in kinds], CONFIRMATION)
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", error)
+            self._progress.note(f"no file was heard: {type(cause).__name__}: {cause}")
+            return
+        kinds = tuple(sorted(kinds, key=lambda kind: -figures[kind].bytes))
+        winner = table.variants[verdict.variant]
+        infos = [replace(winner, id=hosted_id(winner.id, kind)) for kind in kinds]
+        rule = protocol.confirming()
+        heard = from_ledger.table_of(ledger, [winner, *infos], (CONFIRMATION,), rule)
+        names, margins = [info.id for info in infos], self._spec.hosting.margins
+        found = judge_equivalence(Comparison(heard, rule), winner.id, names, margins)
+        files = tuple(
+            HostedFile(type=kind, **asdict(figures[kind]), equivalence=each)
+            for kind, each in zip(kinds, found, strict=True)
+        )
+        passed = [each.type for each in files if each.equivalence.passes]
+        machine = ledger.begin().machine or "unknown"
+        hosting = Hosting(winner.id, machine, files, passed[-1] if passed else None)
+        ledger.write_text(HOSTING_FILE, hosting.to_json() + "\n")
+        self._progress.note(f"recommended of the winner's files: {hosting.recommended or 'none'}")
+
     def _replicate(
         self, context: SweepContext, hosts: Fleet, winner: VariantInfo
     ) -> list[VariantInfo]:
@@ -416,6 +466,7 @@ class Sweep:
                 trials=trials,
                 replicates=replicates,
                 decodings=stored_base_decoding(self._ledger),
+                hosting=from_ledger.stored_hosting(self._ledger, verdict.variant),
                 clips=stored_clips(self._ledger, verdict, table, protocol),
                 facts=facts,
                 data=data,

@@ -7,10 +7,12 @@ from typing import Literal, get_args
 from cluster.plugins import PluginError, Table
 from jobs.problems import InputError, Problem, nearest
 
-Quantization = Literal["f32", "f16", "q8_0"]
+Quantization = Literal["f32", "f16", "q8_0", "q4_0"]
 """Of a GGUF file's matrices; vectors (norms and biases) are fp32 in each."""
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 DEFAULT_QUANTIZATION: Quantization = "q8_0"
+QUANTIZED: tuple[Quantization, ...] = ("q8_0", "q4_0")
+"""Those that round weights to multiples of a step, a block of 32 at a time."""
 
 
 @dataclass(frozen=True)

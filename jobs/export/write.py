@@ -95,6 +95,8 @@ def export_voice(
     """Write ``target``, load it back and compare it with the voice; returns its manifest.
 
     Of a voice whose languages have verdicts of their own, it is the adapter of ``language``.
+    Without a ``quantization`` it is the smallest that was shown to sound as the voice, or else
+    ``DEFAULT_QUANTIZATION``.
 
     Raises:
         InputError: the family has no such format, ``target`` is there already, or no adapter
@@ -102,7 +104,8 @@ def export_voice(
         LoadBackError: what was written is not the voice; it was deleted.
     """
     found, voice = _check(voice, wanted, target, quantization, language)
-    kept = quantization or DEFAULT_QUANTIZATION
+    heard = [each for each in QUANTIZATIONS if each == voice.facts.gguf]
+    kept = quantization or next(iter(heard), DEFAULT_QUANTIZATION)
     module = import_module(found.module)
     target.parent.mkdir(parents=True, exist_ok=True)
     written = target.with_name(f".{target.name}.{uuid4().hex[:8]}")

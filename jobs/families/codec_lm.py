@@ -262,6 +262,15 @@ class CodecLM:
         ended = last[0] == self.stream.end_id
         yield SpokenClip(np.zeros(0, dtype=np.float32), self.speech_rate, prompt.text, ended)
 
+    def request(self, prompt: PromptSpec, decoding: DecodingSpec) -> tuple[list[int], int]:
+        """The ids that the model continues for a prompt, and how many it may write."""
+        ids = self.stream.prompt_ids(
+            prompt.text,
+            self.voice_of(prompt.speaker),
+            language_tag_of(prompt, self._language_tag),
+        )
+        return ids, capped(self.stream.max_new_tokens(prompt.text), decoding)
+
     def generate(
         self,
         model: nn.Module,
@@ -293,15 +302,7 @@ class CodecLM:
         A row leaves the batch when its speech has ended.
         """
         prompts = [*prompts] * voices
-        prompt_ids = [
-            self.stream.prompt_ids(
-                prompt.text,
-                self.voice_of(prompt.speaker),
-                language_tag_of(prompt, self._language_tag),
-            )
-            for prompt in prompts
-        ]
-        caps = [capped(self.stream.max_new_tokens(prompt.text), decoding) for prompt in prompts]
+        prompt_ids, caps = zip(*(self.request(each, decoding) for each in prompts), strict=True)
         sampler = Sampler(decoding, [prompt.id for prompt in prompts])
         ids = self._pad(prompt_ids, self.stream.pad_id, "left")
         mask = self._pad([[1] * len(row) for row in prompt_ids], 0, "left")

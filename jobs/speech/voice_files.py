@@ -80,6 +80,9 @@ class VoiceFacts(Strict):
     decoding: DecodingSpec
     own_decoding: dict[str, int | float] = Field(default={})
     """What of it is its own, and not its sweep's."""
+    gguf: str | None = None
+    """The type of the smallest GGUF file that was shown to sound as the voice; None where none
+    was."""
     sample_rate: Annotated[int, Field(gt=0)]
     """Hz of what it says."""
     longest: _Seconds

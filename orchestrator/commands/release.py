@@ -239,7 +239,10 @@ def export(
     ],
     quantization: Annotated[
         Quantization | None,
-        typer.Option(help="Precision of the matrices in a GGUF file. Default: q8_0."),
+        typer.Option(
+            help="Precision of the matrices in a GGUF file. Default: the smallest that was shown "
+            "to sound as the voice, else q8_0."
+        ),
     ] = None,
     variant: VariantOfSweep = None,
     language: Annotated[

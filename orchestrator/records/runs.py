@@ -7,7 +7,7 @@ steps and times. A run is the sweep's, or one trial's.
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -22,6 +22,7 @@ from orchestrator.ledger import (
     CONFIRMATION,
     DATA_FILE,
     DECODINGS_FILE,
+    HOSTING_FILE,
     PLAN_FILE,
     PROTOCOL_FILE,
     REPORT_FILE,
@@ -34,9 +35,10 @@ from orchestrator.ledger import (
 from orchestrator.records.notes import link, sweep_note, trial_note
 from orchestrator.records.params import data_params, legal_name, spec_params, training_params
 from orchestrator.report.report_input import Speaker
-from orchestrator.scores.from_ledger import ScoredSweep
+from orchestrator.scores.from_ledger import ScoredSweep, stored_hosting
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_verdict
+from orchestrator.verdict.equivalence import HOSTING_FIGURES, Hosting
 from orchestrator.verdict.outcome import Verdict
 
 SWEEP_TAG = "voxsweep.sweep"
@@ -56,6 +58,7 @@ _FILES = {
     "verdict.json": VERDICT_FILE,
     "report.html": REPORT_FILE,
     "decodings.json": DECODINGS_FILE,
+    "hosting.json": HOSTING_FILE,
 }
 """Artifacts and the ledger's documents."""
 _STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
@@ -288,6 +291,7 @@ def read_sweep(ledger: Ledger, spec: SweepSpec) -> RunContent:
     """The sweep's own run, as far as the sweep has come."""
     record = ledger.begin()
     verdict = stored_verdict(ledger)
+    hosting = stored_hosting(ledger, verdict.variant) if verdict else None
     ended_at = None if verdict is None else _ms(record.ended_at or _last_epoch_end(ledger))
     return RunContent(
         trial=None,
@@ -296,7 +300,7 @@ def read_sweep(ledger: Ledger, spec: SweepSpec) -> RunContent:
         params=spec_params(spec) | _data(ledger),
         tags=dict(_sweep_tags(ledger, spec, record.id, verdict)),
         end=None if ended_at is None else ("FINISHED", ended_at),
-        summary=list(_figures(verdict, ended_at)) if verdict and ended_at else (),
+        summary=list(_figures(verdict, hosting, ended_at)) if verdict and ended_at else (),
         files={
             name: ledger.path(document)
             for name, document in _FILES.items()
@@ -340,9 +344,10 @@ def _sweep_tags(
         yield "voxsweep.protocol", verdict.protocol_hash
 
 
-def _figures(verdict: Verdict, time: int) -> Iterator[Metric]:
+def _figures(verdict: Verdict, hosting: Hosting | None, time: int) -> Iterator[Metric]:
     """On set B, of the winner or else of the first finalist, and of the base."""
     yield from _listening(verdict, time)
+    yield from _hosted(hosting, time)
     finalists = {each.row.id: each.row for each in verdict.confirmed}
     row = finalists.get(verdict.variant or "") or next(iter(finalists.values()), None)
     gain = verdict.effect
@@ -357,6 +362,17 @@ def _figures(verdict: Verdict, time: int) -> Iterator[Metric]:
         yield Metric(f"{metric}/{who}", mean, time, 0)
         if metric in row.differences:
             yield Metric(f"{metric}/base", mean - row.differences[metric].mean, time, 0)
+
+
+def _hosted(hosting: Hosting | None, time: int) -> Iterator[Metric]:
+    """What each file of the winner costs, such as ``hosting/q8_0/real_time_factor``."""
+    for file in hosting.files if hosting else ():
+        figures = asdict(file) | {"passes": file.equivalence.passes}
+        for name in (*HOSTING_FIGURES, "passes"):
+            yield Metric(f"hosting/{file.type}/{name}", float(figures[name]), time, 0)
+        for test in file.equivalence.tests:
+            name = f"hosting/{file.type}/{test.metric}_difference"
+            yield Metric(name, test.difference.mean, time, 0)
 
 
 def _listening(verdict: Verdict, time: int) -> Iterator[Metric]:

@@ -11,6 +11,7 @@ from jobs.spec.data import DataSpec
 from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.speech.voice_files import OTHERS_FOLDER, VoiceFacts, VoiceFiles, write_voice
 from orchestrator.ledger import PROTOCOL_FILE, SPEC_FILE, VARIANTS_FILE, VERDICT_FILE, Ledger
+from orchestrator.scores.from_ledger import stored_hosting
 from orchestrator.scores.variants import read_variants
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.stored import (
@@ -66,6 +67,7 @@ class FinishedSweep:
         of the sweep's prompts say, where they agree.
         """
         assert variant.trial is not None
+        hosting = stored_hosting(self.ledger, variant.id)
         spec, data = self.spec, self.spec.data
         trial = self.ledger.trial(variant.trial).spec
         rules = FAMILIES[spec.family].rules
@@ -81,6 +83,7 @@ class FinishedSweep:
             base_digest=trial.base_digest,
             encoder_digest=self.protocol.family_digests["encoder_digest"],
             decoding=self.protocol.decoding.at(variant.own_decoding),
+            gguf=hosting.recommended if hosting else None,
             sample_rate=speech_rate(spec.host()),
             longest=data.max_seconds or rules.max_seconds,
             max_text_tokens=data.max_text_tokens or rules.max_text_tokens,

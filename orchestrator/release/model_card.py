@@ -15,6 +15,7 @@ from jobs.training.epochs import pack_difference
 from jobs.training.packing import equality
 from orchestrator.ledger import DATA_FILE
 from orchestrator.release.finished_sweep import FinishedSweep
+from orchestrator.scores.from_ledger import stored_hosting
 from orchestrator.verdict.outcome import Confirmation, Verdict
 
 CARD_FILE = "README.md"
@@ -67,6 +68,7 @@ def model_card(
             losses for of in variants for losses in sweep.ledger.epochs(of.trial)[: of.epoch]
         ),
         equality=equality,
+        hosting=stored_hosting(sweep.ledger, facts.variant.id),
     )
 
 

@@ -11,6 +11,7 @@ from jobs.spec.trial import BASE_VARIANT
 from orchestrator.ledger import TrialHistory
 from orchestrator.verdict.comparison import Comparison
 from orchestrator.verdict.decodings import BaseDecoding
+from orchestrator.verdict.equivalence import Hosting
 from orchestrator.verdict.outcome import VariantRow, Verdict
 from orchestrator.verdict.protocol import Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo, in_words, scientific
@@ -69,6 +70,8 @@ class ReportInput:
     """The training clips, or why nothing is known of them."""
     decodings: BaseDecoding | None = None
     """Decodings that the base was tried with; None where the spec asks for no search."""
+    hosting: Hosting | None = None
+    """The winner's files for llama.cpp; None where none was asked for."""
     replicates: Sequence[TrialHistory] = ()
     """Trainings of a winner's hyperparameters with other seeds."""
 

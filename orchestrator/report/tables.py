@@ -94,6 +94,43 @@ def decodings(report: ReportInput) -> list[Cells]:
     ]
 
 
+HOSTING_HEADINGS = (
+    "file",
+    "MB",
+    "finding",
+    "difference to the winner (margin)",
+    "failed clips",
+    "tokens/s",
+    "first audio, s (p50, p95)",
+    "real-time factor",
+    "memory, MB",
+)
+"""Over :func:`hosting`."""
+
+
+def hosting(report: ReportInput) -> list[Cells]:
+    """The winner's files for llama.cpp, which there are, the largest first."""
+    found = report.hosting
+    assert found is not None
+    return [
+        (
+            f"{'◆ ' if each.type == found.recommended else ''}{each.type}",
+            f"{each.bytes / 1e6:.1f}",
+            f"{each.equivalence.finding}{'' if each.equivalence.passes else ', does not pass'}",
+            "; ".join(
+                f"{test.metric} {effect(test.difference, 3)} ({test.margin:g})"
+                for test in each.equivalence.tests
+            ),
+            str(each.equivalence.failed),
+            f"{each.tokens_per_second:.0f}",
+            f"{each.first_audio_p50:.2f}, {each.first_audio_p95:.2f}",
+            f"{each.real_time_factor:.2f}",
+            f"{each.memory / 1e6:.0f}",
+        )
+        for each in found.files
+    ]
+
+
 def finalist_headings(report: ReportInput) -> list[str]:
     """The headings over :func:`finalist_cells`."""
     metrics = (labelled(report, metric) for metric in _metrics_of_finalists(report))
@@ -138,9 +175,9 @@ def _failed(row: VariantRow) -> str:
     return f"{len(row.failed_clips)} of {gate.clips}{unscored}"
 
 
-def effect(gain: Interval) -> str:
+def effect(gain: Interval, digits: int = 2) -> str:
     """A gain with its interval."""
-    return f"{gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]"
+    return f"{gain.mean:+.{digits}f} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"
 
 
 def groups(report: ReportInput) -> list[Cells]:

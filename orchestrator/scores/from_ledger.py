@@ -12,6 +12,7 @@ from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import (
     CONFIRMATION,
     DECODINGS_FILE,
+    HOSTING_FILE,
     SCREEN,
     Ledger,
     PromptSet,
@@ -22,6 +23,7 @@ from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.spec.stored import stored_protocol, stored_spec
 from orchestrator.verdict.comparison import Assessment, Comparison
 from orchestrator.verdict.decodings import BASE, BaseDecoding, Decoding, bases, redecoded
+from orchestrator.verdict.equivalence import Hosting
 from orchestrator.verdict.protocol import MetricVersion, Omitted, Prompt, Protocol
 from orchestrator.verdict.table import ScoreTable, VariantInfo
 from orchestrator.workers.preparation import Prepared
@@ -224,6 +226,13 @@ def stored_base_decoding(ledger: Ledger) -> BaseDecoding | None:
     """What was tried and chosen; None before that."""
     text = ledger.read_text(DECODINGS_FILE)
     return BaseDecoding.from_json(text) if text else None
+
+
+def stored_hosting(ledger: Ledger, variant: str | None) -> Hosting | None:
+    """How files of ``variant`` for llama.cpp were heard; None where they were not."""
+    text = ledger.read_text(HOSTING_FILE)
+    found = Hosting.from_json(text) if text else None
+    return found if found and found.variant == variant else None
 
 
 def table_of(

@@ -13,7 +13,7 @@ from jobs.data.checks.held_out import how_to_hold_out
 from jobs.data.checks.target import check_target
 from jobs.data.clips import Progress, TargetClip
 from jobs.data.findings import Finding
-from jobs.data.near_texts import Repeat, nearest_repeats, repeats
+from jobs.data.near_texts import Repeat, distinct_texts, nearest_repeats, repeats
 from jobs.embedded import PROMPTS_DIR
 from jobs.metrics.catalogue import METRICS
 from jobs.metrics.references import reference_problems
@@ -77,6 +77,7 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
         first, second, scoring.finalists, scoring.significance, (of_a, of_b)
     )
     problems = [Problem(set_b, what, f"{step.capitalize()}.") for what, step in found]
+    problems += _too_few_to_host(spec, second, set_b)
     problems += _trained_texts(second, of_b, checked.clips)
     if problems:
         raise InputError(problems)
@@ -121,6 +122,17 @@ def _read_prompts(value: str, part: str, target: str | None) -> _PromptSet:
         prompts.append(prompt.model_copy(update={"id": name, "speaker": speaker}))
         places.append(place)
     return _PromptSet(str(files[0]) if len(files) == 1 else value, prompts, places)
+
+
+def _too_few_to_host(
+    spec: SweepSpec, confirmation: Sequence[PromptSpec], where: str
+) -> Iterator[Problem]:
+    """Prompts of set B, fewer than files for llama.cpp are tested on."""
+    count = len(set(distinct_texts(tuple(prompt.text for prompt in confirmation))))
+    if spec.hosting.gguf and count < (least := spec.hosting.least_prompts):
+        what = f"hosting.gguf is tested on at least {least} texts of set B, got {count}"
+        step = "Run without hosting, or set hosting.least_prompts, and see what it costs: "
+        yield Problem(where, what, step + "docs/verdict.md.")
 
 
 def _trained_texts(

@@ -35,8 +35,9 @@ from orchestrator.verdict.protocol import (
 AUTO = "auto"
 """In place of a number: as many as the machine's memory holds."""
 
-MAY_CHANGE = ("resources", "records", "budget")
-"""Sections of a spec that do not change results: a later run may have others."""
+MAY_CHANGE = ("resources", "records", "budget", "hosting")
+"""Sections of a spec that do not change the verdict: a later run may have others."""
+GgufType = Literal["f16", "q8_0", "q4_0"]
 
 PATH_STARTS = ("/", "./", "../", "~")
 """Prefixes of a metric's model that make it a directory, never an id of the model hub."""
@@ -325,6 +326,27 @@ class ResourcesSpec(Strict):
     """How often a trial whose process or host died resumes from its last checkpoint."""
 
 
+class HostingSpec(Strict):
+    """Files of the winner for llama.cpp, which are heard on prompt set B beside it."""
+
+    gguf: tuple[GgufType, ...] = ()
+    """How their weights are rounded; none: no file is made."""
+    margins: Annotated[tuple[Constraint, ...], Field(min_length=1)] = (
+        Constraint(metric="similarity", margin=0.02),
+        Constraint(metric="word_error", margin=0.01),
+    )
+    """How far a file's mean may be from the winner's, either way, in each metric's unit."""
+    least_prompts: Annotated[int, Field(ge=2)] = 96
+    """Of set B: with fewer no file is tested."""
+
+    @field_validator("margins")
+    @classmethod
+    def _check(cls, margins: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
+        if zero := [each.metric for each in margins if not each.margin]:
+            raise ValueError(f"nothing is shown to be equal to the last bit: {zero} need a margin")
+        return margins
+
+
 class RecordsSpec(Strict):
     """Where MLflow and Optuna keep their records."""
 
@@ -380,6 +402,7 @@ class SweepSpec(Strict):
     rungs: RungSpec = RungSpec()
     variants: VariantsSpec = VariantsSpec()
     scoring: ScoringSpec
+    hosting: HostingSpec = HostingSpec()
     resources: ResourcesSpec = ResourcesSpec()
     records: RecordsSpec = RecordsSpec()
     budget: BudgetSpec = BudgetSpec()

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from cluster.plugins import PluginError
 from jobs.data.prepared.keys import DATA_FOLDER, JOB_FOLDER
+from jobs.export.formats import formats_of
+from jobs.export.gguf.llama import RUNTIME, is_installed
 from jobs.families.description import LOSS_KEYS, Family, is_path
 from jobs.families.registry import FAMILIES, layer_names
 from jobs.families.targets import chosen_layers, unknown_target
@@ -49,6 +51,7 @@ def unfit_values(spec: SweepSpec) -> Iterator[Violation]:
     yield from _search(spec)
     yield from _first_trials(spec)
     yield from _decoding_search(spec.variants)
+    yield from _hosting(spec)
     yield from _files(spec)
     yield from _addresses(spec)
 
@@ -345,6 +348,23 @@ def _decoding_search(variants: VariantsSpec) -> Iterator[Violation]:
             if _kinds(value) != _kinds(used):
                 what = f"{dotted((*here, name))}: a choice must be a number, got {value!r}"
                 yield Violation((*here, name), what, f"Write it as {used!r}.")
+
+
+def _hosting(spec: SweepSpec) -> Iterator[Violation]:
+    if not spec.hosting.gguf:
+        return
+    if "gguf" not in (formats := formats_of(spec.family)):
+        what = f"hosting.gguf: {spec.family} is exported as {', '.join(formats)} alone"
+        yield Violation(("hosting", "gguf"), what, "Delete it.")
+    if not is_installed():
+        what = f"hosting.gguf needs the package {RUNTIME}, which is not installed here"
+        yield Violation(("hosting", "gguf"), what, f"pip install {RUNTIME}")
+    known = spec.scoring.confirmed_by
+    for index, each in enumerate(spec.hosting.margins):
+        if each.metric not in known:
+            what = f"hosting.margins must name measured metrics, got {each.metric!r}"
+            step = f"Add it to scoring.metrics, or name others: {', '.join(known)}."
+            yield Violation(("hosting", "margins", index), what, step)
 
 
 def _files(spec: SweepSpec) -> Iterator[Violation]:

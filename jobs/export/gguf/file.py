@@ -82,7 +82,10 @@ _TYPES = {
     "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
     "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
     "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    "q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
 }
+_FINER = ("token_embd.weight", "output.weight")
+"""What is Q8_0 in a Q4_0 file: llama-quantize takes Q6_K, which gguf cannot write."""
 _ARCHITECTURES = {
     "qwen2": gguf.MODEL_ARCH.QWEN2,
     "qwen3": gguf.MODEL_ARCH.QWEN3,
@@ -106,7 +109,7 @@ def write_gguf(merged: Path, path: Path, quantization: Quantization) -> None:
     _add_model(writer, config, quantization)
     _add_tokens(writer, tokens, config)
     for name, weight in weights(merged, config):
-        kind = kind_of(weight, quantization)
+        kind = kind_of(name, weight, quantization)
         writer.add_tensor(name, gguf.quantize(weight, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -165,11 +168,15 @@ def _head_size(config: Mapping[str, Any]) -> int:
     return size
 
 
-def kind_of(weight: NDArray[np.float32], quantization: Quantization) -> GGMLQuantizationType:
+def kind_of(
+    name: str, weight: NDArray[np.float32], quantization: Quantization
+) -> GGMLQuantizationType:
     """How a tensor is written. Rows that blocks do not divide are F16."""
     if weight.ndim == 1:
         return GGMLQuantizationType.F32
     kind = _TYPES[quantization][0]
+    if kind == GGMLQuantizationType.Q4_0 and name in _FINER:
+        kind = GGMLQuantizationType.Q8_0
     block, _ = gguf.GGML_QUANT_SIZES[kind]
     return GGMLQuantizationType.F16 if weight.shape[-1] % block else kind
 

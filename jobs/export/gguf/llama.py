@@ -3,10 +3,13 @@
 Its server listens on a free port of this machine's loopback alone, and ends with the block.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from jobs.spec.trial import DecodingSpec
 
 RUNTIME = "xllamacpp"
 TOP = 10
@@ -27,6 +30,17 @@ class Run:
     likeliest: list[dict[int, float]]
     """Of each written token's place, the likeliest ids with their log-probabilities."""
     prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What llama.cpp wrote after a prompt, piece by piece."""
+
+    pieces: list[str]
+    arrived: list[float]
+    """Seconds from the request to each piece."""
+    tokens: int
+    reached_end: bool
 
 
 class Llama:
@@ -68,3 +82,46 @@ class Llama:
             ],
             prompt_tokens=answer["usage"]["prompt_tokens"],
         )
+
+    def stream(
+        self,
+        prompt: list[int],
+        tokens: int,
+        decoding: DecodingSpec,
+        seed: int,
+        clock: Callable[[], float],
+    ) -> Streamed:
+        """What follows ``prompt`` by a decoding, at most ``tokens`` of it.
+
+        llama.cpp penalises what the prompt repeats too, and draws from a random stream of its own.
+
+        Raises:
+            ValueError: llama.cpp refuses the request.
+        """
+        chunks: list[dict[str, Any]] = []
+        arrived: list[float] = []
+        begun = clock()
+
+        def take(chunk: dict[str, Any]) -> None:
+            arrived.append(clock() - begun)
+            chunks.append(chunk)
+
+        request = {
+            "prompt": prompt,
+            "max_tokens": tokens,
+            "temperature": decoding.temperature,
+            "top_k": decoding.top_k,
+            "top_p": decoding.top_p,
+            "min_p": 0.0,
+            "repeat_penalty": decoding.repetition_penalty,
+            "repeat_last_n": len(prompt) + tokens,
+            "seed": seed,
+            "stream": True,
+            "cache_prompt": False,
+        }
+        self._server.handle_completions(request, take)
+        if error := next((chunk["error"] for chunk in chunks if "error" in chunk), None):
+            raise ValueError(f"llama.cpp refuses the request: {error['message']}")
+        pieces = [chunk["choices"][0]["text"] for chunk in chunks]
+        reached_end = chunks[-1]["choices"][0]["finish_reason"] == "stop"
+        return Streamed(pieces, arrived, chunks[-1]["usage"]["completion_tokens"], reached_end)

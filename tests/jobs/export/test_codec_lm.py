@@ -262,14 +262,14 @@ def test_the_trap_is_told_without_a_runtime_that_falls_into_it(
 class TestInLlama:
     pytestmark = runs_llama
 
-    @pytest.mark.parametrize("quantization", ["f32", "f16"])
+    @pytest.mark.parametrize("quantization", ["f32", "f16", "q4_0"])
     def test_other_types_run_too(
         self, codec_lm_voice: VoiceFiles, tmp_path: Path, quantization: Any
     ):
         made = export_voice(codec_lm_voice, "gguf", tmp_path / "out", quantization)
         assert made.load_back.not_done is None
         greedy = [c for c in made.load_back.checks if "differ in llama.cpp" in c.what]
-        assert [check.difference for check in greedy] == [0]
+        assert [check.difference for check in greedy] == [0] * (quantization in ("f32", "f16"))
         assert (tmp_path / "out" / f"model-{quantization}.gguf").is_file()
 
     def test_control_tokens_are_not_written_out(self, exported: dict[str, Path], tmp_path: Path):
