@@ -97,6 +97,16 @@ MUTANTS: dict[str, Edit] = {
     "prompt not masked": lambda batch, base: torch.where(
         batch["attention_mask"] == 1, batch["input_ids"], IGNORED_LABEL
     ),
+    # As NeuTTS's script has it: what is always given is learned as well.
+    "START is a target": lambda batch, base: torch.where(
+        batch["input_ids"] == base.stream.prompt_ids("one")[-1],
+        batch["input_ids"],
+        batch["labels"],
+    ),
+    # What a clip that is cut to a limit teaches: never to stop.
+    "END is no target": lambda batch, base: batch["labels"].masked_fill(
+        batch["labels"] == base.stream.end_id, IGNORED_LABEL
+    ),
     "padding not masked": lambda batch, base: torch.where(
         batch["attention_mask"] == 1, batch["labels"], base.stream.pad_id
     ),
