@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jobs.problems import InputError, Problem
-from orchestrator.ledger import REPORT_FILE, VERDICT_FILE, Ledger
+from orchestrator.ledger import REPORT_FILE, SCREEN, VERDICT_FILE, Ledger
 from orchestrator.listening_room.collected import collected
 from orchestrator.listening_room.store import StudyStore
 from orchestrator.listening_room.study import ListeningStudy
@@ -22,7 +22,12 @@ from orchestrator.release.finished_sweep import FinishedSweep, read_finished
 from orchestrator.report.page import carry_over, render
 from orchestrator.report.report_input import ReportInput
 from orchestrator.report.stored_clips import stored_clips
-from orchestrator.scores.from_ledger import ScoredSweep
+from orchestrator.scores.from_ledger import (
+    ScoredSweep,
+    heard_decodings,
+    stored_base_decoding,
+    table_of,
+)
 from orchestrator.scores.stored_ratings import (
     FOLDER,
     RATINGS_FILE,
@@ -105,15 +110,21 @@ def _page(sweep: FinishedSweep, verdict: Verdict) -> str:
     ledger = sweep.ledger
     scored = ScoredSweep.read(ledger)
     assert scored is not None, "it came to its verdict"
+    table = scored.table
+    if heard := heard_decodings(ledger, table, sweep.protocol):
+        infos = [*table.adapted, *heard]
+        table = table_of(ledger, infos, (SCREEN,), sweep.protocol.screening())
     page = render(
         ReportInput(
             sweep=sweep.spec.name,
             family=sweep.spec.family,
             protocol=sweep.protocol,
             verdict=verdict,
-            table=scored.table,
+            table=table,
             trials=ledger.histories(),
-            clips=stored_clips(ledger, verdict, scored.table, sweep.protocol),
+            replicates=ledger.replicate_histories(),
+            decodings=stored_base_decoding(ledger),
+            clips=stored_clips(ledger, verdict, table, sweep.protocol),
             facts=[],
         )
     )
