@@ -1,6 +1,9 @@
 """What a page shows of the clips that a sweep trains on: numbers, the worst clips, a figure."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from jobs.diversity.forecast import Colour
 from jobs.diversity.summary import SpeakerSummary
 from orchestrator.report.report_input import DataReport, number
 from orchestrator.report.svg import BLUE, INK, ORANGE, PAPER, draw
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.stats import Interval, spearman
 
 SHOWN_SPEAKERS = 6
 """Those with the most speech; the file of the sweep has them all."""
@@ -82,6 +87,79 @@ def distributions(summary: SpeakerSummary) -> list[tuple[str, ...]]:
         )
         for name, of in summary.features.items()
     ]
+
+
+@dataclass(frozen=True)
+class Association:
+    """Whether a measure of the clips and the gain go together over speakers."""
+
+    measure: str
+    speakers: int
+    rho: float | None
+    """Spearman's; None where it is undefined."""
+    interval: tuple[float, float] | None
+    """None for fewer than four speakers, or where all of them are in the same order."""
+
+
+def gains_by_speaker(verdict: Verdict) -> dict[str, Interval]:
+    """The gain on set B of each speaker that has a verdict of its own."""
+    of = (group for group in verdict.groups if group.group == "speaker")
+    return {group.name: group.effect for group in of if group.effect is not None}
+
+
+def variety_rows(data: DataReport, verdict: Verdict) -> list[tuple[str, ...]]:
+    """A row a speaker with a gain: name, each of ``VARIETY``, the gain and its interval."""
+    gains = gains_by_speaker(verdict)
+    return [
+        (
+            of.speaker,
+            *(number(measure(of), ".2f") for measure in VARIETY.values()),
+            f"{gains[of.speaker].mean:+.3g}",
+            f"{gains[of.speaker].low:+.3g} to {gains[of.speaker].high:+.3g}",
+        )
+        for of in (speaker.summary for speaker in data.speakers)
+        if of.speaker in gains
+    ]
+
+
+def associations(data: DataReport, verdict: Verdict, confidence: float) -> list[Association]:
+    """Of each of ``VARIETY`` with the gain, over the speakers that have both.
+
+    The interval is Fisher's z with the standard error of Bonett and Wright (Psychometrika 65,
+    2000): sqrt((1 + rho^2 / 2) / (n - 3)).
+    """
+    gains = gains_by_speaker(verdict)
+    found = []
+    for name, measure in VARIETY.items():
+        known = [
+            (value, gains[of.speaker].mean)
+            for of in (speaker.summary for speaker in data.speakers)
+            if of.speaker in gains and (value := measure(of)) is not None
+        ]
+        rho = spearman([value for value, _ in known], [gain for _, gain in known])
+        interval = None
+        if rho is not None and len(known) > 3 and abs(rho) < 1 - 1e-9:
+            reach = NormalDist().inv_cdf(0.5 + confidence / 2)
+            reach *= math.sqrt((1 + rho**2 / 2) / (len(known) - 3))
+            z = math.atanh(rho)
+            interval = (math.tanh(z - reach), math.tanh(z + reach))
+        found.append(Association(name, len(known), rho, interval))
+    return found
+
+
+def _spread_of(feature: str) -> Callable[[SpeakerSummary], float | None]:
+    return lambda of: of.features[feature].sd if feature in of.features else None
+
+
+VARIETY: dict[str, Callable[[SpeakerSummary], float | None]] = {
+    "clean minutes": lambda of: of.clean_minutes,
+    "sd of OVRL beyond texts (MOS)": lambda of: of.quality_excess,
+    "sd of level (dB)": _spread_of("level"),
+    "sd of F0 sd (semitones)": _spread_of("f0_sd"),
+    "sd of characters/s": _spread_of("speaking_rate"),
+    "effective rank": lambda of: of.effective_rank,
+}
+"""How much there is of a speaker's clips, and how varied they are."""
 
 
 def feature_figure(data: DataReport) -> Markup:

@@ -11,7 +11,15 @@ from jobs.diversity.summary import summarise
 from orchestrator.report.audio import mp3
 from orchestrator.report.page import render
 from orchestrator.report.report_input import DataReport, Speaker, WorstClip
-from orchestrator.report.training_data import POINTS, SHOWN_SPEAKERS
+from orchestrator.report.training_data import (
+    POINTS,
+    SHOWN_SPEAKERS,
+    VARIETY,
+    associations,
+    variety_rows,
+)
+from orchestrator.verdict.outcome import GroupVerdict
+from orchestrator.verdict.stats import Interval
 from tests.orchestrator.report.conftest import flac
 from tests.orchestrator.report.test_page import HOSTILE, PREFIX, Page, base64
 
@@ -165,3 +173,54 @@ def test_one_clip_of_one_speaker_is_enough(report):
 
 def test_the_same_data_gives_the_same_page(report, html, clips):
     assert html == render(replace(report, data=data_of(clips)))
+
+
+def with_gains(verdict, gains):
+    """The verdict with a group for each speaker, whose gain is the one given."""
+    groups = tuple(
+        GroupVerdict(
+            "speaker",
+            name,
+            None,
+            "INCONCLUSIVE",
+            None,
+            gain and Interval(gain, gain, gain, 8),
+            None,
+            (),
+        )
+        for name, gain in gains.items()
+    )
+    return replace(verdict, groups=groups)
+
+
+def test_a_speakers_variety_is_beside_its_gain(report):
+    verdict = with_gains(report.verdict, {"Ada": 0.25, "Bo": -0.125, "Nobody": 0.5, "Cy": None})
+    rows = variety_rows(report.data, verdict)
+    assert [(row[0], row[-2], row[-1]) for row in rows] == [
+        ("Ada", "+0.25", "+0.25 to +0.25"),
+        ("Bo", "-0.125", "-0.125 to -0.125"),
+    ]
+    assert {len(row) for row in rows} == {len(VARIETY) + 3}
+    assert {
+        (each.rho, each.interval, each.speakers)
+        for each in associations(report.data, verdict, 0.95)
+    } == {(None, None, 2)}
+    page = Page(render(replace(report, verdict=verdict)))
+    assert page.says("Diversity and gain")
+    assert page.says("clean minutes undefined (n = 2)")
+    assert not Page(render(report)).says("Diversity and gain"), "there is one verdict alone"
+
+
+def test_variety_and_gain_are_correlated_over_speakers(report):
+    """By hand: minutes and gains in the orders 1 2 3 4 5 and 2 1 3 4 5 have rho 0.9."""
+    clips = [clip for n in range(5) for clip in made_up(f"s{n}", 20 * (n + 1), n)]
+    data, gains = data_of(clips), dict(zip("01234", (0.2, 0.1, 0.3, 0.4, 0.5), strict=True))
+    verdict = with_gains(report.verdict, {f"s{n}": gain for n, gain in gains.items()})
+    first = associations(data, verdict, 0.95)[0]
+    assert (first.measure, first.speakers, first.rho) == ("clean minutes", 5, pytest.approx(0.9))
+    reach = 1.959964 * ((1 + 0.9**2 / 2) / 2) ** 0.5
+    wanted = np.tanh(np.arctanh(0.9) + reach * np.array([-1, 1]))
+    assert first.interval == pytest.approx(tuple(wanted), abs=1e-5)
+    ordered = with_gains(report.verdict, {f"s{n}": n / 10 + 0.1 for n in range(5)})
+    assert associations(data, ordered, 0.95)[0].rho == pytest.approx(1.0)
+    assert associations(data, ordered, 0.95)[0].interval is None
