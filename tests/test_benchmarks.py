@@ -37,6 +37,7 @@ def test_there_are_twenty_one():
             "search",
             "stopping",
             "verdicts",
+            "voxcpm2_step",
         ),
     ]
     assert [script.stem for script in SCRIPTS] == names

@@ -146,9 +146,14 @@ _OF_DIFFUSION = ("cfg_value", "inference_timesteps")
 def _decoding(spec: SweepSpec, family: Family) -> Iterator[Violation]:
     """Keys of decoding that change nothing of what the family says."""
     does = "speaks by diffusion" if family.writes_latents else "picks tokens"
+    search = spec.variants.decoding_search
     for name in _OF_TOKENS if family.writes_latents else _OF_DIFFUSION:
+        locations: list[Location] = []
         if getattr(spec.variants.decoding, name) != DecodingSpec.model_fields[name].default:
-            location = ("variants", "decoding", name)
+            locations.append(("variants", "decoding", name))
+        if search is not None and name in search.space:
+            locations.append(("variants", "decoding_search", "space", name))
+        for location in locations:
             what = f"{dotted(location)} changes nothing: {spec.family} {does}"
             yield Violation(location, what, "Delete it.")
 

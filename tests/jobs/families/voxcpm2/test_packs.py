@@ -119,3 +119,16 @@ def test_a_base_in_bf16_trains_fp32_adapters(tiny_voxcpm2_source: Path, process_
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert all(weight.isfinite().all() for weight in weights.values())
     assert losses.validation_loss > 0
+
+
+@pytest.mark.full
+def test_a_base_that_is_cut_up_trains_the_same(host: Host, tiny_voxcpm2_source: Path):
+    whole, losses = trained(host, ["all"])["all"]
+    clips = random_clips((5, 9, 6, 4, 7, 5), ("km", "ko"))
+    clips[4:] = [replace(clip, split="validation") for clip in clips[4:]]
+    base = load(tiny_voxcpm2_source, tiny_voxcpm2_source, None, "fp32")
+    cut = Host(base, clips, EngineSpec(zero_stage=3))
+    weights, cut_losses = trained(cut, ["all"])["all"]
+    assert cut_losses.validation_loss == pytest.approx(losses.validation_loss, rel=1e-5)
+    for key, weight in whole.items():
+        torch.testing.assert_close(weights[key], weight, rtol=0, atol=5e-5)
