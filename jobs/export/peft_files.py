@@ -28,7 +28,9 @@ def write_adapter(voice: VoiceFiles, directory: Path, task: str | None = None) -
     Trained rows, which PEFT puts in place of the base's, are written at that strength.
     """
     config = json.loads((voice.adapter / _CONFIG).read_text(encoding="utf-8"))
-    config["lora_alpha"] *= voice.facts.lora_scale
+    scale = voice.facts.lora_scale
+    config["lora_alpha"] *= scale
+    config["alpha_pattern"] = {name: scale * a for name, a in config["alpha_pattern"].items()}
     config["task_type"] = task
     config["base_model_name_or_path"] = base_name(voice.facts.host.source)
     text = json.dumps(config, indent=2, sort_keys=True)

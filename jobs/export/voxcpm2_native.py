@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import pad
 
 from jobs.export.formats import Quantization
 from jobs.export.load_back import Check, LoadBack, passed
@@ -55,9 +56,12 @@ def write(voice: VoiceFiles, directory: Path, quantization: Quantization) -> Non
         key.removeprefix(_PEFT_PREFIX).removesuffix(".weight"): tensor
         for key, tensor in saved.items()
     }
-    rank = peft["r"]
-    strength = voice.facts.lora_scale * peft["lora_alpha"]
-    strength *= math.sqrt(rank) if peft["use_rslora"] else 1
+    # The package has one rank: the smaller one of two is filled up with zeros, which add nothing.
+    rank = max([peft["r"], *peft["rank_pattern"].values()])
+    weights = {key: _filled(key, tensor, rank) for key, tensor in weights.items()}
+    own = peft["r"]
+    strength = voice.facts.lora_scale * peft["lora_alpha"] * rank / own
+    strength *= math.sqrt(own) if peft["use_rslora"] else 1
     # The package's alpha is an integer: what it leaves is put into B.
     alpha = max(1, math.ceil(strength))
     if alpha != strength:
@@ -179,6 +183,14 @@ def _sides(adapted: set[str]) -> dict[str, Any]:
         "target_modules_dit": dit,
         "target_proj_modules": projections,
     }
+
+
+def _filled(key: str, tensor: Tensor, rank: int) -> Tensor:
+    """A half of a layer's adapter at a larger rank."""
+    missing = rank - tensor.shape[0 if key.endswith("A") else 1]
+    if not missing:
+        return tensor
+    return pad(tensor, (0, 0, 0, missing) if key.endswith("A") else (0, missing))
 
 
 def _like(layer: str, weights: Mapping[str, Tensor], half: str) -> Tensor:

@@ -211,6 +211,15 @@ class StreamingBase(Protocol):
         """
 
 
+@runtime_checkable
+class DiffusionSide(Protocol):
+    """A base with a diffusion decoder, whose adapters may have a rank of their own
+    (``training.dit_rank``); not every family has one."""
+
+    def diffusion_layers(self, names: Sequence[str]) -> list[str]:
+        """Those of the layers ``names`` that are its."""
+
+
 def language_tag_of(utterance: PreparedClip | PromptSpec, language_tag: bool) -> str | None:
     """The tag that stands before the text of a clip or prompt; None unless ``language_tag``.
 

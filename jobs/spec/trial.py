@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +26,7 @@ _ADDED_LATER = (
     "steps",
     "checkpoint_steps",
     "speech_rows",
+    "dit_rank",
 )
 """Keys that were added once trials had ids: the default value is left out of the id."""
 _LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -58,6 +60,9 @@ class TrainingSpec(Strict):
         Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
     ) = None
     """Numbers of the blocks, from 0, whose ``targets`` get an adapter; null is all."""
+    dit_rank: Annotated[int, Field(ge=1)] | None = None
+    """LoRA rank of the layers of a diffusion decoder, whose strength is that of the others; null is
+    ``rank``."""
     speech_rows: Literal["frozen", "trained"] = "frozen"
     """Whether the rows that the tokens of speech have in embedding and head are trained too."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -142,6 +147,11 @@ class TrainingSpec(Strict):
         """Alpha with its default filled in."""
         return 2.0 * self.rank if self.alpha is None else self.alpha
 
+    def alpha_at(self, rank: int) -> float:
+        """Alpha that makes a layer of this rank as strong as those of :attr:`rank`."""
+        ratio = rank / self.rank
+        return self.scaling_alpha * (math.sqrt(ratio) if self.rslora else ratio)
+
     @property
     def depends_on_horizon(self) -> bool:
         """Whether a checkpoint's weights depend on how long a training was asked for."""
@@ -200,13 +210,14 @@ class TrialSpec(Strict):
         filled = spec.model_copy(
             update={
                 "alpha": spec.scaling_alpha,
+                "dit_rank": None if spec.dit_rank == spec.rank else spec.dit_rank,
                 "targets": tuple(sorted(set(spec.targets), key=_place_in_id)),
                 "layers_to_transform": None if blocks is None else tuple(sorted(set(blocks))),
             }
         )
         # The content of the mix counts, not its name.
         defaults = TrainingSpec()
-        left_out = {"mix"} | {k for k in _ADDED_LATER if getattr(spec, k) == getattr(defaults, k)}
+        left_out = {"mix"} | {k for k in _ADDED_LATER if getattr(filled, k) == getattr(defaults, k)}
         left_out |= set() if spec.depends_on_horizon else {"epochs", "steps"}
         text = self.model_copy(update={"training": filled}).model_dump_json(
             exclude={"training": left_out, "engine": {"gradient_checkpointing"}}

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from jobs.families.base import AdapterExtras, FrozenBase, SpeechTokens
+from jobs.families.base import AdapterExtras, DiffusionSide, FrozenBase, SpeechTokens
 from jobs.spec.trial import TrainingSpec
 from jobs.training.packed import Part, Rows, add_adapters
 from jobs.training.token_rows import DELTA, TokenRowsOfSlots
@@ -97,14 +97,22 @@ class Adapters:
         as it was.
 
         Raises:
-            ValueError: ``spec`` names a layer that the base does not have.
+            ValueError: ``spec`` names a layer that the base does not have, or asks for what it has
+                not.
         """
         speech = spec.speech_rows == "trained"
         if speech and not isinstance(self._base, SpeechTokens):
             raise ValueError("speech_rows must be frozen: the base has no tokens of speech")
         names = self._base.layers(spec.targets, spec.layers_to_transform)
+        ranks: dict[str, int] = {}
+        if spec.dit_rank is not None:
+            if not isinstance(self._base, DiffusionSide):
+                raise ValueError("dit_rank must be null: the base has no diffusion decoder")
+            ranks = dict.fromkeys(self._base.diffusion_layers(names), spec.dit_rank)
         config = LoraConfig(
             r=spec.rank,
+            rank_pattern=ranks,
+            alpha_pattern={name: spec.alpha_at(rank) for name, rank in ranks.items()},
             lora_alpha=spec.scaling_alpha,  # type: ignore[arg-type]  # PEFT takes floats too
             use_rslora=spec.rslora,
             lora_dropout=spec.dropout,

@@ -443,6 +443,8 @@ class SweepSpec(Strict):
     def largest_training(self) -> TrainingSpec:
         """Hyperparameters with the largest rank, and all targets, blocks and rows, of any trial."""
         point: dict[str, Any] = {"rank": max(self.corners("rank"))}
+        if own := self.corners("dit_rank"):
+            point["dit_rank"] = max(own)
         for key in ("targets", "layers_to_transform"):
             if key not in self.search.space:
                 continue

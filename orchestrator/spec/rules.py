@@ -136,6 +136,10 @@ def _family(spec: SweepSpec) -> Iterator[Violation]:
         if value != "frozen":
             what = f"{dotted(location)}: a base of {spec.family} has no rows that can be trained"
             yield Violation(location, what, "Delete it.")
+    for location, value in () if family.writes_latents else _values_of("dit_rank", spec):
+        if value is not None:
+            what = f"{dotted(location)}: a base of {spec.family} has no diffusion decoder"
+            yield Violation(location, what, "Delete it.")
     yield from _decoding(spec, family)
 
 

@@ -81,6 +81,10 @@ class VoxCPM2:
         """Of the language models, the diffusion decoder or both, as ``TARGETS`` says."""
         return chosen_layers(targets, blocks, description.TARGETS, self._layers)
 
+    def diffusion_layers(self, names: Sequence[str]) -> list[str]:
+        """Those of the layers ``names`` that are the diffusion decoder's."""
+        return [name for name in names if name.startswith(description.DIT)]
+
     def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
         """Nothing: the base is told of no speaker."""
 

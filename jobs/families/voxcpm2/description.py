@@ -1,5 +1,6 @@
 """What is known of a base without loading it: its layers for adapters, its texts, its rates."""
 
+import re
 from pathlib import Path
 
 from jobs.families.description import (
@@ -16,7 +17,8 @@ from jobs.spec.trial import HostSpec
 ARCHITECTURE = "voxcpm2"
 """As ``config.json`` names it, under ``architecture``."""
 _LM = r"(?:base_lm|residual_lm)"
-_DIT = r"feat_decoder\.estimator\.decoder"
+DIT = "feat_decoder.estimator.decoder"
+_DIT = re.escape(DIT)
 PROJECTIONS = ("enc_to_lm_proj", "lm_to_dit_proj", "res_to_dit_proj", "fusion_concat_proj")
 """Between the networks, in the order of the package's own list."""
 TARGETS = {
@@ -81,9 +83,7 @@ def layer_names(spec: HostSpec) -> list[str] | None:
     blocks = {
         "base_lm": block_count(lm, f"{path}: lm_config", default=0),
         "residual_lm": block_count(config, str(path), default=8, key="residual_lm_num_layers"),
-        "feat_decoder.estimator.decoder": block_count(
-            dit, f"{path}: dit_config", default=4, key="num_layers"
-        ),
+        DIT: block_count(dit, f"{path}: dit_config", default=4, key="num_layers"),
     }
     stacks = [name for stack, count in blocks.items() for name in block_layers(stack, count)]
     return [*stacks, *PROJECTIONS]

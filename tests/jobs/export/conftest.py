@@ -9,6 +9,7 @@ import pytest
 
 from jobs.families.base import FrozenBase
 from jobs.families.registry import load_base
+from jobs.spec.trial import TrainingSpec
 from jobs.speech.voice_files import VoiceFiles
 from tests.embedded_voice import EMBEDDED_HOST
 from tests.jobs.export.voices import random_voice
@@ -46,8 +47,9 @@ def qwen3_tts_voice(
 def voxcpm2_voice(
     tiny_voxcpm2_source: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> VoiceFiles:
-    """It reads texts behind the tag of their language."""
+    """It reads texts behind the tag of their language, and has two ranks."""
     host = EMBEDDED_HOST.model_copy(
         update={"family": "voxcpm2", "source": str(tiny_voxcpm2_source), "language_tag": True}
     )
-    return random_voice(tmp_path_factory.mktemp("voxcpm2"), load_base(host), host)
+    training = TrainingSpec(rank=4, dit_rank=2)
+    return random_voice(tmp_path_factory.mktemp("voxcpm2"), load_base(host), host, training)

@@ -40,6 +40,7 @@ CHANGES: dict[str, Any] = {
     "targets": ("q_proj",),
     "layers_to_transform": (0, 3),
     "speech_rows": "trained",
+    "dit_rank": 4,
     "learning_rate": 2e-3,
     "loraplus_lr_ratio": 4.0,
     "schedule": "cosine",
@@ -188,3 +189,8 @@ def test_variants_have_readable_names():
     assert variant.id == "t0123456789ab-e03-s0.70"
     in_steps = variant.model_copy(update={"checkpoint_steps": 500})
     assert in_steps.id == "t0123456789ab-n01500-s0.70"
+
+
+def test_a_decoder_of_the_same_rank_makes_no_other_trial():
+    assert trial(rank=8, dit_rank=8).id == trial(rank=8).id
+    assert trial(rank=8, dit_rank=4).id != trial(rank=8).id

@@ -35,7 +35,7 @@ def test_the_least_spec_has_the_defaults(make_spec):
 
 TRAINING = (
     "accumulation, acoustic_share, acoustic_weight, alpha, batch_size, batch_tokens, betas, "
-    "checkpoint_steps, clip, dropout, epochs, layers_to_transform, learning_rate, "
+    "checkpoint_steps, clip, dit_rank, dropout, epochs, layers_to_transform, learning_rate, "
     "loraplus_lr_ratio, mix, rank, rslora, schedule, seed, speech_rows, steps, stop_weight, "
     "targets, warmup_steps, weight_decay"
 )
@@ -197,6 +197,11 @@ UNFIT = [
             "the base at LoRA scale 0",
             "3: search.space.dora is refused: an adapter with a trained magnitude (DoRA)",
         ],
+    ),
+    (
+        "a rank of a decoder that the family has not",
+        {"search": "search: {space: {dit_rank: [4, null]}}"},
+        ["3: search.space.dit_rank.0: a base of codec_lm has no diffusion decoder. Delete it."],
     ),
     (
         "a key of a decoding that picks no tokens",

@@ -10,12 +10,13 @@ from torch import Tensor
 from jobs.families.base import FrozenBase
 from jobs.families.voxcpm2.base import load
 from jobs.spec.trial import EngineSpec, TrainingSpec, TrialSpec
+from jobs.training.adapter import Adapters, PackedLinear
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
 from tests.tiny_voxcpm2 import random_clips
 
 TRAININGS = {
-    "all": TrainingSpec(rank=4, dropout=0.1, batch_size=2, epochs=2),
+    "all": TrainingSpec(rank=4, dit_rank=2, dropout=0.1, batch_size=2, epochs=2),
     "flow": TrainingSpec(
         rank=2, batch_size=3, epochs=2, targets=("dit.attention", "projections"), stop_weight=0.0
     ),
@@ -132,3 +133,24 @@ def test_a_base_that_is_cut_up_trains_the_same(host: Host, tiny_voxcpm2_source: 
     assert cut_losses.validation_loss == pytest.approx(losses.validation_loss, rel=1e-5)
     for key, weight in whole.items():
         torch.testing.assert_close(weights[key], weight, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_rank_of_its_own_leaves_the_decoder_as_strong(host: Host, rslora: bool):
+    adapters = Adapters(host.base)
+    spec = TrainingSpec(rank=8, dit_rank=2, alpha=8, rslora=rslora, targets=("q_proj",))
+    adapters.add("ranks", spec)
+    try:
+        found = {
+            name.split(".")[0]: (module.r["ranks"], module.scaling["ranks"])
+            for name, module in host.base.model.named_modules()
+            if isinstance(module, PackedLinear) and "ranks" in module.lora_A
+        }
+    finally:
+        adapters.remove("ranks")
+    strength = pytest.approx(8 / 8**0.5 if rslora else 1.0)
+    assert found == {
+        "base_lm": (8, strength),
+        "residual_lm": (8, strength),
+        "feat_decoder": (2, strength),
+    }
