@@ -251,7 +251,9 @@ def init(
     with check_progress(messages) as progress:
         checked = check_target(data, host, progress=progress)
     if checked.errors:
-        raise InputError(list(limit_per_rule(checked.errors, [manifest])))
+        # Where nothing is left, why clips were dropped is the reason.
+        told = checked.errors if checked.clips else checked.findings
+        raise InputError(list(limit_per_rule(told, [manifest])))
     wishes = Wishes(family, base, language, consent, synthetic)
     written = first_spec(wishes, places, checked.clips, checked.dropped, machine)
     written.write()

@@ -73,6 +73,14 @@ def test_the_spec_is_as_it_should_be_and_plans(
     assert spec.read_text() == golden.read_text()
 
 
+def test_where_no_clip_can_be_used_the_reason_is_told(recordings: Path):
+    for text in recordings.glob("*.txt"):
+        text.write_text("Nobody had seen the old man leave.")
+    refused = run("init", recordings, "--family", "codec_lm", "--synthetic")
+    assert "text must be digits or the words zero one" in str(refused.exception)
+    assert not Path("ann-s-voice.yaml").exists()
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("family", MACHINES)
 def test_the_folder_of_the_shipped_voice(
