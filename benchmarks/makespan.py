@@ -278,6 +278,7 @@ def main() -> None:
     space = QUICK if options.quick else FULL
     load, spec = os.getloadavg()[0], sweep_spec(space)
     runs: dict[str, dict[str, Any]] = {}
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # Ray's workers import _silent too
 
     def done(name: str, run: dict[str, Any]) -> None:
         runs[name] = {k: round(v, 2) if isinstance(v, float) else v for k, v in run.items()}
