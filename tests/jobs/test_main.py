@@ -125,7 +125,7 @@ def test_clips_that_do_not_fit_the_training_end_it_before_its_first_step(tmp_pat
     job, storage = tmp_path / "job.yaml", LocalStorage(tmp_path / "st")
     job.write_text((JOB % (1, 1)).replace("rank: 2", "rank: 2, batch_tokens: 9"))
     assert main([str(job), "--storage", storage.url]) == 2
-    assert "a clip must fit into training.batch_tokens, 9, but 192 of 192" in caplog.text
+    assert "a clip must fit into training.batch_tokens, 9, but 450 of 450" in caplog.text
     assert not storage.children(f"{JOB_FOLDER}/trials")
 
 

@@ -16,7 +16,7 @@ from tools.rebuild_embedded.corpus import SAMPLE_RATE, SHIPPED_SPLITS, Clip, rea
 from tools.rebuild_embedded.texts import Texts
 
 MODELS = ("base", "codec", "recogniser")
-TRAINING_CLIPS = 192  # of the target that are shipped, without those that the codec spoils
+TRAINING_CLIPS = 450  # of the target that are shipped, without those that the codec spoils
 
 
 def install_assets(work: Path, clips: Sequence[Clip], texts: Texts, assets: Path) -> None:

@@ -34,7 +34,7 @@ def plan_texts(seed: int, voices: Sequence[str], clips_per_voice: int) -> Texts:
         return _draw(random.Random(f"{seed}/{purpose}"), count, lengths, taken)
 
     prompts_a = draw("prompts-a", 48, range(2, 7))
-    prompts_b = draw("prompts-b", 48, range(2, 7))
+    draw("prompts-b", 48, range(2, 7))
     test = draw("test", 40, range(3, 7))
     validation = draw("validation", 20, range(2, 7))
     unseen = frozenset(taken)
@@ -45,8 +45,14 @@ def plan_texts(seed: int, voices: Sequence[str], clips_per_voice: int) -> Texts:
     }
     # Last, so that more of them leave the rest as it was; of pairs hardly any are unheard by now.
     taken.update(*training.values())
-    prompts_b += draw("prompts-b-more", 48, range(3, 7))
+    draw("prompts-b-more", 48, range(3, 7))
     voice += draw("voice-more", 192, range(3, 7))
+    voice += draw("voice-even-more", 500, range(4, 7))
+    # The demo's settings were chosen by the first of these, and each earlier set B has been looked
+    # at: they confirm nothing any more.
+    draw("dev", 96, range(4, 7))
+    draw("prompts-b-unseen", 96, range(4, 7))
+    prompts_b = draw("prompts-b-last", 192, range(4, 7))
     return Texts(prompts_a, prompts_b, test, voice, validation, heard, training)
 
 

@@ -155,5 +155,5 @@ def test_another_speaker_is_compared_with_and_a_lone_clip_says_so(voice):
 
 
 def test_held_out_clips_are_not_trained_on(voice):
-    assert len(training_clips(voice)) == 192
+    assert len(training_clips(voice)) == 450
     assert read_audio(training_clips(voice)[0].row.audio)[1] == RATE

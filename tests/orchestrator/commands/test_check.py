@@ -119,7 +119,7 @@ def test_the_shipped_voice_is_clean():
     result = CliRunner().invoke(app, ["check", "embedded", "--family", "codec_lm", "--json"])
     assert result.exit_code == 0
     told = json.loads(result.stdout)
-    assert (told["clips"], told["rates"], told["findings"]) == (212, {"16000": 212}, [])
+    assert (told["clips"], told["rates"], told["findings"]) == (470, {"16000": 470}, [])
     assert [group["name"] for group in told["splits"]] == ["train", "validation"]
 
 
