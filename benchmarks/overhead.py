@@ -259,6 +259,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     rows: dict[str, dict[str, float]] = {}
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # Ray's workers import _silent too
+
     def done(name: str, row: dict[str, float]) -> None:
         rows[name] = {key: float(f"{value:.3g}") for key, value in row.items()}
         if not options.json:

@@ -109,8 +109,11 @@ def test_last_words_that_are_cut_from_the_texts_are_told(voice, transcriber):
         for each in voice
     ]
     heard = listen_to(cut, transcriber, "m")
-    assert told(heard) == [("text-end", "error", "m")]
-    assert "unwritten: " in heard.findings[0].problem.what
+    # A text that keeps one word of two may be taken for another.
+    assert heard.others <= 2
+    (finding,) = (each for each in heard.findings if each.rule == "text-end")
+    assert finding.severity == "error"
+    assert "unwritten: " in finding.problem.what
 
 
 @pytest.mark.parametrize("spoilt", ["silence", "noise", "offset"])
