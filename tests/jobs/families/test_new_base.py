@@ -94,7 +94,7 @@ def test_codes_that_sound_alike_have_rows_that_are_alike():
     np.testing.assert_allclose(rows.std(0), known.std(0), rtol=0.03)
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ["llama", pytest.param("qwen2", marks=pytest.mark.full)])
 def test_a_gguf_file_becomes_the_checkpoint_that_it_was_written_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
 ):

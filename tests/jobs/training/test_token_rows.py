@@ -33,7 +33,7 @@ def clips() -> list[PreparedClip]:
     return toy_clips(count=12, validation=2)
 
 
-@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.full)], ids=["tied", "untied"])
 def tied(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
