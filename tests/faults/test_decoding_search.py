@@ -98,7 +98,7 @@ def test_a_voice_decodes_as_its_variant(finished):
 
 
 def test_the_files_alone_give_the_same_verdict(finished):
-    folder = Path(finished.ledger.storage.url.removeprefix("file://")) / NAME
+    folder = Path(finished.ledger.storage.url) / NAME
     judged, _ = judge_files(folder / "scores", folder / "protocol.json", folder / "variants.jsonl")
     assert judged == finished.verdict
 

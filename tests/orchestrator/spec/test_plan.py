@@ -140,6 +140,21 @@ def test_counts(make_spec, storage, case):
     assert not storage.root.exists()
 
 
+def test_decodings_that_are_tried_cost_clips_of_set_a(make_spec, storage):
+    def clips(more: str) -> int:
+        return plan(
+            make_spec(variants=f"variants: {{lora_scales: [1.0]{more}}}"), INPUTS, storage
+        ).most_clips
+
+    search = "decoding_search: {space: {temperature: [0.5, 0.9]}}"
+    # five prompts by the base with three decodings, and by three finalists with two others
+    assert clips(f", {search}") - clips("") == 5 * 3 + 5 * 3 * 2
+    # three prompts first; the rest by three of the base's, and by a third of nine and the best of
+    # two ranks
+    halved = clips(f", shortlist_after: 3, {search}") - clips(", shortlist_after: 3")
+    assert halved == 3 * 3 + 2 * 3 + 3 * 6 + 2 * 5
+
+
 def test_languages_and_speakers_add_finalists_and_variants_on_the_shortlist(make_spec, storage):
     """Two languages and two speakers in set B, one of the languages not in set A."""
 
