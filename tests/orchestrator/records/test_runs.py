@@ -1,14 +1,21 @@
 """From the ledger to what MLflow's runs hold."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from jobs.metrics.base import ClipScores
 from orchestrator.ledger import CONFIRMATION, VERDICT_FILE, Ledger, TrialResult
-from orchestrator.records.runs import NOTE_TAG, RunContent, TrialRuns, read_sweep
-from orchestrator.verdict.outcome import Verdict
+from orchestrator.records.runs import (
+    DIVERGENCE_TAG,
+    NOTE_TAG,
+    RunContent,
+    TrialRuns,
+    read_sweep,
+)
+from orchestrator.verdict.outcome import Divergence, LossReport, Verdict
+from orchestrator.verdict.stats import Interval
 from tests.orchestrator.records.made_sweep import MadeSweep
 from tests.orchestrator.search.fake_sweep import SECTIONS
 
@@ -193,6 +200,18 @@ class TestSweepRun:
         assert f"`{winner.id}`" in note
         assert "| `similarity/*` |" in note
         assert "voxsweep records small --storage" in note
+
+    def test_loss_and_sound_that_part_are_a_tag(self, made):
+        verdict = Verdict.from_json(made.run().ledger.read_text(VERDICT_FILE))
+        fall = Interval(0.2, 0.1, 0.3, 4)
+        pairs = tuple(Divergence("t0", at, at + 1, (2.0, 1.5), fall) for at in (1, 2))
+        loss = LossReport(None, 3, "t0-e3", 2, 3)
+        tags = []
+        for found in ((), pairs):
+            told = replace(verdict, loss=replace(loss, divergences=found))
+            made.ledger.write_text(VERDICT_FILE, told.to_json())
+            tags.append(read_sweep(made.ledger, made.spec).tags.get(DIVERGENCE_TAG))
+        assert tags == [None, "t0 1-2, t0 2-3"]
 
     def test_the_same_ledger_says_the_same(self, made):
         made.run()
