@@ -179,7 +179,7 @@ def test_every_command_option_and_argument_says_what_it_is():
             )
             assert shows or "Default: " in text, (name, parameter.name, text)
         parameters += len(command.params)
-    assert parameters == 137
+    assert parameters == 139
 
 
 def test_plan_prints_one_json_object_and_touches_nothing(tmp_path, write_spec):
