@@ -43,7 +43,7 @@ def qwen_tts() -> Any:  # noqa: ANN401 (a module without types)
         ModuleNotFoundError: the package is missing; the message has the command that installs it.
         ImportError: another version of it is installed.
     """
-    _require("family qwen3_tts", QWEN_TTS, QWEN_TTS_VERSION)
+    require("family qwen3_tts", QWEN_TTS, QWEN_TTS_VERSION)
     if "qwen_tts" not in sys.modules:
         # It prints that flash attention is missing, which nothing here asks for.
         with _stood_in(_TORCHAUDIO, ("sox",)), redirect_stdout(StringIO()):
@@ -62,7 +62,7 @@ def distillmos() -> Any:  # noqa: ANN401 (a module without types)
 
 def voxcpm() -> Any:  # noqa: ANN401 (as above)
     """The package; raises as :func:`qwen_tts`."""
-    _require("family voxcpm2", VOXCPM, VOXCPM_VERSION)
+    require("family voxcpm2", VOXCPM, VOXCPM_VERSION)
     if "voxcpm" not in sys.modules:
         with _stood_in(_TORCHAUDIO[:1]), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # it compiles with TorchScript
@@ -81,7 +81,7 @@ def neucodec(rotary: type) -> Any:  # noqa: ANN401 (a module without types)
         ImportError: another version of it is installed.
     """
     for package, wanted in NEUCODEC.items():
-        _require("codec neucodec", package, wanted)
+        require("codec neucodec", package, wanted)
     if "neucodec" not in sys.modules:
         with _stood_in(
             ("torchaudio", "torchaudio.transforms"),
@@ -97,7 +97,13 @@ def neucodec(rotary: type) -> Any:  # noqa: ANN401 (a module without types)
     return sys.modules["neucodec"]
 
 
-def _require(user: str, package: str, wanted: str) -> None:
+def require(user: str, package: str, wanted: str) -> None:
+    """That ``package`` is installed in the version ``wanted``, which ``user`` needs.
+
+    Raises:
+        ModuleNotFoundError: it is missing; the message has the command that installs it.
+        ImportError: another version of it is installed; the same.
+    """
     try:
         found = version(package)
     except PackageNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What is installed here, which families and codecs can run on it, and which plug-ins there are."""
+"""What is installed here, what of families, codecs and front ends can run on it, and plug-ins."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,11 +11,14 @@ from cluster.storage.probe import StorageCheck, probe
 from jobs.audio.foreign import ffmpeg_version
 from jobs.codecs.codec import CODECS
 from jobs.export.formats import EXPORTERS
+from jobs.families.phonemes import ESPEAK, ESPEAK_VERSION
 from jobs.families.registry import FAMILIES
 from jobs.metrics.catalogue import METRICS
 
 _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "optuna", "mlflow")
 """Needed by every family, in any version that pyproject.toml allows."""
+_FRONT_ENDS = {"phonemes": {ESPEAK: ESPEAK_VERSION}}
+"""What a ``front_end`` of ``layout.json`` needs; the others need nothing."""
 _NO_FFMPEG = (
     "none; without it recordings in m4a (AAC), WMA, WebM, AC-3 and MP2 are refused. Install ffmpeg "
     "with the system's package manager, or convert them"
@@ -56,6 +59,8 @@ class Health:
     """Needs of each family beside ``packages``."""
     codecs: dict[str, tuple[Need, ...]]
     """Needs of each codec of ``codec_lm``, the same."""
+    front_ends: dict[str, tuple[Need, ...]]
+    """Needs of what reads texts for ``codec_lm``, the same."""
     plugins: tuple[Plugin, ...]
     ffmpeg: str | None
     """Its version; None where it is not installed."""
@@ -70,20 +75,25 @@ class Health:
         """Whether all needs of a codec are met."""
         return self._met(self.codecs[codec])
 
+    def reads(self, front_end: str) -> bool:
+        """Whether all needs of a front end are met."""
+        return self._met(self.front_ends[front_end])
+
     def _met(self, needs: tuple[Need, ...]) -> bool:
         return all(need.is_met for need in (*self.packages, *needs))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         facts = asdict(self)
-        for kind, runs in (("families", self.runs), ("codecs", self.decodes)):
+        kinds = ("families", self.runs), ("codecs", self.decodes), ("front_ends", self.reads)
+        for kind, runs in kinds:
             facts[kind] = {
                 name: {"runs": runs(name), "needs": needs} for name, needs in facts[kind].items()
             }
         return facts
 
     def lines(self) -> Iterator[str]:
-        """For people: a line a package, one a family, one a codec, one an entry of a plug-in."""
+        """For people: a line a package, a family, a codec, a front end, an entry of a plug-in."""
         for need in self.packages:
             yield _line(need)
         for name, needs in self.families.items():
@@ -94,6 +104,9 @@ class Health:
             yield from (f"  {_line(need)}" for need in needs)
             if CODECS[name].note and not self.decodes(name):
                 yield f"  {CODECS[name].note}"
+        for name, needs in self.front_ends.items():
+            yield f"front end {name}: {'can run' if self.reads(name) else 'cannot run'}"
+            yield from (f"  {_line(need)}" for need in needs)
         yield f"ffmpeg: {self.ffmpeg or _NO_FFMPEG}"
         yield from (f"plug-in: {plugin}" for plugin in self.plugins)
         for check in self.storage:
@@ -105,9 +118,10 @@ def examine(storage: Storage | None = None) -> Health:
     packages = tuple(_need(name, None) for name in _PACKAGES)
     families = {name: _needs(family.packages) for name, family in FAMILIES.usable().items()}
     codecs = {name: _needs(codec.packages) for name, codec in CODECS.items()}
+    front_ends = {name: _needs(needed) for name, needed in _FRONT_ENDS.items()}
     plugins = tuple(plugin for table in _TABLES for plugin in table.plugins())
     tried = tuple(probe(storage)) if storage else ()
-    return Health(packages, families, codecs, plugins, ffmpeg_version(), tried)
+    return Health(packages, families, codecs, front_ends, plugins, ffmpeg_version(), tried)
 
 
 def _needs(packages: Mapping[str, str | None]) -> tuple[Need, ...]:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from jobs.export.load_back import Check, count_differences
-from jobs.export.reference import SENTENCE, reference_base, reference_prompt
+from jobs.export.reference import LANGUAGE, SENTENCE, reference_base, reference_prompt
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import TokenStream
 from jobs.spec.trial import DecodingSpec
 from jobs.speech.voice_files import VoiceFiles
 
-_TEXTS = {"digits": "two four seven", "plain": SENTENCE}
+_TEXTS = {"digits": "two four seven", "plain": SENTENCE, "phonemes": SENTENCE}
 """By the front end of the layout."""
 _TOKENS = 64
 """Written at most."""
@@ -55,7 +55,8 @@ def reference_tokens(voice: VoiceFiles) -> ReferenceTokens:
         assert isinstance(base, CodecLM)
         layout = base.stream.layout
         prompt = reference_prompt(voice.facts, _TEXTS[layout.front_end], voice.facts.speaker)
-        arguments = prompt.text, base.voice_of(prompt.speaker), prompt.language
+        prompt = prompt.model_copy(update={"language": voice.facts.language or LANGUAGE})
+        arguments = base.read(prompt)
         read = base.stream.prompt_ids(*arguments)
         (written,) = base.generate(base.model, [prompt], DecodingSpec(max_tokens=_TOKENS))
         logits = logits_of(base.model, read, written)

@@ -11,12 +11,13 @@ from jobs.speech.voice_files import VoiceFacts, VoiceFiles
 
 SENTENCE = "The birch canoe slid on the smooth planks."
 """What a voice of any text says to be compared: the first of the Harvard sentences."""
-_LANGUAGE = "en"
+LANGUAGE = "en"
+"""Of :data:`SENTENCE`."""
 
 
 def reference_prompt(facts: VoiceFacts, text: str, speaker: str | None) -> PromptSpec:
     """``text`` for the comparison, in the voice's language where its base reads language tags."""
-    language = (facts.language or _LANGUAGE) if facts.host.language_tag else None
+    language = (facts.language or LANGUAGE) if facts.host.language_tag else None
     return PromptSpec(id="export", text=text, language=language, speaker=speaker)
 
 

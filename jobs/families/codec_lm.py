@@ -36,6 +36,7 @@ from jobs.families.base import (
 from jobs.families.codec_lm_text import ARCHITECTURES, read_backbone
 from jobs.families.description import CODEC_LM_RULES, digest_files
 from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
+from jobs.families.phonemes import ESPEAK, ESPEAK_VERSION, require_espeak
 from jobs.families.sampling import Sampler, capped, voice_sizes
 from jobs.families.segments import Segments, segmented
 from jobs.families.targets import CODEC_LM_TARGETS, chosen_layers
@@ -88,8 +89,11 @@ class CodecLM:
             ValueError: the layout is invalid, ``voice`` is not one of its voices, or the model
                 is of another architecture; its weights are then not read.
             FileNotFoundError: a file is missing.
+            ImportError: the layout or the codec needs a package that is not installed.
         """
         layout = Layout.read(source)
+        if layout.front_end == "phonemes":
+            require_espeak()
         architecture = ARCHITECTURES[read_backbone(source)["model_type"]]
         if voice is not None and voice not in layout.voices:
             known = list(layout.voices)
@@ -133,8 +137,10 @@ class CodecLM:
 
     @property
     def encoder_digest(self) -> str:
-        """Codes follow from the codec, word starts from the aligner."""
+        """Codes follow from the codec, word starts from the aligner, phonemes from eSpeak."""
         parts = [self.codec.digest, self._aligner.digest if self._aligner else ""]
+        if self.stream.layout.front_end == "phonemes":
+            parts += [ESPEAK, ESPEAK_VERSION]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def encode(
@@ -169,16 +175,26 @@ class CodecLM:
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
         """Prompt, codes and, where the layout has them, word markers as ids and labels."""
-        return [
-            self.stream.example(
-                clip.text,
-                clip.codes.tolist(),
-                clip.word_starts,
-                self.voice_of(clip.speaker),
-                language_tag_of(clip, self._language_tag),
-            )
-            for clip in clips
-        ]
+        examples = []
+        for clip in clips:
+            text, voice, tag = self.read(clip)
+            example = self.stream.example(text, clip.codes.tolist(), clip.word_starts, voice, tag)
+            examples.append(example)
+        return examples
+
+    def read(self, utterance: PreparedClip | PromptSpec) -> tuple[str, str | None, str | None]:
+        """What the prompt of a clip, or of a prompt, is made of, in training and in speech alike.
+
+        The text as the front end spells it, the voice and the tag of the language.
+
+        Raises:
+            ValueError: see :meth:`Layout.spelt` and :func:`language_tag_of`.
+        """
+        return (
+            self.stream.layout.spelt(utterance.text, utterance.language),
+            self.voice_of(utterance.speaker),
+            language_tag_of(utterance, self._language_tag),
+        )
 
     def collate(self, examples: Sequence[Example], terms: LossTerms = WHOLE_LOSS) -> Batch:
         """``input_ids``, ``labels``, ``attention_mask``, each (b, s), padded on the right."""
@@ -264,12 +280,9 @@ class CodecLM:
 
     def request(self, prompt: PromptSpec, decoding: DecodingSpec) -> tuple[list[int], int]:
         """The ids that the model continues for a prompt, and how many it may write."""
-        ids = self.stream.prompt_ids(
-            prompt.text,
-            self.voice_of(prompt.speaker),
-            language_tag_of(prompt, self._language_tag),
-        )
-        return ids, capped(self.stream.max_new_tokens(prompt.text), decoding)
+        text, voice, tag = self.read(prompt)
+        ids = self.stream.prompt_ids(text, voice, tag)
+        return ids, capped(self.stream.max_new_tokens(text), decoding)
 
     def generate(
         self,

@@ -15,6 +15,7 @@ from jobs.families.description import (
     read_config,
 )
 from jobs.families.layout import Layout
+from jobs.families.phonemes import require_espeak
 from jobs.families.targets import block_layers
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
@@ -36,9 +37,12 @@ def open_text(spec: HostSpec) -> TokenCounter:
     Raises:
         ValueError: its layout is invalid, or the tokenizer is no ``tokenizer.json``.
         FileNotFoundError: one of the two is missing.
+        ImportError: the layout needs a package that is not installed.
     """
     source = BASE_DIR if spec.source == EMBEDDED else Path(spec.source)
     layout = Layout.read(source)
+    if layout.front_end == "phonemes":
+        require_espeak()
     path = source / _TOKENIZER_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{source} must hold {_TOKENIZER_FILE}, but there is none")
@@ -48,7 +52,8 @@ def open_text(spec: HostSpec) -> TokenCounter:
         raise ValueError(f"{path} must be a tokenizer: {error}") from error
 
     def count(text: str, language: str | None) -> int:
-        prompt = layout.prompt_text(text, spec.voice, language)
+        tag = language if spec.language_tag else None
+        prompt = layout.prompt_text(layout.spelt(text, language), spec.voice, tag)
         return len(tokenizer.encode(prompt, add_special_tokens=False).ids)
 
     return count

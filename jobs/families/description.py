@@ -56,8 +56,9 @@ VOXCPM2_RULES = DataRules(
 
 
 TokenCounter = Callable[[str, str | None], int]
-"""Counts the tokens of the prompt that a text becomes, behind the tag of its language if one is
-given. Raises ValueError where the base cannot read the text; the message says why."""
+"""Counts the tokens of the prompt that a text in a language becomes, behind the language's tag
+where the host has ``language_tag``. Raises ValueError where the base cannot read the text; the
+message says why."""
 
 
 LOSS_KEYS = frozenset({"acoustic_weight", "acoustic_share", "stop_weight"})

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt, ValidationError, model_validator
 
 from jobs.families.description import tagged
+from jobs.families.phonemes import phonemes
 from jobs.spec.strict import Strict
 
 LAYOUT_FILE = "layout.json"
@@ -50,7 +51,8 @@ class Length(Strict, strict=True):
 class Layout(Strict, strict=True):
     """The token stream of one base; see the module's docstring."""
 
-    front_end: Literal["digits", "plain"]  # words zero..nine | text as it is
+    # words zero..nine | text as it is | text as IPA, see `spelt`
+    front_end: Literal["digits", "plain", "phonemes"]
     prompt: str  # with {text}, and {voice} if there are voices; START is put after it
     start: str
     end: str
@@ -86,6 +88,8 @@ class Layout(Strict, strict=True):
         for key, template, field in needed:
             if field not in template:
                 raise ValueError(f"{key} must contain {field}, got {template!r}")
+        if self.markers and self.front_end == "phonemes":
+            raise ValueError("markers must be absent: words are not found in phonemes")
         if (self.default_voice in self.voices) != bool(self.voices):
             raise ValueError(
                 f"default_voice must be one of {self.voices}, got {self.default_voice!r}"
@@ -99,6 +103,15 @@ class Layout(Strict, strict=True):
             tokens += [self._ordinal(i) for i in range(self.markers.max_words)]
         tokens += [self._voice_token(voice) for voice in self.voices]
         return tokens + [self._code(code) for code in range(self.codebook_size)]
+
+    def spelt(self, text: str, language: str | None) -> str:
+        """A text in `language` as all other methods take it: phonemes, where they are read.
+
+        Raises:
+            ValueError: there are no phonemes of it (see `jobs.families.phonemes.phonemes`).
+            ImportError: eSpeak is needed, and is not installed.
+        """
+        return phonemes(text, language) if self.front_end == "phonemes" else text
 
     def words(self, text: str) -> list[str]:
         """The words of a text, after the front end: `digits` reads "35" and "three five" alike.

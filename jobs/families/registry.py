@@ -62,6 +62,7 @@ def open_text(spec: HostSpec) -> TokenCounter | None:
     Raises:
         ValueError: the family is not known or not usable, or a file of the base is malformed.
         FileNotFoundError: the base lacks a file.
+        ImportError: it reads texts by a package that is not installed; with the command.
     """
     reader: TokenCounter | None = import_module(_family(spec.family).text).open_text(spec)
     return reader

@@ -32,11 +32,13 @@ def chunks(text: str, facts: VoiceFacts, language: str | None) -> list[str]:
     A mark at a chunk's end is left out where the base cannot read it: it has had its effect.
 
     Raises:
-        InputError: with every word that the base cannot read.
+        InputError: with every word that the base cannot read, or with the package that it lacks.
         ValueError, OSError: the base's files are not what they must be.
     """
-    reader = open_text(facts.host)
-    tag = language if facts.host.language_tag else None
+    try:
+        reader = open_text(facts.host)
+    except ImportError as error:
+        raise InputError([Problem("base", str(error), "Then run this again.")]) from error
     most = int(facts.longest * TOKENS_PER_SECOND)
     if facts.max_text_tokens is not None:
         most = min(most, facts.max_text_tokens)
@@ -44,7 +46,7 @@ def chunks(text: str, facts: VoiceFacts, language: str | None) -> list[str]:
     def count(piece: str) -> int:
         if reader is None:  # the base is on a hub; words stand for its tokens
             return len(piece.split())
-        return reader(piece, tag)
+        return reader(piece, language)
 
     def fit(piece: str) -> str | None:
         for candidate in dict.fromkeys((piece, piece.rstrip(_SENTENCE_ENDS + _CLAUSE_ENDS + " "))):
@@ -61,7 +63,8 @@ def chunks(text: str, facts: VoiceFacts, language: str | None) -> list[str]:
         unread = [text]
     if unread:
         step = "Leave it out, or write what the base reads."
-        raise InputError([Problem("text", _why(piece, count), step) for piece in unread])
+        reasons = dict.fromkeys(_why(piece, count) for piece in unread)
+        raise InputError([Problem("text", why, step) for why in reasons])
     return found
 
 

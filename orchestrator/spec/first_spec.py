@@ -298,7 +298,8 @@ def _prompts(
     if primary in LANGUAGES:
         shipped = sentences(primary, "a"), sentences(primary, "b")
         first, second = (
-            [text for text in _unsaid(texts, said) if _is_read(text, reader)] for texts in shipped
+            [text for text in _unsaid(texts, said) if _is_read(text, primary, reader)]
+            for texts in shipped
         )
         if (first, second) == shipped:
             assumed.append(f"prompts: voxsweep's own sentences in {primary}")
@@ -329,9 +330,9 @@ def _unsaid(texts: list[str], said: Sequence[str]) -> list[str]:
     return [text for at, text in enumerate(texts) if at not in repeated]
 
 
-def _is_read(text: str, reader: TokenCounter | None) -> bool:
+def _is_read(text: str, language: str, reader: TokenCounter | None) -> bool:
     try:
-        return reader is None or reader(text, None) > 0
+        return reader is None or reader(text, language) > 0
     except ValueError:
         return False
 

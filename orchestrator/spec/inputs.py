@@ -15,6 +15,7 @@ from jobs.data.clips import Progress, TargetClip
 from jobs.data.findings import Finding
 from jobs.data.near_texts import Repeat, distinct_texts, nearest_repeats, repeats
 from jobs.embedded import PROMPTS_DIR
+from jobs.families.registry import open_text
 from jobs.metrics.catalogue import METRICS
 from jobs.metrics.references import reference_problems
 from jobs.problems import InputError, Problem, collecting, nearest
@@ -86,6 +87,7 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
         sets, (scoring.measured, scoring.confirmed_by), strict=True
     ):
         problems += _language_problems(spec, name, prompts, names)
+    problems += _unread_prompts(spec, sets)
     if problems:
         raise InputError(problems)
     return inputs
@@ -193,6 +195,23 @@ def _language_problems(
         if each.language is None and "language" in METRICS[each.name].options:
             what = f"{each.name} must know the language, but prompt {missing[0]!r} has none"
             yield Problem(name, what, "Give the prompts a language, or the metric.")
+
+
+def _unread_prompts(spec: SweepSpec, sets: Sequence[_PromptSet]) -> Iterator[Problem]:
+    """The first prompt of each reason for which the base cannot read one."""
+    reader = open_text(spec.host())
+    if reader is None:
+        return
+    told = set()
+    for prompts in sets:
+        for prompt, place in zip(prompts.prompts, prompts.places, strict=True):
+            try:
+                reader(prompt.text, prompt.language)
+            except ValueError as reason:
+                if str(reason) not in told:
+                    told.add(str(reason))
+                    what = f"the base must be able to read prompt {prompt.id!r}, but: {reason}"
+                    yield Problem(place, what, "Correct it, or choose other prompts.")
 
 
 def _check_clips(spec: SweepSpec, progress: Progress) -> Checked:

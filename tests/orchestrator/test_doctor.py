@@ -16,6 +16,7 @@ def test_everything_is_well_where_the_tests_run():
     health = doctor.examine()
     assert {name: health.runs(name) for name in FAMILIES} == dict.fromkeys(FAMILIES, True)
     assert {name: health.decodes(name) for name in CODECS} == dict.fromkeys(CODECS, True)
+    assert health.reads("phonemes")
     assert not any("missing" in line for line in health.lines())
 
 
@@ -72,6 +73,23 @@ def test_a_codec_that_lacks_its_package_says_what_clashes(monkeypatch: pytest.Mo
     assert "torchtune, which does not import beside torchao" in said[at + 5]
     assert "codec world: can run" in said
     assert not health.to_dict()["codecs"]["neucodec"]["runs"]
+
+
+def test_a_front_end_that_lacks_its_package_says_so(monkeypatch: pytest.MonkeyPatch):
+    def version(package: str) -> str:
+        if package == "espeakng-loader":
+            raise metadata.PackageNotFoundError(package)
+        return metadata.version(package)
+
+    monkeypatch.setattr(doctor, "version", version)
+    health = doctor.examine()
+    said = list(health.lines())
+    at = said.index("front end phonemes: cannot run")
+    assert said[at + 1] == (
+        "  espeakng-loader: missing, needs 0.2.4. "
+        "Run `pip install --no-deps espeakng-loader==0.2.4`."
+    )
+    assert not health.to_dict()["front_ends"]["phonemes"]["runs"]
 
 
 def test_the_command_prints_one_json_object(

@@ -64,8 +64,11 @@ def check_target(
     Raises:
         InputError: a manifest or the base cannot be read at all, or no clip could keep the bounds.
     """
+    host = host.model_copy(update={"language_tag": data.language_tag})
     try:
         reader, rate = open_text(host), sample_rate(host)
+    except ImportError as error:
+        raise InputError([Problem("base", str(error), "Then run this again.")]) from error
     except (ValueError, OSError) as error:
         raise InputError([Problem("base", str(error), "Correct the base.")]) from error
     if reader is None and data.max_text_tokens is not None:

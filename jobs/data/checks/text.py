@@ -121,7 +121,7 @@ def check_text(
     if reader is None:
         return
     try:
-        tokens = reader(learned.text, learned.language if data.language_tag else None)
+        tokens = reader(learned.text, learned.language)
     except ValueError as reason:
         what = f"the base must be able to read the text, but: {reason}"
         yield error("text-unreadable", where, what, "Correct it, or drop the clip.")

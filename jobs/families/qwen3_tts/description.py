@@ -57,7 +57,7 @@ def open_text(spec: HostSpec) -> TokenCounter | None:
     def count(text: str, language: str | None) -> int:
         if not text.strip():
             raise ValueError(f"text must have words, got {text!r}")
-        read = text if language is None else tagged(text, language)
+        read = tagged(text, language) if spec.language_tag and language else text
         return len(tokenizer(read)["input_ids"])
 
     return count

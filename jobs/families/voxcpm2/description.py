@@ -62,7 +62,7 @@ def open_text(spec: HostSpec) -> TokenCounter | None:
     def count(text: str, language: str | None) -> int:
         if not text.strip():
             raise ValueError(f"text must have words, got {text!r}")
-        return len(ids(text if language is None else tagged(text, language)))
+        return len(ids(tagged(text, language) if spec.language_tag and language else text))
 
     return count
 

@@ -1,5 +1,6 @@
 """What is trained is what is spoken: teacher forcing and generation are one distribution."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from jobs.clips import PreparedClip
 from jobs.codecs.codec import load_codec
+from jobs.families import codec_lm, layout
 from jobs.families.base import Batch
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
@@ -175,6 +177,24 @@ def test_a_prompt_is_read_as_a_clip_is(clips: list[PreparedClip], tag: bool, spe
     expected = base.stream.prompt_ids(clip.text, voice, "km" if tag else None)
     assert heard_by(base, prompt) == learned_by(base, clip) == expected
     assert [said.text for said in base.speak(base.model, [prompt], GREEDY)] == [clip.text]
+
+
+def test_phonemes_are_learned_and_spoken_alike(clips: list[PreparedClip], monkeypatch):
+    toy = toy_base(language_tag=True)
+    changed = {"front_end": "phonemes", "markers": None}
+    stream = copy.copy(toy.stream)
+    stream.layout = toy.stream.layout.model_copy(update=changed)
+    base = CodecLM(toy.model, stream, toy.codec, None, None, "toy", language_tag=True)
+    monkeypatch.setattr(layout, "phonemes", lambda text, language: f"{language} {text.upper()}")
+    clip = replace(clips[0], language="de", word_starts=None)
+    prompt = PromptSpec(id="p", text=clip.text, language="de")
+    expected = stream.prompt_ids(f"de {clip.text.upper()}", "ann", "de")
+    assert heard_by(base, prompt) == learned_by(base, clip) == expected
+    assert [said.text for said in base.speak(base.model, [prompt], GREEDY)] == [clip.text]
+    digest = base.encoder_digest
+    assert digest != toy.encoder_digest
+    monkeypatch.setattr(codec_lm, "ESPEAK_VERSION", "0.2.5")
+    assert base.encoder_digest != digest
 
 
 def test_a_tag_is_read_and_another_voice_is_another(clips: list[PreparedClip]):

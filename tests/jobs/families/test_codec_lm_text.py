@@ -1,13 +1,19 @@
 """Texts are counted without the base as the loaded base reads them."""
 
+import json
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from jobs import vendor
+from jobs.data.checks.target import check_target
 from jobs.embedded import BASE_DIR
-from jobs.families.registry import open_text, sample_rate
+from jobs.families import codec_lm_text, layout
+from jobs.families.registry import load_base, open_text, sample_rate
+from jobs.problems import InputError
+from jobs.spec.data import DataSpec
 from jobs.spec.trial import HostSpec
 
 HOST = HostSpec(
@@ -17,12 +23,12 @@ TEXTS = ("one", "zero nine", "350", "three five zero 12", "0 1 2 3 4 5")
 
 
 def test_counts_are_those_of_the_loaded_base(embedded_base):
-    reader = open_text(HOST)
+    reader, tagging = open_text(HOST), open_text(HOST.model_copy(update={"language_tag": True}))
     stream = embedded_base.stream
     for text in TEXTS:
         assert reader(text, None) == len(stream.prompt_ids(text))
-        assert reader(text, "km") == len(stream.prompt_ids(text, None, "km"))
-        assert reader(text, "km") > reader(text, None)
+        assert tagging(text, "km") == len(stream.prompt_ids(text, None, "km"))
+        assert tagging(text, "km") > reader(text, "km") == reader(text, None)
 
 
 def test_the_rate_is_that_of_the_loaded_base(embedded_base):
@@ -56,6 +62,36 @@ def test_a_base_that_lacks_files_says_which(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="must be a tokenizer"):
         open_text(host)
+
+
+@pytest.fixture
+def phoneme_host(tmp_path):
+    """The embedded base, as far as texts go, with phonemes in place of digits."""
+    shutil.copy(BASE_DIR / "tokenizer.json", tmp_path)
+    layout = json.loads((BASE_DIR / "layout.json").read_text())
+    layout |= {"front_end": "phonemes", "markers": None}
+    (tmp_path / "layout.json").write_text(json.dumps(layout))
+    return HOST.model_copy(update={"source": str(tmp_path)})
+
+
+def test_phonemes_are_counted(phoneme_host, monkeypatch):
+    monkeypatch.setattr(codec_lm_text, "require_espeak", lambda: None)
+    monkeypatch.setattr(layout, "phonemes", lambda text, language: f"one {language} " * 3)
+    plain = open_text(HOST)("one", None)
+    assert open_text(phoneme_host)("one", "en") > plain
+
+
+def test_a_base_of_phonemes_needs_espeak(phoneme_host, monkeypatch):
+    def version(package):
+        raise vendor.PackageNotFoundError(package)
+
+    monkeypatch.setattr(vendor, "version", version)
+    with pytest.raises(ImportError, match="front end phonemes needs the package espeakng-loader"):
+        open_text(phoneme_host)
+    with pytest.raises(InputError, match="espeakng-loader, which is not installed; run `pip"):
+        check_target(DataSpec(), phoneme_host)
+    with pytest.raises(ImportError, match="espeakng-loader"):
+        load_base(phoneme_host)
 
 
 def test_an_unknown_family_is_refused():

@@ -164,6 +164,7 @@ def test_padding_falls_back_on_the_end_token(toy_tokenizer: PreTrainedTokenizerF
         {"code": "<|speech|>"},
         {"codebook_size": "50"},
         {"codebok_size": 50},
+        {"front_end": "phonemes", "markers": {"ordinal": "<|{ordinal}|>", "max_words": 2}},
         {"voices": ["awb"], "voice": "<|{voice}|>"},
     ],
 )

@@ -7,7 +7,14 @@ import pytest
 from jobs.embedded import VOICE_DIR
 from jobs.metrics.references import MIN_REFERENCES
 from jobs.problems import InputError
+from orchestrator.spec import inputs
 from orchestrator.spec.inputs import read_inputs
+
+
+@pytest.fixture
+def reads_any_text(monkeypatch):
+    """A base that reads prompts of any words, in place of the embedded one, which reads digits."""
+    monkeypatch.setattr(inputs, "open_text", lambda host: lambda text, language: 1)
 
 
 def manifest_with(held_out: int, path) -> None:
@@ -29,6 +36,7 @@ def test_similarity_needs_enough_held_out_clips(make_spec, tmp_path):
         read_inputs(spec)
 
 
+@pytest.mark.usefixtures("reads_any_text")
 def test_a_tag_needs_the_language_of_every_prompt(make_spec, tmp_path):
     """Of both sets, told together."""
     for name, told in (("a", 7), ("b", 0)):
@@ -73,6 +81,7 @@ def test_a_tag_needs_the_language_of_every_prompt(make_spec, tmp_path):
         ("{name: whisper_word_error, language: en, required: false}", None),
     ],
 )
+@pytest.mark.usefixtures("reads_any_text")
 def test_what_finalists_are_measured_by_has_what_it_needs(make_spec, tmp_path, entry, problem):
     prompts = [{"id": f"b{i}", "text": f"fresh {i}"} for i in range(8)]
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, prompts)))
@@ -141,6 +150,7 @@ def test_several_manifests_are_one_target(make_spec, tmp_path):
     assert {clip.row.speaker for clip in inputs.clips} == {"ada"}
 
 
+@pytest.mark.usefixtures("reads_any_text")
 def test_repeated_texts_are_told_with_both_lines(make_spec, tmp_path):
     """Of set A and of training in set B: refused. Near-duplicates within a set: told."""
     long = "Zwölf Boxkämpfer jagen Viktor quer über den Sylter Deich"
@@ -184,6 +194,15 @@ def test_repeated_texts_are_told_with_both_lines(make_spec, tmp_path):
     )
     assert told[1].startswith(f"{b}:12: near-duplicates count as one prompt, got 'Franz")
     assert len(told) == 2
+
+
+def test_prompts_that_the_base_cannot_read_are_refused_before_the_sweep(make_spec, tmp_path):
+    lines = ['{"id": "a1", "text": "one two"}', '{"id": "a2", "text": "hello"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    problems = problems_of(make_spec(variants=f"variants: {{prompts: {tmp_path / 'a.jsonl'}}}"))
+    (problem,) = [each for each in problems if "must be able to read" in each]
+    assert "a.jsonl:2" in problem
+    assert "prompt 'a2', but: text must be digits or the words" in problem
 
 
 def test_progress_is_told(make_spec):

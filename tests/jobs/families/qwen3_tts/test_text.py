@@ -19,7 +19,8 @@ def test_counts_and_rate_are_those_of_the_loaded_base(host, tiny_qwen3_tts):
     reader = open_text(host)
     for text in TEXTS:
         assert reader(text, None) == tiny_qwen3_tts.layout.prompt(text, None).text_tokens
-    assert reader("one", "km") > reader("one", None)
+    tagging = open_text(host.model_copy(update={"language_tag": True}))
+    assert tagging("one", "km") > reader("one", "km") == reader("one", None)
     assert sample_rate(host) == tiny_qwen3_tts.sample_rate
 
 

@@ -57,7 +57,10 @@ def test_counts_and_rates_are_those_of_the_loaded_base(host: Any, tiny: Any):
     assert reader is not None
     for text in TEXTS:
         assert reader(text, None) == len(tiny._ids(text))
-    assert reader("one", "km") == len(tiny._ids("[km] one"))
+    tagging = open_text(host.model_copy(update={"language_tag": True}))
+    assert tagging is not None
+    assert tagging("one", "km") == len(tiny._ids("[km] one"))
+    assert reader("one", "km") == reader("one", None)
     with pytest.raises(ValueError, match="must have words"):
         reader(" ", None)
     assert (sample_rate(host), speech_rate(host)) == (tiny.sample_rate, tiny.speech_rate)
