@@ -86,6 +86,7 @@ def test_the_khmer_and_korean_study_is_planned_on_clips_of_its_languages(tmp_pat
 
 def test_the_speakers_study_is_planned_for_each_of_them(tmp_path):
     """Over a base and a codec of which there is nothing but what a plan reads."""
+    pytest.importorskip("espeakng_loader", reason="the base reads phonemes: voxsweep[phonemes]")
     path = tmp_path / SPEAKERS.name
     path.write_text(SPEAKERS.read_text())
     page = (CONFIGS.parent / "docs" / "codec-lm.md").read_text()
@@ -100,13 +101,23 @@ def test_the_speakers_study_is_planned_for_each_of_them(tmp_path):
     write_recordings(tmp_path / "clips", "en", 230)
     lines = (tmp_path / "clips" / "manifest.jsonl").read_text().splitlines()
     rows = [
-        {**row, "audio": f"clips/{row['audio']}", "speaker": ("ann", "bob")[at % 2]}
+        {
+            **row,
+            "audio": f"clips/{row['audio']}",
+            "speaker": ("ann", "bob")[at % 2],
+            "language": "en",
+        }
         for at, row in enumerate(map(json.loads, lines))
     ]
     (tmp_path / "speakers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for of, texts in (("a", 12), ("b", 30)):
         prompts = [
-            {"id": f"{of}-{n}-{who}", "text": f"{of} {n} {n * n} is said.", "speaker": who}
+            {
+                "id": f"{of}-{n}-{who}",
+                "text": f"{of} {n} {n * n} is said.",
+                "speaker": who,
+                "language": "en",
+            }
             for n in range(texts)
             for who in ("ann", "bob")
         ]
