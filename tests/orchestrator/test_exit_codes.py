@@ -56,6 +56,7 @@ COMMANDS = {
     "status": ["status", "small", "--storage", "STORAGE"],
     "doctor": ["doctor", "--storage", "STORAGE"],
     "init": ["init", "SPEC", "--family", "codec_lm", "-o", "OUT", "--storage", "STORAGE"],
+    "make_base": ["make-base", "SPEC", "--layout", "SPEC", "-o", "OUT"],
     "check": ["check", "SPEC", "--family", "codec_lm"],
     "prepare": ["prepare", "SPEC", "--storage", "STORAGE"],
     "judge": ["judge", "SPEC", "--protocol", "SPEC"],

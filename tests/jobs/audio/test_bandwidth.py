@@ -13,7 +13,7 @@ from jobs.audio.files import read_audio
 from jobs.embedded import VOICE_DIR
 
 RATE = 16_000
-VOICE = sorted(VOICE_DIR.glob("*.flac"))[::18]
+VOICE = sorted(VOICE_DIR.glob("*.flac"))[::40]
 
 
 def as_pcm(audio):

@@ -183,7 +183,7 @@ def test_a_config_map_has_its_size(tmp_path, write_spec):
 
 def test_a_broken_spec_is_told_as_elsewhere(write_spec):
     (said,) = problems_of(write_spec(traning="traning: {}"))
-    assert said == "SPEC:5: unknown key traning. Did you mean training or scoring or rungs?"
+    assert said == "SPEC:5: unknown key traning. Did you mean training or scoring or hosting?"
 
 
 def test_a_broken_cluster_is_told(tmp_path, write_spec):
