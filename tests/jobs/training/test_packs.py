@@ -165,7 +165,7 @@ def tolerance() -> float:
     return 0.0 if rows_are_independent() else ROUNDING
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.full), 0.1])
 def test_a_pack_of_five_equals_each_alone_and_plain_peft(clips, tolerance, dropout):
     host = new_host(clips)
     for name, trial in five(dropout).items():

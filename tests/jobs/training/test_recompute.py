@@ -85,6 +85,7 @@ def test_what_is_computed_again_has_the_same_bits(stage: int, precision: Precisi
     assert_same_bits(*outcomes)
 
 
+@pytest.mark.full
 def test_the_shipped_base_trains_the_same():
     outcomes = []
     for again in (False, True):

@@ -159,7 +159,9 @@ def interrupt(number, frame):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("by_tune", [False, True], ids=["ours", "Tune's"])
+@pytest.mark.parametrize(
+    "by_tune", [False, pytest.param(True, marks=pytest.mark.full)], ids=["ours", "Tune's"]
+)
 def test_slurms_signal_leaves_the_open_trials_to_the_next_run(run, tmp_path, monkeypatch, by_tune):
     """SIGUSR1, which ends Ray Tune's loop as if it were over, where Tune's own handler gets it."""
     before = signal.signal(signal.SIGUSR1, interrupt)
@@ -225,6 +227,7 @@ def test_a_stopped_trial_leaves_its_slot_to_the_next(run, tmp_path):
     assert study.trials[1].user_attrs["seconds"] == 0.0  # the fake takes no time
 
 
+@pytest.mark.full
 def test_replicates_are_trained_to_the_winners_epoch_and_are_in_no_study(
     make_spec, tmp_path, monkeypatch
 ):

@@ -230,7 +230,9 @@ def regenerated(base: Qwen3TTS, clip: PreparedClip) -> Tensor:
     return package_codes(package, clip.text, vector, 2 * REGENERATED)
 
 
-@pytest.mark.parametrize("source", ["tiny_source", "square_source"])
+@pytest.mark.parametrize(
+    "source", ["tiny_source", pytest.param("square_source", marks=pytest.mark.full)]
+)
 def test_a_clip_that_was_learnt_by_heart_is_said_again(
     request: pytest.FixtureRequest, clips: list[PreparedClip], source: str
 ):
