@@ -10,9 +10,9 @@ READY := .venv/.ready
 sweep: $(READY)
 	$(BIN)/voxsweep run configs/demo.yaml
 
-# Each file of tests goes to whichever of the three processes is free, in order: tests/faults, whose
-# sweeps take long, early. One more than cores: many tests wait for Ray. What is marked `full` runs in test-all alone (CONTRIBUTING.md).
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 10
+# Each file of tests goes to whichever of the two processes is free, in order: tests/faults, whose
+# sweeps take long, early. What is marked `full` runs in test-all alone (CONTRIBUTING.md).
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 static: $(READY)
 	$(BIN)/ruff check .

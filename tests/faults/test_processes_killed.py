@@ -28,6 +28,9 @@ from orchestrator.verdict.outcome import Verdict
 from tests.faulty_s3 import Fault
 from tests.small_sweep import EPOCHS, NAME, RANKS, SCALES, Run, undisturbed, write_spec
 
+pytestmark = pytest.mark.full
+"""Three minutes; `make test` kills hosts and trials in the tests of pool and hosts."""
+
 RAY_AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 """Ray's own; they notice by themselves that their cluster is gone, but only after a minute."""
 
