@@ -198,6 +198,48 @@ def scores_of(case: Pairs, panels: int) -> Floats:
     return np.stack([case.scores(rng) for _ in range(panels)])
 
 
+def told(
+    rule: str,
+    level: float,
+    found: dict[Pairs, Stopped],
+    looks: dict[Pairs, dict[int, Look]],
+    leave_out: bool,
+) -> dict[str, object]:
+    """A rule's row: its worst cases, and its listeners beside those of fixed panels of equal power.
+
+    ``looks`` are those of the same panels, each case's by how many listeners were looked at.
+    """
+    ratios = {
+        case: stopped.raters / fixed
+        for case, stopped in found.items()
+        if case.gain and (fixed := equal_power(looks[case], level, stopped.promoted))
+    }
+    return {
+        "rule": rule,
+        "leaves one out": leave_out,
+        "level": level,
+        "most promoted without a gain": max(
+            stopped.promoted for case, stopped in found.items() if not case.gain
+        ),
+        "least coverage": min(stopped.coverage for stopped in found.values()),
+        "listeners to those of a fixed panel": [
+            round(min(ratios.values()), 2),
+            round(max(ratios.values()), 2),
+        ],
+        "cases": [
+            {
+                "gain": case.gain,
+                "taste": case.taste,
+                "item": case.item,
+                "promoted": round(stopped.promoted, 3),
+                "listeners": round(stopped.raters, 2),
+                "to a fixed panel": round(ratios[case], 2) if case in ratios else None,
+            }
+            for case, stopped in found.items()
+        ],
+    }
+
+
 def rows(panels: int) -> Iterator[dict[str, object]]:
     """Each rule: its worst case of each kind."""
     drawn = {case: scores_of(case, panels) for case in CASES}
@@ -207,44 +249,14 @@ def rows(panels: int) -> Iterator[dict[str, object]]:
             for case, scores in drawn.items()
         }
 
-        def told(rule: str, level: float, found: dict[Pairs, Stopped]) -> dict[str, object]:
-            ratios = {
-                case: stopped.raters / fixed
-                for case, stopped in found.items()
-                if case.gain and (fixed := equal_power(looks[case], level, stopped.promoted))  # noqa: B023
-            }
-            return {
-                "rule": rule,
-                "leaves one out": leave_out,  # noqa: B023
-                "level": level,
-                "most promoted without a gain": max(
-                    stopped.promoted for case, stopped in found.items() if not case.gain
-                ),
-                "least coverage": min(stopped.coverage for stopped in found.values()),
-                "listeners to those of a fixed panel": [
-                    round(min(ratios.values()), 2),
-                    round(max(ratios.values()), 2),
-                ],
-                "cases": [
-                    {
-                        "gain": case.gain,
-                        "taste": case.taste,
-                        "item": case.item,
-                        "promoted": round(stopped.promoted, 3),
-                        "listeners": round(stopped.raters, 2),
-                        "to a fixed panel": round(ratios[case], 2) if case in ratios else None,
-                    }
-                    for case, stopped in found.items()
-                ],
-            }
-
         for at, (name, spending), level in product(LOOKS, SPENDINGS.items(), LEVELS.values()):
             of = levels(at, level, spending)
             found = {case: in_groups(looks[case], at, of, case.gain) for case in CASES}
-            yield told(f"{name}, looks at {at}", level, found)
+            yield told(f"{name}, looks at {at}", level, found, looks, leave_out)
         if not leave_out:
             found = {case: by_e_process(drawn[case], case.gain) for case in CASES}
-            yield told("e-process, looks at each listener", LEVELS["its interval's"], found)
+            rule, level = "e-process, looks at each listener", LEVELS["its interval's"]
+            yield told(rule, level, found, looks, leave_out)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What happens with a sweep's winner: model registry, synthesis, export."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,10 @@ from orchestrator.commands.common import (
 )
 from orchestrator.errors import Exit, InfrastructureError
 from orchestrator.terminal.console import messages, output, print_line
+
+if TYPE_CHECKING:
+    from jobs.speech.voice_files import VoiceFiles
+    from orchestrator.release.voices import Wanted
 
 Reason = Annotated[str, typer.Option(help="Why, for the registry's history. Default: no reason.")]
 
@@ -164,15 +168,7 @@ def say(
     as_json: AsJson = False,
 ) -> None:
     """Synthesise a text with a registered voice, a sweep's winner, or any of its variants."""
-    from orchestrator.release.voices import (
-        STDOUT,
-        Wanted,
-        open_voice,
-        read_lines,
-        synthesise,
-        synthesise_stream,
-        write_wav,
-    )
+    from orchestrator.release.voices import STDOUT, Wanted, open_voice, read_lines
 
     if (text is None) == (lines is None):
         what = "either a text or --lines must be given, got " + (
@@ -186,38 +182,64 @@ def say(
             "--json" if stream else "no --stream"
         )
         raise InputError([Problem("--out", what, "Give --stream without --json, or a file.")])
-    if stream:
-        with open_voice(model, open_storage(storage), variant, mlflow) as files:
-            streamed = synthesise_stream(files, Wanted(text or "", out), language, speaker, model)
-        facts = streamed.to_dict()
-        if as_json:
-            print_json({"out": str(out) if streamed.samples else None, **facts})
-        elif streamed.samples and out != STDOUT:
-            length = f"{facts['seconds']:.2f} s, {len(facts['chunks'])} chunks"
-            print_line(output, f"{out}: {length}")
-        if streamed.problem:
-            print_line(messages, f"text: not all was said: {streamed.problem}", "red")
-            raise typer.Exit(Exit.INCOMPLETE)
-        return
     wanted = read_lines(lines, out) if lines else [Wanted(text or "", out)]
-    said, problems = [], []
     with open_voice(model, open_storage(storage), variant, mlflow) as files:
-        for each, spoken in synthesise(files, wanted, language, speaker):
-            if spoken.audio.size:
-                write_wav(each.out, spoken, files.facts, model)
-            written = str(each.out) if spoken.audio.size else None
-            said.append({"out": written, **spoken.to_dict()})
-            if written and not as_json:
-                length = f"{spoken.seconds:.2f} s, {len(spoken.chunks)} chunks"
-                print_line(output, f"{written}: {length}")
-            if spoken.problem:
-                problems.append(f"{each.where}: not all was said: {spoken.problem}")
+        if stream:
+            said, problems = _say_stream(files, wanted[0], language, speaker, model, as_json)
+        else:
+            said, problems = _say_whole(files, wanted, language, speaker, model, as_json)
     if as_json:
         print_json({"out": str(out), "lines": said} if lines else said[0])
     for problem in problems:
         print_line(messages, problem, "red")
     if problems:
         raise typer.Exit(Exit.INCOMPLETE)
+
+
+def _say_stream(
+    files: "VoiceFiles",
+    wanted: "Wanted",
+    language: str | None,
+    speaker: str | None,
+    model: str,
+    as_json: bool,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Synthesise one text while it is written; what was said, and what was not."""
+    from orchestrator.release.voices import STDOUT, synthesise_stream
+
+    streamed = synthesise_stream(files, wanted, language, speaker, model)
+    facts = streamed.to_dict()
+    if streamed.samples and wanted.out != STDOUT and not as_json:
+        length = f"{facts['seconds']:.2f} s, {len(facts['chunks'])} chunks"
+        print_line(output, f"{wanted.out}: {length}")
+    said = {"out": str(wanted.out) if streamed.samples else None, **facts}
+    problem = streamed.problem
+    return [said], [f"{wanted.where}: not all was said: {problem}"] if problem else []
+
+
+def _say_whole(
+    files: "VoiceFiles",
+    wanted: "list[Wanted]",
+    language: str | None,
+    speaker: str | None,
+    model: str,
+    as_json: bool,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Synthesise texts and write each when it is whole; what was said, and what was not."""
+    from orchestrator.release.voices import synthesise, write_wav
+
+    said, problems = [], []
+    for each, spoken in synthesise(files, wanted, language, speaker):
+        if spoken.audio.size:
+            write_wav(each.out, spoken, files.facts, model)
+        written = str(each.out) if spoken.audio.size else None
+        said.append({"out": written, **spoken.to_dict()})
+        if written and not as_json:
+            length = f"{spoken.seconds:.2f} s, {len(spoken.chunks)} chunks"
+            print_line(output, f"{written}: {length}")
+        if spoken.problem:
+            problems.append(f"{each.where}: not all was said: {spoken.problem}")
+    return said, problems
 
 
 def export(
