@@ -93,6 +93,28 @@ class Family:
     """Whether its bases are :class:`~jobs.families.base.SpeechTokens`."""
 
 
+def token_counter(
+    spec: HostSpec, read: Callable[[Path], Callable[[str], list[int]]]
+) -> TokenCounter | None:
+    """The counter of a base directory whose texts ``read`` turns into ids; None for one elsewhere.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+    """
+    if not is_path(spec.source):
+        return None
+    if not Path(spec.source).is_dir():
+        raise FileNotFoundError(f"base.source must be a directory, and there is no {spec.source}")
+    ids = read(Path(spec.source))
+
+    def count(text: str, language: str | None) -> int:
+        if not text.strip():
+            raise ValueError(f"text must have words, got {text!r}")
+        return len(ids(tagged(text, language) if spec.language_tag and language else text))
+
+    return count
+
+
 def tagged(text: str, language: str) -> str:
     """``text`` behind the tag of its language, ``[km] text``: in training and in speech.
 

@@ -1,15 +1,15 @@
 """What is known of a base without loading it: its layers for adapters, its texts, its rate."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from jobs.families.description import (
     TokenCounter,
     block_count,
-    is_path,
     local_directory,
     read_config,
-    tagged,
+    token_counter,
 )
 from jobs.families.targets import BLOCK_PARTS, block_layers
 from jobs.spec.trial import HostSpec
@@ -45,22 +45,15 @@ def open_text(spec: HostSpec) -> TokenCounter | None:
     Raises:
         ValueError, OSError: its tokenizer is missing, or is none.
     """
-    if not is_path(spec.source):
-        return None
-    from transformers import AutoTokenizer  # seconds to import
 
-    if not Path(spec.source).is_dir():
-        raise FileNotFoundError(f"base.source must be a directory, and there is no {spec.source}")
-    # As the package loads it.
-    tokenizer = AutoTokenizer.from_pretrained(spec.source, fix_mistral_regex=True)
+    def read(directory: Path) -> Callable[[str], list[int]]:
+        from transformers import AutoTokenizer  # seconds to import
 
-    def count(text: str, language: str | None) -> int:
-        if not text.strip():
-            raise ValueError(f"text must have words, got {text!r}")
-        read = tagged(text, language) if spec.language_tag and language else text
-        return len(tokenizer(read)["input_ids"])
+        # As the package loads it.
+        tokenizer = AutoTokenizer.from_pretrained(directory, fix_mistral_regex=True)
+        return lambda text: list(tokenizer(text)["input_ids"])
 
-    return count
+    return token_counter(spec, read)
 
 
 def layer_names(spec: HostSpec) -> list[str] | None:
