@@ -37,6 +37,8 @@ from jobs.clips import SpokenClip
 from jobs.embedded import VOICE_DIR
 from jobs.metrics.base import FunctionScorer, Scorer
 from jobs.metrics.catalogue import METRICS, build_scorers
+from jobs.metrics.distillmos import DISTILLMOS_NAMES
+from jobs.metrics.dvector import DVECTOR_NAMES
 from jobs.metrics.plcmos import RATERS_SEED
 from jobs.metrics.references import MIN_REFERENCES
 from jobs.metrics.signal import RATE, at_16k, normalise_level
@@ -70,12 +72,13 @@ def spoken(count: int, seconds: float) -> list[SpokenClip]:
 
 
 def scorers() -> dict[str, Scorer]:
-    """Every scorer that is built from what is installed, by its class, or by its metric."""
+    """Every scorer that needs no extra, options or recogniser, by its class, or by its metric."""
+    extra = {*DISTILLMOS_NAMES, *DVECTOR_NAMES}
     references = [(audio, rate) for audio, rate, _ in voice()[:MIN_REFERENCES]]
     asked = [
         MetricSpec(name=name)
         for name, source in METRICS.items()
-        if not source.options and not name.startswith("word_")
+        if not source.options and not name.startswith("word_") and name not in extra
     ]
     return {
         scorer.metric.name if isinstance(scorer, FunctionScorer) else type(scorer).__name__: scorer

@@ -185,6 +185,10 @@ class StudySearch(OptunaSearch):
             values = [result[key] for key in self._keys]
             self._end(trial_id, TrialState.COMPLETE, attributes, values)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Nothing: Tune pickles its searcher for a restore, and each run makes its own anew."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study has a storage of its own, and nothing is unpickled from it."""
 

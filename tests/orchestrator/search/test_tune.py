@@ -3,8 +3,9 @@
 import gc
 import os
 import signal
+import threading
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import optuna
 import pytest
@@ -57,6 +58,8 @@ class FewTrials(Budget):
     """Holds so many trials, replicates included; None: all."""
 
     most: int | None = None
+    client: object = field(default_factory=threading.Lock)
+    """Cannot be pickled, as what speaks to S3 cannot."""
 
     def refusal(self, slots: int) -> str:
         is_spent = self.most is not None and len(self.ledger.trials()) >= self.most
