@@ -13,7 +13,7 @@ from jobs.spec.data import ClipKey
 Columns = Mapping[ClipKey, str | int]
 """By key the name of the column that holds it, or its number from 1."""
 
-_NAMES: dict[str, tuple[str, ...]] = {
+_NAMES: dict[ClipKey, tuple[str, ...]] = {
     "audio": (
         "audio",
         "audio_filepath",  # NeMo
@@ -51,7 +51,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "split": ("split", "subset"),
 }
 """By key, the names that columns have for it, the first that is there counts."""
-REQUIRED = ("audio", "text")
+REQUIRED: tuple[ClipKey, ...] = ("audio", "text")
 KEYS = tuple(_NAMES)
 
 _SPLITS = {"dev": "validation", "val": "validation", "valid": "validation", "eval": "validation"}
@@ -66,7 +66,7 @@ def plain_name(name: str) -> str:
 
 def match_columns(
     names: Sequence[str], columns: Columns, where: str, *, is_strict: bool = True
-) -> dict[str, str]:
+) -> dict[ClipKey, str]:
     """By key the one of ``names`` that holds it: what ``columns`` says, else by its name.
 
     Raises:
@@ -74,7 +74,7 @@ def match_columns(
             are the same for all rows, an object's keys are not.
     """
     known = {plain_name(name): name for name in reversed(names)}
-    found: dict[str, str] = {}
+    found: dict[ClipKey, str] = {}
     problems = []
     for key, wanted in columns.items():
         if isinstance(wanted, int) and wanted <= len(names):
@@ -102,10 +102,10 @@ class Keys:
 
     def __init__(self, columns: Columns, where: str) -> None:
         self._columns, self._where = columns, where
-        self._matches: dict[tuple[str, ...], dict[str, str]] = {}
+        self._matches: dict[tuple[str, ...], dict[ClipKey, str]] = {}
         self._told: set[str] = set()
 
-    def match(self, names: Iterable[str]) -> dict[str, str]:
+    def match(self, names: Iterable[str]) -> dict[ClipKey, str]:
         """As :func:`match_columns`, kept for rows with the same keys."""
         key = tuple(names)
         if key not in self._matches:
@@ -115,7 +115,7 @@ class Keys:
     def apply(self, entry: Entry) -> Iterator[Entry | Finding]:
         """``entry`` under the keys of a clip; before it a warning of keys that are not read."""
         match = self.match(entry.values)
-        values = {key: entry.values[name] for key, name in match.items()}
+        values: dict[str, Any] = {key: entry.values[name] for key, name in match.items()}
         if "text" in match and _is_blank(values["text"]):
             written = next((n for n in _NAMES["text"] if not _is_blank(entry.values.get(n))), None)
             values["text"] = entry.values[written] if written else values["text"]

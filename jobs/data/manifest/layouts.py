@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from cluster.sources.reading import (
     ARROW,
     PARQUET,
     Root,
-    SourceError,
     is_folder,
     is_s3,
     join,
     list_folder,
     open_binary,
     open_root,
+    read_lines,
     read_start,
 )
 from jobs.clips import Split
@@ -27,17 +27,22 @@ from jobs.data.findings import Finding
 from jobs.data.manifest.corpora import (
     KALDI_FILES,
     KALDI_SEGMENTS,
-    LIBRISPEECH_TEXTS,
+    find_named_texts,
     read_kaldi,
-    read_librispeech,
     read_vctk,
     vctk_audio,
 )
-from jobs.data.manifest.keys import REQUIRED, Columns, Keys, match_columns, tidy
-from jobs.data.manifest.lines import Entry, parse_json, read_entries
+from jobs.data.manifest.json_lists import (
+    is_json_lines,
+    name_json_lines,
+    open_json,
+    read_json_lines,
+)
+from jobs.data.manifest.keys import REQUIRED, Columns, match_columns, tidy
+from jobs.data.manifest.lines import MAX_LINE_BYTES, Entry, decode_text
 from jobs.data.manifest.names import Names
-from jobs.data.manifest.pairs import TEXT_SUFFIXES, Pairs, what_is_there
-from jobs.data.manifest.tables import read_table, recognise_table
+from jobs.data.manifest.pairs import JSON_BESIDE, TEXT_SUFFIXES, Pairs, what_is_there
+from jobs.data.manifest.tables import leads_to_audio, read_table, recognise_table
 from jobs.problems import InputError, Problem, collecting
 
 _START, _LINES = 2**16, 400
@@ -47,6 +52,9 @@ _SHARDS = (".parquet", ".arrow")
 """Ends of files that are parts of one table."""
 _LISTS = (*_JSON_LINES, ".csv", ".tsv", ".list", *_SHARDS)
 """Ends of the files that may be a folder's list."""
+_COMMON_VOICE = "validated.tsv", "clips"
+"""Common Voice's list of all good clips, and their folder. Its lists for each split have fewer, and
+no speaker in common, whom a voice could be compared with."""
 _METADATA = tuple(f"metadata{end}" for end in (".jsonl", ".csv", ".tsv", ".parquet"))
 """The lists that count where a folder has others too: LJSpeech's, Hugging Face's."""
 _SPLIT_NAMES: dict[str, Split] = {
@@ -66,22 +74,27 @@ _KINDS = {
     b"%PDF": "a PDF: write its texts as JSON lines",
 }
 """By its first bytes what a file is that is not read, and what to do."""
+_TABLE_KINDS = {"file_name": "Hugging Face AudioFolder, ", "sentence_id": "Common Voice, "}
+"""By a column what a table was written for."""
 _FOLDERS = {
     ".scp": "Kaldi's lists (wav.scp) without a text beside them: name the folder that has both",
-    ".textgrid": "Praat's TextGrids: write each one's words as x.txt or x.lab",
+    JSON_BESIDE: "a JSON file beside each recording, as Whisper writes: run for f in *.json; do jq "
+    '-r .text "$f" > "${f%.json}.txt"; done in their folder',
+    ".textgrid": "Praat's TextGrids: name the folder of .lab or .txt files that they were aligned "
+    "from, or write each one's words beside its recording, as x.txt",
+    ".eaf": "ELAN's annotations (.eaf): export each one's words beside its recording, as x.txt",
     ".srt": "subtitles (.srt): cut the recordings by them first",
+    ".vtt": "subtitles (.vtt): cut the recordings by them first",
+    ".xlsx": "recordings and a spreadsheet (.xlsx): save it as CSV beside them",
+    ".xls": "recordings and a spreadsheet (.xls): save it as CSV beside them",
+    ".ods": "recordings and a spreadsheet (.ods): save it as CSV beside them",
+    ".docx": "recordings and a document (.docx): save it as text, a line for each recording with "
+    "its name and its text",
     ".tar": "archives (.tar): unpack them",
     ".zip": "archives (.zip): unpack them",
     ".gz": "archives (.gz): unpack them",
 }
 """By a file in it what a folder is that is not read, and what to do."""
-_JSON_KINDS = {
-    "audio_filepath": "NeMo's manifest",
-    "file_name": "Hugging Face AudioFolder, JSON lines",
-    "audio_codes": "Qwen3-TTS's training data, JSON lines",
-    "dataset_id": "VoxCPM's training data, JSON lines",
-}
-"""By a key what JSON lines were written for."""
 _SAVED, _SAVED_DICT, _STATE = "dataset_info.json", "dataset_dict.json", "state.json"
 """What ``datasets.Dataset.save_to_disk`` and ``DatasetDict.save_to_disk`` write beside the data."""
 
@@ -161,21 +174,53 @@ def _recognise_folder(place: _Place) -> Recognised:
         part = RowPart(read_kaldi(folder, root), names, in_table=True)
         return Recognised("Kaldi (wav.scp and text)", [part])
     ends = what_is_there(folder)
-    if ends[LIBRISPEECH_TEXTS] and ends["audio"]:
-        named = "LibriSpeech (.trans.txt beside the recordings)"
-        return Recognised(named, [RowPart(read_librispeech(folder, root), names)])
-    if ends:
-        below = "" if "data" not in folders or any(_is_list(name) for name in files) else "data"
-        inside = list_folder(join(folder, below))[0] if below else files
-        if lists := _by_split(place, below, [name for name in inside if _is_list(name)]):
+    if not ends:
+        pairs = Pairs(folder, root)
+        return Recognised(pairs, [RowPart(pairs.read(), names)])
+    below = "" if "data" not in folders or any(_is_list(name) for name in files) else "data"
+    inside = list_folder(join(folder, below))[0] if below else files
+    if lists := _by_split(place, below, [name for name in inside if _is_list(name)]):
+        return _several(place, lists)
+    if ends["audio"]:
+        if lists := _by_split(place, "", _lists_of_texts(place, files)):
             return _several(place, lists)
-        raise _refuse(place.manifest, _name_folder(ends))
-    pairs = Pairs(folder, root)
-    return Recognised(pairs, [RowPart(pairs.read(), names)])
+        if found := find_named_texts(folder, root):
+            return Recognised(found.name, [RowPart(found.read(), names)])
+    raise _refuse(place.manifest, _name_folder(ends))
 
 
 def _is_list(name: str) -> bool:
     return name.lower().endswith(_LISTS)
+
+
+def _lists_of_texts(place: _Place, files: list[str]) -> list[str]:
+    """Files beside recordings that are lists, though their names do not say so.
+
+    Raises:
+        InputError: the only file of JSON is none.
+    """
+    _, root = place.open()
+    names = Names(place.folder, root)
+    stems = {name.rpartition(".")[0] for name in files if not name.lower().endswith(".json")}
+    found, problems = [], []
+    for name in files:
+        stem, _, suffix = name.rpartition(".")
+        if suffix.lower() != "json" or stem in stems:
+            continue
+        try:
+            _read_list(place, "", name, join(place.folder, name))
+        except InputError as problem:
+            problems.append(problem)
+        else:
+            found.append(name)
+    if not found and len(problems) == 1:
+        raise problems[0]
+    texts = [name for name in files if name.lower().endswith(".txt")]
+    return found or [
+        name
+        for name in texts
+        if leads_to_audio(_first_lines(root.locate(name), name), names.is_audio)
+    ]
 
 
 def _name_folder(ends: Counter[str]) -> str:
@@ -185,9 +230,16 @@ def _name_folder(ends: Counter[str]) -> str:
             return what
     audio, texts = ends["audio"], sum(ends[end] for end in TEXT_SUFFIXES)
     if audio and texts:
-        return f"{audio} recordings and {texts} texts without a name in common: name both alike"
+        step = "name both alike, or write a list of names and texts"
+        return f"{audio} recordings and {texts} texts without a name in common: {step}"
+    if audio and (below := next((end for end in _LISTS if ends[end]), None)):
+        step = "name the list, and as --root a folder that has both"
+        return f"recordings and a list in a folder below ({below}): {step}"
     if audio:
-        return f"{audio} recordings without texts: put x.txt beside each x.wav, or write a list"
+        others = [f"{count} {end}" for end, count in ends.most_common() if end != "audio"]
+        beside = f" (beside {', '.join(others[:3])})" if others else ""
+        step = "put x.txt beside each x.wav, or write a list"
+        return f"{audio} recordings without texts{beside}: {step}"
     if texts:
         return f"{texts} texts without recordings: put x.wav beside each x.txt"
     kinds = ", ".join(f"{count} {end}" for end, count in ends.most_common(3))
@@ -207,6 +259,8 @@ _Lists = list[tuple[str, str, Split | None]]
 
 def _lists(place: _Place, files: list[str], folders: list[str]) -> _Lists:
     """The metadata of a folder, or of its folders for each split."""
+    if _COMMON_VOICE[0] in files and _COMMON_VOICE[1] in folders:
+        return [("", _COMMON_VOICE[0], None)]
     for name in _METADATA:
         if name in files:
             return [("", name, None)]
@@ -282,56 +336,50 @@ def _read_list(place: _Place, below: str, name: str, where: str) -> tuple[str, R
     for magic, what in _KINDS.items():
         if start.startswith(magic):
             raise _refuse(where, what)
-    encoding = "utf-16" if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
-    text = start.decode(encoding, "replace")
-    lines = text.split("\n", _LINES)
-    if (len(lines) > 1 and len(start) == _START) or len(lines) > _LINES:
-        del lines[-1]  # it may be cut
-    first = text.lstrip()[:1]
-    if first == "[" and not name.lower().endswith(_JSON_LINES):
-        raise _refuse(where, "a JSON list: write a line for each of it, jq -c '.[]' FILE > NEW")
-    if first == "{" and lines[0].strip() == "{":
-        raise _refuse(where, "JSON over several lines: write one, jq -c . FILE > NEW")
-    if first in {"{", ""} or name.lower().endswith(_JSON_LINES):
-        return _json_kind(lines, place.columns, where), RowPart(
-            _read_json(location, where, place.columns), names
-        )
-
-    def is_audio(cell: str) -> bool:
-        try:
-            names.locate(cell, in_table=True)
-        except SourceError:
-            return False
-        return True
-
-    table = recognise_table(lines, place.columns, where, is_audio)
+    lines = _first_lines(location, where)
+    first = "".join(lines).lstrip()[:1]
+    if name.lower().endswith(_JSON_LINES) or not first:
+        is_lines = True
+    else:
+        is_lines = first == "{" and is_json_lines(lines, place.columns, where)
+    if is_lines:
+        named = name_json_lines(lines, place.columns, where)
+        return named, RowPart(read_json_lines(location, where, place.columns), names)
+    if first in "{[":
+        named, rows = open_json(location, where, place.columns, names.is_audio)
+        return named, RowPart(rows, names, in_table=True)
+    is_table = bool(place.columns) or leads_to_audio(lines, names.is_audio)
+    if not is_table and (found := find_named_texts(folder, root, {name: location})):
+        return found.name, RowPart(found.read(), names)
+    table = recognise_table(lines, place.columns, where, names.is_audio)
     if table is None:
-        raise _refuse(
-            where, "a text whose lines are neither JSON objects nor columns: write either"
-        )
-    kind = "Hugging Face AudioFolder, " * ("file_name" in table.names) + table.name
-    return kind, RowPart(read_table(location, where, table, place.columns), names, in_table=True)
+        step = "write either, or the name of a recording before each text"
+        raise _refuse(where, f"a text whose lines are neither JSON objects nor columns: {step}")
+    kind = next((kind for name, kind in _TABLE_KINDS.items() if name in table.names), "")
+    return kind + table.name, RowPart(read_table(location, where, table), names, in_table=True)
 
 
-def _json_kind(lines: Sequence[str], columns: Columns, where: str) -> str:
-    """What JSON lines were written for, by the keys of the first."""
-    try:
-        keys = list(json.loads(next(line for line in lines if line.strip())))
-    except (ValueError, StopIteration, RecursionError, TypeError):
-        keys = []
-    kind = next((kind for key, kind in _JSON_KINDS.items() if key in keys), "JSON lines")
-    match = match_columns(list(map(str, keys)), columns, where, is_strict=False)
-    other = ", ".join(f"{key} from {name}" for key, name in match.items() if key != name)
-    return f"{kind} ({other})" if other else kind
+def _first_lines(location: str, where: str) -> list[str]:
+    """The whole lines that a file begins with, at least one.
 
-
-def _read_json(location: str, where: str, columns: Columns) -> Iterator[Entry | Finding]:
-    keys = Keys(columns, where)
-    for item in read_entries(location, where, parse_json):
-        if isinstance(item, Finding):
-            yield item
-        else:
-            yield from keys.apply(item)
+    Raises:
+        SourceError: it cannot be read.
+        InputError: several of them are not UTF-8, and the file is not marked as UTF-16.
+    """
+    start = read_start(location, _START)
+    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        start = start.decode("utf-16", "replace").encode()
+    lines = start.removeprefix(BOM_UTF8).split(b"\n", _LINES)
+    if len(lines) > 1 and (len(start) >= _START or len(lines) > _LINES):
+        del lines[-1]  # it may be cut
+    elif len(start) == _START:
+        lines = [next(read_lines(location, MAX_LINE_BYTES)) or b""]
+    found = [decode_text(line, f"{where}:{number}") for number, line in enumerate(lines, start=1)]
+    wrong = [each.problem for each in found if isinstance(each, Finding)]
+    if len(wrong) > 1 or isinstance(found[0], Finding):
+        what = f"{wrong[0].what} ({len(wrong)} of the first {len(lines)} lines are like this)"
+        raise InputError([Problem(wrong[0].where, what, wrong[0].next_step)])
+    return [each if isinstance(each, str) else "" for each in found]
 
 
 def _saved_to_disk(place: _Place, *, is_dict: bool) -> Recognised:
@@ -376,7 +424,8 @@ def _read_packed(
     tables = []
     for location, where in files:
         if is_s3(location):
-            raise _refuse(where, "Parquet or Arrow in S3: fetch it, aws s3 cp --recursive")
+            fetch = f"aws s3 cp --recursive {where.rpartition('/')[0]} NEW"
+            raise _refuse(where, f"Parquet or Arrow in S3: fetch it by {fetch}, and name NEW")
         table = open_table(os.path.realpath(location))
         match = match_columns(list(table.columns), columns, where)
         if missing := [key for key in REQUIRED if key not in match]:
@@ -389,7 +438,7 @@ def _read_packed(
     def rows() -> Iterator[Entry | Finding]:
         for table, match, where in tables:
             for number, values in enumerate(table.read(list(match.values())), start=1):
-                found = {key: values[name] for key, name in match.items()}
+                found: dict[str, Any] = {key: values[name] for key, name in match.items()}
                 yield Entry(f"{where}:{number}", tidy(found), holds_cells=True)
 
     _, match, _ = tables[0] if tables else (None, {}, None)

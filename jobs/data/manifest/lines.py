@@ -128,27 +128,38 @@ def show(value: object) -> str:
 
 def parse_json(where: str, line: str) -> Entry | Finding:
     """The object that a line of JSON is."""
-    repeated: list[str] = []
-
-    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in values:
-                repeated.append(key)
-            values[key] = value
-        return values
-
     try:
-        values = json.loads(line, object_pairs_hook=collect)
-    except (ValueError, RecursionError) as problem:
-        # ValueError: no JSON, or a number with thousands of digits, which Python does not read.
-        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
+        values, repeated = load_json(line)
+    except ValueError as reason:
         return error("not-json", where, f"a line must be JSON, but: {reason}", _AS_JSON)
     if not isinstance(values, dict):
         what = f"a line must be a JSON object, got {show(values)}"
         return error("not-an-object", where, what, _AS_JSON)
     findings = tuple(
         error("duplicate-key", where, f"a key must stand once: {show(key)}", "Delete one.")
-        for key in dict.fromkeys(repeated)
+        for key in repeated
     )
     return Entry(where, values, findings)
+
+
+def load_json(text: str) -> tuple[Any, list[str]]:
+    """A value of JSON, and the keys that stand more than once in an object of it.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deeply, or has a number with thousands of digits,
+            which Python does not read.
+    """
+    repeated: dict[str, None] = {}
+
+    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in values:
+                repeated[key] = None
+            values[key] = value
+        return values
+
+    try:
+        return json.loads(text, object_pairs_hook=collect), list(repeated)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

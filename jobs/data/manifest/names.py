@@ -54,6 +54,14 @@ class Names:
         assert problem is not None
         raise problem
 
+    def is_audio(self, name: str) -> bool:
+        """Whether a cell of a table leads to a recording."""
+        try:
+            self.locate(name.strip(), in_table=True)
+        except SourceError:
+            return False
+        return True
+
     def _ways(self, name: str) -> Iterator[tuple[str, str]]:
         """The folders and suffixes that ``name`` may lack, first what the last one lacked."""
         has_suffix = f".{name.rpartition('.')[2].lower()}" in AUDIO_SUFFIXES

@@ -22,6 +22,7 @@ AUDIO_SUFFIXES = (*_OWN_SUFFIXES, *sorted(FOREIGN_SUFFIXES))
 """What makes a file of a folder a clip; in whatever case."""
 TEXT_SUFFIXES = (".normalized.txt", ".txt", ".lab")
 """Of a recording's text, the first that is there counts; ``x.wav.txt`` is a text of ``x.wav``."""
+JSON_BESIDE = ".json beside a recording"
 _ORIGINAL = ".original.txt"
 """What LibriTTS has beside ``.normalized.txt``."""
 _STRAY = re.compile(
@@ -169,6 +170,8 @@ def walk(
 def what_is_there(folder: str) -> Counter[str]:
     """How many files a folder without a single pair has, by the end of their names; else empty.
 
+    Recordings count as ``audio``, and JSON files of the same names as :data:`JSON_BESIDE`.
+
     Raises:
         SourceError: it cannot be listed.
     """
@@ -180,13 +183,17 @@ def what_is_there(folder: str) -> Counter[str]:
         if audio.keys() & texts.keys():
             return Counter()
         for name in files:
-            for end in (".trans.txt", *TEXT_SUFFIXES):
+            for end in TEXT_SUFFIXES:
                 if name.lower().endswith(end):
                     ends[end] += 1
                     break
             else:
                 suffix = suffix_of(name) or name
-                ends["audio" if suffix in AUDIO_SUFFIXES else suffix] += 1
+                if suffix in AUDIO_SUFFIXES:
+                    suffix = "audio"
+                elif suffix == ".json" and name.rpartition(".")[0] in audio:
+                    suffix = JSON_BESIDE
+                ends[suffix] += 1
     return ends
 
 

@@ -144,9 +144,9 @@ def _check(manifest: str, entry: Entry, part: RowPart) -> Iterator[ManifestRow |
 
 def _check_values(values: Mapping[str, Any], where: str) -> Iterator[Finding]:
     """Every rule that the values of one clip break, whatever the audio is."""
-    for key in REQUIRED:
-        if key not in values:
-            yield error("missing-key", where, f"the key {key} must be there", "Add it.")
+    for name in REQUIRED:
+        if name not in values:
+            yield error("missing-key", where, f"the key {name} must be there", "Add it.")
     for key, value in values.items():
         if value is None and key not in REQUIRED:
             continue  # null says of an optional key what leaving it out says

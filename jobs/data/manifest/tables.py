@@ -14,16 +14,23 @@ from jobs.data.manifest.keys import REQUIRED, Columns, Keys, match_columns, plai
 from jobs.data.manifest.lines import Entry, read_text_lines, show
 from jobs.data.texts import normalise_text
 from jobs.problems import InputError, Problem
+from jobs.spec.data import ClipKey
 
 _Values = dict[str, str | float | None]
 
 LJSPEECH = "|"
 """What separates the columns of LJSpeech's list; it has no header and no quoting."""
 _NAMES = {",": "CSV", ";": "CSV", "\t": "TSV", LJSPEECH: "columns separated by |"}
+_SOVITS: dict[ClipKey, int] = {"audio": 0, "speaker": 1, "language": 2, "text": 3}
+"""The columns of the lists of GPT-SoVITS and Bert-VITS2."""
+_SOVITS_LANGUAGE = re.compile(r"\s*(zh|ja|jp|en|ko|yue|auto)\s*", re.IGNORECASE)
+"""What these have in their third column."""
 _QUOTING = ",;"
 """What separates columns whose cells may be in double quotes."""
 _SAMPLE = 200
 """Rows that a column is judged by."""
+_LOOKED_UP = 10
+"""Rows whose recordings are looked for."""
 _MOST_LINES = 100
 """Lines of one quoted cell."""
 _AGREE = 0.8
@@ -41,7 +48,7 @@ class TextTable:
     names: tuple[str, ...]
     """Of the columns; their numbers where there is no header."""
     has_header: bool
-    columns: dict[str, int]
+    columns: dict[ClipKey, int]
     """By key the place of its column, from 0."""
     is_normalised: bool
     """Whether the third column has what is spoken, and the second where it is empty."""
@@ -54,8 +61,16 @@ class TextTable:
             used = ", ".join(f"{key} from {self.names[at]}" for key, at in self.columns.items())
             return f"{_NAMES[self.delimiter]} with a header, {count} ({used})"
         kind = "LJSpeech" if self.delimiter == LJSPEECH else _NAMES[self.delimiter]
+        if self.columns == _SOVITS:
+            kind = "GPT-SoVITS"
         used = ", ".join(f"{key} in column {at + 1}" for key, at in self.columns.items())
         return f"{kind}, {count} ({used})"
+
+
+def leads_to_audio(lines: Sequence[str], is_audio: Callable[[str], bool]) -> bool:
+    """Whether half of the first lines or more begin with a cell that leads to a recording."""
+    cells = [re.split(r"[|\t;,]", line, maxsplit=1) for line in lines if line.strip()][:_LOOKED_UP]
+    return bool(cells) and _half(len(cell) > 1 and is_audio(cell[0].strip('"')) for cell in cells)
 
 
 def recognise_table(
@@ -79,16 +94,29 @@ def recognise_table(
         named = has_names and all(
             plain_name(each) in known for each in columns.values() if isinstance(each, str)
         )
-        if (
-            len(names) > 1
-            and (named or match.keys() & {"audio", "text"})
-            and not is_audio(names[0])
-        ):
-            return _with_header(delimiter, names, columns, where)
+        if len(names) > 1 and (named or match.keys() & REQUIRED) and not is_audio(names[0]):
+            rows = [_cells(line, delimiter) for line in lines]
+            return _with_header(delimiter, rows, columns, where, is_audio)
     for delimiter in (LJSPEECH, "\t", ";", ","):
         rows = [_cells(line, delimiter) for line in lines]
         if len(rows[0]) > 1 and _half(len(row) > 1 for row in rows):
+            if not columns and _are_names(rows, is_audio):
+                return _with_header(delimiter, rows, columns, where, is_audio)
             return _without_header(delimiter, rows, columns, where)
+    return None
+
+
+def _are_names(rows: Sequence[Sequence[str]], is_audio: Callable[[str], bool]) -> bool:
+    """Whether the first row names the columns: it leads to no recording, and the next rows do."""
+    return _audio_column(rows[1:], is_audio) is not None and not any(map(is_audio, rows[0]))
+
+
+def _audio_column(rows: Sequence[Sequence[str]], is_audio: Callable[[str], bool]) -> int | None:
+    """The first column whose cells lead to recordings in half of a few rows or more."""
+    rows = rows[:_LOOKED_UP]
+    for at in range(min(map(len, rows), default=0)):
+        if _half(is_audio(row[at]) for row in rows):
+            return at
     return None
 
 
@@ -97,14 +125,34 @@ def _half(truths: Iterable[bool]) -> bool:
     return sum(found) >= len(found) / 2
 
 
-def _with_header(delimiter: str, names: list[str], columns: Columns, where: str) -> TextTable:
+def _with_header(
+    delimiter: str,
+    rows: Sequence[list[str]],
+    columns: Columns,
+    where: str,
+    is_audio: Callable[[str], bool],
+) -> TextTable:
+    names = rows[0]
     match = match_columns(names, columns, where)
-    for key in ("audio", "text"):
-        if key not in match:
-            what = f"a list must say which column holds the {key}, got the columns {names}"
-            raise InputError([Problem(where, what, f"Set data.columns: {{{key}: NAME}}.")])
-    at = {key: names.index(name) for key, name in match.items()}
-    return TextTable(delimiter, tuple(names), True, at, False)
+    if "audio" not in match and (at := _audio_column(rows[1:], is_audio)) is not None:
+        match["audio"] = names[at]
+    if missing := [key for key in REQUIRED if key not in match]:
+        told = " and the ".join(missing)
+        what = f"a list must say which column holds the {told}, got the columns {names}"
+        named = ", ".join(f"{key}: {_likely(key, rows, match)}" for key in missing)
+        step = f"Set data.columns: {{{named}}} (check: --columns)."
+        raise InputError([Problem(where, what, step)])
+    places = {key: names.index(name) for key, name in match.items()}
+    return TextTable(delimiter, tuple(names), True, places, False)
+
+
+def _likely(key: str, rows: Sequence[Sequence[str]], match: dict[ClipKey, str]) -> str:
+    """The column that may hold ``key``: of a text the first that reads like one."""
+    for at, name in enumerate(rows[0]):
+        cells = [row[at] for row in rows[1:] if at < len(row)]
+        if key == "text" and name not in match.values() and _looks_like(cells) == "a text":
+            return name
+    return "NAME"
 
 
 def _without_header(
@@ -128,6 +176,8 @@ def _without_header(
         return TextTable(delimiter, names, False, {"audio": 0, "text": 1}, False)
     if count == 3 and is_normalised([row[1] for row in rows], third):
         return TextTable(delimiter, names, False, {"audio": 0, "text": 2}, True)
+    if count == 4 and delimiter == LJSPEECH and all(map(_SOVITS_LANGUAGE.fullmatch, third)):
+        return TextTable(delimiter, names, False, _SOVITS, False)
     raise InputError([_ask(rows, count, where)])
 
 
@@ -214,16 +264,14 @@ def _script(text: str) -> str:
     return scripts.most_common(1)[0][0] if scripts else ""
 
 
-def read_table(
-    location: str, where: str, table: TextTable, columns: Columns
-) -> Iterator[Entry | Finding]:
+def read_table(location: str, where: str, table: TextTable) -> Iterator[Entry | Finding]:
     """The rows of a list.
 
     Raises:
         SourceError: it cannot be read.
     """
     rows = _read_rows(location, where, table.delimiter)
-    keys = Keys(columns, where)
+    keys = Keys({key: at + 1 for key, at in table.columns.items()}, where)
     header_is_due = table.has_header
     for place, row in rows:
         if isinstance(row, Finding):

@@ -67,6 +67,7 @@ def clips(*texts: str, folder: str = "wavs/", suffix: str = ".wav", **more: obje
 
 
 AB = {"wavs/a.wav": None, "wavs/b.wav": None}
+A_B = (("a", "It is one."), ("b", "It is two."))
 ONE_TWO = clips("It is one.", "It is two.")
 NFD = unicodedata.normalize("NFD", "señal.wav")
 
@@ -374,6 +375,126 @@ CASES = [
         columns={"text": "uttered"},
     ),
     Case(
+        "GPT-SoVITS, with a path of Windows",
+        {
+            **AB,
+            "own.list": "D:\\sovits\\wavs\\a.wav|ann|EN|It is one.\n"
+            "wavs/b.wav|ann|auto|It is two.\n",
+        },
+        "GPT-SoVITS, 4 columns (audio in column 1, speaker in column 2, language in column 3, text "
+        "in column 4), 2 rows",
+        (
+            ("wavs/a.wav", "It is one.", {"speaker": "ann", "language": "en"}),
+            ("wavs/b.wav", "It is two.", {"speaker": "ann"}),
+        ),
+        warnings=("audio-backslash",),
+    ),
+    Case(
+        "Common Voice: of its lists, that of all good clips",
+        {
+            "clips/a.mp3": b"x",
+            "clips/b.mp3": b"x",
+            "validated.tsv": "client_id\tpath\tsentence_id\tsentence\tlocale\n"
+            "7\ta.mp3\t1\tIt is one.\ten\n8\tb.mp3\t2\tIt is two.\ten\n",
+            **dict.fromkeys(("train.tsv", "dev.tsv", "invalidated.tsv", "other.tsv"), "path\n"),
+        },
+        "Common Voice, TSV with a header, 5 columns (audio from path, text from sentence, speaker "
+        "from client_id, language from locale), 2 rows",
+        (
+            ("clips/a.mp3", "It is one.", {"speaker": "7", "language": "en"}),
+            ("clips/b.mp3", "It is two.", {"speaker": "8", "language": "en"}),
+        ),
+        warnings=("unknown-key",),
+    ),
+    Case(
+        "a column of recordings whose name nobody knows",
+        {**AB, "liste.csv": "Datei;Text\na.wav;It is one.\nb.wav;It is two.\n"},
+        "CSV with a header, 2 columns (text from Text, audio from Datei), 2 rows",
+        ONE_TWO,
+    ),
+    Case(
+        "a JSON list beside the recordings, and other JSON",
+        {
+            **AB,
+            "data.json": json.dumps(
+                [{"file": f"{name}.wav", "sentence": text} for name, text in A_B], indent=1
+            ),
+            "config.json": '{"rate": 16000}',
+        },
+        "a JSON list (audio from file, text from sentence), 2 rows",
+        ONE_TWO,
+    ),
+    Case(
+        "a JSON object that has the list, in UTF-16",
+        {
+            **AB,
+            "d.json": json.dumps(
+                {"version": 1, "clips": [{"audio": name, "text": text} for name, text in A_B]}
+            ).encode("utf-16"),
+        },
+        "a JSON list under 'clips', 2 rows",
+        ONE_TWO,
+        "d.json",
+    ),
+    Case(
+        "a JSON object by recordings: texts, and objects",
+        {**AB, "d.json": '{"a.wav": "It is one.", "b": {"text": "It is two.", "speaker": "ann"}}'},
+        "a JSON object by recordings, 2 rows",
+        (ONE_TWO[0], ("wavs/b.wav", "It is two.", {"speaker": "ann"})),
+    ),
+    Case(
+        "JSON lines that are called .json",
+        {**AB, "d.json": jsonl({"audio_filepath": "wavs/a.wav", "text": "It is one."})},
+        "NeMo's manifest (audio from audio_filepath), 1 rows",
+        ONE_TWO[:1],
+    ),
+    Case(
+        "a .txt of columns beside a README.txt",
+        {
+            **AB,
+            "transcripts.txt": "wavs/a.wav|It is one.\nb|It is two.\n",
+            "README.txt": "Hi, you.",
+        },
+        "LJSpeech, 2 columns (audio in column 1, text in column 2), 2 rows",
+        ONE_TWO,
+    ),
+    Case(
+        "lists of columns for training and validation, as .txt",
+        {**AB, "train.txt": "wavs/a.wav|It is one.\n", "val.txt": "wavs/b.wav|It is two.\n"},
+        "LJSpeech, 2 columns (audio in column 1, text in column 2), lists: 1 train, 1 validation, "
+        "2 rows",
+        (
+            ("wavs/a.wav", "It is one.", {"split": "train"}),
+            ("wavs/b.wav", "It is two.", {"split": "validation"}),
+        ),
+    ),
+    Case(
+        "a name and a text a line, with a comma, and a recording without a text",
+        {**AB, "wavs/c.wav": None, "transcript.txt": "a It is, well, one.\nb.wav It is two.\n"},
+        "lines of a recording's name and its text (transcript.txt), 2 rows",
+        clips("It is, well, one.", "It is two."),
+        warnings=("audio-without-text",),
+    ),
+    Case(
+        "JSUT: a colon",
+        {**AB, "own/transcript_utf8.txt": "a:水を買う。\nb：木曜日。\n"},
+        "lines of a recording's name and its text (own/transcript_utf8.txt), 2 rows",
+        clips("水を買う。", "木曜日。"),
+    ),
+    Case(
+        "MLS: a tab, and recordings deep below",
+        {"audio/1/2/1_2_3.flac": None, "transcripts.txt": "1_2_3\tIt is one.\n"},
+        "lines of a recording's name and its text (transcripts.txt), 1 rows",
+        (("audio/1/2/1_2_3.flac", "It is one.", {}),),
+        "transcripts.txt",
+    ),
+    Case(
+        "Festvox, as CMU ARCTIC has it",
+        {"wav/a_1.wav": None, "etc/txt.done.data": '( a_1 "It is one." )\n'},
+        "lines of a recording's name and its text (etc/txt.done.data), 1 rows",
+        (("wav/a_1.wav", "It is one.", {}),),
+    ),
+    Case(
         "an absolute path is read below the root",
         {**AB, "metadata.csv": "ROOT/wavs/a.wav|It is one.\n"},
         "LJSpeech, 2 columns (audio in column 1, text in column 2), 1 rows",
@@ -425,8 +546,8 @@ THIRD = {
         "a speaker",
         "text: 3, speaker: 2}",
     ),
-    "GPT-SoVITS: speaker, language, text": (
-        "a|ann|en|It is one.\nb|ann|en|It is two.\nc|ann|en|It is three.\n",
+    "speaker, another language, text": (
+        "a|ann|de|Das ist eins.\nb|ann|de|Es sind zwei.\nc|ann|de|Es sind drei.\n",
         "a language",
         "text: 4, speaker: 2, language: 3}",
     ),
@@ -474,8 +595,33 @@ def test_a_normalised_text_is_told_by_its_words_script_and_length(lines: str, tm
 
 
 NOT_READ: dict[str, tuple[dict[str, str | bytes | None], str, str]] = {
-    "a list of JSON": ({"m.json": '[{"audio": "a.wav"}]'}, "m.json", "a JSON list"),
-    "JSON over several lines": ({"m.json": '{\n "audio": "a.wav"\n}'}, "m.json", "several lines"),
+    "a list of JSON": ({"m.json": '[{"audio": "a.wav"}]'}, "m.json", "which key holds the text"),
+    "JSON objects over several lines": (
+        {"m.json": '{\n "audio": "a.wav"\n}\n{\n "audio": "b.wav"\n}'},
+        "m.json",
+        "jq -c . FILE",
+    ),
+    "a clip of JSON over several lines": (
+        {"m.json": '{\n "audio": "a.wav"\n}'},
+        "m.json",
+        "an object with 'audio'",
+    ),
+    "JSON lists of cells": ({"m.json": '[["a.wav", "One."]]'}, "m.json", "| @tsv' FILE"),
+    "JSON with two lists": (
+        {"m.json": '{"a": [{"text": "x"}], "b": [{"text": "y"}]}'},
+        "m.json",
+        "jq '.[\"a\"]' FILE",
+    ),
+    "the settings of another tool": ({"a.wav": None, "x.json": '{"rate": 1}'}, "", "object with"),
+    "Whisper's JSON": ({**AB, "wavs/a.json": "{}", "wavs/b.json": "{}"}, "", "jq -r .text"),
+    "a spreadsheet": ({**AB, "list.xlsx": b"PK\x03\x04"}, "", "a spreadsheet (.xlsx)"),
+    "a list below": ({**AB, "wavs/own.csv": "audio,text\na,b\n"}, "", "a list in a folder below"),
+    "French columns": (
+        {**AB, "l.csv": "fichier;texte\na.wav;Un.\nb.wav;Deux.\n"},
+        "",
+        "{text: texte}",
+    ),
+    "columns of nothing": ({**AB, "l.csv": "audio,x\na.wav,1\n"}, "", "{text: NAME}"),
     "an archive": ({"m.zip": b"PK\x03\x04"}, "m.zip", "a zip archive or a spreadsheet"),
     "a recording": ({"m.wav": None}, "m.wav", "a recording"),
     "prose": ({"m.txt": "Once upon a time.\nThe end.\n"}, "m.txt", "neither JSON objects nor"),
@@ -485,7 +631,7 @@ NOT_READ: dict[str, tuple[dict[str, str | bytes | None], str, str]] = {
         "a Kaldi data directory with segments",
     ),
     "Kaldi without texts": ({"wav.scp": "a a.wav\n"}, "", "without a text beside them"),
-    "LibriSpeech without recordings": ({"1-2.trans.txt": "1-2-0 ONE"}, "", "(1 .trans.txt)"),
+    "LibriSpeech without recordings": ({"1-2.trans.txt": "1-2-0 ONE"}, "", "1 texts without rec"),
     "TextGrids": ({"a.wav": None, "a.TextGrid": "x"}, "", "Praat's TextGrids"),
     "recordings alone": ({"a.wav": None, "b.wav": None}, "", "2 recordings without texts"),
     "texts alone": ({"a.txt": "One.", "b.txt": "Two."}, "", "2 texts without recordings"),
@@ -534,12 +680,56 @@ def test_a_line_of_librispeech_needs_its_recording(tmp_path: Path):
     assert finding.problem.where.endswith("1-2.trans.txt:2")
 
 
-def test_windows_1252_is_told_with_the_letter_and_a_command_that_works(tmp_path: Path):
-    build(tmp_path, {**AB, "metadata.csv": "a|C'est été.\n".encode("cp1252")})
-    (finding,) = OpenManifest(str(tmp_path))
-    assert isinstance(finding, Finding)
-    assert "in Windows-1252 it is é" in finding.problem.what
-    assert "iconv -f CP1252 -t UTF-8" in finding.problem.next_step
+def test_windows_1252_is_told_once_with_the_letter_and_a_command_that_works(tmp_path: Path):
+    lines = "Datei;Text\na.wav;Es ist schön.\nb.wav;Es war früh.\n"
+    build(tmp_path, {**AB, "liste.csv": lines.encode("cp1252")})
+    with pytest.raises(InputError) as caught:
+        OpenManifest(str(tmp_path))
+    (problem,) = caught.value.problems
+    assert problem.where == f"{tmp_path}/liste.csv:2"
+    assert "in Windows-1252 it is ö (2 of the first 4 lines" in problem.what
+    assert "iconv -f CP1252 -t UTF-8" in problem.next_step
+
+
+def test_a_header_that_is_not_utf8_does_not_lose_the_row_below_it(tmp_path: Path):
+    build(tmp_path, {**AB, "l.csv": "audio,text,Größe\na.wav,One.,1\n".encode("cp1252")})
+    with pytest.raises(InputError, match="in Windows-1252 it is ö"):
+        OpenManifest(str(tmp_path))
+
+
+def test_a_name_of_several_recordings_and_one_of_none_are_told_by_line(tmp_path: Path):
+    files = {"x/a.wav": None, "y/a.wav": None, "y/b.wav": None}
+    build(tmp_path, {**files, "l.txt": "y/b One.\ny/a Two.\na Three.\nc Four.\nx/a Five.\n"})
+    found = list(OpenManifest(str(tmp_path)))
+    rows = [row.text for row in found if isinstance(row, ManifestRow)]
+    told = [
+        (item.rule, item.problem.where.rpartition("/")[2])
+        for item in found
+        if isinstance(item, Finding)
+    ]
+    assert rows == ["One.", "Two.", "Five."]
+    assert told == [("several-recordings", "l.txt:3"), ("text-without-audio", "l.txt:4")]
+
+
+def test_a_first_line_of_json_longer_than_what_is_looked_at_is_a_line(tmp_path: Path):
+    codes = {"audio_codes": [1] * 40_000}
+    rows = ({"audio": f"wavs/{name}.wav", "text": text} | codes for name, text in A_B)
+    build(tmp_path, {**AB, "m.json": jsonl(*rows)})
+    manifest = OpenManifest(f"{tmp_path}/m.json")
+    assert [item.text for item in manifest if isinstance(item, ManifestRow)] == [t for _, t in A_B]
+    assert manifest.name.startswith("Qwen3-TTS's training data, JSON lines")
+
+
+def test_a_row_of_a_json_list_is_told_by_its_number(tmp_path: Path):
+    rows = [{"audio": "a", "text": "One."}, 3, {"audio": "b", "text": ""}]
+    build(tmp_path, {**AB, "m.json": json.dumps(rows)[:-1] + ', {"audio": "b", "audio": "a"}]'})
+    found = [item for item in OpenManifest(str(tmp_path)) if isinstance(item, Finding)]
+    assert [(item.rule, item.problem.where.rpartition("/")[2]) for item in found] == [
+        ("duplicate-key", "m.json"),
+        ("not-an-object", "m.json row 2"),
+        ("empty-text", "m.json row 3"),
+        ("missing-key", "m.json row 4"),
+    ]
 
 
 def test_an_offset_into_a_longer_file_is_refused(tmp_path: Path):
