@@ -32,6 +32,9 @@ NEUCODEC = {
     "frozendict": "2.5.1",
 }
 """What the codec of that name runs with, each package and its version."""
+_COMPILER = "torch._dynamo"
+_MASKS = f"{_COMPILER}._trace_wrapped_higher_order_op"
+"""torch's compiler, and the module of it from which transformers takes what masks are made in."""
 _TORCHAUDIO = ("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi")
 """A package that may be missing, and the modules of it that are imported."""
 
@@ -120,14 +123,17 @@ def require(user: str, package: str, wanted: str) -> None:
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """For the block, what a process imports to speak takes two thirds of the CPU time.
+    """For the block, what a process imports to speak takes half of the CPU time.
 
     transformers does not see scikit-learn, which it uses in assisted generation alone and imports,
     with pandas and pyarrow, for every model; nor scipy, which its losses of object detection use.
+    It does not see torch's compiler, whose decorators it uses: nothing is compiled.
     The garbage collector waits: it would look through the modules again and again, and they stay.
     """
     collects = gc.isenabled()
     gc.disable()
+    if _COMPILER not in sys.modules:
+        sys.modules.update({_COMPILER: _NoCompiler(_COMPILER), _MASKS: _Masks(_MASKS)})
     try:
         from transformers.utils import import_utils
 
@@ -138,8 +144,48 @@ def quick_imports() -> Iterator[None]:
         finally:
             import_utils._sklearn_available, import_utils._scipy_available = seen
     finally:
+        _make_way()
         if collects:
             gc.enable()
+
+
+class _NoCompiler(ModuleType):
+    """In place of torch's compiler: decorators that do nothing.
+
+    Asked for anything else, it makes way for the compiler.
+    """
+
+    __file__ = None
+
+    @staticmethod
+    def disable(function: Any, *_: object, **__: object) -> Any:  # noqa: ANN401 (any function)
+        return function if function is not None else _NoCompiler.allow_in_graph
+
+    @staticmethod
+    def allow_in_graph(function: Any) -> Any:  # noqa: ANN401 (any function)
+        return function
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (of a module without types)
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)
+        _make_way()
+        return getattr(importlib.import_module(_COMPILER), name)
+
+
+class _Masks(ModuleType):
+    """In place of the module that has what some masks are made in: imported when one is made."""
+
+    @staticmethod
+    def TransformGetItemToIndex() -> Any:  # noqa: ANN401 (a class of torch)
+        _make_way()
+        return importlib.import_module(_MASKS).TransformGetItemToIndex()
+
+
+def _make_way() -> None:
+    """Take what stands in for torch's compiler out of the imported modules, if it is there."""
+    for name in (_COMPILER, _MASKS):
+        if isinstance(sys.modules.get(name), _NoCompiler | _Masks):
+            del sys.modules[name]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The package imports where what it never uses here is missing, and leaves no trace of that."""
 
+import importlib
 import subprocess
 import sys
 from importlib import metadata
@@ -44,3 +45,25 @@ def test_another_version_is_refused_with_the_command(
     monkeypatch.setattr(vendor, "version", version)
     with pytest.raises(ImportError, match=said):
         vendor.qwen_tts()
+
+
+def test_the_compiler_is_not_imported_to_speak_until_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(vendor, "_COMPILER", "this")  # a module that says when it is imported
+    monkeypatch.setattr(vendor, "_MASKS", "antigravity")
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with vendor.quick_imports():
+        stood_in = importlib.import_module("this")
+        assert stood_in.disable(len) is stood_in.disable(None)(len) is len
+        assert stood_in.allow_in_graph(len) is len
+        assert not hasattr(stood_in, "__wrapped__")
+        assert sys.modules["this"] is stood_in
+        assert stood_in.s.startswith("Gur Mra")  # of the module itself
+        assert sys.modules["this"] is not stood_in
+        assert "antigravity" not in sys.modules
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "this")
+        with vendor.quick_imports():
+            importlib.import_module("this")
+        assert "this" not in sys.modules
