@@ -60,6 +60,11 @@ def find_model(model: str, settings: Sequence[str], other: str | None = None) ->
     """
     directory, advice = Path(model), "complete the directory"
     if not directory.is_dir():
+        if directory.is_absolute():
+            raise FileNotFoundError(
+                f"a model's directory must be there, and {model} is not; correct the path, or name "
+                "a model of the hub"
+            )
         weights_files = (f"{SAFETENSORS}*", "model-*.safetensors", *filter(None, [other]))
         wanted = dict.fromkeys((*weights_files, "config.json", *settings))
         files = " ".join(f"'{name}'" if "*" in name else name for name in wanted)

@@ -230,14 +230,15 @@ def _metrics(scoring: ScoringSpec) -> Iterator[Violation]:
         if not each.required and each.name in deciding:
             what = f"{each.name} decides ({deciding[each.name]}), so it must be required"
             yield Violation((*location, "required"), what, "Remove required: false.")
-        if at in unfit or METRICS[each.name] in tried:
+        # What is not required and cannot run is left out, as the protocol records.
+        if at in unfit or not each.required or METRICS[each.name] in tried:
             continue
         tried.add(METRICS[each.name])
         if each.model and each.model.startswith(PATH_STARTS) and not Path(each.model).is_dir():
             what = f"{each.name} needs a directory that exists, but there is no {each.model}"
             step = "Correct the path or name a model of the hub."
             yield Violation((*location, "model"), what, step)
-        elif each.required and (reason := _unavailable(each)):
+        elif reason := _unavailable(each):
             yield Violation(location, reason, "What does not decide may have required: false.")
 
 

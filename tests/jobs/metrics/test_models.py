@@ -106,6 +106,11 @@ def test_what_is_not_there_comes_with_the_command_that_gets_it(cache, model, oth
     assert f"{model!r} is neither; run {command}, or name a directory" in str(caught.value)
 
 
+def test_a_directory_that_is_not_there_is_nothing_to_download(cache, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"/no is not; correct the path, or name a model"):
+        find_model(str(tmp_path / "no"), SETTINGS)
+
+
 def test_a_download_that_was_cut_off_is_told(directory, cache):
     (directory / "config.json").unlink()
     put_in_cache(cache, directory, "some/model")

@@ -341,6 +341,7 @@ def test_finalists_on_fresh_prompts_are_told(page, report):
     assert len(page.of("tr", "confirmed")) == sum(rows)
     assert rows[0] > 1
     assert page.says(f"n = {len(report.protocol.confirmation)} prompts")
+    assert page.says("on these its level is flattering")
 
 
 def test_finalists_play_what_they_said_of_set_b(page, report):

@@ -378,6 +378,16 @@ UNFIT = [
         ],
     ),
     (
+        "a model of what is required, named first by what is not",
+        {
+            "scoring": "scoring:\n  primary: similarity\n"
+            "  min_effect: 0.05\n  metrics:\n    - similarity\n"
+            "    - {name: whisper_word_count, model: ./no/model, language: en, required: false}\n"
+            "    - {name: whisper_word_error, model: ./no/model, language: en}"
+        },
+        ["10: whisper_word_error needs a directory that exists, but there is no {here}/no/model."],
+    ),
+    (
         "what decides, not required",
         {
             "scoring": "scoring:\n  primary: similarity\n  min_effect: 0.05\n  metrics:\n"
@@ -692,14 +702,16 @@ def test_a_model_is_a_directory_if_there_is_one_and_else_an_id_of_the_hub(make_s
     assert make_spec(scoring=text).scoring.metrics[1].model == str(tmp_path / "some" / "model")
 
 
-def test_what_is_not_required_may_be_missing(make_spec):
+@pytest.mark.parametrize("model", ["no/such", "./no/such"])
+def test_what_is_not_required_may_be_missing(make_spec, tmp_path, model):
     spec = make_spec(
         scoring="scoring:\n  primary: similarity\n"
         "  min_effect: 0.05\n  metrics:\n    - similarity\n"
-        "    - {name: wavlm_similarity, model: no/such, required: false}"
+        f"    - {{name: wavlm_similarity, model: {model}, required: false}}"
     )
     assert "wavlm_similarity" in spec.scoring.measured
-    assert spec.scoring.metric_specs(["wavlm_similarity"])[0].model == "no/such"
+    found = spec.scoring.metric_specs(["wavlm_similarity"])[0].model
+    assert found == (model if model == "no/such" else str(tmp_path / "no" / "such"))
     assert "wavlm_similarity" not in spec.scoring.without(["wavlm_similarity"]).measured
 
 
