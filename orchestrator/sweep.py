@@ -137,7 +137,7 @@ class Sweep:
         self._epochs_before = self._epochs_committed()
         check_study(spec, ledger, self._directory)
         machine = machine_type(spec, _accelerators())
-        self._budget = Budget.of(spec, ledger, machine, inputs.prompts, inputs.confirmation)
+        self._budget = Budget.of(spec, ledger, machine, inputs)
         slots = spec.hosts * (spec.slots_per_host or 1)
         if not ledger.trials() and (reason := self._budget.refusal(slots)):
             raise InputError([Problem("budget", f"no trial fits: {reason}", "Raise it.")])

@@ -3,12 +3,16 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from jobs.spec.trial import PromptSpec
 from orchestrator.ledger import Ledger, SweepRun, TrialHistory, TrialRecord
 from orchestrator.spec.cost import Pace, clips_of_an_epoch, measured_before
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.plan import SweepEnd, most_epochs
+
+if TYPE_CHECKING:
+    from orchestrator.spec.inputs import Inputs  # imports what reads audio
 
 _HOUR = 3600.0
 
@@ -26,7 +30,7 @@ class Budget:
     started_at: float
     """When this run started, Unix time in seconds."""
     expected: Pace | None = None
-    """By an earlier sweep; None where there is none."""
+    """By an earlier sweep, for epochs of this one; None where there is none."""
     _ended: dict[str, TrialHistory] = field(default_factory=dict)
     """Trials that will not change any more, by id: a far storage is asked once."""
 
@@ -36,13 +40,13 @@ class Budget:
         spec: SweepSpec,
         ledger: Ledger,
         machine: str,
-        prompts: Sequence[PromptSpec],
-        confirmation: Sequence[PromptSpec],
+        inputs: "Inputs",
     ) -> "Budget":
         """The budget of a run that starts now on such machines."""
         earlier = measured_before(ledger.storage, spec, machine) if spec.budget.is_set else None
-        pace = earlier.pace if earlier else None
-        return cls(spec, ledger, prompts, confirmation, time.time(), pace)
+        clips = sum(clip.row.split == "train" for clip in inputs.clips)
+        pace = earlier.pace(spec, clips, len(inputs.prompts)) if earlier else None
+        return cls(spec, ledger, inputs.prompts, inputs.confirmation, time.time(), pace)
 
     def note(self, undone: str = "") -> None:
         """Record what this run has taken by now, and what was left undone."""

@@ -93,10 +93,24 @@ class Measured:
     speak: Range
     """A clip spoken and scored, waiting included."""
     slots_per_host: float
-    pace: Pace
-    """Of its slowest trial."""
     rest: Range
     """Before the first trial and after the last: loading, the base's speech, set B, the report."""
+    slowest_train: float
+    """As ``train``, of its slowest trial."""
+    slowest_speak: float
+
+    def pace(self, spec: SweepSpec, clips: int, prompts: int) -> Pace:
+        """What a trial of ``spec`` is expected to take at most, whose epochs may be others.
+
+        Args:
+            spec: of the sweep that is to run.
+            clips: its training clips.
+            prompts: those of its set A.
+        """
+        sharing = max(1.0, (spec.slots_per_host or 1) / self.slots_per_host)
+        clip = self.slowest_speak * sharing
+        training = self.slowest_train * sharing * trained_clips(spec, clips)
+        return Pace(training + clip * clips_of_an_epoch(spec, prompts), clip)
 
     def cost(self, work: Work, rate: float | None) -> Cost:
         """The cost of ``work``; ``rate`` is the price of a GPU-hour.
@@ -153,12 +167,11 @@ def _measure(ledger: Ledger, family: str, machine: str) -> tuple[int, Measured] 
     planned = json.loads(ledger.read_text(PLAN_FILE) or "{}")
     clips = trained_clips(spec, planned["training_clips"])
     spoken = clips_of_an_epoch(spec, planned["prompts"])
-    pace = Pace.slowest(histories, record.runs, spoken)
-    if epochs < _LEAST_EPOCHS or pace is None:
+    middles = [middle for trial in histories if (middle := _middle_epoch(trial, record.runs))]
+    if epochs < _LEAST_EPOCHS or not middles:
         return None
     train = _spread([losses.seconds for trial in histories for losses in trial.epochs])
-    walls = [middle[0] for trial in histories if (middle := _middle_epoch(trial, record.runs))]
-    between = _spread(walls)
+    between = _spread([wall for wall, _ in middles])
     slots = _at_once(histories)
     after = (record.ended_at or 0) - max(map(_end, histories))
     before = min(map(_start, histories)) - record.started_at
@@ -170,8 +183,9 @@ def _measure(ledger: Ledger, family: str, machine: str) -> tuple[int, Measured] 
             max(0.0, between.low - train.low) / spoken, max(0.0, between.high - train.low) / spoken
         ),
         slots_per_host=max(1.0, slots / spec.hosts),
-        pace=pace,
         rest=Range(rest or 0.0, rest or 0.0),
+        slowest_train=max(training for _, training in middles) / clips,
+        slowest_speak=max(0.0, *(wall - training for wall, training in middles)) / spoken,
     )
     return epochs, measured
 

@@ -17,7 +17,7 @@ from jobs.metrics.references import MIN_REFERENCES
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.packing import AdapterUse
-from orchestrator.spec.cost import Measured, Pace, Range, clips_of_an_epoch, trained_clips
+from orchestrator.spec.cost import Measured, Pace, Range, trained_clips
 from orchestrator.spec.model import ScoringSpec, SweepSpec
 from orchestrator.spec.plan import SweepEnd, most_epochs
 from orchestrator.workers.scorers import load_scorers
@@ -152,8 +152,6 @@ def _as_measured(
     spec: SweepSpec, inputs: "Inputs", timed: Sequence[_Timed], loading: float, encoding: float
 ) -> Measured:
     training, speech = [each.training for each in timed], [each.speech for each in timed]
-    spoken = clips_of_an_epoch(spec, len(inputs.prompts))
-    clips = trained_clips(spec, _count(inputs.clips, "train"))
     slots = spec.hosts * (spec.slots_per_host or 1)
     end = SweepEnd.of(spec, most_epochs(spec), inputs.prompts, inputs.confirmation)
     end = replace(end, replicates=0)  # their epochs are counted where there is a winner
@@ -169,8 +167,9 @@ def _as_measured(
         train=Range(min(training), max(training)),
         speak=Range(min(speech), max(speech)),
         slots_per_host=1.0,
-        pace=Pace(max(training) * clips + max(speech) * spoken, max(speech)),
         rest=Range(rest(min(speech)), rest(max(speech))),
+        slowest_train=max(training),
+        slowest_speak=max(speech),
     )
 
 

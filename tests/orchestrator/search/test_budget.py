@@ -38,7 +38,7 @@ def budget(make_spec, earlier, monkeypatch):  # noqa: F811
         clock = [NOW - 600]
         monkeypatch.setattr("orchestrator.search.budget.time.time", lambda: clock[0])
         ledger = Ledger(storage, "later")
-        made = Budget.of(spec, ledger, machine, INPUTS.prompts, INPUTS.confirmation)
+        made = Budget.of(spec, ledger, machine, INPUTS)
         ledger.begin(machine)
         ledger.note_run(SweepRun(1000.0, 1300.0, gpus=0.5))
         made.note()

@@ -67,8 +67,9 @@ def test_seconds_of_an_earlier_sweep(earlier):
         train=Range(1.0, 1.0),
         speak=Range(1.0, 1.0),
         slots_per_host=2.0,
-        pace=PACE,
         rest=Range(50.0, 50.0),
+        slowest_train=1.0,
+        slowest_speak=1.0,
     )
 
 
@@ -97,8 +98,31 @@ def test_an_epoch_between_two_runs_is_not_counted(earlier):
     assert Pace.slowest([], (), spoken=10) is None
 
 
+@pytest.mark.parametrize(
+    ("sections", "clips", "epoch"),
+    [
+        ({}, 10, 1.0 * 10 + 1.0 * 10),
+        ({}, 30, 1.0 * 30 + 1.0 * 10),
+        # epochs of 3 steps of 4 clips
+        ({"training": "training: {steps: 6, checkpoint_steps: 3, batch_size: 4}"}, 30, 12 + 10),
+        # one scale of the two, of two prompts of the five; twice the slots on a host
+        ({"variants": "variants: {lora_scales: [0, 1.0], shortlist_after: 2}"}, 30, 30 + 2),
+        ({"resources": "resources: {slots_per_host: 4}"}, 30, (30 + 10) * 2),
+    ],
+)
+def test_the_pace_of_an_earlier_sweep_is_that_of_these_epochs(
+    earlier, make_spec, sections, clips, epoch
+):
+    storage, _ = earlier()
+    spec = make_spec(**SECTIONS | sections)
+    pace = measured_before(storage, spec, HERE).pace(spec, clips, prompts=5)
+    assert pace == Pace(epoch, 2.0 if "resources" in sections else 1.0)
+
+
 def test_what_work_costs():
-    measured = Measured("sweep a", Range(1.0, 2.0), Range(1.0, 1.0), 2.0, PACE, Range(50.0, 50.0))
+    measured = Measured(
+        "sweep a", Range(1.0, 2.0), Range(1.0, 1.0), 2.0, Range(50.0, 50.0), 1.0, 1.0
+    )
     cost = measured.cost(WORK, rate=2.0)
     assert cost.hours.low * 3600 == pytest.approx(3 * (20 + 4) / 2 + 50)
     assert cost.hours.high * 3600 == pytest.approx(6 * (40 + 4) / 2 + 50)
@@ -107,7 +131,9 @@ def test_what_work_costs():
 
 
 def test_more_slots_may_or_may_not_slow_each_other_down():
-    measured = Measured("sweep a", Range(1.0, 1.0), Range(1.0, 1.0), 2.0, PACE, Range(50.0, 50.0))
+    measured = Measured(
+        "sweep a", Range(1.0, 1.0), Range(1.0, 1.0), 2.0, Range(50.0, 50.0), 1.0, 1.0
+    )
     cost = measured.cost(Work(Range(3, 6), 20, 4, slots=4, hosts=1, gpus=0.0), rate=2.0)
     assert cost.hours.low * 3600 == pytest.approx(3 * 24 / 4 + 50)
     assert cost.hours.high * 3600 == pytest.approx(6 * 24 * 2 / 4 + 50)
@@ -129,7 +155,7 @@ def test_a_plan_has_the_cost_of_what_is_left(earlier, make_spec):
 def test_a_machine_is_timed_where_no_sweep_tells_and_work_is_left(earlier):
     storage, spec = earlier()
     later, calls = spec.model_copy(update={"name": "later"}), []
-    timed = Measured("here", Range(1.0, 1.0), Range(1.0, 1.0), 1.0, PACE, Range(0.0, 0.0))
+    timed = Measured("here", Range(1.0, 1.0), Range(1.0, 1.0), 1.0, Range(0.0, 0.0), 1.0, 1.0)
 
     def measure() -> Measured:
         calls.append(1)
