@@ -9,9 +9,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from pydantic import ValidationError, model_validator
@@ -24,7 +24,7 @@ from jobs.data.prepared.files import read_prepared
 from jobs.data.prepared.keys import JOB_FOLDER, data_key
 from jobs.data.prepared.prepare import prepare
 from jobs.families.base import device_of
-from jobs.families.registry import check_layers, load_base
+from jobs.families.registry import check_layers, load_base, with_default_targets
 from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec
 from jobs.spec.strict import Strict
@@ -46,6 +46,15 @@ class JobSpec(Strict):
     data: DataSpec = DataSpec()
     training: TrainingSpec = TrainingSpec()
     engine: EngineSpec = EngineSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_targets(cls, values: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
+        host = values.get("host") if isinstance(values, Mapping) else None
+        if not isinstance(host, Mapping):
+            return values
+        training = with_default_targets(host.get("family"), values.get("training", {}))
+        return {**values, "training": training}
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.embedded import BASE_DIR, CODEC_DIR
 from jobs.spec import EMBEDDED
-from jobs.spec.trial import HostSpec
+from jobs.spec.trial import HostSpec, TrainingSpec
 
 TOKENIZER_FILES = (
     "vocab.json",
@@ -81,6 +81,8 @@ class Family:
     targets: Mapping[str, str]
     """What ``training.targets`` may name, each with a pattern that the whole names of its layers
     match."""
+    default_targets: tuple[str, ...] = TrainingSpec.model_fields["targets"].default
+    """What ``training.targets`` is where a spec does not say."""
     embedded: bool = False
     """Whether a base of it is shipped."""
     packages: Mapping[str, str | None] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """The families by name. Loading a base imports its model code; asking for the names does not."""
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.plugins import Table
 from jobs.families.description import (
@@ -14,7 +15,7 @@ from jobs.families.description import (
     directory_of,
 )
 from jobs.families.qwen3_tts.description import TARGETS as QWEN3_TTS_TARGETS
-from jobs.families.targets import CODEC_LM_TARGETS, chosen_layers
+from jobs.families.targets import BLOCK_PARTS, CODEC_LM_TARGETS, chosen_layers
 from jobs.families.voxcpm2.description import TARGETS as VOXCPM2_TARGETS
 from jobs.problems import nearest
 from jobs.spec.trial import HostSpec, TrainingSpec
@@ -48,6 +49,7 @@ FAMILIES = Table(
             VOXCPM2_RULES,
             text="jobs.families.voxcpm2.description",
             targets=VOXCPM2_TARGETS,
+            default_targets=BLOCK_PARTS["attention"][1],
             packages={VOXCPM: VOXCPM_VERSION, "einops": None, "librosa": None},
             loss_keys=frozenset({"stop_weight"}),
             writes_latents=True,
@@ -77,6 +79,15 @@ def layer_names(spec: HostSpec) -> list[str] | None:
     """
     names: list[str] | None = import_module(_family(spec.family).text).layer_names(spec)
     return names
+
+
+def with_default_targets(family: Any, training: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
+    """A spec's ``training`` as written, with the family's own default of ``targets`` filled in."""
+    if not isinstance(training, Mapping) or "targets" in training:
+        return training
+    if family not in FAMILIES or FAMILIES.problem(family):
+        return training  # which is reported as what it is
+    return {**training, "targets": FAMILIES[family].default_targets}
 
 
 def check_layers(spec: HostSpec, training: TrainingSpec) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from jobs.families.description import is_path
+from jobs.families.registry import with_default_targets
 from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
 from jobs.spec.metric import MetricSpec
@@ -406,6 +407,14 @@ class SweepSpec(Strict):
     resources: ResourcesSpec = ResourcesSpec()
     records: RecordsSpec = RecordsSpec()
     budget: BudgetSpec = BudgetSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_targets(cls, values: Any) -> Any:  # noqa: ANN401 (whatever YAML held)
+        if not isinstance(values, Mapping):
+            return values
+        training = with_default_targets(values.get("family"), values.get("training", {}))
+        return {**values, "training": training}
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON text."""

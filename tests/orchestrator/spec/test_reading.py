@@ -7,6 +7,7 @@ import pytest
 
 from jobs.problems import InputError
 from jobs.spec.trial import TrainingSpec
+from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.reading import read_spec
 
 HERE = Path(__file__).parent
@@ -31,6 +32,23 @@ def test_the_least_spec_has_the_defaults(make_spec):
         "tail_silence",
         "clipping",
     )
+
+
+def test_what_is_adapted_by_default_is_the_familys(make_spec):
+    """In a sweep and in a job without Ray; what a spec names stands."""
+    from jobs.__main__ import JobSpec  # seconds to import
+
+    ours, host = make_spec(), {"source": "a", "codec": "a", "voice": None, "precision": "fp32"}
+    attention = ("q_proj", "k_proj", "v_proj", "o_proj")
+    everything = (*attention, "gate_proj", "up_proj", "down_proj")
+    for family, expected in (("codec_lm", everything), ("voxcpm2", attention)):
+        rest = ours.model_dump(exclude={"family", "training"})
+        for training, targets in (({}, expected), ({"targets": ["up_proj"]}, ("up_proj",))):
+            given = {"training": training} if training else {}
+            spec = SweepSpec.model_validate({"family": family, **rest, **given})
+            assert spec.training.targets == targets
+            job = JobSpec.model_validate({"host": {"family": family, **host}, **given})
+            assert job.training.targets == targets
 
 
 TRAINING = (
