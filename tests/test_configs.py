@@ -74,6 +74,13 @@ def test_the_khmer_and_korean_study_is_planned_on_clips_of_its_languages(tmp_pat
     assert planned.most_optimiser_steps == 5 * 10_000
     assert (planned.training_clips, planned.validation_clips) == (54 + 72, 6 + 8)
     assert (planned.prompts, planned.confirmation_prompts) == (48, 120)
+    # No file of the base is here: its shapes are known all the same.
+    large, small = planned.worked_out
+    assert (large.card_memory, small.card_memory) == (80, 24)
+    assert set(large.parts) == {"base", "codec", "adapter", "activations"}
+    assert large.fits
+    assert small.fits
+    assert 0 < large.hours.low < small.hours.low < small.hours.high
     # 100 checkpoints and the base say 8 sentences of each language.
     first = [prompt.language for prompt in inputs.prompts[:16]]
     assert first == ["km", "ko"] * 8

@@ -66,6 +66,8 @@ class CodecKind:
     """Its ``load(directory)`` gives a :class:`Codec`."""
     sample_rate: int
     speech_rate: int
+    frame_rate: float
+    """Codes a second."""
     packages: Mapping[str, str] = field(default_factory=dict)
     """What only it needs to be installed, each with its version."""
     note: str = ""
@@ -73,11 +75,12 @@ class CodecKind:
 
 
 CODECS = {
-    "world": CodecKind("jobs.codecs.world", 16_000, 16_000),
+    "world": CodecKind("jobs.codecs.world", 16_000, 16_000, 25.0),
     "neucodec": CodecKind(
         "jobs.codecs.neucodec",
         16_000,
         24_000,
+        50.0,
         NEUCODEC,
         "neucodec asks for torchtune, which does not import beside torchao 0.18, and for "
         "torchaudio, which does not import beside a torch for the CPU; it is run without both",

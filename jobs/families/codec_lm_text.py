@@ -16,6 +16,7 @@ from jobs.families.description import (
 )
 from jobs.families.layout import Layout
 from jobs.families.phonemes import require_espeak
+from jobs.families.size import BaseSize, decoder_stack
 from jobs.families.targets import block_layers
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import HostSpec
@@ -71,6 +72,35 @@ def layer_names(spec: HostSpec) -> list[str] | None:
         return None
     config = read_backbone(source)
     return block_layers("model", block_count(config, str(source / "config.json"), default=32))
+
+
+def base_size(spec: HostSpec) -> BaseSize | None:
+    """Of the base of ``spec``, from its ``config.json``; None where that is not known here.
+
+    Its codec is not counted: no network of it takes part in training.
+
+    Raises:
+        FileNotFoundError: the base or its codec has no ``config.json``.
+        ValueError: one of the two is malformed, or of another architecture.
+    """
+    source = local_directory(spec.source)
+    if source is None:
+        return None
+    config = read_backbone(source)
+    try:
+        stack = decoder_stack("model", config, per_token=1.0, per_frame=1.0)
+        vocabulary = config["vocab_size"]
+    except KeyError:
+        return None
+    tables = 1 if config.get("tie_word_embeddings") else 2
+    return BaseSize(
+        stacks=(stack,),
+        others={},
+        weights=stack.weights + tables * vocabulary * stack.width,
+        codec=0,
+        frame_rate=codec_kind(codec_directory(spec)).frame_rate,
+        logits=vocabulary,
+    )
 
 
 def read_backbone(directory: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The families by name. Loading a base imports its model code; asking for the names does not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from jobs.vendor import QWEN_TTS, QWEN_TTS_VERSION, VOXCPM, VOXCPM_VERSION
 
 if TYPE_CHECKING:
     from jobs.families.base import FrozenBase
+    from jobs.families.size import BaseSize
 
 FAMILIES = Table(
     "voxsweep.families",
@@ -101,8 +102,26 @@ def check_layers(spec: HostSpec, training: TrainingSpec) -> None:
     """
     names = layer_names(spec)
     if names is not None:
-        patterns = _family(spec.family).targets
-        chosen_layers(training.targets, training.layers_to_transform, patterns, names)
+        adapted_layers(spec, training, names)
+
+
+def base_size(spec: HostSpec) -> "BaseSize | None":
+    """How large the base is, without its weights; None where its family or this machine cannot say.
+
+    Raises:
+        ValueError: the family is not known or not usable, or a file of the base is malformed.
+        FileNotFoundError: the base has no ``config.json``.
+    """
+    work_out = getattr(import_module(_family(spec.family).text), "base_size", None)
+    size: BaseSize | None = None if work_out is None else work_out(spec)
+    return size
+
+
+def adapted_layers(spec: HostSpec, training: TrainingSpec, names: Sequence[str]) -> list[str]:
+    """Those of the base's layers ``names`` that ``training`` adapts; raises as :func:`layer_names`
+    and where a target means no layer."""
+    patterns = _family(spec.family).targets
+    return chosen_layers(training.targets, training.layers_to_transform, patterns, names)
 
 
 def sample_rate(spec: HostSpec) -> int:

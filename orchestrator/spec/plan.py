@@ -26,6 +26,7 @@ from orchestrator.spec.cost import (
 )
 from orchestrator.spec.decodings import decoding_points
 from orchestrator.spec.model import SweepSpec
+from orchestrator.spec.worked_out import WorkedOut, work_out
 from orchestrator.verdict.power import expected_spreads, weak_rules
 from orchestrator.verdict.protocol import (
     RATIO_SOURCES,
@@ -78,6 +79,9 @@ class Plan:
     cost: Cost | None
     """Of what is left, by the measured seconds of a sweep of this family on such machines; None
     where there is none, or where all trials have ended."""
+    worked_out: tuple[WorkedOut, ...]
+    """Memory and hours of the search on cards that nothing was measured on; none without GPUs, or
+    where the size of the base is not known here."""
     weak_rules: tuple[str, ...]
     """What set B has too few prompts to decide, a sentence each."""
 
@@ -209,6 +213,9 @@ def plan(
             clips,
             measure,
         ),
+        worked_out=work_out(
+            spec, inputs.clips, most_epochs(spec), trained_clips(spec, _seen(spec, inputs.clips))
+        ),
         weak_rules=tuple(_weak_rules(spec, confirmation, ledger)),
     )
 
@@ -303,8 +310,12 @@ def _most_steps(spec: SweepSpec, clips: list[TargetClip]) -> int | None:
     if spec.least_batch_tokens is not None:
         return None
     batch, accumulation = min(spec.corners("batch_size")), min(spec.corners("accumulation"))
-    seen = max(_epoch_clips(spec.data.mix(name), clips) for name in spec.mixes)
-    return BatchPlan(seen, batch, accumulation, seed=0).steps(1) * _all_epochs(spec)
+    return BatchPlan(_seen(spec, clips), batch, accumulation, seed=0).steps(1) * _all_epochs(spec)
+
+
+def _seen(spec: SweepSpec, clips: list[TargetClip]) -> int:
+    """Clips that an epoch of any trial has at most."""
+    return max(_epoch_clips(spec.data.mix(name), clips) for name in spec.mixes)
 
 
 def _epoch_clips(mix: MixSpec | None, clips: list[TargetClip]) -> int:

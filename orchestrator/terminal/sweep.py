@@ -12,6 +12,7 @@ from rich.table import Table
 from jobs.spec.trial import place
 from orchestrator.spec.cost import Cost
 from orchestrator.spec.plan import Plan
+from orchestrator.spec.worked_out import SHARES, WorkedOut
 from orchestrator.status import SweepStatus, TrialStatus
 from orchestrator.terminal.console import decimals, plain_table, print_line
 from orchestrator.verdict.table import scientific
@@ -106,7 +107,7 @@ def show_plan(console: Console, plan: Plan) -> None:
     table = plain_table("", "", left=("",))
     table.show_header = False
     for name, value in asdict(plan).items():
-        if name not in {"weak_rules", "cost"}:
+        if name not in {"weak_rules", "worked_out", "cost"}:
             table.add_row(name.replace("_", " "), "unknown yet" if value is None else str(value))
     console.print(table)
     if plan.trials_done >= plan.trials:
@@ -119,8 +120,24 @@ def show_plan(console: Console, plan: Plan) -> None:
         )
     else:
         print_line(console, f"What is left takes {_in_words(plan.cost)}.")
+    for card in plan.worked_out:
+        print_line(console, _on_card(card))
+    if plan.worked_out:
+        print_line(
+            console,
+            f"That is worked out and not measured: {plan.worked_out[0].how}. Memory is the least "
+            f"for one slot, hours are of training at {SHARES.high:.0%} to {SHARES.low:.0%} of the "
+            "card's peak; docs/spec.md says how.",
+        )
     for weakness in plan.weak_rules:
         print_line(console, f"Seldom decided: {weakness}.")
+
+
+def _on_card(card: WorkedOut) -> str:
+    parts = ", ".join(f"{name} {size:.1f}" for name, size in card.parts.items() if size)
+    takes = f"takes {card.memory:.1f} of {card.card_memory:.0f} GB ({parts})"
+    does = takes if card.fits else f"is too small: it {takes}"
+    return f"One {card.card} {does} and {card.hours.low:.1f} to {card.hours.high:.0f} hours."
 
 
 def _in_words(cost: Cost) -> str:

@@ -11,6 +11,7 @@ from jobs.families.description import (
     read_config,
     token_counter,
 )
+from jobs.families.size import BaseSize, decoder_stack
 from jobs.families.targets import BLOCK_PARTS, block_layers
 from jobs.spec.trial import HostSpec
 
@@ -37,6 +38,8 @@ are never adapted.
 
 SAMPLE_RATE = 24_000
 """Hz of the speech tokenizer of every 12 Hz base."""
+_FRAME_RATE = 12.5
+"""Frames a second, likewise."""
 
 
 def open_text(spec: HostSpec) -> TokenCounter | None:
@@ -74,6 +77,43 @@ def layer_names(spec: HostSpec) -> list[str] | None:
         "predictor": block_count(predictor, f"{path}: code_predictor_config", default=5),
     }
     return [name for key, count in blocks.items() for name in block_layers(_STACKS[key], count)]
+
+
+def base_size(spec: HostSpec) -> BaseSize | None:
+    """Of the base of ``spec``, from its ``config.json``; None where that is not known here.
+
+    Its codec is not counted: the size of that is in a file of its own.
+
+    Raises:
+        FileNotFoundError: the base has no ``config.json``.
+        ValueError: it is malformed, or of another architecture.
+    """
+    source = local_directory(spec.source)
+    if source is None:
+        return None
+    config = read_config(source, MODEL_TYPE)
+    try:
+        talker = config["talker_config"]
+        predictor, books = talker["code_predictor_config"], talker["num_code_groups"]
+        stacks = (
+            decoder_stack(_STACKS["talker"], talker, per_token=1.0, per_frame=1.0),
+            decoder_stack(_STACKS["predictor"], predictor, per_token=0.0, per_frame=books),
+        )
+        width, inner = talker["hidden_size"], predictor["hidden_size"]
+        read = talker["text_hidden_size"]
+        text = talker["text_vocab_size"] * read + read * (read + width)
+        # The first codebook's table and head, and those of the others.
+        codes = 2 * talker["vocab_size"] * width + width * inner
+        codes += (books - 1) * predictor["vocab_size"] * (width + inner)
+    except KeyError:
+        return None
+    return BaseSize(
+        stacks=stacks,
+        others={},
+        weights=sum(each.weights for each in stacks) + text + codes,
+        codec=0,
+        frame_rate=_FRAME_RATE,
+    )
 
 
 def sample_rate(spec: HostSpec) -> int:

@@ -1,16 +1,20 @@
 """What is known of a base without loading it: its layers for adapters, its texts, its rates."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
+from typing import Any
 
 from jobs.families.description import (
+    HUB,
     TokenCounter,
     block_count,
     local_directory,
     read_config,
     token_counter,
 )
+from jobs.families.size import BaseSize, Stack
 from jobs.families.targets import BLOCK_PARTS, block_layers
 from jobs.spec.trial import HostSpec
 
@@ -39,6 +43,35 @@ A bare name such as ``q_proj`` is that layer in the two language models and in t
 decoder, never in the local encoder, which has layers of the same names and is not adapted, as
 upstream. A group names one side: ``lm.attention``, ``lm.mlp``, ``dit.attention``, ``dit.mlp``.
 """
+RELEASED = "openbmb/VoxCPM2"
+"""The id of the released base on the hub."""
+_RELEASED_SIDE = {
+    "hidden_dim": 1024,
+    "ffn_dim": 4096,
+    "num_heads": 16,
+    "num_layers": 12,
+    "kv_channels": 128,
+}
+_RELEASED_CONFIG = {
+    "lm_config": {
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 28,
+        "num_key_value_heads": 2,
+        "kv_channels": 128,
+        "vocab_size": 73448,
+    },
+    "patch_size": 4,
+    "feat_dim": 64,
+    "residual_lm_num_layers": 8,
+    "scalar_quantization_latent_dim": 512,
+    "encoder_config": _RELEASED_SIDE,
+    "dit_config": _RELEASED_SIDE,
+}
+"""Of its ``config.json`` what :func:`base_size` reads, for where it was not downloaded."""
+_CODEC_WEIGHTS = 94_213_954
+"""Of AudioVAE V2 as released."""
 SAMPLE_RATE = 16_000
 """Hz that the encoder of AudioVAE V2 takes in."""
 SPEECH_RATE = 48_000
@@ -80,6 +113,83 @@ def layer_names(spec: HostSpec) -> list[str] | None:
     }
     stacks = [name for stack, count in blocks.items() for name in block_layers(stack, count)]
     return [*stacks, *PROJECTIONS]
+
+
+def base_size(spec: HostSpec) -> BaseSize | None:
+    """Of the base of ``spec``, from its ``config.json``; None where that is not known here.
+
+    Raises:
+        ValueError: the file is malformed.
+    """
+    source = local_directory(spec.source)
+    if source is not None:
+        return _size(read_config(source, ARCHITECTURE, key="architecture"))
+    return _size(_RELEASED_CONFIG) if spec.source == HUB + RELEASED else None
+
+
+def _size(config: Mapping[str, Any]) -> BaseSize | None:
+    """None where a number is missing."""
+    try:
+        lm, patch = config["lm_config"], config["patch_size"]
+        width, heads, keys = lm["hidden_size"], lm["num_attention_heads"], lm["num_key_value_heads"]
+        # What the base model reads of a patch is one position; the local encoder adds one of its
+        # own to its latents, the diffusion decoder a time, two conditions and the patch before.
+        sides = {
+            "feat_encoder.encoder": (config["encoder_config"], patch + 1, False),
+            DIT: (config["dit_config"], 2 * patch + 3, True),
+        }
+        stacks = [
+            Stack(
+                name=name,
+                blocks=blocks,
+                width=width,
+                inner=lm["intermediate_size"],
+                queries=heads * lm["kv_channels"],
+                keys=keys * lm["kv_channels"],
+                per_token=1.0,
+                per_frame=1.0,
+            )
+            for name, blocks in (
+                ("base_lm", lm["num_hidden_layers"]),
+                ("residual_lm", config["residual_lm_num_layers"]),
+            )
+        ] + [
+            Stack(
+                name=name,
+                blocks=side["num_layers"],
+                width=side["hidden_dim"],
+                inner=side["ffn_dim"],
+                queries=side["num_heads"] * side["kv_channels"],
+                keys=keys * side["kv_channels"],
+                per_token=0.0,
+                per_frame=float(positions),
+                learns=learns,
+                is_diffusion=name == DIT,
+            )
+            for name, (side, positions, learns) in sides.items()
+        ]
+        encoder, dit = (side["hidden_dim"] for side, _, _ in sides.values())
+        channels, levels = config["feat_dim"], config["scalar_quantization_latent_dim"]
+        rates = (config.get("audio_vae_config") or {}).get("encoder_rates", (2, 5, 8, 8))
+        vocabulary = lm["vocab_size"]
+    except KeyError:
+        return None
+    others = dict(
+        zip(
+            PROJECTIONS,
+            ((encoder, width), (width, dit), (width, dit), (2 * width, width)),
+            strict=True,
+        )
+    )
+    # Tables and layers outside of blocks: text, quantiser, stopping, latents in and out, times.
+    rest = width * (vocabulary + 2 * levels + width) + channels * (encoder + 3 * dit) + 4 * dit**2
+    return BaseSize(
+        stacks=tuple(stacks),
+        others=others,
+        weights=sum(each.weights for each in stacks) + sum(map(prod, others.values())) + rest,
+        codec=_CODEC_WEIGHTS,
+        frame_rate=SAMPLE_RATE / prod(rates) / patch,
+    )
 
 
 def sample_rate(spec: HostSpec) -> int:

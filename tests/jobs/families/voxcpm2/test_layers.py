@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.families.base import linear_layers
+from jobs.families.base import FrozenBase, linear_layers
 from jobs.families.targets import chosen_layers
-from jobs.families.voxcpm2.description import TARGETS, layer_names
+from jobs.families.voxcpm2.description import RELEASED, TARGETS, _size, base_size, layer_names
 from jobs.families.voxcpm2.model import load_model
-from jobs.spec.trial import HostSpec
-from tests.tiny_voxcpm2 import NO_TOKENIZER, config, lm_config, network, side
+from jobs.spec.trial import HostSpec, TrainingSpec
+from jobs.training.adapter import Adapters
+from jobs.training.packing import AdapterUse
+from tests.tiny_voxcpm2 import NO_TOKENIZER, config, lm_config, network, random_clips, side
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 WHOLE = 2_384_218_498
@@ -155,3 +157,60 @@ def test_what_is_missing_or_does_not_fit_is_named(tmp_path: Path, tiny_voxcpm2_s
     (source / "audiovae.safetensors").rename(source / "audiovae.pth")
     with pytest.raises(FileNotFoundError, match="a pickle, which voxsweep does not load; convert"):
         load_model(source, "fp32")
+
+
+def test_its_size_is_known_without_the_weights(real: Any, tiny_voxcpm2_source: Path):
+    """To a thousandth: norms and biases are left out."""
+    host = HostSpec(
+        family="voxcpm2",
+        source=str(tiny_voxcpm2_source),
+        codec="embedded",
+        voice=None,
+        precision="fp32",
+    )
+    released = base_size(host.model_copy(update={"source": f"hub:{RELEASED}"}))
+    tiny = base_size(host)
+    assert released is not None
+    assert tiny is not None
+    shapes = {name: tuple(real.get_submodule(name).weight.shape) for name in released.layers}
+    assert {name: (i, o) for name, (o, i) in shapes.items()} == dict(released.layers)
+    codec = sum(weight.numel() for weight in real.audio_vae.parameters())
+    assert released.codec == codec
+    assert released.weights == pytest.approx(WHOLE - codec, rel=1e-3)
+    assert released.frame_rate == tiny.frame_rate == 6.25
+    loaded, _ = load_model(tiny_voxcpm2_source, "fp32")
+    assert tiny.weights == pytest.approx(sum(p.numel() for p in loaded.parameters()), rel=0.01)
+
+
+def test_what_a_pass_keeps_is_near_what_is_worked_out(tiny_voxcpm2: FrozenBase):
+    """Of all that autograd saves what is no weight, each storage once."""
+    adapters = Adapters(tiny_voxcpm2)
+    adapters.add("kept", TrainingSpec(rank=1, dropout=0.0))
+    weights = {
+        tensor.untyped_storage().data_ptr() for tensor in tiny_voxcpm2.model.state_dict().values()
+    }
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    clips = random_clips((40, 40))
+    try:
+        batch = tiny_voxcpm2.collate(tiny_voxcpm2.examples(clips))
+        with (
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+            adapters.rows.owned_by([AdapterUse("kept")]),
+        ):
+            (loss,) = tiny_voxcpm2.loss_sums(tiny_voxcpm2.model, [batch], adapters.rows.share)
+            held = sum(kept.values())  # while the graph holds them, no storage is another's
+            del loss
+    finally:
+        adapters.remove("kept")
+    size = _size(config())
+    assert size is not None
+    tokens = (len(batch["text"]) - len(clips)) / len(clips)
+    worked_out = len(clips) * size.activation_bytes(tokens, 40, 4, again=False)
+    assert 0.5 < worked_out / held < 1.5, (worked_out, held)
