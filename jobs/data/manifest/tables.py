@@ -102,7 +102,7 @@ def recognise_table(
         if len(rows[0]) > 1 and _half(len(row) > 1 for row in rows):
             if not columns and _are_names(rows, is_audio):
                 return _with_header(delimiter, rows, columns, where, is_audio)
-            return _without_header(delimiter, rows, columns, where)
+            return _without_header(delimiter, rows, columns, where, is_audio)
     return None
 
 
@@ -156,7 +156,11 @@ def _likely(key: str, rows: Sequence[Sequence[str]], match: dict[ClipKey, str]) 
 
 
 def _without_header(
-    delimiter: str, rows: list[list[str]], columns: Columns, where: str
+    delimiter: str,
+    rows: list[list[str]],
+    columns: Columns,
+    where: str,
+    is_audio: Callable[[str], bool],
 ) -> TextTable:
     counts = Counter(len(row) for row in rows)
     if delimiter in _QUOTING and len(counts) > 1 and not columns:
@@ -169,8 +173,11 @@ def _without_header(
     if columns:
         match = match_columns(names, {"audio": 1, "text": 2, **columns}, where)
         return TextTable(delimiter, names, False, {k: int(v) - 1 for k, v in match.items()}, False)
+    audio = _audio_column(rows, is_audio) or 0
     if count == 2:
-        return TextTable(delimiter, names, False, {"audio": 0, "text": 1}, False)
+        return TextTable(delimiter, names, False, {"audio": audio, "text": 1 - audio}, False)
+    if audio:
+        raise InputError([_ask(rows, audio, where)])
     third = [row[2] for row in rows]
     if count == 3 and not any(text.strip() for text in third):
         return TextTable(delimiter, names, False, {"audio": 0, "text": 1}, False)
@@ -178,26 +185,28 @@ def _without_header(
         return TextTable(delimiter, names, False, {"audio": 0, "text": 2}, True)
     if count == 4 and delimiter == LJSPEECH and all(map(_SOVITS_LANGUAGE.fullmatch, third)):
         return TextTable(delimiter, names, False, _SOVITS, False)
-    raise InputError([_ask(rows, count, where)])
+    raise InputError([_ask(rows, audio, where)])
 
 
-def _ask(rows: Sequence[Sequence[str]], count: int, where: str) -> Problem:
-    """Which column holds what, with what each looks like."""
-    looks = {at: _looks_like([row[at] for row in rows]) for at in range(1, count)}
+def _ask(rows: Sequence[Sequence[str]], audio: int, where: str) -> Problem:
+    """Which column holds what, with what each but ``audio`` looks like."""
+    count = len(rows[0])
+    looks = {at: _looks_like([row[at] for row in rows]) for at in range(count) if at != audio}
     example = next((row for row in rows if all(cell.strip() for cell in row)), rows[0])
     told = ", ".join(
         f"column {at + 1} looks like {look} ({show(example[at])})" for at, look in looks.items()
     )
-    texts = [at for at, look in looks.items() if look == "a text"] or [1]
+    texts = [at for at, look in looks.items() if look == "a text"] or [min(looks)]
     named = {look.removeprefix("a "): at for at, look in reversed(looks.items())}
     more = "".join(
         f", {key}: {named[key] + 1}" for key in ("speaker", "duration", "language") if key in named
     )
-    what = (
-        f"a list of {count} columns must say which is the text: the last is no normalised text of "
-        f"the second; {told}"
-    )
-    step = f"Set data.columns: {{text: {texts[0] + 1}{more}}} (check: --columns), or another."
+    reason, first = "the last is no normalised text of the second", ""
+    if audio:
+        reason, first = f"the recordings are in column {audio + 1}", f"audio: {audio + 1}, "
+    what = f"a list of {count} columns must say which is the text: {reason}; {told}"
+    named_text = f"{first}text: {texts[0] + 1}{more}"
+    step = f"Set data.columns: {{{named_text}}} (check: --columns), or another."
     return Problem(where, what, step)
 
 

@@ -413,6 +413,12 @@ CASES = [
         ONE_TWO,
     ),
     Case(
+        "the text before the recording",
+        {**AB, "list.tsv": "It is one.\twavs/a.wav\nIt is two.\tb\n"},
+        "TSV, 2 columns (audio in column 2, text in column 1), 2 rows",
+        ONE_TWO,
+    ),
+    Case(
         "a JSON list beside the recordings, and other JSON",
         {
             **AB,
@@ -550,6 +556,11 @@ THIRD = {
         "a|ann|de|Das ist eins.\nb|ann|de|Es sind zwei.\nc|ann|de|Es sind drei.\n",
         "a language",
         "text: 4, speaker: 2, language: 3}",
+    ),
+    "a number before the recording": (
+        "1|a|It is one.\n2|b|It is two.\n",
+        "the recordings are in column 2",
+        "audio: 2, text: 3}",
     ),
     "a translation": (
         "a|It is one.|Das ist eins.\nb|Two of them.|Zwei davon.\n",
