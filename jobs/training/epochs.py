@@ -50,6 +50,9 @@ class EpochLosses:
     """``training_loss`` by the parts of the family's loss, where it has several."""
     validation_figures: Mapping[str, float] = field(default_factory=dict)
     """What else a validation found; see :meth:`jobs.training.host.Host.end_epoch`."""
+    clip_losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each validation clip the mean over its targets, and the same of the base under the same
+    noise; of none where the family's loss has one part."""
     pack_difference: float | None = None
     """:attr:`jobs.training.packing.PackingPlan.difference` of its host, where that packs at the
     trial's batch size; None where the trial had every pass to itself."""
@@ -95,6 +98,7 @@ def parse_losses(text: bytes) -> EpochLosses:
     row = json.loads(text)
     for key in ("step_losses", "learning_rates"):
         row[key] = tuple(row[key])
+    row["clip_losses"] = {clip: tuple(pair) for clip, pair in row.get("clip_losses", {}).items()}
     return EpochLosses(**row)
 
 

@@ -52,7 +52,9 @@ class Host:
         self._training_clips = [clip for clip in clips if clip.split == "train"]
         self._training = [example for clip, example in pairs if clip.split == "train"]
         self._validation = [example for clip, example in pairs if clip.split == "validation"]
-        self._groups = group_indices([clip for clip in clips if clip.split == "validation"])
+        held_out = [clip for clip in clips if clip.split == "validation"]
+        self._validation_ids = [clip.id for clip in held_out]
+        self._groups = group_indices(held_out)
         self._adapters = Adapters(base)
         if engine.gradient_checkpointing:
             recompute_blocks(base.model, self._adapters.rows)
@@ -171,15 +173,24 @@ class Host:
         by_group = {name: self._mean(sums, indices) for name, indices in self._groups.items()}
         names = self.base.loss_parts
         found: dict[str, float] = {}
+        by_clip: dict[str, tuple[float, float]] = {}
         if names:
             by_part = zip(names, zip(*parts, strict=True), strict=True)
             found = {name: self._mean(each, range(len(each))) for name, each in by_part}
             targets = [self.base.targets([example]) for example in self._validation]
             languages = {k: clips for k, clips in self._groups.items() if k.startswith("language/")}
-            found |= figures(sums, self._base_sums, targets, languages)
+            by_clip = {
+                clip: (own / count, of_base / count)
+                for clip, own, of_base, count in zip(
+                    self._validation_ids, sums, self._base_sums, targets, strict=True
+                )
+            }
+            found |= figures([*by_clip.values()], languages)
             found["official_style"] = self._official_style(slot)
         seconds = time.monotonic() - started
-        return self._slot(slot).end_epoch(loss, by_group, seconds, parts=names, figures=found)
+        return self._slot(slot).end_epoch(
+            loss, by_group, seconds, parts=names, figures=found, clips=by_clip
+        )
 
     def advance(self, slot: str) -> EpochLosses:
         """Train one slot for one epoch, alone, then validate it.

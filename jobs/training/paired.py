@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 
 
 def figures(
-    sums: Sequence[float],
-    base: Sequence[float],
-    targets: Sequence[int],
-    groups: Mapping[str, Sequence[int]],
+    clips: Sequence[tuple[float, float]], groups: Mapping[str, Sequence[int]]
 ) -> dict[str, float]:
     """The mean over clips, and the clips' differences to the base, which had the same noise.
 
@@ -20,21 +17,16 @@ def figures(
     ``to_base.language.km``. One clip alone has no standard error.
 
     Args:
-        sums: of each clip, its loss summed over its targets.
-        base: the same of the base without an adapter.
-        targets: of each clip.
+        clips: of each clip its mean, and that of the base without an adapter.
         groups: the clips of each language, by names such as ``language/km``.
 
-    >>> figures([2.0, 3.0], [4.0, 4.0], [2, 1], {})
+    >>> figures([(1.0, 2.0), (3.0, 4.0)], {})
     {'clip_mean': 2.0, 'to_base': -1.0, 'to_base_se': 0.0}
     """
-    means = [loss / count for loss, count in zip(sums, targets, strict=True)]
-    differences = [
-        mean - loss / count for mean, loss, count in zip(means, base, targets, strict=True)
-    ]
-    found = {"clip_mean": statistics.fmean(means)}
-    for suffix, clips in {"": range(len(means)), **groups}.items():
-        own = [differences[clip] for clip in clips]
+    differences = [mean - of_base for mean, of_base in clips]
+    found = {"clip_mean": statistics.fmean(mean for mean, _ in clips)}
+    for suffix, members in {"": range(len(clips)), **groups}.items():
+        own = [differences[clip] for clip in members]
         ending = f".{suffix.replace('/', '.')}" if suffix else ""
         found[f"to_base{ending}"] = statistics.fmean(own)
         if len(own) > 1:

@@ -175,10 +175,12 @@ class Slot:
         *,
         parts: Sequence[str] = (),
         figures: Mapping[str, float] | None = None,
+        clips: Mapping[str, tuple[float, float]] | None = None,
     ) -> EpochLosses:
         """Close the epoch, with its validation and that one's seconds of the host.
 
-        ``parts`` are the names of the loss's parts, ``figures`` what else the validation found.
+        ``parts`` are the names of the loss's parts, ``figures`` what else the validation found, and
+        ``clips`` are as :attr:`EpochLosses.clip_losses`.
         """
         taken = self._taken
         targets = sum(step.targets for step in taken)
@@ -196,6 +198,7 @@ class Slot:
                 name: sum(sums) / targets for name, sums in zip(parts, by_part, strict=True)
             },
             validation_figures=figures or {},
+            clip_losses=clips or {},
         )
         steps = self._steps_before + len(taken)
         self.resume(SlotState(self.training.seed, losses.epoch, steps))

@@ -1,6 +1,6 @@
 """The tables of a page, cell by cell."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from jobs.spec.trial import BASE_VARIANT, place
 from orchestrator.report.audio import Sounds
@@ -204,8 +204,13 @@ def groups(report: ReportInput) -> list[Cells]:
 
 def group_loss_headings(report: ReportInput) -> list[str]:
     """The headings of :func:`group_losses`."""
+    return [*loss_to_base_headings(report), "lowest", "of", "its rank there"]
+
+
+def loss_to_base_headings(report: ReportInput) -> list[str]:
+    """The headings of :func:`loss_to_base`."""
     names = [short(report.table.variants[each.row.id]) for each in report.verdict.confirmed]
-    return ["validation clips of", *names, "lowest", "of", "its rank there"]
+    return ["validation clips of", *names]
 
 
 def group_losses(report: ReportInput) -> list[Cells]:
@@ -234,6 +239,32 @@ def _group_losses(report: ReportInput, group: str, trained: Sequence[VariantInfo
         short(lowest),
         "–" if rank is None or loss is None else f"{rank} of {loss.variants}",
     )
+
+
+def loss_to_base(report: ReportInput) -> list[Cells]:
+    """Each language, and all: by how much the finalists' checkpoints, as trained, differ from the
+    base in validation loss, with the standard error; empty where that was not paired."""
+    epochs = {trial.record.id: trial.epochs for trial in report.trials}
+    found = []
+    for each in report.verdict.confirmed:
+        variant = report.table.variants[each.row.id]
+        assert variant.trial is not None
+        found.append(epochs[variant.trial][variant.epoch - 1].validation_figures)
+    paired = (name.partition(".") for figures in found for name in figures)
+    groups = dict.fromkeys(group for kind, _, group in paired if kind == "to_base")
+    return [
+        (
+            group.replace(".", " ", 1) or "all",
+            *(_paired(figures, f".{group}" if group else "") for figures in found),
+        )
+        for group in groups
+    ]
+
+
+def _paired(figures: Mapping[str, float], ending: str) -> str:
+    """A mean difference and its standard error."""
+    mean, error = figures.get(f"to_base{ending}"), figures.get(f"to_base_se{ending}")
+    return f"{number(mean, '+.4f')} ± {number(error, '.4f')}"
 
 
 def replicates(report: ReportInput) -> list[Cells]:

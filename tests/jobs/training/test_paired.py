@@ -8,9 +8,8 @@ from jobs.training.paired import figures
 
 
 def test_differences_are_paired_clip_by_clip_and_by_language():
-    found = figures(
-        [2.0, 6.0, 9.0], [4.0, 6.0, 6.0], [2, 3, 3], {"language/km": [0, 1], "language/ko": [2]}
-    )
+    clips = [(1.0, 2.0), (2.0, 2.0), (3.0, 2.0)]
+    found = figures(clips, {"language/km": [0, 1], "language/ko": [2]})
     assert found == {
         "clip_mean": pytest.approx(2.0),
         "to_base": pytest.approx(0.0),

@@ -24,7 +24,7 @@ from orchestrator.report.clip_selection import (
 from orchestrator.report.page import render
 from orchestrator.report.report_input import short
 from orchestrator.report.scatter_figures import checkpoints, pareto_front, spearman_interval
-from orchestrator.report.tables import rule
+from orchestrator.report.tables import loss_to_base, rule
 from orchestrator.verdict.judge import judge
 from orchestrator.verdict.outcome import (
     AxisMeans,
@@ -450,6 +450,31 @@ def test_losses_are_told_by_language_for_the_finalists_and_the_lowest(rich, rich
             f"{lowest:.3f} {short(rich.table.variants[loss.lowest])} "
             f"{loss.lowest_rank} of {loss.variants}"
         )
+
+
+def test_losses_are_told_as_differences_to_the_base(rich, rich_page):
+    assert loss_to_base(rich) == []
+    assert not rich_page.says("Loss against the base")
+    figures = {
+        "clip_mean": 2.0,
+        "to_base": -0.25,
+        "to_base_se": 0.0125,
+        "to_base.language.ko": 0.5,
+        "to_base_se.language.ko": 0.25,
+    }
+    trials = [
+        replace(trial, epochs=[replace(e, validation_figures=figures) for e in trial.epochs])
+        for trial in rich.trials
+    ]
+    paired = replace(rich, trials=trials)
+    finalists = len(rich.verdict.confirmed)
+    assert loss_to_base(paired) == [
+        ("all", *["-0.2500 ± 0.0125"] * finalists),
+        ("language ko", *["+0.5000 ± 0.2500"] * finalists),
+    ]
+    page = Page(render(paired))
+    assert page.says("Loss against the base")
+    assert page.says("language ko +0.5000 ± 0.2500")
 
 
 def test_a_sweep_of_one_voice_has_no_losses_by_group(page):

@@ -103,6 +103,14 @@ def test_an_epoch_reports_parts_languages_and_the_difference_to_the_base(host: H
     assert figures["to_base"] != 0
     by_clip = [figures[f"to_base.language.{language}"] for language in ("km", "ko")]
     assert sum(by_clip) / 2 == pytest.approx(figures["to_base"])
+    clips = losses.clip_losses
+    assert list(clips) == ["00004", "00005"]
+    differences = [own - of_base for own, of_base in clips.values()]
+    assert sum(differences) / 2 == pytest.approx(figures["to_base"])
+    assert {of_base for _, of_base in clips.values()} == {
+        base / len(clip.patches)
+        for base, clip in zip(host._base_sums, host._validation, strict=True)
+    }
     # Noise of training, ten shuffled batches: another number, beside the one that ranks.
     assert figures["official_style"] != losses.validation_loss
 
