@@ -84,6 +84,8 @@ _MARK = re.compile(
     r"|(?<!\w)(?P<stars>\*+)(?P<starred>[^*\s](?:[^*]*[^*\s])?)(?P=stars)(?!\w)"
     r"|(?<!\w)(?P<lines>_+)(?P<lined>[^_\s](?:[^_]*[^_\s])?)(?P=lines)(?!\w)"
 )
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_BESIDE = re.compile(rf"{_HAN.pattern}\s*([a-zü]+[1-5])(?![a-z0-9])")
 _KEPT = str.maketrans("<>[]{}()（）【】*_", "".join(map(chr, range(0xFDD0, 0xFDDE))))
 """What is kept is put out of the pattern's reach, in code points that are no characters."""
 _BACK = {kept: mark for mark, kept in _KEPT.items()}
@@ -106,6 +108,12 @@ class Spoken:
     """Round brackets that name a sound beside other words; left as they are, as speech."""
     lost: tuple[str, ...] = ()
     """Annotations that say that words are missing; left as they are."""
+
+
+def pinyin_beside(text: str) -> list[str]:
+    """The pinyin of a text that has it beside half of its characters or more, as AISHELL-3 does."""
+    found = _BESIDE.findall(text)
+    return found if 2 * len(found) >= max(2, len(_HAN.findall(text))) else []
 
 
 def spoken_part(text: str, spoken: Sequence[str] = (), silent: Sequence[str] = ()) -> Spoken:

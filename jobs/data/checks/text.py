@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from jobs.data.annotations import Spoken, spoken_part
+from jobs.data.annotations import Spoken, pinyin_beside, spoken_part
 from jobs.data.characters import CharacterFault, find_faults, repaired
 from jobs.data.checks.limits import Limits
 from jobs.data.clips import ManifestRow
@@ -106,6 +106,12 @@ def check_text(
     if own := control_tokens(written.text):
         what = f"text must not hold a model's own tokens, but it has {_quoted(own)}"
         yield error("text-control", where, what, "Take them out.")
+        return
+    if pinyin := pinyin_beside(learned.text):
+        what = f"text must be characters alone, but has their pinyin beside them: {_quoted(pinyin)}"
+        command = r"perl -CSD -Mutf8 -pe 's/(\p{Han}) *[a-zü]+[1-5] */$1/g' FILE > NEW"
+        advice = f"Take it out: {command}, and use NEW."
+        yield error("text-pinyin", where, what, advice)
         return
     tags = list(_check_tags(written, change, data))
     yield from tags

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.data.annotations import Spoken, spoken_part
+from jobs.data.annotations import Spoken, pinyin_beside, spoken_part
 
 TAKEN_OUT = {
     "<laugh> yes": "yes",
@@ -107,3 +107,19 @@ def test_what_is_named_as_spoken_or_silent_is():
     assert found.removed == ("[door slams]", "[Door  creaks]")
     assert found.freed == ("[Enter]", "*silence*")
     assert spoken_part("[a] {b}", spoken=["*"]).text == "a b"
+
+
+@pytest.mark.parametrize(
+    ("text", "pinyin"),
+    [
+        ("广 guang3 州 zhou1", ["guang3", "zhou1"]),
+        ("女nü3人ren2，好", ["nü3", "ren2"]),
+        ("好 hao3", ["hao3"]),
+        ("我们去b3出口，走吧", []),
+        ("他有一个 mp3 播放器", []),
+        ("guang3 zhou1", []),
+        ("广州", []),
+    ],
+)
+def test_pinyin_beside_the_characters_is_found(text: str, pinyin: list[str]):
+    assert pinyin_beside(text) == pinyin

@@ -176,6 +176,13 @@ def test_a_bracket_that_may_be_speech_is_asked_about_and_answered(corpus):
     assert silent.clips[-1].row.text == "Now press, it (in complete silence) ends."
 
 
+def test_pinyin_beside_the_characters_is_an_error(corpus):
+    corpus.write("bad.wav", babble(99), text="广 guang3 州 zhou1")
+    (finding,) = checked(corpus).findings
+    assert finding.rule == "text-pinyin"
+    assert finding.problem.what.endswith("beside them: guang3, zhou1")
+
+
 def test_words_that_are_missing_are_an_error_also_when_stripped(corpus):
     corpus.write("bad.wav", babble(99), text="Well [inaudible] yes then.")
     for tags in ("strip", "reject"):
