@@ -23,13 +23,11 @@ _KINDS = {
 
 
 def is_json_lines(lines: Sequence[str], columns: Columns, where: str) -> bool:
-    """Whether the first lines of a file are objects with clips, and not of one value."""
+    """Whether the first lines of a file that begins with { are clips, and not of one value."""
     try:
         first, *others = (line for line in lines if line.strip())
         keys = list(json.loads(first))
     except (ValueError, RecursionError):
-        return False
-    if not first.lstrip().startswith("{"):
         return False
     if others and others[0].lstrip().startswith("{"):
         return True
@@ -102,6 +100,8 @@ def open_json(
 def _rows(value: object, where: str, is_audio: Callable[[str], bool]) -> tuple[str, list[Any]]:
     """What a value is called that has rows, and these."""
     kind, step = show(value), "Write a list of objects with audio and text, or a line for each."
+    if value == []:
+        kind = "an empty list"
     if isinstance(value, list):
         if any(isinstance(row, dict) for row in value):
             return "a JSON list", value
@@ -126,7 +126,7 @@ def _rows(value: object, where: str, is_audio: Callable[[str], bool]) -> tuple[s
         )
         if lists:
             step = f"Write a file for each: jq '.[{json.dumps(lists[0])}]' FILE > NEW"
-    what = f"JSON must have a list of clips, but this is {kind}"
+    what = f"JSON must have a list of objects, but this is {kind}"
     raise InputError([Problem(where, what, step)])
 
 

@@ -15,6 +15,7 @@ import soundfile
 from jobs.audio.files import decode
 from jobs.data.clips import ManifestRow
 from jobs.data.findings import Finding
+from jobs.data.manifest import layouts
 from jobs.data.manifest.reading import OpenManifest
 from jobs.problems import InputError
 from tests.jobs.data.hostile_case import RATE, tone
@@ -618,6 +619,7 @@ NOT_READ: dict[str, tuple[dict[str, str | bytes | None], str, str]] = {
         "an object with 'audio'",
     ),
     "JSON lists of cells": ({"m.json": '[["a.wav", "One."]]'}, "m.json", "| @tsv' FILE"),
+    "JSON without anything": ({"m.json": "[]"}, "m.json", "an empty list"),
     "JSON with two lists": (
         {"m.json": '{"a": [{"text": "x"}], "b": [{"text": "y"}]}'},
         "m.json",
@@ -664,6 +666,17 @@ def test_what_is_not_read_is_named_in_one_line(case: str, tmp_path: Path):
     (problem,) = caught.value.problems
     assert said in str(problem)
     assert problem.next_step
+
+
+def test_parquet_in_s3_is_refused_with_the_command_that_fetches_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(layouts, "read_start", lambda location, size: b"PAR1")
+    with pytest.raises(InputError) as caught:
+        layouts.recognise("s3://bucket/ann/train.parquet", None, {})
+    (problem,) = caught.value.problems
+    step = "Fetch it by aws s3 cp --recursive s3://bucket/ann NEW, and name NEW."
+    assert problem.next_step == step
 
 
 def test_files_that_are_not_read_are_told_once_with_their_kinds(tmp_path: Path):
