@@ -36,12 +36,12 @@ from packing import FixedLength
 
 from jobs.clips import PreparedClip
 from jobs.embedded import PROMPTS_DIR
+from jobs.families import items
 from jobs.families.registry import load_base
 from jobs.families.sampling import Sampler
 from jobs.spec import EMBEDDED
 from jobs.spec.trial import DecodingSpec, EngineSpec, HostSpec, TrainingSpec, TrialSpec
 from jobs.speech.prompts import read_prompts
-from jobs.training import host as hosts
 from jobs.training.engine.start import start_distributed
 from jobs.training.host import Host
 from jobs.training.packing import AdapterUse
@@ -95,7 +95,7 @@ def validation(layers: int, hidden: int, tokens: int, repeats: int) -> dict[str,
     host = trained(FixedLength(layers, hidden, tokens), clips)
 
     def one_at_a_time() -> list[float]:
-        with mock.patch.object(hosts, "_VALIDATION_TOKENS", 1):
+        with mock.patch.object(items, "_PASS_TOKENS", 1):
             return host._validation_sums("slot")
 
     def in_passes() -> list[float]:

@@ -42,6 +42,7 @@ from jobs.metrics.dvector import DVECTOR_NAMES
 from jobs.metrics.plcmos import RATERS_SEED
 from jobs.metrics.references import MIN_REFERENCES
 from jobs.metrics.signal import RATE, at_16k, normalise_level
+from jobs.spec.items import ITEM_METRICS
 from jobs.spec.metric import MetricSpec
 
 SECONDS = 4.0
@@ -73,7 +74,7 @@ def spoken(count: int, seconds: float) -> list[SpokenClip]:
 
 def scorers() -> dict[str, Scorer]:
     """Every scorer that needs no extra, options or recogniser, by its class, or by its metric."""
-    extra = {*DISTILLMOS_NAMES, *DVECTOR_NAMES}
+    extra = {*DISTILLMOS_NAMES, *DVECTOR_NAMES, *ITEM_METRICS}
     references = [(audio, rate) for audio, rate, _ in voice()[:MIN_REFERENCES]]
     asked = [
         MetricSpec(name=name)

@@ -1,4 +1,4 @@
-"""A prepared clip, which models learn, and a spoken clip, which a model made."""
+"""A prepared clip, which models learn; a spoken clip and an answer, which a model made."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from jobs.spec.items import TextItem
 
 Split = Literal["train", "validation"]
 
@@ -56,3 +58,12 @@ class SpokenClip:
     """The language tag of ``text``, if its prompt has one; see ``jobs.spec.trial.Language``."""
     speaker: str | None = None
     """The speaker that its prompt names, if it names one."""
+
+
+@dataclass(frozen=True)
+class ItemAnswer:
+    """What a variant makes of a text item."""
+
+    item: TextItem
+    log_likelihoods: tuple[float, ...]
+    """Of each of the item's continuations, given what comes before it; natural logarithms."""

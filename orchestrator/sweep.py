@@ -226,7 +226,14 @@ class Sweep:
         self._progress.note(f"{encoded} clips were encoded")
         for note in notes:
             self._progress.note(note)
-        protocol = from_ledger.protocol_for(spec, inputs.prompts, inputs.confirmation, prepared)
+        protocol = from_ledger.protocol_for(
+            spec,
+            inputs.prompts,
+            inputs.confirmation,
+            prepared,
+            inputs.items,
+            inputs.confirmation_items,
+        )
         protocol = self._settle_protocol(protocol)
         for omitted in protocol.omitted:
             self._progress.note(f"without {omitted.name}, which is not required: {omitted.reason}")
@@ -251,7 +258,8 @@ class Sweep:
         fresh = scorers.score([BASE_VARIANT], CONFIRMATION)
         units = {name: protocol.judged_metrics()[name].unit for name in protocol.deciding_metrics}
         spreads = expected_spreads(units, fresh)
-        for weakness in weak_rules(protocol, protocol.confirmation, spreads):
+        asked = protocol.confirmation_items
+        for weakness in weak_rules(protocol, protocol.confirmation, spreads, asked):
             self._progress.note(weakness)
         return SweepContext(
             spec, storage.url, prepared.base_digest, prepared.data_digest, protocol, scorers

@@ -212,6 +212,16 @@ class StreamingBase(Protocol):
 
 
 @runtime_checkable
+class TextBase(Protocol):
+    """A base whose backbone still has its head over the tokens of text, and so can be asked what it
+    has kept of them; not every family has one."""
+
+    def text_example(self, context: str, continuation: str) -> Example:
+        """Plain text as ids and labels, whose loss is the negative log-likelihood of the
+        continuation, given the context; tokens as the model had them before it knew speech."""
+
+
+@runtime_checkable
 class DiffusionSide(Protocol):
     """A base with a diffusion decoder, whose adapters may have a rank of their own
     (``training.dit_rank``); not every family has one."""

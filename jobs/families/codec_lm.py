@@ -196,6 +196,10 @@ class CodecLM:
             language_tag_of(utterance, self._language_tag),
         )
 
+    def text_example(self, context: str, continuation: str) -> Example:
+        """See :meth:`jobs.families.layout.TokenStream.text_example`."""
+        return self.stream.text_example(context, continuation)
+
     def collate(self, examples: Sequence[Example], terms: LossTerms = WHOLE_LOSS) -> Batch:
         """``input_ids``, ``labels``, ``attention_mask``, each (b, s), padded on the right."""
         ids = [example.input_ids for example in examples]

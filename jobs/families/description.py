@@ -93,6 +93,8 @@ class Family:
     """Whether it speaks by diffusion, and picks no tokens."""
     speech_rows: bool = False
     """Whether its bases are :class:`~jobs.families.base.SpeechTokens`."""
+    reads_items: bool = False
+    """Whether its bases are :class:`~jobs.families.base.TextBase`."""
 
 
 def token_counter(

@@ -250,6 +250,18 @@ class TokenStream:
         speech = self._encode(self.layout.speech_text(codes, text, word_starts))
         return Example(prompt + speech, [IGNORED_LABEL] * len(prompt) + speech)
 
+    def text_example(self, context: str, continuation: str) -> Example:
+        """Plain text without the layout, behind the token that a text of the model begins with.
+
+        That is the tokenizer's BOS, else its EOS, as in lm-evaluation-harness, else END. Context
+        and continuation are read together, as there; the last token at least is a target.
+        """
+        known = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, self.end_id)
+        first = next(each for each in known if each is not None)
+        ids = [first, *self._encode(context + continuation)]
+        given = min(1 + len(self._encode(context)), len(ids) - 1)
+        return Example(ids, [IGNORED_LABEL] * given + ids[given:])
+
     def codes(self, ids: Sequence[int]) -> NDArray[np.int64]:
         """The codes (frames,) among generated ids, up to END; whatever is no code is dropped."""
         generated = np.asarray(ids, dtype=np.int64)

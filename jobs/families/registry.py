@@ -36,6 +36,7 @@ FAMILIES = Table(
             targets=CODEC_LM_TARGETS,
             embedded=True,
             speech_rows=True,
+            reads_items=True,
         ),
         "qwen3_tts": Family(
             "jobs.families.qwen3_tts.base",

@@ -18,6 +18,7 @@ from jobs.metrics import (
     plcmos,
     signal,
     speaker,
+    text,
     timing,
     wavlm,
     whisper,
@@ -81,6 +82,10 @@ def _word_error(inputs: ScorerInputs) -> Scorer:
     return words.WordError(inputs.recogniser, inputs.words)
 
 
+def _no_clips(spec: MetricSpec, inputs: ScorerInputs) -> Scorer:
+    raise ValueError(f"{spec.name} measures answers to text items, which a sweep asks for")
+
+
 _SOURCES = (
     _plain(dict.fromkeys(dnsmos.P808_NAMES, "higher"), dnsmos.p808_metrics, dnsmos.Dnsmos808),
     _plain(dict.fromkeys(dnsmos.P835_NAMES, "higher"), dnsmos.p835_metrics, dnsmos.Dnsmos835),
@@ -128,6 +133,7 @@ _SOURCES = (
         options=("model",),
         needs_references=True,
     ),
+    ScorerSource(_directions(text.ANSWER_METRICS), lambda spec: text.ANSWER_METRICS, _no_clips),
 )
 
 

@@ -1,4 +1,7 @@
-"""A variant's clips on disk: one FLAC a prompt and ``clips.json``, both with their origin."""
+"""A variant's clips on disk: one FLAC a prompt and ``clips.json``, both with their origin.
+
+Its answers to text items lie beside them.
+"""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from jobs.audio.files import read_audio, write_flac
-from jobs.clips import SpokenClip
+from jobs.clips import ItemAnswer, SpokenClip
+from jobs.spec.items import text_item
 from jobs.spec.trial import PromptSpec
 
 
@@ -41,10 +45,15 @@ class Origin:
 
 
 _INDEX = "clips.json"
+_ANSWERS = "answers.jsonl"
 
 
 def write_clips(
-    directory: Path, prompts: Sequence[PromptSpec], clips: Sequence[SpokenClip], origin: Origin
+    directory: Path,
+    prompts: Sequence[PromptSpec],
+    clips: Sequence[SpokenClip],
+    origin: Origin,
+    answers: Sequence[ItemAnswer] = (),
 ) -> None:
     """Write each prompt's clip as 16-bit FLAC; index and files say what ``origin`` says.
 
@@ -67,12 +76,23 @@ def write_clips(
             **origin.row(),
         }
     (directory / _INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    if answers:
+        rows = (json.dumps([each.item.model_dump(), each.log_likelihoods]) for each in answers)
+        (directory / _ANSWERS).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def read_clips(directory: Path) -> dict[str, SpokenClip]:
     """The clips of :func:`write_clips` by prompt id, in the same order."""
     index = json.loads((directory / _INDEX).read_text())
     return {prompt: _read_clip(directory, prompt, row) for prompt, row in index.items()}
+
+
+def read_answers(directory: Path) -> list[ItemAnswer]:
+    """The answers of :func:`write_clips`, in the same order."""
+    path = directory / _ANSWERS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = map(json.loads, lines)
+    return [ItemAnswer(text_item(item), tuple(found)) for item, found in rows]
 
 
 def clip_name(prompt: str) -> str:

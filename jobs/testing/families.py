@@ -11,8 +11,10 @@ from torch import nn
 from jobs.audio.files import read_audio, resample
 from jobs.clips import Codes, PreparedClip
 from jobs.embedded import VOICE_DIR
-from jobs.families.base import FrozenBase
+from jobs.families.base import FrozenBase, TextBase
+from jobs.families.items import answer_items
 from jobs.families.registry import FAMILIES
+from jobs.spec.items import PassageItem
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec
 from jobs.training.adapter import Adapters
 from jobs.training.packing import AdapterUse
@@ -184,6 +186,18 @@ class FamilyBattery:
             (alone,) = base.speak(base.model, [prompt], decoding)
             np.testing.assert_array_equal(alone.audio, clip.audio)
             assert alone.reached_end == clip.reached_end
+
+    def test_a_base_answers_text_items_as_its_family_says(self, base: FrozenBase) -> None:
+        assert isinstance(base, TextBase) == FAMILIES[self.family].reads_items
+        if not isinstance(base, TextBase):
+            return
+        items = [PassageItem(id=prompt.id, text=f" {prompt.text}") for prompt in PROMPTS]
+        together = answer_items(base, base.model, items)
+        assert [answer.item for answer in together] == items
+        for item, answer in zip(items, together, strict=True):
+            (alone,) = answer_items(base, base.model, [item])
+            assert answer.log_likelihoods == pytest.approx(alone.log_likelihoods, rel=1e-5)
+            assert answer.log_likelihoods[0] < 0
 
     def test_speech_is_mono_float32_at_the_rate_of_the_base(
         self, base: FrozenBase, clips: list[PreparedClip]

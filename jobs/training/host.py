@@ -13,11 +13,12 @@ from torch import distributed as dist
 
 from cluster.storage.base import Storage, StorageKey
 from cluster.storage.committed import DamagedError
-from jobs.clips import PreparedClip, SpokenClip
+from jobs.clips import ItemAnswer, PreparedClip, SpokenClip
 from jobs.data.order.batches import check_budget
 from jobs.data.order.mix import apply_mix, group_indices
 from jobs.families.base import FrozenBase, LossTerms, device_of
-from jobs.families.layout import Example
+from jobs.families.items import answer_items, example_losses
+from jobs.spec.items import TextItem
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrialSpec
 from jobs.training.adapter import Adapters, load_weights
 from jobs.training.checkpoint import Checkpoint, Snapshot, read_checkpoint
@@ -232,6 +233,25 @@ class Host:
             )
         return [clips[i : i + len(prompts)] for i in range(0, len(clips), len(prompts))]
 
+    def answer(
+        self, voices: Sequence[AdapterUse], items: Sequence[TextItem]
+    ) -> list[list[ItemAnswer]]:
+        """Answer the items with each of ``voices``, one after another; a list a voice.
+
+        The passes are the same for every voice, so that an answer depends on no neighbour.
+        """
+        for voice in voices:
+            if voice.slot is not None:
+                self._slot(voice.slot)
+        model, rows = self._engine.model, self._adapters.rows
+
+        def answered(voice: AdapterUse) -> list[ItemAnswer]:
+            return answer_items(
+                self.base, model, items, rows.share, lambda count: rows.owned_by([voice] * count)
+            )
+
+        return [answered(voice) for voice in voices]
+
     def _read(self, key: StorageKey) -> Checkpoint:
         """The checkpoint; when a rank cannot read it, every rank raises, so that none goes on."""
         assert self._storage is not None, "a host without a storage has no checkpoints"
@@ -327,25 +347,19 @@ class Host:
             means.append(loss.sum().item() / self.base.targets(examples))
         return math.fsum(means) / len(means)
 
-    @torch.no_grad()
     def _validation_sums(self, slot: str | None) -> list[tuple[float, ...]]:
         """Of each validation clip, the loss summed over its targets, by its parts; of the base
-        alone for None.
-
-        A clip is a batch of its own, without padding, and the passes are the same for every trial:
-        the value depends on no batch size and no neighbour. Not in inference mode: what ZeRO stage
-        3 gathers in it is of no use to the next epoch.
-        """
+        alone for None."""
         if slot is not None:
             self._slot(slot)
-        rows = self._adapters.rows
-        sums: list[tuple[float, ...]] = []
-        for examples in _in_passes(self._validation):
-            batches = [self.base.collate([example]) for example in examples]
-            with rows.owned_by([AdapterUse(slot)] * len(batches)):
-                losses = self.base.loss_sums(self._engine.model, batches, rows.share)
-            sums += map(tuple, torch.stack([loss.reshape(-1) for loss in losses]).tolist())
-        return sums
+        rows, use = self._adapters.rows, AdapterUse(slot)
+        return example_losses(
+            self.base,
+            self._engine.model,
+            self._validation,
+            rows.share,
+            lambda count: rows.owned_by([use] * count),
+        )
 
     def _mean(self, sums: Sequence[float], clips: Sequence[int]) -> float:
         """Loss a target over these validation clips, summed in float64."""
@@ -355,18 +369,3 @@ class Host:
 
 _OFFICIAL_BATCHES = 10
 """As many as ``scripts/train_voxcpm_finetune.py`` takes."""
-_VALIDATION_TOKENS = 1024
-"""Of a pass; more gains nothing on a CPU, and the logits take memory."""
-
-
-def _in_passes(examples: Sequence[Example]) -> list[list[Example]]:
-    """In order, as many to a pass as its tokens allow, and at least one."""
-    passes: list[list[Example]] = []
-    room = 0
-    for example in examples:
-        if not passes or len(example) > room:
-            passes.append([])
-            room = _VALIDATION_TOKENS
-        passes[-1].append(example)
-        room -= len(example)
-    return passes

@@ -11,13 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.storage.base import StorageKey
+from jobs.spec.items import TextItem
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training.epochs import EpochLosses, HostBrokenError, SlotGoneError
 from jobs.training.packed_host import PackedHost
 from jobs.training.packing import AdapterUse, HostProgress, PackingPlan
 
 if TYPE_CHECKING:
-    from jobs.clips import SpokenClip
+    from jobs.clips import ItemAnswer, SpokenClip
     from jobs.training.checkpoint import Snapshot
 
 T = TypeVar("T")
@@ -173,6 +174,12 @@ class HostLoop:
         speech = _Speech(voices, prompts, decoding)
         self._enqueue(speech)
         return speech.done.result()
+
+    def answer(
+        self, voices: Sequence[AdapterUse], items: Sequence[TextItem]
+    ) -> "list[list[ItemAnswer]]":
+        """See :meth:`jobs.training.host.Host.answer`."""
+        return self._call("answering", lambda host: host.answer(voices, items))
 
     def progress(self) -> HostProgress:
         """How far the work is; returns at once, also while the host hangs."""

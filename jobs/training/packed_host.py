@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.storage.base import StorageKey
+from jobs.spec.items import TextItem
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import EpochLosses
 from jobs.training.packing import AdapterUse
 
 if TYPE_CHECKING:
-    from jobs.clips import SpokenClip
+    from jobs.clips import ItemAnswer, SpokenClip
     from jobs.training.checkpoint import Snapshot
 
 
@@ -26,3 +27,6 @@ class PackedHost(Protocol):
     def speak(
         self, voices: Sequence[AdapterUse], prompts: Sequence[PromptSpec], decoding: DecodingSpec
     ) -> "list[list[SpokenClip]]": ...
+    def answer(
+        self, voices: Sequence[AdapterUse], items: Sequence[TextItem]
+    ) -> "list[list[ItemAnswer]]": ...

@@ -18,6 +18,7 @@ import ray
 from cluster.preemption import Notices, end_with_raylet, node_sources, sigterm_notice
 from cluster.storage.base import StorageKey, open_storage
 from cluster.storage.committed import DamagedError
+from jobs.spec.items import TextItem
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.speech.clips import Origin
 from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
@@ -201,17 +202,22 @@ class HostActor:
         keys: Mapping[float, StorageKey],
         prompts: Sequence[PromptSpec],
         decoding: DecodingSpec,
+        items: Sequence[TextItem],
     ) -> None:
-        """Say the prompts at every ``lora_scale`` in ``keys``, and commit the clips to its key."""
+        """Say the prompts and answer the items at every ``lora_scale`` in ``keys``, and commit
+        clips and answers to its key."""
         from jobs.speech.clips import write_clips
 
         with self._serving(lease):
             voices = [AdapterUse(lease, lora_scale) for lora_scale in keys]
             spoken = self._loop.speak(voices, prompts, decoding)
-            for key, clips in zip(keys.values(), spoken, strict=True):
+            answered = self._loop.answer(voices, items) if items else [[] for _ in voices]
+            for key, clips, answers in zip(keys.values(), spoken, answered, strict=True):
                 variant = key.rpartition("/")[2]
                 origin = Origin(variant, self._task.host.family, self._task.provenance)
-                write = functools.partial(write_clips, prompts=prompts, clips=clips, origin=origin)
+                write = functools.partial(
+                    write_clips, prompts=prompts, clips=clips, origin=origin, answers=answers
+                )
                 self._commit(lease, key, write)
 
     def _keep_partial(self, lease: str, start: str, snapshot: "Snapshot") -> None:

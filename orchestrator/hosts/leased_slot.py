@@ -10,6 +10,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTas
 
 from cluster.storage.base import StorageKey
 from cluster.storage.committed import DamagedError
+from jobs.spec.items import TextItem
 from jobs.spec.trial import DecodingSpec, PromptSpec, TrialSpec
 from jobs.training.epochs import DivergedError, EpochLosses, HostBrokenError, SlotGoneError
 from orchestrator.hosts.host_actor import HostLeavingError, SlotFailedError
@@ -92,10 +93,14 @@ class LeasedSlot:
         keys: Mapping[float, StorageKey],
         prompts: Sequence[PromptSpec],
         decoding: DecodingSpec,
+        items: Sequence[TextItem] = (),
     ) -> None:
-        """Say the prompts at every ``lora_scale`` in ``keys``, and commit the clips to its key."""
+        """Say the prompts and answer the items at every ``lora_scale`` in ``keys``, and commit
+        clips and answers to its key."""
         with self._used() as slot:
-            ray.get(slot.host.speak.remote(slot.lease, dict(keys), list(prompts), decoding))
+            ray.get(
+                slot.host.speak.remote(slot.lease, dict(keys), list(prompts), decoding, list(items))
+            )
 
     def release(self) -> None:
         """Give the slot to whoever waits; the next attach leases anew. Without one, nothing."""

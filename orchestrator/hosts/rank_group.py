@@ -152,6 +152,7 @@ class RankGroup:
         self.end_epoch = self._on_every_rank(rank.end_epoch)
         self.snapshot = self._on_every_rank(rank.snapshot)
         self.speak = self._on_every_rank(rank.speak)
+        self.answer = self._on_every_rank(rank.answer)
         # Which every rank knows by itself.
         self.epoch_is_over, self.is_within_step = host.epoch_is_over, host.is_within_step
 

@@ -18,11 +18,10 @@ from cluster.storage.base import STORAGES
 from jobs.families.description import is_path
 from jobs.problems import InputError, Problem, collecting
 from jobs.spec.yaml_files import dump_yaml
-from jobs.speech.prompts import read_prompts
 from jobs.speech.sentences import PREFIX
 from orchestrator.addresses import redacted
 from orchestrator.ledger import SPEC_FILE
-from orchestrator.remote.local_values import PROMPT_FILES, is_local, texts, what_instead
+from orchestrator.remote.local_values import SENT_FILES, is_local, texts, what_instead
 from orchestrator.spec.document import Violation, dotted
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.reading import read_document, read_spec
@@ -127,14 +126,14 @@ def default_image(gpus: bool) -> str:
 
 
 def _prompt_files(spec: SweepSpec, kube: KubeSpec) -> tuple[dict[str, str], list[Problem]]:
-    """Local prompt sets by their names in the ConfigMap, and their problems."""
+    """Local sets of prompts and items by their names in the ConfigMap, and their problems."""
     files: dict[str, str] = {}
     problems: list[Problem] = []
-    for _, key in PROMPT_FILES:
+    for (_, key), read in SENT_FILES.items():
         place = getattr(spec.variants, key)
-        if is_path(place) and not place.startswith(PREFIX) and not kube.holds(place):
+        if place and is_path(place) and not place.startswith(PREFIX) and not kube.holds(place):
             with collecting(problems):
-                read_prompts(Path(place))
+                read(Path(place))
                 files[f"{key}.jsonl"] = Path(place).read_text(encoding="utf-8")
     return files, problems
 

@@ -1,13 +1,22 @@
 """Values of a spec that mean something on this machine alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jobs.spec import EMBEDDED
+from jobs.speech.items import read_items
+from jobs.speech.prompts import read_prompts
 from orchestrator.spec.document import Location
 
-PROMPT_FILES = (("variants", "prompts"), ("variants", "confirmation_prompts"))
-"""Keys whose files are sent with the sweep."""
+SENT_FILES: Mapping[tuple[str, str], Callable[[Path], object]] = {
+    ("variants", "prompts"): read_prompts,
+    ("variants", "confirmation_prompts"): read_prompts,
+    ("variants", "items"): partial(read_items, part="a"),
+    ("variants", "confirmation_items"): partial(read_items, part="b"),
+}
+"""Keys whose files are sent with the sweep, each with what reads its file or raises InputError."""
 _NOT_OPENED = (("data", "consent"),)
 """Keys whose text may look like a path, but is never used as one."""
 _LOCAL = ("/", "file:", "sqlite:")
@@ -24,7 +33,7 @@ _ELSEWHERE = {
 
 def texts(value: Any, location: Location = ()) -> Iterator[tuple[Location, str]]:  # noqa: ANN401 (JSON)
     """Every text of a spec's JSON that is no file to be sent, with its key."""
-    if isinstance(value, str) and location not in (*PROMPT_FILES, *_NOT_OPENED):
+    if isinstance(value, str) and location not in (*SENT_FILES, *_NOT_OPENED):
         yield location, value
     elif isinstance(value, dict):
         for key, each in value.items():

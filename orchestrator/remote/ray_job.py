@@ -18,10 +18,9 @@ from cluster.sources.local_files import LocalFolder, open_file
 from jobs.families.description import is_path
 from jobs.problems import InputError, Problem, collecting
 from jobs.spec.yaml_files import dump_yaml
-from jobs.speech.prompts import read_prompts
 from jobs.speech.sentences import PREFIX
 from orchestrator.ledger import SPEC_FILE
-from orchestrator.remote.local_values import PROMPT_FILES, is_local, texts, what_instead
+from orchestrator.remote.local_values import SENT_FILES, is_local, texts, what_instead
 from orchestrator.spec.document import Document, Violation, dotted
 from orchestrator.spec.model import MAY_CHANGE, REMOTE, SweepSpec
 from orchestrator.spec.reading import read_document
@@ -61,7 +60,7 @@ def make_submission(
     elif found := where.storage_problem(storage):
         problems.append(Problem("--storage", *found))
     if not where.nodes_share_files:
-        for location in PROMPT_FILES:
+        for location in SENT_FILES:
             with collecting(problems):
                 _pack(values, location, document, files)
     problems += document.problems(_unreachable(values, where))
@@ -115,7 +114,7 @@ def _pack(
     """
     section, key = location
     value = values[section][key]
-    if not is_path(value) or value.startswith((REMOTE, PREFIX)):
+    if value is None or not is_path(value) or value.startswith((REMOTE, PREFIX)):
         return
     folder = document.path.absolute().parent
     try:
@@ -125,7 +124,7 @@ def _pack(
     except SourceError as error:
         what = f"{section}.{key} {error.what}"
         raise InputError([Problem(document.where(location), what, error.next_step)]) from None
-    read_prompts(Path(real))
+    SENT_FILES[location](Path(real))
     values[section][key] = name = f"inputs/{key}.jsonl"
     files[name] = data
 

@@ -1,5 +1,6 @@
 """The tables of a page, cell by cell."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from jobs.spec.trial import BASE_VARIANT, place
@@ -37,7 +38,7 @@ def prompt_scores(report: ReportInput, variant: str, prompt: str) -> list[tuple[
     """
     compared, scores = report.comparison, []
     place = report.table.prompts.index(prompt)
-    for metric in report.protocol.deciding_metrics:
+    for metric in report.protocol.of_clips().deciding_metrics:
         mean = None
         if metric in compared.metrics(variant):
             lacking = report.table.by_prompt(compared.lacks(variant, metric).astype(float))
@@ -363,6 +364,10 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
     protocol, gates = report.protocol, report.protocol.gates
     low, high = gates.duration_ratio
     unit = report.table.metrics[protocol.primary].unit
+    of_a, of_b = (
+        Counter(item.metric for item in items)
+        for items in (protocol.items, protocol.confirmation_items)
+    )
     constraints = [
         f"{c.metric} at most {c.margin:g} {report.table.metrics[c.metric].unit} worse than the base"
         for c in protocol.constraints
@@ -374,6 +379,10 @@ def rule(report: ReportInput) -> Sequence[tuple[str, str]]:
             f"{_count(protocol.prompts)} of {protocol.prompt_set}{_shortlisting(protocol)}",
         ),
         ("set B, confirms", f"{_count(protocol.confirmation)} of {protocol.confirmation_set}"),
+        *(
+            (f"text items for {name}", f"{of_a[name]} in set A, {of_b[name]} in set B")
+            for name in protocol.item_metrics
+        ),
         (
             "decoding of the base" if protocol.decodings else "decoding",
             f"temperature {protocol.temperature:g}, top-k {protocol.top_k}, "

@@ -200,7 +200,8 @@ def _tables(
     scored: ScoreColumns, known: Mapping[str, VariantInfo], rule: Protocol
 ) -> tuple[ScoreTable, ScoreTable | None, ScoreTable | None]:
     """Scores on the screening prompts, on all of set A, and on set B; None where there are none."""
-    fresh, rest = ({prompt.id for prompt in part} for part in (rule.confirmation, rule.rest))
+    of_b = (*rule.confirmation, *rule.confirmation_items)
+    fresh, rest = ({each.id for each in part} for part in (of_b, rule.rest))
     of_a = {prompt for prompt, _ in scored.keys} - fresh
 
     def table(part: ScoreColumns, protocol: Protocol) -> ScoreTable | None:

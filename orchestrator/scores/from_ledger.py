@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jobs.metrics.base import ClipScores
 from jobs.metrics.catalogue import ScorerUnavailable, metric_of
+from jobs.spec.items import TextItem
 from jobs.spec.trial import BASE_VARIANT, PromptSpec, Variant
 from jobs.training.epochs import EpochLosses
 from orchestrator.ledger import (
@@ -38,6 +39,8 @@ def protocol_for(
     prompts: Sequence[PromptSpec],
     confirmation: Sequence[PromptSpec],
     prepared: Prepared,
+    items: Sequence[TextItem] = (),
+    confirmation_items: Sequence[TextItem] = (),
 ) -> Protocol:
     """The protocol of a sweep by ``spec``, with the versions of the metrics that measure here.
 
@@ -57,6 +60,8 @@ def protocol_for(
         confirmation_set=Path(variants.confirmation_prompts).name,
         confirmation=tuple(Prompt(**prompt.model_dump()) for prompt in confirmation),
         confirmation_seed=variants.decoding.seed + 1,
+        items=tuple(items),
+        confirmation_items=tuple(confirmation_items),
         confirm_seeds=spec.search.confirm_seeds,
         lora_scales=variants.lora_scales,
         metrics=tuple(

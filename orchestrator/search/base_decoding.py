@@ -19,8 +19,9 @@ def tried_speech(
 ) -> list[BaseSpeech]:
     """What the base says of a part of set A with each of ``decodings``."""
     specs = [prompt.spec for prompt in prompts]
+    items = protocol.items if prompt_set == SCREEN else ()
     return [
-        BaseSpeech(base_decoding_id(point), protocol.decoding.at(point), prompt_set, specs)
+        BaseSpeech(base_decoding_id(point), protocol.decoding.at(point), prompt_set, specs, items)
         for point in decodings
     ]
 

@@ -75,10 +75,11 @@ def _speak(
         CONFIRMATION: protocol.confirmation,
     }
     prompts = [prompt.spec for prompt in sets[prompt_set]]
+    items = {SCREEN: protocol.items, CONFIRMATION: protocol.confirmation_items}.get(prompt_set, ())
     for attempt in range(spec.resources.trial_retries + 1):
         try:
             slot.attach(trial, checkpoint, alone=attempt > 0)
-            slot.speak(keys, prompts, decoding)
+            slot.speak(keys, prompts, decoding, items)
         except HostLostError as error:
             reason = str(error)
         except (SlotFailedError, HostsGoneError, DamagedError) as error:

@@ -130,13 +130,13 @@ class TrialRun:
     def _speak(self, variants: Sequence[Variant]) -> None:
         """Synthesise the clips that are not committed yet, in one batch."""
         keys = {variant.lora_scale: self._ledger.clips(variant.id) for variant in variants}
-        prompts = [prompt.spec for prompt in self._scored.protocol.prompts]
-        decoding = self._scored.protocol.decoding
+        protocol = self._scored.protocol
+        prompts = [prompt.spec for prompt in protocol.prompts]
 
         def speak() -> bool:
             is_committed = self._ledger.storage.is_committed
             missing = {scale: key for scale, key in keys.items() if not is_committed(key)}
-            self._slot.speak(missing, prompts, decoding)
+            self._slot.speak(missing, prompts, protocol.decoding, protocol.items)
             return True
 
         self._commit(keys.values(), self._epoch, speak)

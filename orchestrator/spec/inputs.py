@@ -21,12 +21,14 @@ from jobs.metrics.references import reference_problems
 from jobs.problems import InputError, Problem, collecting, nearest
 from jobs.spec import EMBEDDED
 from jobs.spec.data import DataSpec
+from jobs.spec.items import ITEM_METRICS, TextItem
 from jobs.spec.trial import PromptSpec
+from jobs.speech.items import read_items
 from jobs.speech.prompts import read_prompts
 from jobs.speech.sentences import PREFIX, shipped_prompts
 from orchestrator.spec.check_summary import by_rule
 from orchestrator.spec.model import SweepSpec
-from orchestrator.verdict.protocol import prompt_set_problems
+from orchestrator.verdict.protocol import item_set_problems, prompt_set_problems
 
 _MOST_OF_A_RULE = 20
 
@@ -48,7 +50,11 @@ class Inputs:
     reads_as: Mapping[str, str] = field(default_factory=dict)
     """By manifest, what it was read as, in words."""
     near_duplicates: Sequence[Problem] = ()
-    """Prompts that count as one with an earlier one of their set."""
+    """Prompts and items that count as one with an earlier one of their set."""
+    items: Sequence[TextItem] = ()
+    """Text items of set A."""
+    confirmation_items: Sequence[TextItem] = ()
+    """Those of set B."""
 
 
 def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) -> Inputs:
@@ -66,12 +72,27 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
     for value, part in named:
         with collecting(problems):
             sets.append(_read_prompts(value, part, spec.data.target))
+    asked = ((spec.variants.items, "a"), (spec.variants.confirmation_items, "b"))
+    item_sets: list[_ItemSet] = []
+    for path, part in asked:
+        with collecting(problems):
+            item_sets.append(_ItemSet.read(path, part))
     if problems or checked is None:
         raise InputError(problems)
     (_, first, of_a), (set_b, second, of_b) = sets
-    near = (*_near_duplicates(first, of_a), *_near_duplicates(second, of_b))
+    both: list[_PromptSet | _ItemSet] = [*sets, *item_sets]
+    near = [each for of in both for each in _near_duplicates(of.prompts, of.places)]
+    items, fresh_items = (of.prompts for of in item_sets)
     inputs = Inputs(
-        checked.clips, checked.findings, checked.dropped, first, second, checked.reads_as, near
+        checked.clips,
+        checked.findings,
+        checked.dropped,
+        first,
+        second,
+        checked.reads_as,
+        near,
+        items,
+        fresh_items,
     )
     scoring = spec.scoring
     found = prompt_set_problems(
@@ -80,6 +101,7 @@ def read_inputs(spec: SweepSpec, progress: Progress = lambda done, total: None) 
     problems = [Problem(set_b, what, f"{step.capitalize()}.") for what, step in found]
     problems += _too_few_to_host(spec, second, set_b)
     problems += _trained_texts(second, of_b, checked.clips)
+    problems += _item_problems(spec, inputs, item_sets)
     if problems:
         raise InputError(problems)
     problems += _reference_problems(spec, inputs, partial(how_to_hold_out, checked, spec.data))
@@ -101,6 +123,38 @@ class _PromptSet(NamedTuple):
     prompts: list[PromptSpec]
     places: list[str]
     """File and line of each."""
+
+
+class _ItemSet(NamedTuple):
+    """A set of text items as it was read."""
+
+    name: str
+    prompts: list[TextItem]
+    places: list[str]
+    """File and line of each."""
+
+    @classmethod
+    def read(cls, path: str | None, part: str) -> "_ItemSet":
+        """The set in a file; an empty one where there is none."""
+        items = [] if path is None else read_items(Path(path), part)
+        return cls(path or "", items, [f"{path}:{line}" for line in range(1, len(items) + 1)])
+
+
+def _item_problems(spec: SweepSpec, inputs: Inputs, sets: Sequence[_ItemSet]) -> Iterator[Problem]:
+    """What keeps the text items from deciding, and those of set B that are trained on."""
+    of_a, of_b = sets
+    measured = [name for name in spec.scoring.confirmed_by if name in ITEM_METRICS]
+    found = item_set_problems(
+        of_a.prompts,
+        of_b.prompts,
+        {prompt.id for prompt in (*inputs.prompts, *inputs.confirmation)},
+        measured,
+        [name for name in measured if name in spec.scoring.measured],
+        (of_a.places, of_b.places),
+    )
+    for what, step in found:
+        yield Problem(of_b.name or of_a.name, what, f"{step.capitalize()}.")
+    yield from _trained_texts(of_b.prompts, of_b.places, inputs.clips)
 
 
 def _read_prompts(value: str, part: str, target: str | None) -> _PromptSet:
@@ -138,9 +192,11 @@ def _too_few_to_host(
 
 
 def _trained_texts(
-    confirmation: Sequence[PromptSpec], places: Sequence[str], clips: Sequence[TargetClip]
+    confirmation: Sequence[PromptSpec | TextItem],
+    places: Sequence[str],
+    clips: Sequence[TargetClip],
 ) -> Iterator[Problem]:
-    """Prompts of set B whose text is trained on, or nearly so."""
+    """Prompts or items of set B whose text is trained on, or nearly so."""
     trained = [clip.row for clip in clips if clip.row.split == "train"]
     for repeat in nearest_repeats((row.text for row in trained), [p.text for p in confirmation]):
         text, row = confirmation[repeat.other].text, trained[repeat.place]
@@ -151,8 +207,10 @@ def _trained_texts(
         yield Problem(places[repeat.other], what, "Write another text, or take that clip out.")
 
 
-def _near_duplicates(prompts: Sequence[PromptSpec], places: Sequence[str]) -> Iterator[Problem]:
-    """Each prompt of a set that repeats an earlier one, the most similar of those."""
+def _near_duplicates(
+    prompts: Sequence[PromptSpec | TextItem], places: Sequence[str]
+) -> Iterator[Problem]:
+    """Each prompt or item of a set that repeats an earlier one, the most similar of those."""
     texts = [prompt.text for prompt in prompts]
     nearest: dict[int, Repeat] = {}
     for repeat in repeats(texts, texts):

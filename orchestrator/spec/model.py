@@ -48,6 +48,9 @@ OBJECTIVE = "objective"
 SECONDS = "seconds"
 """A trial's training time, as a second objective."""
 
+ITEM_SETS = ("items", "confirmation_items")
+"""Keys of ``variants`` that name files of text items, of set A and of set B."""
+
 REMOTE = "s3://"
 """Prefix of data in object storage."""
 
@@ -229,6 +232,10 @@ class VariantsSpec(Strict):
     """Prompts of set A for every variant; the best third get the rest too. Null: all get all."""
     confirmation_prompts: str = EMBEDDED
     """Prompt set B, with other texts, on which finalists are confirmed: as ``prompts``."""
+    items: str | None = None
+    """Text items of set A: a JSONL file of questions as in MMLU, and of texts. Null: none."""
+    confirmation_items: str | None = None
+    """Text items of set B: others of the same kinds."""
 
     @property
     def adapted_scales(self) -> tuple[float, ...]:
@@ -515,7 +522,7 @@ def without_places(spec: SweepSpec) -> dict[str, Any]:
     for section, names in (
         ("base", ("source", "codec")),
         ("data", ("root",)),
-        ("variants", ("prompts", "confirmation_prompts")),
+        ("variants", ("prompts", "confirmation_prompts", *ITEM_SETS)),
     ):
         for name in names:
             fields[section][name] = place(fields[section][name])
@@ -558,6 +565,8 @@ def resolve_paths(spec: SweepSpec, directory: Path) -> SweepSpec:
         "variants": {
             "prompts": prompts(variants.prompts),
             "confirmation_prompts": prompts(variants.confirmation_prompts),
+            # Only what is there: a rendered spec has no key that its author did not write.
+            **{key: local(path) for key in ITEM_SETS if (path := getattr(variants, key))},
         },
         "scoring": {
             "metrics": tuple(map(metric, scoring.metrics)),

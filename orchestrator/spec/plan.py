@@ -12,6 +12,7 @@ from jobs.data.order.batches import BatchPlan
 from jobs.data.order.mix import epoch_counts
 from jobs.metrics.catalogue import metric_of
 from jobs.spec.data import MixSpec
+from jobs.spec.items import TextItem
 from jobs.spec.trial import BASE_VARIANT, PromptSpec
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger
 from orchestrator.spec.cost import (
@@ -62,6 +63,11 @@ class Plan:
     most_clip_megabytes: float
     prompts: int
     confirmation_prompts: int
+    items: int
+    confirmation_items: int
+    most_answers: int
+    """To text items, the base's included; each takes as many passages of text through the base as
+    the item has choices."""
     training_clips: int
     validation_clips: int
     hosts: int
@@ -192,6 +198,10 @@ def plan(
         most_clip_megabytes=round(spoken * _SECONDS_A_PROMPT * _CLIP_BYTES_A_SECOND / 1e6, 1),
         prompts=len(prompts),
         confirmation_prompts=len(confirmation),
+        items=len(inputs.items),
+        confirmation_items=len(inputs.confirmation_items),
+        most_answers=(1 + adapted) * len(inputs.items)
+        + (1 + end.finalists + replicates) * len(inputs.confirmation_items),
         training_clips=clips,
         validation_clips=len(inputs.clips) - clips,
         hosts=hosts,
@@ -216,7 +226,7 @@ def plan(
         worked_out=work_out(
             spec, inputs.clips, most_epochs(spec), trained_clips(spec, _seen(spec, inputs.clips))
         ),
-        weak_rules=tuple(_weak_rules(spec, confirmation, ledger)),
+        weak_rules=tuple(_weak_rules(spec, confirmation, inputs.confirmation_items, ledger)),
     )
 
 
@@ -257,7 +267,9 @@ def _cost(
     return measured.cost(work, rate)
 
 
-def _weak_rules(spec: SweepSpec, prompts: Sequence[PromptSpec], ledger: Ledger) -> Iterator[str]:
+def _weak_rules(
+    spec: SweepSpec, prompts: Sequence[PromptSpec], items: Sequence[TextItem], ledger: Ledger
+) -> Iterator[str]:
     """By the base's own scores where they are stored, else by an assumption."""
     scoring, stored = spec.scoring, (CONFIRMATION, SCREEN)
     base = next((rows for part in stored if (rows := ledger.scores(BASE_VARIANT, part))), ())
@@ -265,7 +277,7 @@ def _weak_rules(spec: SweepSpec, prompts: Sequence[PromptSpec], ledger: Ledger) 
     measured = scoring.metric_specs(name for name in deciding if name not in RATIO_SOURCES)
     units = {name: RATIO_UNIT for name in deciding & RATIO_SOURCES.keys()}
     units |= {metric.name: metric_of(metric).unit for metric in measured}
-    return weak_rules(scoring, prompts, expected_spreads(units, base))
+    return weak_rules(scoring, prompts, expected_spreads(units, base), items)
 
 
 def _packing(spec: SweepSpec) -> str:

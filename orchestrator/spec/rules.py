@@ -19,6 +19,7 @@ from jobs.metrics.distillmos import DISTILLMOS_NAMES
 from jobs.metrics.plcmos import PLCMOS_NAMES
 from jobs.problems import nearest
 from jobs.spec import EMBEDDED
+from jobs.spec.items import ITEM_METRICS
 from jobs.spec.metric import MetricSpec
 from jobs.spec.trial import REFUSED_KEYS, DecodingSpec, TrainingSpec
 from jobs.speech.sentences import LANGUAGES, PREFIX
@@ -27,6 +28,7 @@ from orchestrator.spec.decodings import SEARCHABLE
 from orchestrator.spec.document import Location, Violation, dotted
 from orchestrator.spec.model import (
     AUTO,
+    ITEM_SETS,
     OBJECTIVE,
     PATH_STARTS,
     REMOTE,
@@ -37,7 +39,7 @@ from orchestrator.spec.model import (
 )
 from orchestrator.verdict.protocol import GATE_METRICS, RATIO_SOURCES
 
-_NEVER_PRIMARY = (*PLCMOS_NAMES, *DISTILLMOS_NAMES)
+_NEVER_PRIMARY = (*PLCMOS_NAMES, *DISTILLMOS_NAMES, *ITEM_METRICS)
 
 
 def unfit_values(spec: SweepSpec) -> Iterator[Violation]:
@@ -48,6 +50,7 @@ def unfit_values(spec: SweepSpec) -> Iterator[Violation]:
     yield from _metrics(spec.scoring)
     yield from _deciding_metrics(spec.scoring)
     yield from _late_metrics(spec.scoring)
+    yield from _items(spec)
     yield from _search(spec)
     yield from _first_trials(spec)
     yield from _decoding_search(spec.variants)
@@ -297,6 +300,42 @@ def _late_metrics(scoring: ScoringSpec) -> Iterator[Violation]:
             yield Violation(("scoring", "finalist_metrics", index), what, "Remove it there.")
 
 
+def _items(spec: SweepSpec) -> Iterator[Violation]:
+    """Text items without a metric, and metrics of text items without any, or of another family."""
+    scoring, variants = spec.scoring, spec.variants
+    family = FAMILIES.usable().get(spec.family)
+    asked: set[str] = set()
+    for section in ("metrics", "finalist_metrics"):
+        named = [(at, m.name) for at, m in enumerate(getattr(scoring, section))]
+        measured = [(at, name) for at, name in named if name in ITEM_METRICS]
+        sets = ["confirmation_items", *(["items"] if section == "metrics" else [])]
+        asked |= {*sets} if measured else set()
+        for at, name in measured:
+            location: Location = ("scoring", section, at)
+            if family is not None and not family.reads_items:
+                what = f"{dotted(location)}: a base of {spec.family} answers no text items"
+                step = f"{name} needs a backbone that has kept its head over text. Remove it."
+                yield Violation(location, f"{what}", step)
+            for key in sets:
+                if getattr(variants, key) is None:
+                    what = f"{dotted(location)}: {name} needs variants.{key}, but there is none"
+                    yield Violation(location, what, "Name a file of text items: docs/metrics.md.")
+    for key in ITEM_SETS:
+        if getattr(variants, key) is not None and key not in asked:
+            what = f"variants.{key} is answered for a metric, but none measures it"
+            step = f"Add {' or '.join(ITEM_METRICS)} to scoring.metrics, or delete the key."
+            yield Violation(("variants", key), what, step)
+    if scoring.primary in ITEM_METRICS:
+        what = f"scoring.primary must be a metric of clips, got {scoring.primary}"
+        yield Violation(
+            ("scoring", "primary"), what, "Make it a constraint, and name another here."
+        )
+    for index, each in enumerate(spec.hosting.margins if spec.hosting.gguf else ()):
+        if each.metric in ITEM_METRICS:
+            what = f"files for llama.cpp answer no text items, got a margin of {each.metric}"
+            yield Violation(("hosting", "margins", index, "metric"), what, "Delete it.")
+
+
 def _search(spec: SweepSpec) -> Iterator[Violation]:
     measured = (name for name in spec.scoring.measured if name not in GATE_METRICS)
     valid = [OBJECTIVE, SECONDS, *measured]
@@ -384,8 +423,11 @@ def _files(spec: SweepSpec) -> Iterator[Violation]:
         ("base", "codec", "config.json"),
         ("variants", "prompts", ""),
         ("variants", "confirmation_prompts", ""),
+        *(("variants", key, "") for key in ITEM_SETS),
     ):
         value = getattr(getattr(spec, section), key)
+        if value is None:
+            continue
         path = Path(value) / file
         if section == "variants" and value.startswith(PREFIX):
             languages = value.removeprefix(PREFIX).split(",")
@@ -399,7 +441,8 @@ def _files(spec: SweepSpec) -> Iterator[Violation]:
                     yield Violation((section, key), what, step)
         elif is_path(value) and not path.is_file():
             what = f"{section}.{key} must name something that exists, but there is no {path}"
-            yield Violation((section, key), what, f"Correct the path or use {EMBEDDED}.")
+            other = "delete the key" if key.endswith("items") else f"use {EMBEDDED}"
+            yield Violation((section, key), what, f"Correct the path or {other}.")
     for index, manifest in enumerate(spec.data.paths):
         if _is_local(manifest) and not Path(manifest).exists():
             what = f"data.manifest must name something that exists, but there is no {manifest}"

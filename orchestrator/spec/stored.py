@@ -23,7 +23,7 @@ from orchestrator.ledger import (
     VERDICT_FILE,
     Ledger,
 )
-from orchestrator.spec.model import MAY_CHANGE, SweepSpec, without_places
+from orchestrator.spec.model import ITEM_SETS, MAY_CHANGE, SweepSpec, without_places
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.protocol import Protocol
 
@@ -171,6 +171,9 @@ def _prompt_changes(ledger: Ledger, spec: SweepSpec, inputs: "Inputs") -> Iterat
     if [p.model_dump() for p in inputs.confirmation] != fixed:
         step = "Set B decides once, so it cannot change."
         yield "variants.confirmation_prompts", f"{step} {_RENAME}"
+    for key in ITEM_SETS:
+        if tuple(getattr(inputs, key)) != getattr(known, key):
+            yield f"variants.{key}", f"Items cannot change. {_RENAME}"
 
 
 def _length_may_grow(spec: SweepSpec) -> bool:

@@ -39,8 +39,9 @@ from orchestrator.verdict.yardstick import Yardsticks
 FAILED_CLIPS = "failed_clips"
 """The constraint of the gates, beside those of the protocol, which bear their metric's name."""
 
-# Set A's, its first part's and set B's; those of languages and speakers come and go.
-_bootstrap = lru_cache(maxsize=4)(PairedBootstrap)
+# Set A's, its first part's and set B's, and those of the items of both by two metrics; those of
+# languages and speakers come and go.
+_bootstrap = lru_cache(maxsize=8)(PairedBootstrap)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Comparison:
     ) -> None:
         self.table = table
         self.protocol = protocol
+        self._of_items = {m: rule.texts for m, rule in protocol.over_items().items()}
+        """Of each metric of text items, which text each of its items says."""
         self._yardsticks = yardsticks or Yardsticks.of(table, protocol)
         self._is_lenient = is_lenient
         self._beside = beside
@@ -119,7 +122,11 @@ class Comparison:
     @cached_property
     def lenient(self) -> "Comparison":
         """The same comparison, where what was not scored counts for the variants."""
-        if self._is_lenient or not any(map(self.unscored_clips, self.table.variants)):
+        answers = self.table.items.values()
+        lacks_any = any(map(self.unscored_clips, self.table.variants)) or any(
+            any(part.missing.values()) for part in answers
+        )
+        if self._is_lenient or not lacks_any:
             return self
         return Comparison(
             self.table,
@@ -131,9 +138,17 @@ class Comparison:
 
     @property
     def bootstrap(self) -> PairedBootstrap:
-        """The draws that all intervals under this protocol share."""
-        of = self.protocol
-        return _bootstrap(len(set(of.texts)), of.bootstrap_resamples, of.confidence, of.seed)
+        """The draws that all intervals over clips share under this protocol."""
+        return self.bootstrap_of(self.protocol.primary)
+
+    def bootstrap_of(self, metric: str) -> PairedBootstrap:
+        """The draws of a metric: those over clips, or over the text items that it measures."""
+        of, texts = self.protocol, self._texts(metric)
+        return _bootstrap(len(set(texts)), of.bootstrap_resamples, of.confidence, of.seed)
+
+    def _texts(self, metric: str) -> tuple[int, ...]:
+        """Which text each prompt says, or each item that the metric measures."""
+        return self._of_items.get(metric) or self.protocol.texts
 
     def gains(self, variant: str) -> Values:
         """Paired differences to the base, shape (texts,), signed so that positive is better."""
@@ -188,33 +203,35 @@ class Comparison:
         if key not in self._filled:
             of = self.table.metrics[metric]
             values = np.where(self.lacks(variant, metric), bound, self.clips(variant, metric))
-            if metric in self.protocol.deciding_metrics and of.direction != "neither":
+            decides = metric in self.protocol.deciding_metrics and of.direction != "neither"
+            if decides and metric not in self._of_items:
                 values = np.where(self._fails(variant), of.worst, values)
-            self._filled[key] = self._by_text(values)
+            self._filled[key] = self._by_text(values, metric)
         return self._filled[key]
 
-    def _by_text(self, values: Values) -> Values:
-        """Average seeds, then the prompts of each text: shape (clips,) to (texts,)."""
-        texts = self.protocol.texts
-        return np.bincount(texts, weights=self.table.by_prompt(values)) / np.bincount(texts)
+    def _by_text(self, values: Values, metric: str = DURATION) -> Values:
+        """Average seeds, then the prompts, or the items, of each text: (clips,) to (texts,)."""
+        texts, by_prompt = self._texts(metric), self.table.over(metric).by_prompt
+        return np.bincount(texts, weights=by_prompt(values)) / np.bincount(texts)
 
     def metrics(self, variant: str) -> list[str]:
         """Everything that the variant was measured by, and its ratios to the base."""
         columns, known = self.table.values[variant], self.table.metrics
         ratios = [name for name, of in RATIO_SOURCES.items() if name in known and of in columns]
-        return list(dict.fromkeys((*columns, *ratios)))
+        answered = [name for name, of in self.table.items.items() if of.values[variant]]
+        return list(dict.fromkeys((*columns, *ratios, *answered)))
 
     def clips(self, variant: str, metric: str) -> Values:
         """What was measured of each clip, shape (clips,); meaningless where it :meth:`lacks`."""
         if metric in RATIO_SOURCES:
             return self._yardsticks.ratio(self.table, variant, metric)
-        return self.table.values[variant][metric]
+        return self.table.over(metric).values[variant][metric]
 
     def lacks(self, variant: str, metric: str) -> NDArray[np.bool_]:
         """Which clips have no value of a metric, shape (clips,)."""
         source = RATIO_SOURCES.get(metric)
         if source is None:
-            return self.table.lacks(variant, metric)
+            return self.table.over(metric).lacks(variant, metric)
         if variant == BASE_VARIANT:
             return np.zeros(len(self.table.keys), bool)
         return self.table.lacks(variant, source) | self.table.lacks(BASE_VARIANT, source)
@@ -339,17 +356,17 @@ class Comparison:
 
     def _worst_way(self, variant: str, metric: str) -> Values:
         one, *other = self.worsenings(variant, metric)
-        return max(one, *other, key=self.bootstrap.upper) if other else one
+        return max(one, *other, key=self.bootstrap_of(metric).upper) if other else one
 
     def _check(self, variant: str, constraint: Constraint) -> ConstraintCheck:
         name, metric = constraint.metric, self.table.metrics[constraint.metric]
-        worst = self._worst_way(variant, name)
+        worst, bootstrap = self._worst_way(variant, name), self.bootstrap_of(name)
         return ConstraintCheck.of(
             metric,
             base=float(self.scores(BASE_VARIANT, name).mean()),
             variant=float(self.scores(variant, name).mean()),
-            worsening=self.bootstrap.interval(worst),
-            bound=self.bootstrap.upper(worst),
+            worsening=bootstrap.interval(worst),
+            bound=bootstrap.upper(worst),
             margin=constraint.margin,
         )
 
@@ -361,16 +378,17 @@ class Comparison:
         """
         if variant not in self._harmful:
             seen = self.lenient
-            rules = [(seen._excess_failures(variant), seen.failure_gate(variant).tolerance)]
+            excess, gate = seen._excess_failures(variant), seen.failure_gate(variant)
+            rules = [(excess, gate.tolerance, self.bootstrap)]
             rules += [
-                (seen._worst_way(variant, constraint.metric), constraint.margin)
-                for constraint in seen._measured(variant)
+                (seen._worst_way(variant, each.metric), each.margin, self.bootstrap_of(each.metric))
+                for each in seen._measured(variant)
             ]
             beside = len(rules) * self._beside
             self._harmful[variant] = any(
                 worsening.mean() > allowed + ROUNDING  # below its mean an interval begins anyway
-                and self.bootstrap.interval(worsening, beside).low > allowed + ROUNDING
-                for worsening, allowed in rules
+                and bootstrap.interval(worsening, beside).low > allowed + ROUNDING
+                for worsening, allowed, bootstrap in rules
             )
         return self._harmful[variant]
 
@@ -418,14 +436,20 @@ class Comparison:
             reasons=(),
             means={metric: float(values.mean()) for metric, values in scores.items()},
             differences={
-                metric: self.bootstrap.interval(values - self.scores(BASE_VARIANT, metric))
+                metric: self.bootstrap_of(metric).interval(
+                    values - self.scores(BASE_VARIANT, metric)
+                )
                 for metric, values in scores.items()
                 if metric in base
             },
             gain=self.bootstrap.interval(self.gains(variant)),
             objective=self.assess(variant).objective,
             failures=self.failure_gate(variant),
-            missing={metric: len(clips) for metric, clips in self.table.missing[variant].items()},
+            missing={
+                metric: len(clips)
+                for of in (self.table, *self.table.items.values())
+                for metric, clips in of.missing[variant].items()
+            },
             failed_clips=self.failed_clips(variant),
             constraints=self.constraint_checks(variant),
         )

@@ -8,6 +8,7 @@ from itertools import islice
 from scipy.special import ndtri
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.items import ITEM_METRICS
 from jobs.spec.trial import BASE_VARIANT
 from orchestrator.verdict import sentences
 from orchestrator.verdict.comparison import Comparison
@@ -175,7 +176,9 @@ def _enough_prompts(fresh: Comparison, row: VariantRow, level: float) -> int | N
         half, room = gate.excess.high - gate.excess.mean, gate.tolerance - gate.excess.mean
         counts.append(prompts_to_clear(half, room, n, (1 + rule.confidence) / 2))
     for check in row.constraints:
-        if check.violation:
+        if check.violation and check.metric in ITEM_METRICS:
+            counts.append(None)  # more prompts tell nothing of text
+        elif check.violation:
             half, room = check.bound - check.worsening.mean, check.margin - check.worsening.mean
             counts.append(prompts_to_clear(half, room, n, rule.confidence))
     if None in counts:
@@ -211,6 +214,7 @@ def contest(
     Raises:
         ScoreTableError: the scores cannot be paired.
     """
+    protocol = protocol.of_clips()  # the verdicts of both have heard what they answer
     rows = [
         *(row for row in challenger if row.variant == BASE_VARIANT),
         *_renamed(_CHALLENGER, challenger),

@@ -1,7 +1,7 @@
 """Whether set B has the prompts that a rule needs, told before anything is trained."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from jobs.metrics.base import ClipScores
+from jobs.spec.items import TextItem
 from jobs.spec.trial import PromptSpec
 from orchestrator.verdict.protocol import Constraint, prompts_of_groups
 from orchestrator.verdict.shares import share_on_all, shares_in_group
@@ -18,11 +19,17 @@ from orchestrator.verdict.stats import prompts_needed
 ENOUGH = 0.8
 """Power below which a rule is weak."""
 
-ASSUMED: Mapping[str, float] = {"MOS": 0.25, "share": 0.10, "cosine": 0.05, "x base": 0.10}
-"""Assumed standard deviation of paired differences on one prompt, by the metric's unit, where
-nothing has been scored yet. A share is that of a text of ten words with one in twenty wrong: the
-root of 2 * 0.05 * 0.95 / 10. That of a MOS is the one of ``benchmarks/verdicts.py``; the others are
-guesses."""
+ASSUMED: Mapping[str, float] = {
+    "MOS": 0.25,
+    "share": 0.10,
+    "cosine": 0.05,
+    "x base": 0.10,
+    "0 or 1": 0.32,
+}
+"""Assumed standard deviation of paired differences on one prompt or item, by the metric's unit,
+where nothing has been scored yet. A share is that of a text of ten words with one in twenty wrong:
+the root of 2 * 0.05 * 0.95 / 10. Of 0 or 1 one in ten changes: the root of 0.1. That of a MOS is
+the one of ``benchmarks/verdicts.py``; the others are guesses."""
 
 
 class DecisionRule(Protocol):
@@ -80,14 +87,17 @@ def expected_spreads(
 
 
 def weak_rules(
-    rule: DecisionRule, prompts: Sequence[PromptSpec], spreads: Mapping[str, Spread]
+    rule: DecisionRule,
+    prompts: Sequence[PromptSpec],
+    spreads: Mapping[str, Spread],
+    items: Sequence[TextItem] = (),
 ) -> Iterator[str]:
-    """Every constraint, and the smallest effect, that the ``prompts`` of set B seldom decide.
+    """Every constraint, and the smallest effect, that set B's prompts and items seldom decide.
 
     A sentence each, with the power and with what gives a power of :data:`ENOUGH`. A metric whose
     spread is not known is left out. Of languages and speakers, the one with the fewest prompts.
     """
-    yield from _weak_margins(rule, len(prompts), spreads)
+    yield from _weak_margins(rule, len(prompts), spreads, Counter(item.metric for item in items))
     if not (spread := spreads.get(rule.primary)) or spread.value == 0:
         return
     groups = prompts_of_groups(prompts)
@@ -121,24 +131,28 @@ def _weak_effect(
         )
 
 
-def _weak_margins(rule: DecisionRule, prompts: int, spreads: Mapping[str, Spread]) -> Iterable[str]:
+def _weak_margins(
+    rule: DecisionRule, prompts: int, spreads: Mapping[str, Spread], items: Mapping[str, int]
+) -> Iterable[str]:
     z = float(ndtri(rule.confidence))
     both = z + float(ndtri(ENOUGH))
     for constraint in rule.constraints:
         spread = spreads.get(constraint.metric)
         if spread is None or spread.value == 0:
             continue
-        error = spread.value / math.sqrt(prompts)
+        count = items.get(constraint.metric, prompts)
+        units = "items" if constraint.metric in items else "prompts"
+        error = spread.value / math.sqrt(count)
         power = float(ndtr(constraint.margin / error - z))
         if power >= ENOUGH:
             continue
         options = [f"a margin of {_rounded_up(both * error):g}"]
         if constraint.margin > 0:
             needed = math.ceil((both * spread.value / constraint.margin) ** 2)
-            options.insert(0, f"{needed} prompts")
+            options.insert(0, f"{needed} {units}")
         yield (
             f"{constraint.metric}: a variant that does not change it is shown to keep the margin "
-            f"of {constraint.margin:g} by {prompts} prompts of set B in {power:.0%} of sweeps, if "
+            f"of {constraint.margin:g} by {count} {units} of set B in {power:.0%} of sweeps, if "
             f"differences spread by {spread.value:.3g}, {spread.source}; {' or '.join(options)} "
             f"give{'s' if len(options) == 1 else ''} {ENOUGH:.0%}"
         )

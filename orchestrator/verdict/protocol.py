@@ -4,13 +4,14 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, model_validator
 
 from jobs.data.near_texts import distinct_texts, nearest_repeats
+from jobs.spec.items import ITEM_METRICS, TextItem
 from jobs.spec.strict import Strict
 from jobs.spec.trial import DecodingSpec, PromptSpec
 
@@ -140,6 +141,12 @@ LEAST_SEEDS = 3
 (Student's t with one degree of freedom over the root of two), and of one nothing is known; of three
 it reaches 1.7."""
 
+LEAST_ITEMS = 20
+"""Text items of a metric in a set: of fewer the interval of a mean of zeros and ones, of which most
+differences are 0, says nothing."""
+MOST_ITEMS = 2000
+"""Likewise: 10,000 resamples of so many take 160 MB of each process that judges."""
+
 GROWING = ("lora_scales", "finalists", "prompts", "confirm_seeds")
 """What may grow in a sweep: none changes what a score means."""
 LABELS = ("prompt_set", "confirmation_set")
@@ -154,6 +161,8 @@ _ADDED_LATER = (
     "added_after",
     "confirm_seeds",
     "decodings",
+    "items",
+    "confirmation_items",
 )
 
 
@@ -211,11 +220,16 @@ class Protocol(Strict, allow_inf_nan=False):
     confirm_seeds: Annotated[int, Field(ge=0)] = 0
     """With how many other seeds the winner's hyperparameters are trained anew, and heard on set
     B."""
+    items: tuple[TextItem, ...] = ()
+    """Text items of set A, which every variant answers; empty where finalists alone answer any."""
+    confirmation_items: tuple[TextItem, ...] = ()
+    """Text items of set B."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         seeds = seed_count_problems(self.confirm_seeds)
-        if problems := [*self._metric_problems(), *self._prompt_problems(), *seeds]:
+        items = self._item_problems()
+        if problems := [*self._metric_problems(), *self._prompt_problems(), *seeds, *items]:
             raise ValueError("\n".join(problems))
         return self
 
@@ -243,7 +257,11 @@ class Protocol(Strict, allow_inf_nan=False):
                 f"primary has a better direction, got {self.primary!r} with direction 'neither': "
                 "name a metric with 'higher' or 'lower'"
             )
-
+        if self.primary in ITEM_METRICS:
+            yield (
+                f"primary is a metric of clips, got {self.primary!r}: name another and make this "
+                "one a constraint"
+            )
         for name in self.finalist_metrics:
             if name in (self.primary, *GATE_METRICS):
                 yield (
@@ -267,6 +285,44 @@ class Protocol(Strict, allow_inf_nan=False):
                 f"set B has a seed of its own, got {self.seed} as seed and as confirmation_seed: "
                 "change one of the two"
             )
+
+    def _item_problems(self) -> Iterable[str]:
+        found = item_set_problems(
+            self.items,
+            self.confirmation_items,
+            {prompt.id for prompt in (*self.prompts, *self.confirmation)},
+            self.item_metrics,
+            [name for name in self.item_metrics if name not in self.finalist_metrics],
+        )
+        yield from (f"{what}: {next_step}" for what, next_step in found)
+
+    @property
+    def item_metrics(self) -> list[str]:
+        """The metrics of text items among the measured."""
+        return [metric.name for metric in self.metrics if metric.name in ITEM_METRICS]
+
+    def of_clips(self) -> "Protocol":
+        """The same rule without text items, their metrics and their constraints."""
+        if not self.item_metrics:
+            return self
+        kept = {
+            "items": (),
+            "confirmation_items": (),
+            "metrics": tuple(m for m in self.metrics if m.name not in ITEM_METRICS),
+            "constraints": tuple(c for c in self.constraints if c.metric not in ITEM_METRICS),
+            "finalist_metrics": tuple(m for m in self.finalist_metrics if m not in ITEM_METRICS),
+        }
+        return self.model_copy(update=kept)
+
+    def over_items(self) -> dict[str, "Protocol"]:
+        """Of each metric of text items, the same rule where the items that it measures stand for
+        the prompts, and nothing else is measured."""
+        found = {}
+        for metric in self.metrics:
+            if items := tuple(item for item in self.items if item.metric == metric.name):
+                changes = {"prompts": items, "items": (), "metrics": (metric,)}
+                found[metric.name] = self.model_copy(update=changes)
+        return found
 
     def judged_metrics(self) -> dict[str, MetricVersion]:
         """The measured metrics by name, and the ratios to the base that they allow."""
@@ -328,6 +384,7 @@ class Protocol(Strict, allow_inf_nan=False):
         """The same rule over set B, where what finalists alone get is measured for all."""
         changes = {
             "prompts": self.confirmation,
+            "items": self.confirmation_items,
             "seed": self.confirmation_seed,
             "finalist_metrics": (),
         }
@@ -435,14 +492,7 @@ def prompt_set_problems(
     """
     for name in _repeated(prompt.id for prompt in (*prompts, *confirmation)):
         yield f"a prompt's id is used once in sets A and B, got {name!r} twice", "rename one"
-    in_a, in_b = places or tuple([repr(p.id) for p in of] for of in (prompts, confirmation))
-    known, fresh = ([prompt.text for prompt in of] for of in (prompts, confirmation))
-    for repeat in nearest_repeats(known, fresh):
-        what = (
-            f"set B has texts that set A has not, got {fresh[repeat.other]!r} at "
-            f"{in_b[repeat.other]} and {known[repeat.place]!r} at {in_a[repeat.place]} ({repeat})"
-        )
-        yield what, "write another text"
+    yield from _known_texts(prompts, confirmation, places)
     # The smallest p of a signed-rank test over n prompts is 2 to the -n.
     least = math.floor(math.log2(finalists / significance)) + 1
     if (count := len(set(_texts(confirmation)))) < least:
@@ -465,6 +515,60 @@ def prompt_set_problems(
                     f"B, got {_counted(count, named)} of {name!r}",
                     f"add prompts of it, or leave {group} out of the prompts",
                 )
+
+
+def item_set_problems(
+    items: Sequence[TextItem],
+    confirmation: Sequence[TextItem],
+    other_ids: Collection[str],
+    measured: Collection[str],
+    of_every_variant: Collection[str],
+    places: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Iterable[tuple[str, str]]:
+    """What keeps two sets of text items from screening and confirming, each with the next step.
+
+    Args:
+        items: of set A.
+        confirmation: those of set B.
+        other_ids: ids of the prompts.
+        measured: metrics of items that are measured.
+        of_every_variant: those that are measured on set A too.
+        places: see :func:`prompt_set_problems`.
+    """
+    for name in _repeated(item.id for item in (*items, *confirmation)):
+        yield f"an item's id is used once in sets A and B, got {name!r} twice", "rename one"
+    for name in sorted({item.id for item in (*items, *confirmation)} & {*other_ids}):
+        yield f"an item's id is not a prompt's, got {name!r} for both", "rename one"
+    yield from _known_texts(items, confirmation, places)
+    for of, wanted, name in ((items, of_every_variant, "A"), (confirmation, measured, "B")):
+        counts = Counter(item.metric for item in of)
+        for metric in wanted:
+            if not LEAST_ITEMS <= counts[metric] <= MOST_ITEMS:
+                few = counts[metric] < LEAST_ITEMS
+                what = (
+                    f"{metric} needs {LEAST_ITEMS} to {MOST_ITEMS} items in set {name}, got "
+                    f"{counts[metric]}"
+                )
+                yield what, "add items, or leave the metric out" if few else "take a sample of them"
+        for metric in counts.keys() - {*wanted}:
+            what = f"items of set {name} are measured, got {counts[metric]} of {metric}"
+            yield what, f"add {metric} to the metrics, or take them out"
+
+
+def _known_texts(
+    of_a: Sequence[PromptSpec | TextItem],
+    of_b: Sequence[PromptSpec | TextItem],
+    places: tuple[Sequence[str], Sequence[str]] | None,
+) -> Iterable[tuple[str, str]]:
+    """Each text of set B that set A has too, or nearly so."""
+    in_a, in_b = places or tuple([repr(each.id) for each in of] for of in (of_a, of_b))
+    known, fresh = ([each.text for each in of] for of in (of_a, of_b))
+    for repeat in nearest_repeats(known, fresh):
+        what = (
+            f"set B has texts that set A has not, got {fresh[repeat.other]!r} at "
+            f"{in_b[repeat.other]} and {known[repeat.place]!r} at {in_a[repeat.place]} ({repeat})"
+        )
+        yield what, "write another text"
 
 
 def _texts(prompts: Iterable[PromptSpec]) -> tuple[int, ...]:

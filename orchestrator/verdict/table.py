@@ -108,6 +108,10 @@ def scientific(number: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+_CLIPS = ""
+"""Beside the metrics of text items: everything that is measured of clips."""
+
+
 @dataclass(frozen=True)
 class ScoreTable:
     """Scores by variant and metric, one number a clip, in the order of ``keys``.
@@ -124,6 +128,8 @@ class ScoreTable:
     values: Mapping[str, Mapping[str, Values]]
     missing: Mapping[str, Mapping[str, Mapping[ClipKey, str]]]
     """Variant, then metric, then clip, to the reason why it has no value."""
+    items: Mapping[str, "ScoreTable"] = field(default_factory=dict)
+    """Of each metric of text items, the answers that it measures in place of clips."""
 
     @classmethod
     def build(
@@ -141,8 +147,28 @@ class ScoreTable:
         Raises:
             ScoreTableError: naming every clip or variant that cannot be paired with the base.
         """
-        if problems := list(_problems(variants, scores, protocol)):
-            raise ScoreTableError("\n".join(problems))
+        parts = {_CLIPS: protocol.of_clips(), **protocol.over_items()}
+        columns = {_CLIPS: scores}
+        if of_items := {item.id for item in protocol.items}:
+            asked = {metric: {each.id for each in rule.prompts} for metric, rule in parts.items()}
+            # What is in no set is told once, with the clips.
+            asked[_CLIPS] = {prompt for prompt, _ in scores.keys} - of_items
+            columns = {key: scores.part(asked[key], scores.variants) for key in parts}
+        if problems := [
+            problem
+            for key, rule in parts.items()
+            for problem in _problems(variants, columns[key], rule)
+        ]:
+            raise ScoreTableError("\n".join(dict.fromkeys(problems)))
+        tables = {key: cls._lined_up(variants, columns[key], rule) for key, rule in parts.items()}
+        of_clips = tables.pop(_CLIPS)
+        return replace(of_clips, metrics=protocol.judged_metrics(), items=tables)
+
+    @classmethod
+    def _lined_up(
+        cls, variants: Sequence[VariantInfo], scores: ScoreColumns, protocol: Protocol
+    ) -> "ScoreTable":
+        """Scores without problems, of clips or of the items of one metric."""
         order = {prompt.id: place for place, prompt in enumerate(protocol.prompts)}
         of_base = [scores.keys[place] for place in scores.variants[BASE_VARIANT].clips]
         keys = tuple(sorted(of_base, key=lambda key: (order[key[0]], key[1])))
@@ -172,10 +198,11 @@ class ScoreTable:
             variants={name: self.variants[name] for name in kept},
             values={name: self.values[name] for name in kept},
             missing={name: self.missing[name] for name in kept},
+            items={metric: answers.of(kept) for metric, answers in self.items.items()},
         )
 
     def only(self, prompts: Collection[str]) -> "ScoreTable":
-        """The same table of these prompts alone."""
+        """The same table of these prompts alone, and of all items."""
         kept = [place for place, (prompt, _) in enumerate(self.keys) if prompt in prompts]
         return replace(
             self,
@@ -193,6 +220,10 @@ class ScoreTable:
                 for variant, columns in self.missing.items()
             },
         )
+
+    def over(self, metric: str) -> "ScoreTable":
+        """Where a metric's scores are: among those of text items, or here."""
+        return self.items.get(metric, self)
 
     def by_prompt(self, values: Values) -> Values:
         """Average the seeds of each prompt: shape (clips,) to (prompts,).

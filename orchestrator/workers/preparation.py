@@ -9,6 +9,7 @@ from cluster.storage.base import Storage, open_storage
 from jobs.data.clips import TargetClip
 from jobs.data.prepared.keys import data_key
 from jobs.problems import InputError, Problem
+from jobs.spec.items import TextItem
 from jobs.spec.trial import BASE_VARIANT, DecodingSpec, PromptSpec
 from jobs.speech.clips import Origin
 from orchestrator.ledger import CONFIRMATION, SCREEN, Ledger, PromptSet, shortlist_sets
@@ -101,12 +102,13 @@ class BaseSpeech:
     decoding: DecodingSpec
     prompt_set: PromptSet
     prompts: Sequence[PromptSpec]
+    items: Sequence[TextItem] = ()
 
 
 def base_speech(
     inputs: "Inputs", parts: Sequence[Sequence[PromptSpec]], decoding: DecodingSpec
 ) -> list[BaseSpeech]:
-    """Both prompt sets, as the base of a sweep says them.
+    """Both prompt sets, as the base of a sweep says them, with the items of both.
 
     Args:
         inputs: of the sweep.
@@ -116,12 +118,14 @@ def base_speech(
     first, *rest = parts
     of_b = decoding.at({"seed": decoding.seed + 1})
     return [
-        BaseSpeech(BASE_VARIANT, decoding, SCREEN, first),
+        BaseSpeech(BASE_VARIANT, decoding, SCREEN, first, inputs.items),
         *(
             BaseSpeech(BASE_VARIANT, decoding, name, part)
             for name, part in shortlist_sets(rest).items()
         ),
-        BaseSpeech(BASE_VARIANT, of_b, CONFIRMATION, inputs.confirmation),
+        BaseSpeech(
+            BASE_VARIANT, of_b, CONFIRMATION, inputs.confirmation, inputs.confirmation_items
+        ),
     ]
 
 
@@ -178,6 +182,7 @@ def speak_base(
 def _speak(
     spec: SweepSpec, base: "FrozenBase", storage: Storage, speech: Sequence[BaseSpeech]
 ) -> None:
+    from jobs.families.items import answer_items
     from jobs.speech.clips import write_clips
 
     for each in speech:
@@ -186,7 +191,8 @@ def _speak(
             origin = Origin(each.name, spec.family, spec.data.provenance)
             with storage.commit(key) as directory:
                 spoken = base.speak(base.model, each.prompts, each.decoding)
-                write_clips(directory, each.prompts, spoken, origin)
+                answers = answer_items(base, base.model, each.items) if each.items else ()
+                write_clips(directory, each.prompts, spoken, origin, answers)
 
 
 def _listen(spec: SweepSpec, clips: Sequence[TargetClip]) -> list[str]:

@@ -4,13 +4,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.spec.items import ITEM_METRICS
 from orchestrator.spec.model import ScoringSpec
 
 
 def load_scorers(
     scoring: ScoringSpec, names: Sequence[str], data: Path, speakers: Collection[str | None]
 ) -> Any:  # noqa: ANN401 (list[Scorer]: a heavy module)
-    """The scorers of the metrics of these names, with their models.
+    """The scorers of those metrics of these names that measure clips, with their models.
 
     Args:
         scoring: has the options of the metrics.
@@ -28,6 +29,7 @@ def load_scorers(
     from jobs.metrics.catalogue import METRICS, build_scorers
     from jobs.metrics.references import reference_speaker
 
+    names = [name for name in names if name not in ITEM_METRICS]
     recordings = {}
     if any(METRICS[name].needs_references for name in names):
         files = reference_recordings(data)

@@ -32,15 +32,16 @@ class ClipScorer:
         """The models of each prompt set's metrics, once it had a clip."""
 
     def score(self, variant: str, prompts: PromptSet) -> list[ClipScores]:
-        """Score every clip of ``variant`` and record it; what was scored before is read."""
+        """Score every clip and answer of ``variant`` and record it; what was scored is read."""
         known = self._ledger.scores(variant, prompts)
         if known is not None:
             return known
         from jobs.metrics.base import score_clip
-        from jobs.speech.clips import read_clips
+        from jobs.metrics.text import score_answer
+        from jobs.speech.clips import read_answers, read_clips
 
         with self._ledger.storage.borrow(self._ledger.clips(variant, prompts)) as directory:
-            clips = read_clips(directory)
+            clips, answers = read_clips(directory), read_answers(directory)
         names, seed = self._scoring.measured, self._protocol.seed
         if prompts == CONFIRMATION:
             names, seed = self._scoring.confirmed_by, self._protocol.confirmation_seed
@@ -51,6 +52,7 @@ class ClipScorer:
             score_clip(scorers, clip, variant=variant, prompt=prompt, seed=seed).only(names)
             for prompt, clip in clips.items()
         ]
+        rows += [score_answer(each, variant=variant, seed=seed) for each in answers]
         self._ledger.write_scores(variant, rows, prompts)
         return rows
 
@@ -63,7 +65,7 @@ class ClipScorer:
         scorers = load_scorers(self._scoring, names, data, speakers)
         expected = {metric.name: metric.version for metric in protocol.metrics}
         found = {metric.name: metric.version for s in scorers for metric in s.metrics}
-        for name in names:
+        for name in found.keys() & names:
             if found[name] != expected[name]:
                 raise ScorerUnavailable(
                     f"scores are made under the protocol's versions, and here {name} has version "

@@ -23,13 +23,18 @@ from jobs.metrics.distillmos import DISTILLMOS_NAMES
 from jobs.metrics.dvector import DVECTOR_NAMES
 from jobs.metrics.models import package_file
 from jobs.metrics.plcmos import plcmos_metrics
+from jobs.spec.items import ITEM_METRICS
 from jobs.spec.metric import MetricSpec
 from jobs.testing.metrics import MetricBattery
 
 OPTIONAL = (*DISTILLMOS_NAMES, *DVECTOR_NAMES)
 """Those of packages of the extra ``real``."""
-SHIPPED = [name for name, of in METRICS.items() if not of.options and name not in OPTIONAL]
-"""What is measured with what is installed; the others need a model that was downloaded."""
+SHIPPED = [
+    name
+    for name, of in METRICS.items()
+    if not of.options and name not in (*OPTIONAL, *ITEM_METRICS)
+]
+"""What is measured of clips with what is installed; others need a model that was downloaded."""
 
 
 def asked(*names):
@@ -71,7 +76,7 @@ class TestShipped(MetricBattery):
     recogniser = NoWords()
 
     def test_versions_are_numbered(self):
-        assert (len(METRICS), len(SHIPPED)) == (28, 19)
+        assert (len(METRICS), len(SHIPPED)) == (30, 19)
         assert all(metric(name).version[0] in "123" for name in SHIPPED)
 
     def test_a_clip_is_resampled_once(self, scorers, clips, monkeypatch):
@@ -133,7 +138,7 @@ def test_metadata_loads_no_inference_library():
         "print(json.dumps([len(versions), sorted(heavy & set(sys.modules))]))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout) == [19, []]
+    assert json.loads(done.stdout) == [21, []]
 
 
 def test_the_docs_tell_of_every_metric():
@@ -217,7 +222,7 @@ def test_only_what_was_asked_for_is_built():
 def test_unknown_metrics_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"unknown metric dnsmos_ovr\. Did you mean dnsmos_ovrl"):
         build_scorers(asked("duration", "dnsmos_ovr"))
-    with pytest.raises(ValueError, match=r"zzz\. Valid names: clipping, distillmos.*word_error"):
+    with pytest.raises(ValueError, match=r"zzz\. Valid names: choice_accuracy.*word_error"):
         build_scorers(asked("zzz"))
 
 

@@ -1,6 +1,7 @@
 """Clips on disk: what sounds has a file, what does not still counts."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from jobs.clips import SpokenClip
+from jobs.clips import ItemAnswer, SpokenClip
+from jobs.spec.items import ChoiceItem, PassageItem
 from jobs.spec.trial import PromptSpec
-from jobs.speech.clips import Origin, clip_name, read_clips, write_clips
+from jobs.speech.clips import Origin, clip_name, read_answers, read_clips, write_clips
 
 RATE = 16_000
 ORIGIN = Origin("t0123456789ab-e03-s0.70", "codec_lm", "consent: records/ann.pdf")
@@ -94,3 +96,18 @@ def test_a_clip_says_that_it_is_synthetic_and_by_what_right(tmp_path: Path):
     row = json.loads((tmp_path / "clips.json").read_text())["p"]
     assert (row["synthetic"], row["variant"]) == (True, ORIGIN.variant)
     assert row["provenance"] == "consent: records/ann.pdf"
+
+
+def test_answers_come_back_as_they_were_written(tmp_path):
+    question = ChoiceItem(id="q", question="Which?", choices=("a", "b"), answer=1, subject="x")
+    answers = [
+        ItemAnswer(question, (-1.5, -0.1)),
+        ItemAnswer(PassageItem(id="t", text="A\u2028text."), (-math.inf,)),
+    ]
+    write_clips(tmp_path, [], [], ORIGIN, answers)
+    assert read_answers(tmp_path) == answers
+
+
+def test_a_variant_that_was_asked_nothing_has_no_answers(tmp_path):
+    write_clips(tmp_path, [], [], ORIGIN)
+    assert read_answers(tmp_path) == []

@@ -14,9 +14,9 @@ from torch import Tensor
 from cluster.storage.base import LocalStorage
 from cluster.storage.committed import DamagedError
 from jobs.clips import SpokenClip
+from jobs.families import items as item_module
 from jobs.families.codec_lm import CodecLM
 from jobs.spec.trial import DecodingSpec, EngineSpec, Precision, PromptSpec, TrialSpec
-from jobs.training import host as host_module
 from jobs.training.epochs import DivergedError, SlotGoneError
 from jobs.training.host import Host
 from jobs.training.packing import AdapterUse
@@ -216,7 +216,7 @@ def test_validation_in_passes_of_several_clips_is_that_of_one_at_a_time(
     for each in hosts:
         each.attach("slot", toy_trial(rank=16, learning_rate=2e-2))
     together = hosts[0].advance("slot")
-    monkeypatch.setattr(host_module, "_VALIDATION_TOKENS", tokens)
+    monkeypatch.setattr(item_module, "_PASS_TOKENS", tokens)
     fewer = hosts[1].advance("slot")
     assert together.step_losses == fewer.step_losses
     assert together.group_losses.keys() == {"speaker/ann", "speaker/bob"}
@@ -243,7 +243,7 @@ def test_a_pass_of_validation_takes_as_many_tokens_as_it_may(monkeypatch: pytest
         return loss_sums(model, batches, share)
 
     monkeypatch.setattr(host.base, "loss_sums", noted)
-    monkeypatch.setattr(host_module, "_VALIDATION_TOKENS", 60)
+    monkeypatch.setattr(item_module, "_PASS_TOKENS", 60)
     host.end_epoch("slot")
     assert sum(map(len, passes)) == 12
     assert max(map(sum, passes)) <= 60

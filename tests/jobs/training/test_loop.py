@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from cluster.storage.base import LocalStorage, StorageKey
-from jobs.clips import SpokenClip
+from jobs.clips import ItemAnswer, SpokenClip
+from jobs.spec.items import PassageItem, TextItem
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec, TrainingSpec, TrialSpec
 from jobs.training import loop as loop_module
 from jobs.training import probe
@@ -101,6 +102,12 @@ class ScriptedHost:
         return [
             [SpokenClip(silence, 1, f"{v.slot}: {p.id}", True) for p in prompts] for v in voices
         ]
+
+    def answer(
+        self, voices: Sequence[AdapterUse], items: Sequence[TextItem]
+    ) -> list[list[ItemAnswer]]:
+        self.log.append(("answer", *(str(voice.slot) for voice in voices)))
+        return [[ItemAnswer(item, (float(len(v.slot or "")),)) for item in items] for v in voices]
 
     @property
     def passes(self) -> list[tuple[str, ...]]:
@@ -408,8 +415,13 @@ def test_progress_counts_every_finished_piece(loop, host):
     loop.snapshot("a")
     loop.speak([AdapterUse("a")], PROMPTS, GREEDY)
     loop.snapshot("a")
-    # An attach; the copy, three passes and the validation; the copy and the speech.
-    assert seen == [(1, "copying a"), (6, "copying a"), (8, "copying a")]
+    item = PassageItem(id="t", text="A text.")
+    assert loop.answer([AdapterUse("a")], [item]) == [[ItemAnswer(item, (1.0,))]]
+    loop.snapshot("a")
+    # An attach; the copy, three passes and the validation; the copy and the speech; the copy and
+    # the answers.
+    assert [each for each, _ in seen] == [1, 6, 8, 10]
+    assert {doing for _, doing in seen} == {"copying a"}
 
 
 def test_closing_leaves_nobody_waiting(loop, host, threads):

@@ -12,7 +12,8 @@ import numpy as np
 import ray
 
 from cluster.storage.base import StorageKey, open_storage
-from jobs.clips import SpokenClip
+from jobs.clips import ItemAnswer, SpokenClip
+from jobs.spec.items import TextItem
 from jobs.spec.trial import (
     DecodingSpec,
     EngineSpec,
@@ -158,6 +159,11 @@ class FakeLoop:
             self._happen(f"speak {trial} {epoch} {voice.lora_scale}")
         silence = np.zeros(0, dtype=np.float32)
         return [[SpokenClip(silence, 16_000, p.text, True) for p in prompts] for _ in voices]
+
+    def answer(
+        self, voices: Sequence[AdapterUse], items: Sequence[TextItem]
+    ) -> list[list[ItemAnswer]]:
+        return [[ItemAnswer(item, (-voice.lora_scale,)) for item in items] for voice in voices]
 
     def progress(self) -> HostProgress:
         seconds = time.monotonic() - self._since if self._doing else 0.0

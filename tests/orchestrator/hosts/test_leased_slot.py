@@ -7,8 +7,10 @@ import pytest
 from cluster.ray.connect import ray_cluster
 from cluster.storage.base import LocalStorage
 from cluster.storage.committed import DamagedError
+from jobs.clips import ItemAnswer
+from jobs.spec.items import PassageItem
 from jobs.spec.trial import DecodingSpec, PromptSpec
-from jobs.speech.clips import read_clips
+from jobs.speech.clips import read_answers, read_clips
 from jobs.training.epochs import DivergedError
 from orchestrator.hosts.host_actor import SlotFailedError
 from orchestrator.hosts.leased_slot import HostLostError
@@ -58,10 +60,13 @@ def test_every_scale_speaks_in_one_call(cluster, slot, trial):
     slot.attach(trial, None)
     prompts = [PromptSpec(id="p0", text="one"), PromptSpec(id="p1", text="two")]
     keys = {0.7: f"clips/{trial.id}-a", 1.0: f"clips/{trial.id}-b"}
-    slot.speak(keys, prompts, DecodingSpec())
+    item = PassageItem(id="t", text="A text.")
+    slot.speak(keys, prompts, DecodingSpec(), [item])
     storage = LocalStorage(cluster.storage)
-    for place in keys.values():
-        assert [clip.text for clip in read_clips(storage.fetch(place)).values()] == ["one", "two"]
+    for scale, place in keys.items():
+        directory = storage.fetch(place)
+        assert [clip.text for clip in read_clips(directory).values()] == ["one", "two"]
+        assert read_answers(directory) == [ItemAnswer(item, (-scale,))]
     assert cluster.happened(f"speak {trial.id}") == [
         f"speak {trial.id} 0 0.7",
         f"speak {trial.id} 0 1.0",

@@ -57,6 +57,22 @@ def test_the_spec_goes_with_its_prompts_and_paths_of_the_package(write, tmp_path
     assert str(tmp_path) not in sent.package.files["spec.yaml"].decode()
 
 
+def test_text_items_go_with_the_spec_and_are_read_before(write, tmp_path):
+    sections = {
+        "variants": "variants: {prompts: a.jsonl, confirmation_prompts: b.jsonl, "
+        "confirmation_items: items.jsonl}",
+        "scoring": "scoring: {metrics: [similarity], finalist_metrics: [text_nll], "
+        "primary: similarity, min_effect: 0.05}",
+    }
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"text": "A text."}\n')
+    sent = submission(write(**sections))
+    assert sent.package.files["inputs/confirmation_items.jsonl"] == items.read_bytes()
+    items.write_text('{"txet": "A text."}\n')
+    (told,) = refusals(write(**sections))
+    assert "items.jsonl:1: not a text item: question: Field required" in told
+
+
 def test_the_dry_run_is_what_it_always_was(write, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "5eed" * 16)
     cluster = ClusterSpec.model_validate(

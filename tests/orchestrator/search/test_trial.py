@@ -46,7 +46,7 @@ class Slot:
             raise failure
         return losses
 
-    def speak(self, keys, prompts, decoding) -> None:
+    def speak(self, keys, prompts, decoding, items) -> None:
         assert [prompt.id for prompt in prompts] == [prompt.id for prompt in PROMPTS]
         self._call("speak", *keys)
         for scale, key in keys.items():

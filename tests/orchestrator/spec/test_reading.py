@@ -306,7 +306,7 @@ UNFIT = [
             "  primary: similarity\n  min_effect: 0.05"
         },
         [
-            "6: unknown metric wer. Valid names: clipping, distillmos, dnsmos_bak",
+            "6: unknown metric wer. Valid names: choice_accuracy, clipping, distillmos",
             "7: unknown metric dnsmos. Did you mean",
         ],
     ),

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.storage.base import LocalStorage
+from cluster.storage.base import LocalStorage, open_storage
 from jobs.audio.files import read_audio
+from jobs.clips import ItemAnswer
 from jobs.data.prepared.files import reference_recordings
 from jobs.data.prepared.keys import data_key
 from jobs.data.prepared.prepare import prepare
@@ -13,6 +14,7 @@ from jobs.metrics.catalogue import ScorerUnavailable
 from jobs.metrics.references import MIN_REFERENCES
 from jobs.metrics.speaker import SpeakerSimilarity
 from jobs.spec.data import DataSpec
+from jobs.spec.items import PassageItem
 from jobs.spec.metric import MetricSpec
 from jobs.spec.trial import PromptSpec
 from jobs.speech.clips import Origin, read_clips, write_clips
@@ -118,6 +120,21 @@ def test_each_clip_is_compared_with_its_own_speaker(two_speakers, make_spec, tmp
         alone = SpeakerSimilarity({None: heard}).measure(replace(clip, speaker=None))
         assert found[prompt] == alone["similarity"]
     assert found["p0"] != found["p1"]
+
+
+def test_answers_are_scored_beside_the_clips_and_recorded(task):
+    ledger = Ledger(open_storage(task["storage_url"]), task["spec"].name)
+    item = PassageItem(id="t", text="0123456789")
+    place = ledger.clips("v", SCREEN)
+    prompt = PromptSpec(id="a", text="មួយ", language="km")
+    with ledger.storage.commit(place) as directory:
+        write_clips(directory, [prompt], [voice()], ORIGIN, [ItemAnswer(item, (-25.0,))])
+    clip, answer = ClipScorer(**task).score("v", SCREEN)
+    assert clip.values.keys() >= {"similarity", "whisper_character_error"}
+    assert not clip.values.keys() & {"choice_accuracy", "text_nll"}
+    assert (answer.prompt, answer.seed) == ("t", task["protocol"].seed)
+    assert answer.values == {"text_nll": 2.5}
+    assert ledger.scores("v", SCREEN) == [clip, answer]
 
 
 def test_another_version_on_this_machine_scores_nothing(task):
