@@ -10,6 +10,7 @@ from cluster.storage.base import STORAGES, Storage
 from cluster.storage.probe import StorageCheck, probe
 from jobs.audio.foreign import ffmpeg_version
 from jobs.codecs.codec import CODECS
+from jobs.codecs.two_stage import STAGES
 from jobs.export.formats import EXPORTERS
 from jobs.families.phonemes import ESPEAK, ESPEAK_VERSION
 from jobs.families.registry import FAMILIES
@@ -23,7 +24,7 @@ _NO_FFMPEG = (
     "none; without it recordings in m4a (AAC), WMA, WebM, AC-3 and MP2 are refused. Install ffmpeg "
     "with the system's package manager, or convert them"
 )
-_TABLES: tuple[Table[Any], ...] = (FAMILIES, METRICS, STORAGES, EXPORTERS)
+_TABLES: tuple[Table[Any], ...] = (FAMILIES, METRICS, STORAGES, EXPORTERS, CODECS, STAGES)
 """What plug-ins add to."""
 
 
@@ -117,7 +118,7 @@ def examine(storage: Storage | None = None) -> Health:
     """Look up the installed packages, and try ``storage``."""
     packages = tuple(_need(name, None) for name in _PACKAGES)
     families = {name: _needs(family.packages) for name, family in FAMILIES.usable().items()}
-    codecs = {name: _needs(codec.packages) for name, codec in CODECS.items()}
+    codecs = {name: _needs(codec.packages) for name, codec in CODECS.usable().items()}
     front_ends = {name: _needs(needed) for name, needed in _FRONT_ENDS.items()}
     plugins = tuple(plugin for table in _TABLES for plugin in table.plugins())
     tried = tuple(probe(storage)) if storage else ()

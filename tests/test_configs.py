@@ -16,7 +16,8 @@ from cluster.kubernetes.spec import KubeSpec
 from cluster.ray.spec import ClusterSpec
 from cluster.storage.base import LocalStorage
 from jobs.data.order.mix import epoch_counts
-from jobs.families.registry import FAMILIES
+from jobs.families.layout import Layout
+from jobs.families.registry import FAMILIES, speech_rate
 from orchestrator.spec.inputs import read_inputs
 from orchestrator.spec.plan import plan
 from orchestrator.spec.reading import read_cluster_file, read_spec
@@ -26,6 +27,17 @@ FILES = sorted(CONFIGS.rglob("*.y*ml"))
 KUBERAY = [path for path in FILES if path.match("clusters/kuberay-*")]
 STUDY = CONFIGS / "voxcpm2_khmer_korean.yaml"
 SPEAKERS = CONFIGS / "qwen_0.5b_speakers.yaml"
+LLAMA = CONFIGS / "tts_llama_8b.yaml"
+LLAMA_8B = {
+    "model_type": "llama",
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128_256 + 4096 + 2,
+}
+"""Of Llama 3 8B, with the tokens of a layout of 4,096 semantic codes."""
 CLUSTERS = [path for path in FILES if path.parent.name == "clusters" and path not in KUBERAY]
 
 
@@ -34,7 +46,7 @@ def test_discovery_found_every_file():
     everything = [path for path in CONFIGS.rglob("*") if path.is_file()]
     assert sorted(everything) == FILES
     assert CONFIGS / "demo.yaml" in FILES
-    assert len(FILES) == 11
+    assert len(FILES) == 12
     assert (len(CLUSTERS), len(KUBERAY)) == (3, 2)
 
 
@@ -55,7 +67,7 @@ def test_it_is_valid(path):
         job = JobSpec.model_validate(yaml.safe_load(path.read_text()))
         assert job.host.family in FAMILIES
         return
-    if path in (STUDY, SPEAKERS):
+    if path in (STUDY, SPEAKERS, LLAMA):
         return  # below: it names recordings that are not here
     inputs = read_inputs(read_spec(path))
     assert inputs.clips
@@ -135,6 +147,47 @@ def test_the_speakers_study_is_planned_for_each_of_them(tmp_path):
     assert (planned.trials, planned.most_checkpoints) == (12, 120)
     assert (planned.prompts, planned.confirmation_prompts) == (24, 60)
     assert spec.mixes == ("single_ann", "single_bob", "mixed")
+
+
+def test_tts_llama_is_planned_with_its_items_and_its_memory(tmp_path):
+    """Over a base and a codec of which there is nothing but what a plan reads."""
+    text = LLAMA.read_text()
+    (tmp_path / LLAMA.name).write_text(text)
+    opening = text.partition("\nname:")[0]
+    (layout,) = re.findall(r"\{.*\}", opening.replace("\n#", ""), re.DOTALL)
+    base, codec = tmp_path / "tts-llama", tmp_path / "tts-llama-codec"
+    for folder, found in (
+        (codec, {"codec": "two_stage", "stage": "table"}),
+        (codec / "semantic", {"codec": "world"}),
+        (codec / "vocoder", {"codec": "neucodec"}),
+        (base, LLAMA_8B),
+    ):
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(found))
+    (base / "layout.json").write_text(layout)
+    assert Layout.read(base).codebook_size == 4096
+    Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")).save(str(base / "tokenizer.json"))
+    write_recordings(tmp_path / "recordings", "en", 230)
+    for of in "ab":
+        draw = random.Random(of)
+        lines = (
+            {"question": "".join(draw.choices("abcdefghijklmno ", k=60)), "answer": 1}
+            | {"choices": ["this", "that", "both", "none"], "subject": "anatomy"}
+            for _ in range(1600)
+        )
+        (tmp_path / f"mmlu_{of}.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    spec = read_spec(tmp_path / LLAMA.name)
+    planned = plan(spec, read_inputs(spec), LocalStorage(tmp_path / "st"))
+    assert (planned.trials, planned.most_checkpoints, planned.items) == (4, 40, 1600)
+    assert planned.most_answers == (1 + 40 * 2) * 1600 + (1 + 3) * 1600
+    assert not [each for each in planned.weak_rules if each.startswith("choice_accuracy")]
+    assert speech_rate(spec.host()) == 24_000
+    large, _ = planned.worked_out
+    said = " ".join(opening.split())
+    assert large.card_memory == 80
+    assert f"in bf16 {large.parts['base']:.1f} GB" in said
+    assert f"two moments {large.parts['adapter']:.1f} GB" in said
+    assert large.fits
 
 
 def write_recordings(folder: Path, language: str, clips: int) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.plugins import Table
 from jobs.vendor import NEUCODEC
 
 
@@ -74,7 +75,12 @@ class CodecKind:
     """Why these are installed with ``--no-deps``."""
 
 
-CODECS = {
+TWO_STAGE = "two_stage"
+"""The codec that is put together of others; see :mod:`jobs.codecs.two_stage`."""
+SEMANTIC, VOCODER = "semantic", "vocoder"
+"""Its folders with a codec."""
+
+_KINDS = {
     "world": CodecKind("jobs.codecs.world", 16_000, 16_000, 25.0),
     "neucodec": CodecKind(
         "jobs.codecs.neucodec",
@@ -86,6 +92,7 @@ CODECS = {
         "torchaudio, which does not import beside a torch for the CPU; it is run without both",
     ),
 }
+CODECS = Table("voxsweep.codecs", CodecKind, _KINDS)
 """By name. No weights and no network is loaded to ask for one."""
 
 
@@ -94,7 +101,7 @@ def codec_kind(directory: Path) -> CodecKind:
 
     Raises:
         FileNotFoundError: there is no ``config.json``.
-        ValueError: it names no codec that there is.
+        ValueError: it names no codec that there is, or its plug-in cannot be used.
     """
     path = directory / "config.json"
     try:
@@ -102,8 +109,15 @@ def codec_kind(directory: Path) -> CodecKind:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be JSON: {error}") from error
     name = config.get("codec") if isinstance(config, dict) else None
-    if name not in CODECS:
-        raise ValueError(f"{path}: codec must be one of {', '.join(CODECS)}, got {name!r}")
+    if name == TWO_STAGE:
+        semantic, vocoder = (codec_kind(directory / part) for part in (SEMANTIC, VOCODER))
+        rates = semantic.sample_rate, vocoder.speech_rate, semantic.frame_rate
+        return CodecKind("jobs.codecs.two_stage", *rates, {**semantic.packages, **vocoder.packages})
+    if not isinstance(name, str) or name not in CODECS:
+        known = ", ".join((*CODECS, TWO_STAGE))
+        raise ValueError(f"{path}: codec must be one of {known}, got {name!r}")
+    if problem := CODECS.problem(name):
+        raise ValueError(f"{path}: {problem}")
     return CODECS[name]
 
 

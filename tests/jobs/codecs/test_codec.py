@@ -87,7 +87,10 @@ def test_a_directory_says_its_kind(tmp_path):
     assert codec_kind(CODEC_DIR) is CODECS["world"]
     with pytest.raises(FileNotFoundError):
         codec_kind(tmp_path)
-    for written, said in (("{", "must be JSON"), ('{"codec": "opus"}', "world, neucodec, got 'op")):
+    for written, said in (
+        ("{", "must be JSON"),
+        ('{"codec": "opus"}', "neucodec, two_stage, got 'op"),
+    ):
         (tmp_path / "config.json").write_text(written)
         with pytest.raises(ValueError, match=said):
             load_codec(tmp_path)
