@@ -83,16 +83,14 @@ _FOLDERS = {
     ".textgrid": "Praat's TextGrids: name the folder of .lab or .txt files that they were aligned "
     "from, or write each one's words beside its recording, as x.txt",
     ".eaf": "ELAN's annotations (.eaf): export each one's words beside its recording, as x.txt",
-    ".srt": "subtitles (.srt): cut the recordings by them first",
-    ".vtt": "subtitles (.vtt): cut the recordings by them first",
-    ".xlsx": "recordings and a spreadsheet (.xlsx): save it as CSV beside them",
-    ".xls": "recordings and a spreadsheet (.xls): save it as CSV beside them",
-    ".ods": "recordings and a spreadsheet (.ods): save it as CSV beside them",
+    **{end: f"subtitles ({end}): cut the recordings by them first" for end in (".srt", ".vtt")},
+    **{
+        end: f"recordings and a spreadsheet ({end}): save it as CSV beside them"
+        for end in (".xlsx", ".xls", ".ods")
+    },
     ".docx": "recordings and a document (.docx): save it as text, a line for each recording with "
     "its name and its text",
-    ".tar": "archives (.tar): unpack them",
-    ".zip": "archives (.zip): unpack them",
-    ".gz": "archives (.gz): unpack them",
+    **{end: f"archives ({end}): unpack them" for end in (".tar", ".zip", ".gz")},
 }
 """By a file in it what a folder is that is not read, and what to do."""
 _SAVED, _SAVED_DICT, _STATE = "dataset_info.json", "dataset_dict.json", "state.json"
