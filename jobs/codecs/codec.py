@@ -37,6 +37,9 @@ class Codec(Protocol):
     def speech_rate(self) -> int:
         """Hz of the audio that is decoded."""
 
+    def centroids(self) -> NDArray[np.float32]:
+        """A point of each code, (codebook_size, c): near to those that sound like it."""
+
     def encode(self, audio: NDArray[np.float32], rate: int) -> NDArray[np.int64]:
         """Codes (n,) of mono audio (samples,) at ``rate`` Hz.
 

@@ -104,6 +104,18 @@ class NeuCodec:
             raise ValueError(f"{files[0]}: {error}; correct config.json") from error
         return cls(network, _digest(files))
 
+    def centroids(self) -> NDArray[np.float32]:
+        """(65536, 8): their distances are those of the codes at the entrance of the decoder.
+
+        There a code is ``M c``, with eight levels c and the product M of two linear layers, and
+        ``|M c| = |R c|`` where ``M = Q R`` with orthonormal Q.
+        """
+        quantizer = self._network.generator.quantizer
+        entrance = self._network.fc_post_a.weight @ quantizer.project_out.weight
+        (levels,) = quantizer.codebooks
+        found: NDArray[np.float32] = (levels @ torch.linalg.qr(entrance).R.T).detach().numpy()
+        return found
+
     def encode(self, audio: NDArray[np.float32], rate: int) -> NDArray[np.int64]:
         """See :meth:`Codec.encode`."""
         if rate != self.sample_rate:

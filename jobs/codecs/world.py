@@ -115,6 +115,10 @@ class WorldCodec:
         """How many different codes there are."""
         return len(self.codebook)
 
+    def centroids(self) -> NDArray[np.float32]:
+        """The codebook: weighted features."""
+        return self.codebook
+
     def encode(self, audio: NDArray[np.float32], rate: int) -> NDArray[np.int64]:
         """Codes (n,) of mono audio (samples,) at `rate` Hz.
 

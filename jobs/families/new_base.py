@@ -24,7 +24,7 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
-from jobs.codecs.world import WorldCodec
+from jobs.codecs.codec import load_codec
 from jobs.families.codec_lm_text import ARCHITECTURES, read_backbone
 from jobs.families.description import digest_files, directory_of
 from jobs.families.layout import LAYOUT_FILE, Layout, TokenStream
@@ -181,15 +181,15 @@ def _centroids(layout: Layout, directory: Path | None) -> _Centroids:
     try:
         if directory is None:
             raise ValueError("none was named")
-        codec = WorldCodec.load(directory)
+        codec = load_codec(directory)
         if codec.codebook_size != layout.codebook_size:
             raise ValueError(
                 f"it has {codec.codebook_size} codes, and the layout {layout.codebook_size}"
             )
-    except (OSError, ValueError) as error:
-        what = f"rows by centroids need a codec with a table of them: {error}"
+    except (OSError, ValueError, ImportError) as error:
+        what = f"rows by centroids need the codec of the layout: {error}"
         raise InputError([Problem(str(directory or "--codec"), what, step)]) from None
-    return _Centroids(codec.codebook, codec.digest)
+    return _Centroids(codec.centroids(), codec.digest)
 
 
 def _load(checkpoint: _Checkpoint) -> tuple[Any, Any, str]:

@@ -45,6 +45,19 @@ def test_it_is_the_packages_own_path(codec):
     assert np.array_equal(codec.decode(codes[0, 0].numpy()), heard[0, 0].clamp(-1, 1).numpy())
 
 
+def test_centroids_are_as_far_apart_as_the_decoder_finds_codes(codec):
+    codes = torch.tensor([0, 1, 4, 255, 4096, 65_535, 30_001])
+    network = codec._network
+    with torch.no_grad():
+        read = network.fc_post_a(
+            network.generator.quantizer.get_output_from_indices(codes[None, :, None])
+        )[0]
+    assert codec.centroids().shape == (codec.codebook_size, 8)
+    points = torch.from_numpy(codec.centroids())[codes]
+    apart = torch.cdist(points, points)
+    torch.testing.assert_close(apart, torch.cdist(read, read), rtol=1e-4, atol=1e-5)
+
+
 def test_a_pickle_of_tensors_alone_gives_the_same(codec, copy):
     weights = load_file(copy / "model.safetensors")
     torch.save(weights, copy / "pytorch_model.bin")
@@ -81,7 +94,7 @@ def test_what_is_missing_is_named(copy):
 
 def test_other_sizes_than_the_weights(copy):
     config = json.loads((copy / "config.json").read_text())
-    config["decoder"]["hidden_dim"] = 64
+    config["decoder"]["hidden_dim"] = 32
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"size mismatch .*; correct config\.json"):
         load_codec(copy)

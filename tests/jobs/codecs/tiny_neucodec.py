@@ -11,7 +11,7 @@ from jobs.codecs.neucodec import build_network
 
 SIZES = {
     "codec": "neucodec",
-    "decoder": {"hidden_dim": 32, "depth": 1, "heads": 2, "pos_meb_dim": 16},
+    "decoder": {"hidden_dim": 64, "depth": 1, "heads": 2, "pos_meb_dim": 32},
     "encoder": {"ngf": 2, "hidden_dim": 16},
 }
 

@@ -132,7 +132,7 @@ def test_all_that_is_wrong_is_said_and_nothing_written(tmp_path: Path):
     told = " ".join(map(str, caught.value.problems))
     assert all(what in told for what in ("where nothing is", "must be a layout", "config.json"))
     source = write_checkpoint(tmp_path / "plain", "llama", speech=False)
-    with pytest.raises(InputError, match=r"rows by centroids need a codec .* none was named"):
+    with pytest.raises(InputError, match=r"rows by centroids need the codec .* none was named"):
         make_base(str(source), LAYOUT, tmp_path / "base", "centroids", None)
     small = json.loads(LAYOUT.read_text()) | {"codebook_size": 7}
     (tmp_path / "small.json").write_text(json.dumps(small))
