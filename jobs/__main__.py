@@ -28,7 +28,14 @@ from jobs.families.registry import check_layers, load_base, with_default_targets
 from jobs.problems import InputError, Problem
 from jobs.spec.data import DataSpec
 from jobs.spec.strict import Strict
-from jobs.spec.trial import EngineSpec, HostSpec, TrainingSpec, TrialSpec, place
+from jobs.spec.trial import (
+    READING_KEYS,
+    EngineSpec,
+    HostSpec,
+    TrainingSpec,
+    TrialSpec,
+    place,
+)
 from jobs.spec.yaml_files import load_yaml
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import checkpoint_key
@@ -58,15 +65,16 @@ class JobSpec(Strict):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        if "language_tag" in self.host.model_fields_set:
-            raise ValueError("host.language_tag follows data.language_tag: write that one alone")
+        for key in READING_KEYS:
+            if key in self.host.model_fields_set:
+                raise ValueError(f"host.{key} follows data.{key}: write that one alone")
         self.data.mix(self.training.mix)
         return self
 
     @property
     def loaded(self) -> HostSpec:
         """What is loaded: the base reads texts as the data has them."""
-        return self.host.model_copy(update={"language_tag": self.data.language_tag})
+        return self.host.reading(self.data)
 
 
 def main(arguments: list[str]) -> int:

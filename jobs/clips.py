@@ -31,6 +31,8 @@ class PreparedClip:
     language: str | None = None
     reference: Path | None = None
     """A recording of the speaker, at the base's rate, for families that condition on one."""
+    is_reference: bool = False
+    """Whether its speaker's other clips are read behind it; see ``data.reference_prefix``."""
     key: str = ""
     """SHA-256 of all that the codes follow from; see :mod:`jobs.data.prepared.recipe`."""
     written: str | None = None

@@ -11,6 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.sources.reading import is_s3
 from jobs.data.clips import TargetClip
+from jobs.families.registry import adapter_size
 from jobs.problems import InputError, Problem
 from jobs.spec.trial import BASE_VARIANT, Variant
 from jobs.training.epochs import pack_difference
@@ -459,6 +460,12 @@ class Sweep:
             *([("Left undone by the budget", self._undone)] if self._undone else []),
             *((f"{name} version", version(name)) for name in _VERSIONS),
         ]
+        size = adapter_size(self._spec.host(), self._spec.largest_training)
+        if size is not None:
+            told = (
+                f"{size.saved_bytes / 1e6:.2f} MB, {size.row_bytes / 1e6:.2f} MB of it trained rows"
+            )
+            facts.append(("Largest adapter", told))
         trials, replicates = self._ledger.histories(), self._ledger.replicate_histories()
         trained = [losses for trial in (*trials, *replicates) for losses in trial.epochs]
         difference = pack_difference(trained)

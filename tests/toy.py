@@ -1,6 +1,7 @@
 """A tiny random base of the codec_lm family, for tests that need no speech."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,11 +76,17 @@ def toy_base(
     intermediate: int | None = None,
     heads: int = 4,
     language_tag: bool = False,
+    reference_prefix: bool = False,
     architecture: str = "qwen2",
     tied: bool = True,
 ) -> CodecLM:
-    """``architecture`` is one of :data:`jobs.families.codec_lm_text.ARCHITECTURES`."""
+    """``architecture`` is one of :data:`jobs.families.codec_lm_text.ARCHITECTURES`.
+
+    With ``reference_prefix`` its layout has no markers.
+    """
     layout = toy_layout()
+    if reference_prefix:
+        layout = layout.model_copy(update={"markers": None})
     tokenizer = toy_tokenizer(layout)
     torch.manual_seed(seed)
     config = AutoConfig.for_model(
@@ -103,6 +110,7 @@ def toy_base(
         None,
         f"toy{seed}",
         language_tag=language_tag,
+        reference_prefix=reference_prefix,
     )
 
 
@@ -141,3 +149,9 @@ def toy_clips(count: int = 10, validation: int = 3, seed: int = 0) -> list[Prepa
             )
         )
     return clips
+
+
+def toy_clips_behind_a_reference(count: int = 6, validation: int = 2) -> list[PreparedClip]:
+    """As :func:`toy_clips`, for a base with ``reference_prefix``; the second is the reference."""
+    clips = toy_clips(count, validation)
+    return [replace(c, word_starts=None, is_reference=at == 1) for at, c in enumerate(clips)]

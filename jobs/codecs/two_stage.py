@@ -126,6 +126,10 @@ class TwoStageCodec:
         """Of what the vocoder gives back, Hz."""
         return self.vocoder.speech_rate
 
+    def centroids(self) -> NDArray[np.float32]:
+        """Those of the semantic codec."""
+        return self.semantic.centroids()
+
     def encode(self, audio: NDArray[np.float32], rate: int) -> NDArray[np.int64]:
         """Semantic codes (n,); raises as :meth:`jobs.codecs.codec.Codec.encode`."""
         return self.semantic.encode(audio, rate)

@@ -18,6 +18,7 @@ from jobs.export.peft_files import merge_voice
 from jobs.families.description import TOKENIZER_FILES, directory_of
 from jobs.families.layout import LAYOUT_FILE, Layout
 from jobs.speech.voice_files import VoiceFiles
+from jobs.training.adapter import EXTRAS_FACTS
 
 USE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -41,6 +42,13 @@ def write(voice: VoiceFiles, directory: Path, quantization: Quantization) -> Non
     for name in (*TOKENIZER_FILES, "chat_template.jinja", LAYOUT_FILE):
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
+    copy_references(voice, directory)
+
+
+def copy_references(voice: VoiceFiles, directory: Path) -> None:
+    """What the voice speaks behind, if it does: text and codes, in ``voice.json``."""
+    if voice.facts.host.reference_prefix:
+        shutil.copyfile(voice.adapter / EXTRAS_FACTS, directory / EXTRAS_FACTS)
 
 
 def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) -> LoadBack:

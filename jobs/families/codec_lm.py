@@ -33,9 +33,17 @@ from jobs.families.base import (
     linear_layers,
     unshared,
 )
+from jobs.families.codec_lm_references import ReferenceClips
 from jobs.families.codec_lm_text import ARCHITECTURES, read_backbone
 from jobs.families.description import CODEC_LM_RULES, digest_files
-from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Example, Layout, TokenStream
+from jobs.families.layout import (
+    IGNORED_LABEL,
+    LAYOUT_FILE,
+    Example,
+    Layout,
+    ReferenceClip,
+    TokenStream,
+)
 from jobs.families.phonemes import ESPEAK, ESPEAK_VERSION, require_espeak
 from jobs.families.sampling import Sampler, capped, voice_sizes
 from jobs.families.segments import Segments, segmented
@@ -63,7 +71,9 @@ class CodecLM:
         digest: str,
         *,
         language_tag: bool = False,
+        reference_prefix: bool = False,
     ) -> None:
+        """Raises ValueError where the layout takes no reference, and ``reference_prefix`` asks."""
         self.model = segmented(frozen(model))
         self.stream = stream
         self.codec = codec
@@ -72,6 +82,7 @@ class CodecLM:
         self.sample_rate, self.speech_rate = codec.sample_rate, codec.speech_rate
         self._aligner = aligner
         self._language_tag = language_tag
+        self._references = ReferenceClips(stream.layout) if reference_prefix else None
         self._layers = linear_layers(model)
 
     @classmethod
@@ -82,18 +93,21 @@ class CodecLM:
         voice: str | None,
         precision: Precision,
         language_tag: bool = False,
+        reference_prefix: bool = False,
     ) -> Self:
         """Load a base directory (model, tokenizer, ``layout.json``) and a codec directory.
 
         Raises:
-            ValueError: the layout is invalid, ``voice`` is not one of its voices, or the model
-                is of another architecture; its weights are then not read.
+            ValueError: the layout is invalid or takes no reference, ``voice`` is not one of its
+                voices, or the model is of another architecture; its weights are then not read.
             FileNotFoundError: a file is missing.
             ImportError: the layout or the codec needs a package that is not installed.
         """
         layout = Layout.read(source)
         if layout.front_end == "phonemes":
             require_espeak()
+        if reference_prefix:
+            layout.check_reference()
         architecture = ARCHITECTURES[read_backbone(source)["model_type"]]
         if voice is not None and voice not in layout.voices:
             known = list(layout.voices)
@@ -118,6 +132,7 @@ class CodecLM:
             voice,
             digest_files(files),
             language_tag=language_tag,
+            reference_prefix=reference_prefix,
         )
 
     @property
@@ -164,36 +179,64 @@ class CodecLM:
         return chosen_layers(targets, blocks, CODEC_LM_TARGETS, self._layers)
 
     def fit_speakers(self, clips: Sequence[PreparedClip]) -> None:
-        """Nothing to do: a clip that does not fit was refused when it was encoded."""
+        """Where clips are read behind a reference: behind which, and whether they then fit.
+
+        Raises:
+            ValueError: see :meth:`examples`.
+        """
+        if self._references is not None:
+            self.examples(clips)
 
     def adapter_extras(self) -> AdapterExtras | None:
-        """None: the base has its voices in its vocabulary."""
-        return None
+        """The references of the speakers, where there are some."""
+        return None if self._references is None else self._references.extras()
 
     def load_extras(self, extras: AdapterExtras) -> None:
-        """Nothing to do."""
+        """The references, in place of :meth:`fit_speakers`."""
+        if self._references is not None:
+            self._references.load(extras)
 
     def examples(self, clips: Sequence[PreparedClip]) -> list[Example]:
-        """Prompt, codes and, where the layout has them, word markers as ids and labels."""
+        """Prompt, codes and, where the layout has them, word markers as ids and labels.
+
+        Raises:
+            ValueError: a clip has no reference, or is with it longer than the base's positions.
+        """
+        if self._references is not None:
+            self._references.fit(clips)
         examples = []
         for clip in clips:
-            text, voice, tag = self.read(clip)
-            example = self.stream.example(text, clip.codes.tolist(), clip.word_starts, voice, tag)
+            text, voice, tag, reference = self.read(clip)
+            example = self.stream.example(
+                text, clip.codes.tolist(), clip.word_starts, voice, tag, reference
+            )
+            most: int = self.model.config.max_position_embeddings  # type: ignore[union-attr,assignment]  # Hugging Face's
+            if reference is not None and len(example) > most:
+                raise ValueError(
+                    f"a clip behind its reference must be at most the {most} tokens that the base "
+                    f"has positions for, and clip {clip.id} is {len(example)}, of which the "
+                    f"reference has {len(reference.codes)} codes; name a shorter ref_audio, or "
+                    "lower data.max_seconds"
+                )
             examples.append(example)
         return examples
 
-    def read(self, utterance: PreparedClip | PromptSpec) -> tuple[str, str | None, str | None]:
+    def read(
+        self, utterance: PreparedClip | PromptSpec
+    ) -> tuple[str, str | None, str | None, ReferenceClip | None]:
         """What the prompt of a clip, or of a prompt, is made of, in training and in speech alike.
 
-        The text as the front end spells it, the voice and the tag of the language.
+        The text as the front end spells it, the voice, the tag of the language, the reference.
 
         Raises:
-            ValueError: see :meth:`Layout.spelt` and :func:`language_tag_of`.
+            ValueError: see :meth:`Layout.spelt`, :func:`language_tag_of` and
+                :meth:`ReferenceClips.of`.
         """
         return (
             self.stream.layout.spelt(utterance.text, utterance.language),
             self.voice_of(utterance.speaker),
             language_tag_of(utterance, self._language_tag),
+            None if self._references is None else self._references.of(utterance),
         )
 
     def text_example(self, context: str, continuation: str) -> Example:
@@ -284,8 +327,8 @@ class CodecLM:
 
     def request(self, prompt: PromptSpec, decoding: DecodingSpec) -> tuple[list[int], int]:
         """The ids that the model continues for a prompt, and how many it may write."""
-        text, voice, tag = self.read(prompt)
-        ids = self.stream.prompt_ids(text, voice, tag)
+        text, voice, tag, reference = self.read(prompt)
+        ids = self.stream.prompt_ids(text, voice, tag, reference)
         return ids, capped(self.stream.max_new_tokens(text), decoding)
 
     def generate(

@@ -44,6 +44,8 @@ def open_text(spec: HostSpec) -> TokenCounter:
     layout = Layout.read(source)
     if layout.front_end == "phonemes":
         require_espeak()
+    if spec.reference_prefix:
+        layout.check_reference()
     path = source / _TOKENIZER_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{source} must hold {_TOKENIZER_FILE}, but there is none")
@@ -80,8 +82,9 @@ def base_size(spec: HostSpec) -> BaseSize | None:
     Its codec is not counted: no network of it takes part in training.
 
     Raises:
-        FileNotFoundError: the base or its codec has no ``config.json``.
-        ValueError: one of the two is malformed, or of another architecture.
+        FileNotFoundError: the base has no ``config.json`` or no layout, or its codec no
+            ``config.json``.
+        ValueError: one of them is malformed, or of another architecture.
     """
     source = local_directory(spec.source)
     if source is None:
@@ -100,6 +103,7 @@ def base_size(spec: HostSpec) -> BaseSize | None:
         codec=0,
         frame_rate=codec_kind(codec_directory(spec)).frame_rate,
         logits=vocabulary,
+        speech_rows=tables * len(Layout.read(source).added_tokens()) * stack.width,
     )
 
 

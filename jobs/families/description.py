@@ -61,6 +61,10 @@ where the host has ``language_tag``. Raises ValueError where the base cannot rea
 message says why."""
 
 
+NO_PREFIX = "reads nothing behind a clip of its speaker"
+"""What is told of a family without ``reference_prefix``."""
+
+
 LOSS_KEYS = frozenset({"acoustic_weight", "acoustic_share", "stop_weight"})
 """Keys of ``training`` that weigh or sample a part of the loss that only some families have."""
 
@@ -95,6 +99,8 @@ class Family:
     """Whether its bases are :class:`~jobs.families.base.SpeechTokens`."""
     reads_items: bool = False
     """Whether its bases are :class:`~jobs.families.base.TextBase`."""
+    reference_prefix: bool = False
+    """Whether its ``load`` takes ``reference_prefix``; only then is it given."""
 
 
 def token_counter(

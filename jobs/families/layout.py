@@ -5,13 +5,16 @@ code reads both. A stream is
 
     prompt ... START | code code ... END          plain, as NeuTTS does it
     prompt ... START | M w code code M w code ... END     with word markers
+    r prompt ... START R R | code code ... END    behind a reference, as NeuTTS clones a voice
 
 where a marker is an ordinal token M and the word w itself; the prompt then holds the same pairs.
-The ordinal gives every word a unique key, so that which word comes next is a look-up.
+The ordinal gives every word a unique key, so that which word comes next is a look-up. A reference
+is a clip of the speaker: its text r stands before the clip's, its codes R after START.
 
-One rule for labels, whatever the layout: everything up to and including START is the prompt and is
-masked; markers, codes and END are targets. (NeuTTS's own script also makes START a target. It is
-the same token in every clip and is always given when speaking, so nothing is lost by masking it.)
+One rule for labels, whatever the layout: everything up to and including START, and a reference's
+codes, is the prompt and is masked; markers, codes and END are targets. (NeuTTS's own script also
+makes START a target. It is the same token in every clip and is always given when speaking, so
+nothing is lost by masking it.)
 """
 
 import re
@@ -46,6 +49,16 @@ class Length(Strict, strict=True):
 
     fixed: PositiveInt
     per_word: PositiveInt
+
+
+@dataclass(frozen=True)
+class ReferenceClip:
+    """A clip of a speaker, which what they are to say is read behind."""
+
+    text: str
+    """As :meth:`Layout.spelt` gives it."""
+    codes: Sequence[int]
+    """(frames,)"""
 
 
 class Layout(Strict, strict=True):
@@ -131,26 +144,42 @@ class Layout(Strict, strict=True):
             )
         return words
 
-    def prompt_text(self, text: str, voice: str | None = None, language: str | None = None) -> str:
-        """The prompt as a string, START included; `voice` defaults to `default_voice`.
+    def prompt_text(
+        self,
+        text: str,
+        voice: str | None = None,
+        language: str | None = None,
+        reference: ReferenceClip | None = None,
+    ) -> str:
+        """The prompt as a string, to START or to the last code of a `reference`.
 
-        With a `language`, its tag stands before the words, whatever the front end reads.
+        `voice` defaults to `default_voice`. With a `language`, its tag stands before the words,
+        whatever the front end reads.
 
         Raises:
-            ValueError: the text (see `words`) or the voice is not one of this base's.
+            ValueError: the text (see `words`) or the voice is not one of this base's, or the layout
+                takes no reference (see `check_reference`).
         """
-        words = self.words(text)
         spoken = voice or self.default_voice
         if spoken is not None and spoken not in self.voices:
             raise ValueError(f"voice must be one of {list(self.voices)}, got {spoken!r}")
-        if self.markers:
-            written = "".join(self._marker(i, word) for i, word in enumerate(words))
-        else:
-            written = " ".join(words) if self.front_end == "digits" else text
+        written, codes = self._written(text), ""
+        if reference is not None:
+            self.check_reference()
+            written = f"{self._written(reference.text)} {written}"
+            codes = "".join(map(self._code, reference.codes))
         if language is not None:
             written = tagged(written, language)
         prompt = self.prompt.replace("{voice}", self._voice_token(spoken) if spoken else "")
-        return prompt.replace("{text}", written) + self.start
+        return prompt.replace("{text}", written) + self.start + codes
+
+    def check_reference(self) -> None:
+        """Raise ValueError where a clip cannot be read behind a reference."""
+        if self.markers:
+            raise ValueError(
+                "data.reference_prefix must be false with a layout that has markers, which number "
+                "the words of one clip; set it to false, or take a layout without markers"
+            )
 
     def speech_text(
         self, codes: Sequence[int], text: str, word_starts: Sequence[int] | None = None
@@ -176,6 +205,13 @@ class Layout(Strict, strict=True):
     def max_codes(self, text: str) -> int:
         """More codes than a sound reading of the text needs; where generation gives up."""
         return self.length.fixed + self.length.per_word * len(self.words(text))
+
+    def _written(self, text: str) -> str:
+        """A text as it stands in the prompt."""
+        words = self.words(text)
+        if self.markers:
+            return "".join(self._marker(i, word) for i, word in enumerate(words))
+        return " ".join(words) if self.front_end == "digits" else text
 
     def _checked(self, starts: Sequence[int] | None, words: int, frames: int) -> Sequence[int]:
         if self.markers is None:
@@ -232,10 +268,14 @@ class TokenStream:
         self._code_of[self.code_ids] = np.arange(layout.codebook_size)
 
     def prompt_ids(
-        self, text: str, voice: str | None = None, language: str | None = None
+        self,
+        text: str,
+        voice: str | None = None,
+        language: str | None = None,
+        reference: ReferenceClip | None = None,
     ) -> list[int]:
-        """The prompt as ids, START last; see `Layout.prompt_text`."""
-        return self._encode(self.layout.prompt_text(text, voice, language))
+        """The prompt as ids; see `Layout.prompt_text`."""
+        return self._encode(self.layout.prompt_text(text, voice, language, reference))
 
     def example(
         self,
@@ -244,9 +284,10 @@ class TokenStream:
         word_starts: Sequence[int] | None = None,
         voice: str | None = None,
         language: str | None = None,
+        reference: ReferenceClip | None = None,
     ) -> Example:
         """A clip as ids and labels, the prompt masked; see `Layout.speech_text`."""
-        prompt = self.prompt_ids(text, voice, language)
+        prompt = self.prompt_ids(text, voice, language, reference)
         speech = self._encode(self.layout.speech_text(codes, text, word_starts))
         return Example(prompt + speech, [IGNORED_LABEL] * len(prompt) + speech)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.plugins import Table
 from jobs.families.description import (
     CODEC_LM_RULES,
+    NO_PREFIX,
     QWEN3_TTS_RULES,
     VOXCPM2_RULES,
     Family,
@@ -23,7 +24,7 @@ from jobs.vendor import QWEN_TTS, QWEN_TTS_VERSION, VOXCPM, VOXCPM_VERSION
 
 if TYPE_CHECKING:
     from jobs.families.base import FrozenBase
-    from jobs.families.size import BaseSize
+    from jobs.families.size import AdapterSize, BaseSize
 
 FAMILIES = Table(
     "voxsweep.families",
@@ -37,6 +38,7 @@ FAMILIES = Table(
             embedded=True,
             speech_rows=True,
             reads_items=True,
+            reference_prefix=True,
         ),
         "qwen3_tts": Family(
             "jobs.families.qwen3_tts.base",
@@ -125,6 +127,15 @@ def adapted_layers(spec: HostSpec, training: TrainingSpec, names: Sequence[str])
     return chosen_layers(training.targets, training.layers_to_transform, patterns, names)
 
 
+def adapter_size(spec: HostSpec, training: TrainingSpec) -> "AdapterSize | None":
+    """Of an adapter of ``training``; None as :func:`base_size`, raises as that and
+    :func:`adapted_layers`."""
+    size = base_size(spec)
+    if size is None:
+        return None
+    return size.adapter(adapted_layers(spec, training, list(size.layers)), training)
+
+
 def sample_rate(spec: HostSpec) -> int:
     """Hz of the recordings that the base learns from, without loading it.
 
@@ -145,14 +156,17 @@ def load_base(spec: HostSpec) -> "FrozenBase":
     """Load the frozen base that ``spec`` names, with its codec.
 
     Raises:
-        ValueError: the family or the voice is not known.
+        ValueError: the family or the voice is not known, or it reads nothing behind a reference.
         FileNotFoundError: a directory lacks a file that the family needs.
     """
     family = _family(spec.family)
     source = directory_of(spec.source)
     codec = codec_directory(spec)
+    how = {"reference_prefix": True} if spec.reference_prefix else {}
+    if how and not family.reference_prefix:
+        raise ValueError(f"data.reference_prefix must be false: {spec.family} {NO_PREFIX}")
     base: FrozenBase = import_module(family.module).load(
-        source, codec, spec.voice, spec.precision, spec.language_tag
+        source, codec, spec.voice, spec.precision, spec.language_tag, **how
     )
     return base
 

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from jobs.families.targets import block_layers
+from jobs.spec.trial import TrainingSpec
 
-_ADAPTER_BYTES = 16
-"""Of an adapter's weight: itself, its gradient and AdamW's two moments, all fp32."""
+_FP32 = 4
 _LOSS_BYTES = 8
 """Of a logit beside itself: in fp32, and its gradient."""
 
@@ -95,6 +95,30 @@ def decoder_stack(
 
 
 @dataclass(frozen=True)
+class AdapterSize:
+    """Weights that are trained and saved, fp32."""
+
+    lora: int
+    rows: int
+    """Of tokens of speech, in embedding and head."""
+
+    @property
+    def saved_bytes(self) -> int:
+        """Of a checkpoint's weights."""
+        return _FP32 * (self.lora + self.rows)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of these, the rows'."""
+        return _FP32 * self.rows
+
+    @property
+    def training_bytes(self) -> int:
+        """In training: weights, gradients, and AdamW's two moments, all fp32."""
+        return 4 * self.saved_bytes
+
+
+@dataclass(frozen=True)
 class BaseSize:
     """What a base has, and how much of it a clip goes through."""
 
@@ -109,6 +133,8 @@ class BaseSize:
     """Frames a second."""
     logits: int = 0
     """Of a frame, where they are too many to be left out."""
+    speech_rows: int = 0
+    """Weights of the rows that ``training.speech_rows`` trains."""
 
     @cached_property
     def layers(self) -> dict[str, tuple[int, int]]:
@@ -120,14 +146,15 @@ class BaseSize:
         }
         return found | dict(self.others)
 
-    def adapter_bytes(self, names: Sequence[str], rank: int, dit_rank: int | None) -> int:
-        """Of an adapter of the layers ``names`` in training."""
+    def adapter(self, names: Sequence[str], training: TrainingSpec) -> AdapterSize:
+        """Of an adapter of the layers ``names``."""
         diffusion = tuple(f"{stack.name}." for stack in self.stacks if stack.is_diffusion)
-        return _ADAPTER_BYTES * sum(
-            (dit_rank if dit_rank is not None and name.startswith(diffusion) else rank)
-            * sum(self.layers[name])
+        own = training.dit_rank or training.rank
+        lora = sum(
+            (own if name.startswith(diffusion) else training.rank) * sum(self.layers[name])
             for name in names
         )
+        return AdapterSize(lora, self.speech_rows if training.speech_rows == "trained" else 0)
 
     def activation_bytes(self, tokens: float, frames: float, itemsize: int, again: bool) -> float:
         """That a clip in training leaves for its gradient.

@@ -114,6 +114,8 @@ class DataSpec(Strict):
     """LUFS (ITU-R BS.1770) that every clip is brought to; null leaves it as it is."""
     language_tag: bool = False
     """Whether ``[km] `` stands before a text of language ``km``, in training and in speech."""
+    reference_prefix: bool = False
+    """Whether all is read behind a clip of its speaker, in training and in speech."""
     split: SplitSpec = SplitSpec()
     mixes: dict[str, MixSpec] = Field(default_factory=dict)
     """By a name that ``training.mix`` may take."""

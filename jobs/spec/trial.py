@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobs.spec.data import MixSpec
+from jobs.spec.data import DataSpec, MixSpec
 from jobs.spec.strict import Language, Strict
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -176,6 +176,10 @@ class EngineSpec(Strict):
     then needs less memory and more time. It changes no bit, so it is not in a trial's id."""
 
 
+READING_KEYS = ("language_tag", "reference_prefix")
+"""Of :class:`HostSpec`, those that follow from keys of ``data`` of the same names."""
+
+
 class HostSpec(Strict):
     """The base and codec that a host loads."""
 
@@ -189,6 +193,13 @@ class HostSpec(Strict):
     precision: Precision
     language_tag: bool = False
     """Whether a text is read behind the tag of its language; see ``data.language_tag``."""
+    reference_prefix: bool = False
+    """Whether all is read behind a clip of its speaker; see ``data.reference_prefix``."""
+
+    def reading(self, data: DataSpec) -> Self:
+        """The same, which reads texts as ``data`` has them."""
+        how = {key: getattr(data, key) for key in READING_KEYS}
+        return self.model_copy(update=how)
 
 
 class TrialSpec(Strict):

@@ -239,6 +239,9 @@ def _problems(directory: Path, facts: VoiceFacts) -> Iterator[Problem]:
         yield Problem(where, what, _AGAIN)
     for name in sorted(set(ADAPTER_FILES) - facts.files.keys()):
         yield Problem(where, f"files must name {name}, but does not", _AGAIN)
+    if facts.host.reference_prefix and not {*EXTRAS_FILES} <= facts.files.keys():
+        what = f"files must name {EXTRAS_FILES[1]}, which has the reference that it speaks behind"
+        yield Problem(where, f"{what}, but does not", _AGAIN)
     sound = True
     for name in sorted(facts.files.keys() & known):
         for problem in _file_problems(directory, name, facts.files[name]):

@@ -14,6 +14,7 @@ from jobs.data.checks.target import check_target
 from jobs.data.clips import Progress, TargetClip
 from jobs.data.findings import Finding
 from jobs.data.near_texts import Repeat, distinct_texts, nearest_repeats, repeats
+from jobs.data.prepared.references import choose_prefixes
 from jobs.embedded import PROMPTS_DIR
 from jobs.families.registry import open_text
 from jobs.metrics.catalogue import METRICS
@@ -278,6 +279,9 @@ def _check_clips(spec: SweepSpec, progress: Progress) -> Checked:
     problems = list(limit_per_rule(checked.errors, spec.data.paths))
     # Where clips are missing, the speakers and languages that are left prove nothing.
     problems = problems or list(_group_problems(spec.data, checked.clips))
+    if spec.data.reference_prefix and not problems:
+        with collecting(problems):
+            choose_prefixes(checked.clips)
     if problems:
         raise InputError(problems)
     return checked

@@ -496,12 +496,10 @@ class SweepSpec(Strict):
 
     def host(self) -> HostSpec:
         """What the sweep's hosts load."""
-        return HostSpec(
-            family=self.family,
-            **self.base.model_dump(),
-            precision=self.engine.precision,
-            language_tag=self.data.language_tag,
+        host = HostSpec(
+            family=self.family, **self.base.model_dump(), precision=self.engine.precision
         )
+        return host.reading(self.data)
 
     def training_for(self, point: dict[str, Any]) -> TrainingSpec:
         """The hyperparameters of one point of the search space."""

@@ -10,6 +10,7 @@ from cluster.storage.base import Storage
 from jobs.data.clips import TargetClip
 from jobs.data.order.batches import BatchPlan
 from jobs.data.order.mix import epoch_counts
+from jobs.families.registry import adapter_size
 from jobs.metrics.catalogue import metric_of
 from jobs.spec.data import MixSpec
 from jobs.spec.items import TextItem
@@ -59,6 +60,11 @@ class Plan:
     """None with ``batch_tokens`` and epochs: clips' tokens are known once they are prepared."""
     most_variants: int
     """The base included."""
+    adapter_megabytes: float | None
+    """Of the largest adapter's weights, trained rows included, at each checkpoint; None where the
+    base is not on this machine."""
+    trained_row_megabytes: float | None
+    """Of it, rows of the tokens of speech."""
     most_clips: int
     most_clip_megabytes: float
     prompts: int
@@ -186,6 +192,7 @@ def plan(
     replicates_left = max(0, epochs - most_epochs(spec) - replicated_epochs)
     asked = machine if ended < spec.search.trial_count or replicates_left else None
     hosts, slots = spec.hosts, spec.slots_per_host
+    size = adapter_size(spec.host(), spec.largest_training)
     gpus = spec.resources.gpus_per_rank * spec.engine.ranks
     return Plan(
         sweep=spec.name,
@@ -194,6 +201,8 @@ def plan(
         most_checkpoints=epochs,
         most_optimiser_steps=_most_steps(spec, inputs.clips),
         most_variants=1 + adapted,
+        adapter_megabytes=None if size is None else round(size.saved_bytes / 1e6, 2),
+        trained_row_megabytes=None if size is None else round(size.row_bytes / 1e6, 2),
         most_clips=spoken,
         most_clip_megabytes=round(spoken * _SECONDS_A_PROMPT * _CLIP_BYTES_A_SECOND / 1e6, 1),
         prompts=len(prompts),

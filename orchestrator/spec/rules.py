@@ -11,7 +11,7 @@ from cluster.plugins import PluginError
 from jobs.data.prepared.keys import DATA_FOLDER, JOB_FOLDER
 from jobs.export.formats import formats_of
 from jobs.export.gguf.llama import RUNTIME, is_installed
-from jobs.families.description import LOSS_KEYS, Family, is_path
+from jobs.families.description import LOSS_KEYS, NO_PREFIX, Family, is_path
 from jobs.families.registry import FAMILIES, layer_names
 from jobs.families.targets import chosen_layers, unknown_target
 from jobs.metrics.catalogue import METRICS, ScorerUnavailable, metric_of, metric_problems
@@ -139,6 +139,9 @@ def _family(spec: SweepSpec) -> Iterator[Violation]:
         if value != "frozen":
             what = f"{dotted(location)}: a base of {spec.family} has no rows that can be trained"
             yield Violation(location, what, "Delete it.")
+    if spec.data.reference_prefix and not family.reference_prefix:
+        what = f"data.reference_prefix: {spec.family} {NO_PREFIX}"
+        yield Violation(("data", "reference_prefix"), what, "Delete it.")
     for location, value in () if family.writes_latents else _values_of("dit_rank", spec):
         if value is not None:
             what = f"{dotted(location)}: a base of {spec.family} has no diffusion decoder"

@@ -129,7 +129,7 @@ def _memory(
     parts = {
         "base": itemsize * size.weights,
         "codec": 4 * size.codec,
-        "adapter": size.adapter_bytes(names, training.rank, training.dit_rank),
+        "adapter": size.adapter(names, training).training_bytes,
         "activations": max(spec.corners("batch_size")) * kept(longest),
     }
     return {name: value / 1e9 for name, value in parts.items()}, longest.seconds

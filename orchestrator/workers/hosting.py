@@ -77,18 +77,18 @@ def _speak(
 ) -> "tuple[int, HostedSpeech]":
     from jobs.export.gguf.export import file_name
     from jobs.export.gguf.speaking import speak_hosted
+    from jobs.export.reference import reference_base
     from jobs.export.write import export_voice
     from jobs.families.codec_lm import CodecLM
-    from jobs.families.registry import load_base
     from jobs.speech.voice_files import write_voice
 
     checkpoint = ledger.storage.fetch(ledger.checkpoint(facts.trial, facts.epoch))
     voice = write_voice(folder / "voice", facts, checkpoint)
     export_voice(voice, "gguf", folder / "gguf", kind)
     path = folder / "gguf" / file_name(kind)
-    base = load_base(facts.host)
-    assert isinstance(base, CodecLM)
-    return path.stat().st_size, speak_hosted(path, base, prompts, facts.decoding)
+    with reference_base(voice) as base:
+        assert isinstance(base, CodecLM)
+        return path.stat().st_size, speak_hosted(path, base, prompts, facts.decoding)
 
 
 def _figures(size: int, speech: "HostedSpeech") -> HostingFigures:

@@ -186,10 +186,15 @@ def _cheapest_and_dearest(spec: SweepSpec) -> list[TrainingSpec]:
 def some_clips(spec: SweepSpec, clips: Sequence[TargetClip]) -> list[TargetClip]:
     """Training clips whose lengths are those of all, and validation clips of one speaker."""
     wanted = max(_TRAINED, 2 * max(spec.corners("batch_size")))
+    if spec.data.reference_prefix:
+        # Some of the clips may lack the one that is named; any of its length takes as long.
+        clips = [replace(clip, row=replace(clip.row, ref_audio=None)) for clip in clips]
     training = [clip for clip in clips if clip.row.split == "train"]
     held_out = [clip for clip in clips if clip.row.split == "validation"]
     speakers = Counter(clip.row.speaker for clip in held_out)
     speaker = speakers.most_common(1)[0][0]
+    if spec.data.reference_prefix:  # of each speaker there must be two
+        training = [clip for clip in training if clip.row.speaker == speaker]
     return [
         *_spread(training, wanted),
         *_spread([c for c in held_out if c.row.speaker == speaker], MIN_REFERENCES),

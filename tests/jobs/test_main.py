@@ -96,6 +96,10 @@ def test_its_data_is_all_that_the_spec_says(tmp_path, caplog):
             "host.language_tag follows data.language_tag",
         ),
         (
+            JOB.replace("fp32}", "fp32, reference_prefix: true}"),
+            "host.reference_prefix follows data.reference_prefix",
+        ),
+        (
             JOB.replace("rank: 2,", "rank: 2, mix: evn,")
             + "data: {mixes: {even: {by: language, temperature: 5}}}",
             "a mix must be one of data.mixes, got 'evn'. Did you mean even?",
@@ -110,7 +114,7 @@ def test_its_data_is_all_that_the_spec_says(tmp_path, caplog):
             "training: the targets are in blocks 0 to 3, not in 4",
         ),
     ],
-    ids=["tag", "mix", "targets", "blocks"],
+    ids=["tag", "reference", "mix", "targets", "blocks"],
 )
 def test_a_job_that_cannot_be_is_refused(tmp_path, caplog, lines, told):
     job = tmp_path / "job.yaml"

@@ -64,7 +64,7 @@ def check_target(
     Raises:
         InputError: a manifest or the base cannot be read at all, or no clip could keep the bounds.
     """
-    host = host.model_copy(update={"language_tag": data.language_tag})
+    host = host.reading(data)
     try:
         reader, rate = open_text(host), sample_rate(host)
     except ImportError as error:

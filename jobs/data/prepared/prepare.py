@@ -15,6 +15,7 @@ from jobs.data.prepared.keys import data_key, recipe_key
 from jobs.data.prepared.recipe import Recipe
 from jobs.data.prepared.references import (
     SpeakerReference,
+    choose_prefixes,
     choose_references,
     decode_unchanged,
     write_recording,
@@ -66,7 +67,8 @@ def prepare(
 
     Raises:
         InputError: two speakers would be one voice of the base, a text lacks the language that its
-            tag needs, a recording does not say its text or has changed since it was looked into.
+            tag needs, a speaker has no clip that the others can be read behind, a recording does
+            not say its text or has changed since it was looked into.
             Nothing is kept then.
     """
     problems = _shared_voices(clips, base)
@@ -78,7 +80,9 @@ def prepare(
         raise InputError(problems)
     recipe = Recipe.of(base, data)
     references = choose_references(clips) if base.rules.conditions_on_reference else {}
+    prefixes = choose_prefixes(clips) if data.reference_prefix else {}
     digests = {speaker: reference.pcm for speaker, reference in references.items()}
+    digests |= {speaker: clip.pcm for speaker, clip in prefixes.items()}
     digest = recipe.data_digest(clips, digests, language_tag=data.language_tag)
     key, encoded = data_key(digest), 0
     if not storage.is_committed(key):
@@ -87,7 +91,7 @@ def prepare(
                 known = _known(storage, recipe_key(digest), set(map(recipe.clip_key, clips)))
                 with storage.commit(key) as directory:
                     fresh = _encode(clips, known, base, recipe, progress)
-                    _write(directory, clips, {**known, **fresh}, recipe, references)
+                    _write(directory, clips, {**known, **fresh}, recipe, references, prefixes)
                 encoded = len(fresh)
     return Preparation(digest, len(clips), encoded)
 
@@ -162,6 +166,7 @@ def _write(
     encoded: Mapping[str, _Encoded],
     recipe: Recipe,
     references: Mapping[str | None, SpeakerReference],
+    prefixes: Mapping[str | None, TargetClip],
 ) -> None:
     paths = write_references(directory, references, recipe.preprocessing.rate)
     prepared = []
@@ -179,6 +184,7 @@ def _write(
                 speaker=row.speaker,
                 language=row.language,
                 reference=paths.get(row.speaker),
+                is_reference=prefixes.get(row.speaker) is clip,
                 key=key,
                 written=row.written,
                 loudness=made.loudness,

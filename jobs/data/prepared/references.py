@@ -14,6 +14,9 @@ from jobs.problems import InputError, Problem
 _FOLDER = "speakers"
 _SECONDS = 6.0
 """Of a training clip that stands for its speaker: enough to recognise a voice by."""
+LONGEST_PREFIX = 15.0
+"""Seconds of a reference that clips are read behind: NeuTTS asks for 3 to 15 (its README, commit
+0ca70a0)."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,46 @@ def choose_references(clips: Sequence[TargetClip]) -> dict[str | None, SpeakerRe
             problems.append(Problem(named.where, f"ref_audio: {error.what}", error.next_step))
             continue
         chosen[speaker] = SpeakerReference(named.where, named.ref_audio, pcm)
+    if problems:
+        raise InputError(problems)
+    return chosen
+
+
+def choose_prefixes(clips: Sequence[TargetClip]) -> dict[str | None, TargetClip]:
+    """The clip of each speaker that their others are read behind (``data.reference_prefix``).
+
+    It is the one of :func:`choose_references`, and a training clip: its text is then known, and
+    nothing that speech is compared with is heard before it.
+
+    Raises:
+        InputError: with every speaker who has no such clip, or no other training clip.
+    """
+    chosen: dict[str | None, TargetClip] = {}
+    problems: list[Problem] = []
+    for speaker, reference in choose_references(clips).items():
+        training = [c for c in clips if c.row.speaker == speaker and c.row.split == "train"]
+        found = next((clip for clip in training if clip.pcm == reference.pcm), None)
+        if len({clip.pcm for clip in training}) < 2:
+            what = (
+                "with data.reference_prefix a speaker needs two training clips, one of which the "
+                f"other is read behind, and {speaker or 'the speaker'} has {len(training)}"
+            )
+            problems.append(Problem(reference.where, what, "Add clips, or leave the speaker out."))
+        elif found is None:
+            what = (
+                "with data.reference_prefix a ref_audio must be a training clip of the same "
+                f"speaker, whose text is known, and {reference.audio} is none"
+            )
+            step = "Add it with its text, name another one, or leave ref_audio out."
+            problems.append(Problem(reference.where, what, step))
+        elif found.seconds > LONGEST_PREFIX:
+            what = (
+                f"with data.reference_prefix a reference must be at most {LONGEST_PREFIX:g} s, "
+                f"got {found.seconds:.1f} s"
+            )
+            problems.append(Problem(reference.where, what, "Name a shorter clip as ref_audio."))
+        else:
+            chosen[speaker] = found
     if problems:
         raise InputError(problems)
     return chosen

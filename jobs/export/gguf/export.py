@@ -23,7 +23,8 @@ from jobs.speech.voice_files import VoiceFiles
 USE = """\
 llama-server --model THIS_DIRECTORY/NAME.gguf
 curl http://127.0.0.1:8080/completion --data '{"prompt": PROMPT, "temperature": 0}'
-# layout.json says how a prompt is written. Where it is that of NeuTTS:
+# layout.json says how a prompt is written, and voice.json, where there is one, behind what clip of
+# the speaker: its text before the text, its codes after the prompt. Where it is that of NeuTTS:
 NeuTTS(backbone_repo="THIS_DIRECTORY/NAME.gguf")
 """
 
@@ -34,12 +35,13 @@ def file_name(quantization: Quantization) -> str:
 
 
 def write(voice: VoiceFiles, directory: Path, quantization: Quantization) -> None:
-    """Into ``directory``, which is empty: the file, and the layout that its prompts have."""
+    """Into ``directory``, which is empty: the file, and what its prompts are made by."""
     with TemporaryDirectory(dir=directory) as folder:
         merged = Path(folder)
         codec_lm_merged.write(voice, merged, quantization)
         write_gguf(merged, directory / file_name(quantization), quantization)
         (merged / LAYOUT_FILE).rename(directory / LAYOUT_FILE)
+    codec_lm_merged.copy_references(voice, directory)
 
 
 def load_back(voice: VoiceFiles, directory: Path, quantization: Quantization) -> LoadBack:

@@ -26,6 +26,7 @@ from jobs.speech.voice_files import VoiceFiles
 from tests.backbones import write_checkpoint
 from tests.embedded_voice import EMBEDDED_HOST
 from tests.jobs.export.voices import random_voice
+from tests.toy import toy_clips_behind_a_reference
 
 GGUF = "model-q8_0.gguf"
 WEIGHTS = "adapter_model.safetensors"
@@ -129,6 +130,27 @@ def test_another_architecture_is_written_so_that_it_loads_back(tmp_path: Path, a
     }
     reader = GGUFReader(tmp_path / "out" / "model-f32.gguf")
     assert reader.fields["general.architecture"].contents() == architecture
+
+
+def test_a_voice_that_speaks_behind_a_reference_takes_it_along(tmp_path: Path):
+    source = write_checkpoint(tmp_path / "base", "qwen2")
+    layout = json.loads((source / "layout.json").read_text())
+    del layout["markers"]
+    (source / "layout.json").write_text(json.dumps(layout))
+    host = EMBEDDED_HOST.model_copy(update={"source": str(source), "reference_prefix": True})
+    base = load_base(host)
+    base.fit_speakers(toy_clips_behind_a_reference())
+    voice = random_voice(tmp_path, base, host)
+    for name in ("peft", "merged", "gguf"):
+        export_voice(voice, name, tmp_path / name, "f32" if name == "gguf" else None)
+        (told,) = json.loads((tmp_path / name / "voice.json").read_text())["references"]
+        assert told["codes"] == toy_clips_behind_a_reference()[1].codes.tolist()
+    said = LoadedVoice(voice).speak([PROMPT])[0].audio.tolist()
+    prompt = base.request(PROMPT, DecodingSpec())[0]
+    assert base.stream.codes(prompt).tolist() == told["codes"]
+    merged = load_base(host.model_copy(update={"source": str(tmp_path / "merged")}))
+    merged.load_extras(base.adapter_extras())
+    assert merged.speak(merged.model, [PROMPT], DecodingSpec())[0].audio.tolist() == said
 
 
 @pytest.mark.parametrize(

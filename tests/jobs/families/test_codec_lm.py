@@ -1,6 +1,7 @@
 """What is trained is what is spoken: teacher forcing and generation are one distribution."""
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,14 +13,20 @@ from torch import Tensor
 from jobs.clips import PreparedClip
 from jobs.codecs.codec import load_codec
 from jobs.families import codec_lm, layout
-from jobs.families.base import Batch
+from jobs.families.base import AdapterExtras, Batch
 from jobs.families.codec_lm import CodecLM
 from jobs.families.layout import IGNORED_LABEL, Example
 from jobs.spec.trial import DecodingSpec, EngineSpec, PromptSpec
 from jobs.training.host import Host
 from jobs.training.packing import AdapterUse
 from tests.jobs.codecs.tiny_neucodec import write_neucodec
-from tests.toy import ToneCodec, toy_base, toy_clips, toy_trial
+from tests.toy import (
+    ToneCodec,
+    toy_base,
+    toy_clips,
+    toy_clips_behind_a_reference,
+    toy_trial,
+)
 
 NATS_PER_TARGET = 1e-5
 GREEDY = DecodingSpec()
@@ -52,7 +59,7 @@ def speech_of(example: Example) -> list[int]:
 def stepwise_nll(base: CodecLM, clip: PreparedClip) -> float:
     """What generating the clip's tokens costs: one token at a time, through the KV cache."""
     example = base.examples([clip])[0]
-    prompt = base.stream.prompt_ids(clip.text)
+    prompt, _ = base.request(PromptSpec(id="p", text=clip.text, speaker=clip.speaker), GREEDY)
     output = base.model(input_ids=torch.tensor([prompt]), use_cache=True)
     total = 0.0
     for token in speech_of(example):
@@ -106,6 +113,9 @@ MUTANTS: dict[str, Edit] = {
         batch["labels"],
     ),
     # What a clip that is cut to a limit teaches: never to stop.
+    "a clip is cut, END and all": lambda batch, base: batch["labels"].index_fill(
+        1, torch.arange(batch["labels"].shape[1] - 4, batch["labels"].shape[1]), IGNORED_LABEL
+    ),
     "END is no target": lambda batch, base: batch["labels"].masked_fill(
         batch["labels"] == base.stream.end_id, IGNORED_LABEL
     ),
@@ -125,6 +135,112 @@ def test_it_is_so_for_every_architecture(clips: list[PreparedClip], architecture
     assert base.model.config.model_type == architecture
     assert disagreement(base, clips) < NATS_PER_TARGET
     assert disagreement(base, clips, MUTANTS["no shift"]) > 1000 * NATS_PER_TARGET
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama"])
+def test_it_is_so_behind_a_reference(architecture: str):
+    base = toy_base(architecture=architecture, tied=False, reference_prefix=True)
+    clips = toy_clips_behind_a_reference()
+    base.fit_speakers(clips)
+    others = [clip for clip in clips if not clip.is_reference]
+    assert disagreement(base, others) < NATS_PER_TARGET
+    assert disagreement(base, others, learn_the_reference) > 1000 * NATS_PER_TARGET
+
+
+def learn_the_reference(batch: Batch, base: CodecLM) -> Tensor:
+    """Its codes are targets, as if they were the clip's."""
+    codes = torch.isin(batch["input_ids"], torch.from_numpy(base.stream.code_ids))
+    return torch.where(codes, batch["input_ids"], batch["labels"])
+
+
+def test_a_reference_is_read_and_never_learned():
+    base = toy_base(reference_prefix=True)
+    clips = toy_clips_behind_a_reference()
+    chosen = clips[1]
+    base.fit_speakers(clips)
+    plain = toy_base(reference_prefix=True)
+    for clip, example in zip(clips, base.examples(clips), strict=True):
+        speech = speech_of(example)
+        assert base.stream.codes(speech).tolist() == clip.codes.tolist()
+        assert speech[-1] == base.stream.end_id
+        prompt = example.input_ids[: -len(speech)]
+        assert example.labels == [IGNORED_LABEL] * len(prompt) + speech
+        before = base.stream.codes(prompt).tolist()
+        if clip.is_reference:
+            assert before in [c.codes.tolist() for c in clips if c.split == "train"]
+            assert before != chosen.codes.tolist()
+            continue
+        assert before == chosen.codes.tolist()
+        # As NeuTTS has it: both texts, START, the reference's codes, and the clip's.
+        of_both = plain.stream.prompt_ids(f"{chosen.text} {clip.text}")
+        codes = base.stream.code_ids[chosen.codes].tolist()
+        assert prompt == of_both + codes
+        assert heard_by(base, PromptSpec(id="p", text=clip.text)) == prompt
+
+
+def test_a_reference_is_not_spoken_and_comes_with_the_adapter():
+    clips = toy_clips_behind_a_reference()
+    base, other = (toy_base(reference_prefix=True) for _ in range(2))
+    base.fit_speakers(clips)
+    extras = base.adapter_extras()
+    assert extras is not None
+    told = json.loads(json.dumps(extras.facts))
+    other.load_extras(AdapterExtras({}, told))
+    for prompt in PROMPTS:
+        (ids,) = base.generate(base.model, [prompt], SAMPLED)
+        (clip,) = other.speak(other.model, [prompt], SAMPLED)
+        codes = base.stream.codes(ids).tolist()
+        assert 0 < len(codes) <= len(ids)
+        np.testing.assert_array_equal(clip.audio, ToneCodec().decode(codes))
+    changed = [
+        replace(clip, codes=clip.codes[::-1]) if clip.is_reference else clip for clip in clips
+    ]
+    other = toy_base(reference_prefix=True)
+    other.fit_speakers(changed)
+    said = [one.generate(one.model, PROMPTS, GREEDY) for one in (base, other)]
+    assert said[0] != said[1]
+
+
+def test_each_speaker_has_a_reference_and_others_are_refused():
+    base = toy_base(reference_prefix=True)
+    clips = toy_clips_behind_a_reference(count=8, validation=0)
+    of_both = [replace(c, speaker=("amy", "bea")[at > 3]) for at, c in enumerate(clips)]
+    of_both[6] = replace(of_both[6], is_reference=True)
+    base.fit_speakers(of_both)
+    first, second = (
+        base.stream.codes(base.examples([of_both[at]])[0].input_ids).tolist() for at in (0, 7)
+    )
+    assert first[: len(clips[1].codes)] == clips[1].codes.tolist()
+    assert second[: len(clips[6].codes)] == clips[6].codes.tolist()
+    prompts = [PromptSpec(id="p", text="six", speaker=name) for name in ("amy", None, "bea")]
+    amy, nobody, bea = (heard_by(base, prompt) for prompt in prompts)
+    assert amy == nobody != bea
+    with pytest.raises(ValueError, match="none of zoe; it must be one of: amy, bea"):
+        heard_by(base, PromptSpec(id="p", text="six", speaker="zoe"))
+    with pytest.raises(ValueError, match="it must be one of: none"):
+        heard_by(toy_base(reference_prefix=True), PromptSpec(id="p", text="six"))
+
+
+def test_a_clip_without_a_reference_or_behind_one_too_long_is_refused():
+    clips = toy_clips_behind_a_reference()
+    base = toy_base(reference_prefix=True)
+    with pytest.raises(ValueError, match="has 4 training clips and no reference"):
+        base.fit_speakers([replace(clip, is_reference=False) for clip in clips])
+    with pytest.raises(ValueError, match="has 1 training clips and a reference"):
+        base.fit_speakers(clips[1:2])
+    base.fit_speakers(clips)
+    longest = max(map(len, base.examples(clips)))
+    base.model.config.max_position_embeddings = longest
+    base.fit_speakers(clips)
+    base.model.config.max_position_embeddings = longest - 1
+    with pytest.raises(ValueError, match=f"at most the {longest - 1} tokens .* is {longest}, of"):
+        base.fit_speakers(clips)
+
+
+def test_a_layout_with_markers_takes_no_reference():
+    toy = toy_base()
+    with pytest.raises(ValueError, match="must be false with a layout that has markers"):
+        CodecLM(toy.model, toy.stream, toy.codec, None, None, "toy", reference_prefix=True)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)

@@ -10,7 +10,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jobs.embedded import BASE_DIR
-from jobs.families.layout import IGNORED_LABEL, LAYOUT_FILE, Layout, Length, TokenStream
+from jobs.families.layout import (
+    IGNORED_LABEL,
+    LAYOUT_FILE,
+    Layout,
+    Length,
+    ReferenceClip,
+    TokenStream,
+)
 
 NEUTTS = Layout(
     front_end="plain",
@@ -39,6 +46,14 @@ def toy_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def test_a_reference_stands_where_neutts_puts_it():
+    """``NeuTTS._infer_ggml`` of neutts 1.4.1: both texts, then START, then the codes."""
+    assert NEUTTS.prompt_text("wˈɜːld.", reference=ReferenceClip("həlˈoʊ,", [49, 0])) == (
+        "user: Convert the text to speech:<|TEXT_PROMPT_START|>həlˈoʊ, wˈɜːld.<|TEXT_PROMPT_END|>\n"
+        "assistant:<|SPEECH_GENERATION_START|><|speech_49|><|speech_0|>"
+    )
 
 
 def test_codes_survive_the_embedded_stream(embedded: TokenStream):

@@ -7,9 +7,12 @@ import torch
 from jobs.clips import SpokenClip
 from jobs.embedded import PROMPTS_DIR
 from jobs.families.base import FrozenBase
-from jobs.families.registry import load_base
-from jobs.spec.trial import DecodingSpec, HostSpec, PromptSpec
+from jobs.families.registry import adapter_size, load_base
+from jobs.families.size import AdapterSize
+from jobs.spec.trial import DecodingSpec, HostSpec, PromptSpec, TrainingSpec
 from jobs.speech.prompts import read_prompts
+from jobs.training.adapter import Adapters
+from tests.backbones import write_checkpoint
 
 SHIPPED = HostSpec(
     family="codec_lm", source="embedded", codec="embedded", voice=None, precision="fp32"
@@ -37,6 +40,43 @@ def test_the_embedded_base_speaks(embedded_base: FrozenBase, prompts: list[Promp
     clips = embedded_base.speak(embedded_base.model, prompts, DecodingSpec())
     assert_speech(clips, prompts, embedded_base)
     assert {p.dtype for p in embedded_base.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.full)])
+def test_the_size_of_an_adapter_is_that_of_its_weights(tmp_path, tied):
+    source = write_checkpoint(tmp_path / "base", "qwen3", tied=tied)
+    host = SHIPPED.model_copy(update={"source": str(source)})
+    base = load_base(host)
+    for training in (
+        TrainingSpec(rank=4),
+        TrainingSpec(
+            rank=3,
+            targets=("q_proj", "down_proj"),
+            layers_to_transform=(1,),
+            speech_rows="trained",
+        ),
+    ):
+        assert adapter_size(host, training) == size_of(base, training)
+    assert adapter_size(host.model_copy(update={"source": "hub:no/such"}), training) is None
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("family", ["qwen3_tts", "voxcpm2"])
+def test_so_it_is_in_other_families(request, family):
+    source = request.getfixturevalue(f"tiny_{family}_source")
+    host = SHIPPED.model_copy(update={"source": str(source), "family": family})
+    training = TrainingSpec(rank=4, dit_rank=2 if family == "voxcpm2" else None)
+    base = request.getfixturevalue(f"tiny_{family}")
+    assert adapter_size(host, training) == size_of(base, training)
+
+
+def size_of(base: FrozenBase, training: TrainingSpec) -> AdapterSize:
+    adapters = Adapters(base)
+    adapters.add("slot", training)
+    sizes = {key: weight.numel() for key, weight in adapters.parameters("slot").items()}
+    adapters.remove("slot")
+    rows = sum(size for key, size in sizes.items() if "trainable_tokens" in key)
+    return AdapterSize(sum(sizes.values()) - rows, rows)
 
 
 def test_it_says_the_same_when_loaded_again(embedded_base: FrozenBase, prompts: list[PromptSpec]):

@@ -69,6 +69,14 @@ def test_the_optimiser_stays_behind(voice: VoiceFiles):
     }
 
 
+def test_a_voice_that_speaks_behind_a_reference_has_it(tmp_path: Path):
+    host = EMBEDDED_HOST.model_copy(update={"reference_prefix": True})
+    facts = FACTS.model_copy(update={"host": host})
+    voice = write_voice(tmp_path / "voice", facts, make_checkpoint(tmp_path / "checkpoint"))
+    with pytest.raises(InputError, match=r"must name voice\.json, which has the reference"):
+        read_voice(voice.directory)
+
+
 def test_what_a_family_keeps_comes_along(tmp_path: Path):
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     for name in ("voice.safetensors", "voice.json"):

@@ -8,6 +8,7 @@ from torch import distributed as dist
 
 from cluster.storage.base import DamagedError, LocalStorage
 from jobs.spec.trial import EngineSpec, Precision, TrialSpec
+from jobs.training.adapter import save_tensors
 from jobs.training.engine.start import start_distributed
 from jobs.training.epochs import EpochLosses
 from jobs.training.host import Host
@@ -126,6 +127,32 @@ def train_and_resume(host: Host, trial: TrialSpec, storage: LocalStorage, out: s
     train(host, trial, storage, f"{out}/amid", f"{out}/whole/{MIDDLE}")
 
 
+PACKS = (("rows", "plain"), ("rows",), ("plain",))
+"""Slots that are trained together."""
+
+
+def train_packs(ranks: int, out: Path) -> None:
+    """Slots with and without rows of their own, together and alone; files of their weights."""
+    shared = {"ranks": ranks, "dropout": 0.0, "epochs": EPOCHS}
+    trials = {
+        "rows": toy_trial(**shared, speech_rows="trained", batch_size=3, accumulation=2),
+        "plain": toy_trial(**shared, rank=2, batch_size=2, seed=1),
+    }
+    for names in PACKS:
+        host = stage_host(0, ranks, LocalStorage(out))
+        for name in names:
+            host.attach(name, trials[name])
+        for _ in range(2 * EPOCHS):
+            assert host.step(names) == {}
+            for name in names:
+                if host.epoch_is_over(name):
+                    host.end_epoch(name)
+        folder = out / f"pack-{dist.get_rank()}" / "-".join(names)
+        folder.mkdir(parents=True)
+        for name in names:
+            save_tensors(host.weights(name), folder / f"{name}.safetensors")
+
+
 def run_rank(rank: int, port: int, trials: Mapping[str, TrialSpec], out: Path) -> None:
     """The body of one of two processes."""
     start_distributed(rank, 2, f"127.0.0.1:{port}")
@@ -134,6 +161,7 @@ def run_rank(rank: int, port: int, trials: Mapping[str, TrialSpec], out: Path) -
         engine = trial.engine
         host = stage_host(engine.zero_stage, 2, storage, engine.precision)
         train_and_resume(host, trial, storage, name)
+    train_packs(2, out)
     attach_damaged(rank, out)
     dist.destroy_process_group()
 

@@ -27,7 +27,7 @@ from jobs.training.packing import AdapterUse
 from jobs.training.slot import learning_rate, stream_seed
 from tests.embedded_voice import EMBEDDED_HOST
 from tests.row_products import rows_are_independent
-from tests.toy import toy_base, toy_clips, toy_trial
+from tests.toy import toy_base, toy_clips, toy_clips_behind_a_reference, toy_trial
 from tests.trained_voice import few_clips
 
 pytestmark = pytest.mark.usefixtures("process_group")
@@ -81,6 +81,27 @@ def difference(one: Weights, other: Weights, tensors: int = 28) -> float:
     assert one.keys() == other.keys()
     assert len(one) == tensors
     return max((one[key] - other[key]).abs().max().item() for key in one)
+
+
+def test_clips_behind_a_reference_are_packed_as_they_are_alone():
+    trials = {"two": toy_trial(batch_size=2), "one": toy_trial(rank=2, batch_size=1, seed=1)}
+
+    def weights(names: list[str]) -> dict[str, Weights]:
+        host = Host(
+            toy_base(hidden=64, reference_prefix=True),
+            toy_clips_behind_a_reference(),
+            EngineSpec(),
+        )
+        for name in names:
+            host.attach(name, trials[name])
+        train(host, names)
+        train(host, names)
+        return {name: host.weights(name) for name in names}
+
+    together = weights([*trials])
+    for name in trials:
+        apart = difference(together[name], weights([name])[name])
+        assert apart <= (0.0 if rows_are_independent() else 1e-5)
 
 
 def plain(

@@ -30,9 +30,11 @@ from tests.jobs.training.ranks import (
     stage_trial,
     train,
     train_and_resume,
+    train_packs,
     wide_trial,
 )
 from tests.losses import read_losses
+from tests.row_products import rows_are_independent
 
 pytestmark = pytest.mark.full
 
@@ -70,6 +72,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, process_group: None) -> dict[
         train_and_resume(host, half_trial(stage, ranks=1), storage, f"half{stage}")
     trial = stage_trial(0, ranks=1, dropout=0.0)
     train(stage_host(0, 1, storage), trial, storage, "no-dropout/whole")
+    train_packs(1, roots[1])
     multiprocessing.set_forkserver_preload(["jobs.training.host"])  # import it once for both
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
@@ -187,6 +190,23 @@ def test_two_ranks_train_what_one_trains(runs: dict[int, Path]):
     one = losses_of(runs[1] / "no-dropout" / "whole")
     two = losses_of(runs[2] / "no-dropout" / "whole")
     assert values(two) == pytest.approx(values(one), rel=1e-5)
+
+
+def test_a_pack_with_rows_on_two_ranks_trains_what_each_slot_trains_alone(runs: dict[int, Path]):
+    """And what one rank trains."""
+    one = runs[1] / "pack-0" / "rows-plain"
+    for name in ("rows", "plain"):
+        first, second = (runs[2] / f"pack-{rank}" for rank in range(2))
+        together = load_file(first / "rows-plain" / f"{name}.safetensors")
+        assert any("trainable_tokens" in key for key in together) == (name == "rows")
+        expected = load_file(one / f"{name}.safetensors")
+        alone = load_file(first / name / f"{name}.safetensors")
+        of_second = load_file(second / "rows-plain" / f"{name}.safetensors")
+        for key, weight in together.items():
+            assert torch.equal(weight, of_second[key])
+            rounding = 0.0 if rows_are_independent() else 1e-5
+            torch.testing.assert_close(weight, alone[key], atol=rounding, rtol=0)
+            torch.testing.assert_close(weight, expected[key], atol=1e-4, rtol=0)
 
 
 def test_ranks_draw_dropout_of_their_own(runs: dict[int, Path]):

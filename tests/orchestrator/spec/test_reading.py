@@ -240,6 +240,14 @@ UNFIT = [
         ["4: search.space.speech_rows.1: a base of qwen3_tts has no rows that can be trained"],
     ),
     (
+        "a reference before what the family reads nothing behind",
+        {
+            "family": "family: qwen3_tts\nbase: {source: hub:a/b}",
+            "data": "data: {reference_prefix: true}",
+        },
+        ["6: data.reference_prefix: qwen3_tts reads nothing behind a clip of its speaker."],
+    ),
+    (
         "space with an unknown key",
         {"search": "search: {space: {lr: [0.1]}}"},
         [f"3: search.space may hold keys of training, got lr. Valid names: {TRAINING}."],

@@ -1,6 +1,7 @@
 """Timing some of a sweep's work where no earlier sweep tells."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -52,3 +53,12 @@ def test_a_sweep_of_the_embedded_base_is_timed(make_spec, tmp_path, monkeypatch)
     assert slowest == (measured.train.high, measured.speak.high)
     assert measured.slots_per_host == 1.0
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]  # which make_spec wrote
+
+
+def test_behind_a_reference_the_clips_are_one_speakers_and_name_none(make_spec):
+    spec = make_spec(data="data: {manifest: embedded, reference_prefix: true}")
+    clips = [clip(1.0, split, who) for split in ("train", "validation") for who in ("ann", "bob")]
+    named = [replace(c, row=replace(c.row, ref_audio="/elsewhere.wav")) for c in clips]
+    chosen = some_clips(spec, [*named, clip(2.0, "validation", "bob")])
+    assert {c.row.speaker for c in chosen} == {"bob"}
+    assert {c.row.ref_audio for c in chosen} == {None}

@@ -278,6 +278,57 @@ class TestReferences:
         assert [problem.where for problem in error.value.problems] == [c.row.where for c in lost]
 
 
+class TestPrefixes:
+    """``data.reference_prefix``: clips that the others of their speaker are read behind."""
+
+    DATA = DataSpec(reference_prefix=True)
+
+    @pytest.fixture
+    def base(self, embedded_base: FrozenBase) -> Listening:
+        return Listening(embedded_base, voice_of=lambda speaker: None)
+
+    def marked(self, clips: list[TargetClip], base: Listening, storage: LocalStorage) -> list[int]:
+        prepared = read(storage, prepare(clips, base, storage, self.DATA))
+        return [at for at, clip in enumerate(prepared) if clip.is_reference]
+
+    def test_one_of_each_speaker_is_marked_and_makes_another_dataset(
+        self, clips: list[TargetClip], base: Listening, storage: LocalStorage
+    ):
+        training = [clip for clip in clips if clip.row.split == "train"]
+        lasting = [replace(c, seconds=s) for c, s in zip(training, (3.0, 6.5, 9.0), strict=True)]
+        assert self.marked(lasting, base, storage) == [1]
+        named = [lasting[0], with_row(lasting[1], ref_audio=lasting[2].row.audio), lasting[2]]
+        assert self.marked(named, base, storage) == [2]
+        digests = {
+            prepare(some, base, storage, data).digest
+            for some, data in ((lasting, self.DATA), (named, self.DATA), (lasting, AS_IT_IS))
+        }
+        assert len(digests) == 3
+
+    def test_what_cannot_be_one_is_told_together(
+        self, clips: list[TargetClip], base: Listening, storage: LocalStorage
+    ):
+        training = [clip for clip in clips if clip.row.split == "train"]
+        held_out = next(clip for clip in clips if clip.row.split == "validation")
+        wrong = [
+            with_row(training[0], ref_audio=held_out.row.audio),
+            training[1],
+            with_row(training[0], speaker="bob"),
+            *(replace(with_row(clip, speaker="eve"), seconds=15.1) for clip in training),
+            with_row(held_out, speaker="ida"),
+        ]
+        with pytest.raises(InputError) as error:
+            prepare(wrong, base, storage, self.DATA)
+        told = [problem.what for problem in error.value.problems]
+        for what, part in zip(
+            told,
+            ("must be a training clip", "bob has 1", "15 s, got 15.1 s", "ida has 0"),
+            strict=True,
+        ):
+            assert part in what
+        assert stored(storage) == []
+
+
 class TestRefusals:
     def test_data_that_cannot_be_encoded_leaves_nothing(
         self, clips: list[TargetClip], base: Listening, storage: LocalStorage
