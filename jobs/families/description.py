@@ -95,6 +95,8 @@ class Family:
     """Those of :data:`LOSS_KEYS` that its loss has a use for."""
     writes_latents: bool = False
     """Whether it speaks by diffusion, and picks no tokens."""
+    recomputes: bool = True
+    """Whether its blocks can be computed again for their gradients (gradient checkpointing)."""
     speech_rows: bool = False
     """Whether its bases are :class:`~jobs.families.base.SpeechTokens`."""
     reads_items: bool = False

@@ -57,6 +57,7 @@ FAMILIES = Table(
             packages={VOXCPM: VOXCPM_VERSION, "einops": None, "librosa": None},
             loss_keys=frozenset({"stop_weight"}),
             writes_latents=True,
+            recomputes=False,
         ),
     },
 )

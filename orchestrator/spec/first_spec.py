@@ -218,7 +218,7 @@ def first_spec(
         if is_shipped_base
         else "{low: 1.0e-6, high: 2.0e-4, log: true}",
         "precision": "bf16" if gpu and not is_shipped_base else "fp32",
-        "checkpointing": str(small).lower(),
+        "checkpointing": str(small and FAMILIES[wishes.family].recomputes).lower(),
         "trials": trials,
         "ranks": ranks,
         "grace": max(1, epochs // 5) if epochs > 4 else 2,

@@ -146,6 +146,9 @@ def _family(spec: SweepSpec) -> Iterator[Violation]:
         if value is not None:
             what = f"{dotted(location)}: a base of {spec.family} has no diffusion decoder"
             yield Violation(location, what, "Delete it.")
+    if spec.engine.gradient_checkpointing and not family.recomputes:
+        what = f"engine.gradient_checkpointing: blocks of {spec.family} are not computed again"
+        yield Violation(("engine", "gradient_checkpointing"), what, "Delete it.")
     yield from _decoding(spec, family)
 
 

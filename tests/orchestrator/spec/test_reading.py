@@ -248,6 +248,14 @@ UNFIT = [
         ["6: data.reference_prefix: qwen3_tts reads nothing behind a clip of its speaker."],
     ),
     (
+        "blocks that are not computed again",
+        {
+            "family": "family: voxcpm2\nbase: {source: hub:a/b}",
+            "engine": "engine: {gradient_checkpointing: true}",
+        },
+        ["6: engine.gradient_checkpointing: blocks of voxcpm2 are not computed again. Delete it."],
+    ),
+    (
         "space with an unknown key",
         {"search": "search: {space: {lr: [0.1]}}"},
         [f"3: search.space may hold keys of training, got lr. Valid names: {TRAINING}."],
