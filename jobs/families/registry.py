@@ -92,7 +92,10 @@ def with_default_targets(family: Any, training: Any) -> Any:  # noqa: ANN401 (wh
         return training
     if family not in FAMILIES or FAMILIES.problem(family):
         return training  # which is reported as what it is
-    return {**training, "targets": FAMILIES[family].default_targets}
+    own = FAMILIES[family].default_targets
+    # A key that says what is so anyway would stand in every rendered spec.
+    is_usual = own == TrainingSpec.model_fields["targets"].default
+    return training if is_usual else {**training, "targets": own}
 
 
 def check_layers(spec: HostSpec, training: TrainingSpec) -> None:
