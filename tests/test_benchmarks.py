@@ -21,6 +21,7 @@ def test_there_are_twenty_one():
             "data",
             "demo",
             "gpu",
+            "hearing",
             "hosting",
             "importances",
             "judging",
