@@ -163,6 +163,21 @@ def by_voxsweep(base: CodecLM, prompts: Prompts, decoding: DecodingSpec) -> list
     return found
 
 
+def by_stream(base: CodecLM, prompts: Prompts, decoding: DecodingSpec) -> list[Heard]:
+    """By `voxsweep say --stream` once it is loaded: sound is decoded between tokens."""
+    found = []
+    for prompt in prompts:
+        arrived, samples, begun = [], 0, CLOCK()
+        for piece in base.speak_stream(base.model, prompt, decoding):
+            if piece.audio.size:
+                arrived.append(CLOCK() - begun)
+            samples += len(piece.audio)
+        seconds = samples / base.speech_rate
+        codes = round(seconds * base.codec.frame_rate)
+        found.append(Heard(codes, CLOCK() - begun, arrived[0], 0.0, seconds))
+    return found
+
+
 def _heard(base: CodecLM, written: Sequence[int], arrived: Sequence[float]) -> Heard:
     is_code = [len(base.stream.codes([token])) > 0 for token in written]
     places = [at for at, code in enumerate(is_code) if code]
@@ -213,6 +228,8 @@ def measure(name: str, folder: Path, count: int, most: int, *, as_json: bool) ->
     prompts, decoding = prompts_of(count), DecodingSpec(max_tokens=most)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ways = {"transformers": partial(by_generate, plain), "voxsweep": by_voxsweep}
+    if name in HEARD:
+        ways["voxsweep, streamed"] = by_stream
     for kind in KINDS:
         path = folder / f"model-{kind}.gguf"
         write_gguf(folder, path, kind)
