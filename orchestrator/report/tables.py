@@ -246,11 +246,12 @@ def loss_to_base(report: ReportInput) -> list[Cells]:
     """Each language, and all: by how much the finalists' checkpoints, as trained, differ from the
     base in validation loss, with the standard error; empty where that was not paired."""
     epochs = {trial.record.id: trial.epochs for trial in report.trials}
-    found = []
+    found: list[Mapping[str, float]] = []
     for each in report.verdict.confirmed:
         variant = report.table.variants[each.row.id]
         assert variant.trial is not None
-        found.append(epochs[variant.trial][variant.epoch - 1].validation_figures)
+        known = epochs.get(variant.trial, [])[: variant.epoch]
+        found.append(known[-1].validation_figures if len(known) == variant.epoch else {})
     paired = (name.partition(".") for figures in found for name in figures)
     groups = dict.fromkeys(group for kind, _, group in paired if kind == "to_base")
     return [
