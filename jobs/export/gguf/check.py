@@ -76,6 +76,7 @@ def _token_checks(reader: GGUFReader, merged: Path) -> Iterator[Check]:
     yield Check("tokens whose type differs", count_differences(types, expected.types), 0)
     yield Check("merges that differ", count_differences(merges, expected.merges), 0)
     yield Check("token that ends a clip, 1 if it differs", int(end != expected.end_id), 0)
-    speech = {texts.index(token) for token in Layout.read(merged).added_tokens() if token in texts}
-    unwritten = sum(types[number] != TokenType.USER_DEFINED for number in speech)
+    type_of = dict(zip(texts, types, strict=False))  # NeuCodec has 65,536 tokens: one pass
+    speech = {token for token in Layout.read(merged).added_tokens() if token in type_of}
+    unwritten = sum(type_of[token] != TokenType.USER_DEFINED for token in speech)
     yield Check("tokens of speech that llama.cpp would not write out", unwritten, 0)
