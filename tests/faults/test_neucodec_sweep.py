@@ -8,14 +8,23 @@ whatever the noise that it speaks sounds like.
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 from cluster.storage.base import LocalStorage
+from jobs.audio.files import read_audio
 from jobs.codecs.neucodec import CODEBOOK_SIZE
 from jobs.export.gguf.llama import is_installed
+from jobs.export.gguf.speaking import speak_hosted
+from jobs.families.codec_lm import CodecLM
 from jobs.families.new_base import make_base
+from jobs.families.registry import load_base
+from jobs.metrics.dnsmos import Dnsmos808
 from jobs.speech.clips import read_clips
+from jobs.training.adapter import read_extras
+from orchestrator.cli import app
 from orchestrator.ledger import CONFIRMATION, Ledger
 from orchestrator.release.finished_sweep import FinishedSweep, read_finished
 from orchestrator.scores.from_ledger import stored_base_decoding, stored_hosting
@@ -145,3 +154,33 @@ def test_mlflow_and_the_report_have_them(run: Run, finished: FinishedSweep):
         metrics |= each.data.metrics
     for kind in KINDS:
         assert metrics[f"hosting/{kind}/first_audio_p95"] > 0
+
+
+def test_an_exported_file_speaks_behind_the_reference(run: Run, finished: FinishedSweep, tmp_path):
+    """By the command, then in llama.cpp; its tokens through NeuCodec, and that through a metric."""
+    arguments = ["--format", "gguf", "--quantization", "f16", "-o", str(tmp_path / "out")]
+    voice = [NAME, "--storage", str(run.storage)]
+    assert CliRunner().invoke(app, ["export", *voice, *arguments]).exit_code == 0
+    variant = finished.variant(None)
+    facts = finished.facts(variant)
+    base = load_base(facts.host)
+    assert isinstance(base, CodecLM)
+    extras = read_extras(
+        finished.ledger.storage.fetch(finished.ledger.checkpoint(facts.trial, facts.epoch))
+    )
+    assert extras is not None
+    base.load_extras(extras)
+    (told,) = json.loads((tmp_path / "out" / "voice.json").read_text())["references"]
+    prompts = [prompt.spec for prompt in finished.protocol.confirmation[:3]]
+    ids, _ = base.request(prompts[0], facts.decoding)
+    assert base.stream.codes(ids).tolist() == told["codes"]
+    speech = speak_hosted(tmp_path / "out" / "model-f16.gguf", base, prompts, facts.decoding)
+    scorer = Dnsmos808()
+    scores = [scorer.measure(c)["dnsmos_p808"] for c in speech.clips if len(c.audio) > 24_000]
+    assert all(1 <= score <= 5 for score in scores)
+    assert any(len(clip.audio) for clip in speech.clips)
+    said = tmp_path / "said.wav"
+    CliRunner().invoke(app, ["say", *voice, "two two", "-o", str(said), "--stream"])
+    audio, rate = read_audio(said)
+    assert rate == 24_000
+    assert np.abs(audio).max() > 0
