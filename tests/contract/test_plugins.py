@@ -135,5 +135,5 @@ print(json.dumps([len(names), imported, usable, sorted({"torch", "transformers"}
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment
     )
     count, *rest = json.loads(done.stdout)
-    assert count == 4 + 29 + 2 + 4
+    assert count == 4 + 31 + 2 + 4
     assert rest == [[], True, [], False]

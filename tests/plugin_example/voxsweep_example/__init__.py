@@ -17,6 +17,7 @@ FAMILY = Family(
     text="jobs.families.codec_lm_text",
     targets=CODEC_LM_TARGETS,
     embedded=True,
+    reads_items=True,
 )
 EXPORTER = Exporter("voxsweep_example.weights")
 
