@@ -63,7 +63,7 @@ class FixedLength(CodecLM):
     def __init__(self, layers: int, hidden: int, tokens: int) -> None:
         self.model = segmented(frozen(random_model(layers, hidden)))
         self._layers = linear_layers(self.model)
-        self.stream = SimpleNamespace(pad_id=0)
+        self.stream, self._references = SimpleNamespace(pad_id=0), None
         self._tokens = tokens
 
     def examples(self, clips: list[PreparedClip]) -> list[Example]:
