@@ -13,6 +13,7 @@ from orchestrator.context import SweepContext
 from orchestrator.hosts import fleet as fleets
 from orchestrator.hosts.fleet import open_loop, start_hosts
 from orchestrator.search import tune as searches
+from orchestrator.search.budget import Budget
 from orchestrator.search.trial import TrialRun, TrialTrainable
 from orchestrator.verdict.comparison import Assessment
 
@@ -68,5 +69,6 @@ def run_silently(
         started = time.monotonic()
         with fleets.fleet(context, print) as fleet:
             warm = time.monotonic()
-            searches.search(context, fleet, directory, observer)
+            budget = Budget(context.spec, context.ledger(), (), (), time.time())
+            searches.search(context, fleet, directory, observer, budget)
             return warm - started, time.monotonic() - warm
