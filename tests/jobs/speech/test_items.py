@@ -64,7 +64,7 @@ def test_every_line_that_is_no_item_is_told_with_its_place(tmp_path):
 @pytest.mark.parametrize("text", ["", "\n"])
 def test_a_set_has_an_item_and_its_file_can_be_read(tmp_path, text):
     (tmp_path / "a.jsonl").write_text(text)
-    with pytest.raises(InputError, match="at least one item"):
+    with pytest.raises(InputError, match="at least one text item"):
         read_items(tmp_path / "a.jsonl", "a")
     with pytest.raises(InputError, match="cannot read it"):
         read_items(tmp_path / "gone.jsonl", "a")

@@ -71,3 +71,8 @@ def test_an_empty_set_is_a_problem(tmp_path: Path):
     path.touch()
     with pytest.raises(InputError, match="at least one prompt"):
         read_prompts(path)
+
+
+def test_a_line_separator_in_a_text_ends_no_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": "a-1", "text": "one\u2028two"}\n', encoding="utf-8")
+    assert [prompt.text for prompt in read_prompts(tmp_path / "a.jsonl")] == ["one\u2028two"]
