@@ -135,6 +135,15 @@ class Run:
             time.sleep(_POLL)
         return code
 
+    def complete(self) -> "Run":
+        """Start it, and see it to a good end, after which nothing of it runs."""
+        self.start()
+        try:
+            assert self.finish() == 0, self.stderr
+        finally:
+            self.end()
+        return self
+
     def signal(self, number: int) -> None:
         """Send a signal to the driver alone."""
         self._look()

@@ -32,12 +32,7 @@ def ledger_of(run: Run) -> Ledger:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("straight") / "here"
-    run = Run(spec_in(folder), folder / "st").start()
-    try:
-        assert run.finish() == 0, run.stderr
-    finally:
-        run.end()
-    return run
+    return Run(spec_in(folder), folder / "st").complete()
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +59,7 @@ def killed(tmp_path_factory, straight) -> Run:
             run.left_behind()
         finally:
             run.end()
-    run.start()
-    try:
-        assert run.finish() == 0, run.stderr
-    finally:
-        run.end()
-    return run
+    return run.complete()
 
 
 @pytest.fixture(scope="module")

@@ -78,11 +78,7 @@ def story(tmp_path_factory) -> Story:
         there = place.with_name("moved")
         place.rename(there)
         story.storage = there / "st"
-        run = Run(there / spec.name, story.storage).start()
-        try:
-            assert run.finish() == 0, run.stderr
-        finally:
-            run.end()
+        run = Run(there / spec.name, story.storage).complete()
         story.moved = json.loads(run.stdout)
         story.verdicts.append(story.ledger.read_text(VERDICT_FILE))
     finally:

@@ -100,12 +100,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         rows = [f'{{"id": "{name[0]}{i}", "text": "{text}"}}\n' for i, text in enumerate(texts)]
         (place / f"{name}.jsonl").write_text("".join(rows))
     (place / "tiny.yaml").write_text(_SPEC)
-    run = Run(place / "tiny.yaml", place / "st").start()
-    try:
-        assert run.finish() == 0, run.stderr
-    finally:
-        run.end()
-    return run
+    return Run(place / "tiny.yaml", place / "st").complete()
 
 
 @pytest.fixture(scope="module")

@@ -212,11 +212,7 @@ def test_in_s3_it_is_the_same_sweep(straight, bucket, faulty_s3, tmp_path):
     url, outage = "s3://voices/sweeps", Fault("busy", "COMMITTED|adapter_model", times=6)
     run = Run(write_spec(tmp_path, slots=2), url)
     with faulty_s3.failing(outage):
-        run.start()
-        try:
-            assert run.finish() == 0, run.stderr
-        finally:
-            run.end()
+        run.complete()
     assert outage.met == outage.times
     assert json.loads(run.stdout)["report"] == f"{url}/{NAME}/{REPORT_FILE}"
     here = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}

@@ -46,11 +46,7 @@ def finished(tmp_path_factory) -> FinishedSweep:
         assert text.count(before) == 1
         text = text.replace(before, after)
     path.write_text(text)
-    run = Run(path, folder / "st").start()
-    try:
-        assert run.finish() == 0, run.stderr
-    finally:
-        run.end()
+    Run(path, folder / "st").complete()
     return read_finished(Ledger(LocalStorage(folder / "st"), NAME))
 
 

@@ -383,11 +383,7 @@ def test_a_sweep_that_has_grown_equals_one_that_began_as_large(sweep, more_promp
             without = shutil.ignore_patterns("mlflow.db", "mlartifacts")
             shutil.copytree(sweep.run.storage, folder / "st", ignore=without)
         (folder / sweep.run.spec.name).write_text(spec)
-        run = Run(folder / sweep.run.spec.name, folder / "st").start()
-        try:
-            assert run.finish() == 0, run.stderr
-        finally:
-            run.end()
+        run = Run(folder / sweep.run.spec.name, folder / "st").complete()
         found[name] = Ledger(LocalStorage(folder / "st"), NAME), json.loads(run.stdout)
     (grown, told), (straight, _) = found["grown"], found["at once"]
     # Which of the two a rung stops after two epochs depends on who is there first.
@@ -444,11 +440,7 @@ def test_a_finished_sweep_tests_its_winners_hyperparameters_with_other_seeds(swe
     ]
     ledger.write_scores(finalist, better, CONFIRMATION)
     trials = ledger.trials()
-    run = Run(tmp_path / sweep.run.spec.name, tmp_path / "st").start()
-    try:
-        assert run.finish() == 0, run.stderr
-    finally:
-        run.end()
+    run = Run(tmp_path / sweep.run.spec.name, tmp_path / "st").complete()
     check_replicates(folder, ledger, finalist)
     assert ledger.trials() == trials
     epoch = int(finalist.partition("-e")[2][:2])
